@@ -1,0 +1,135 @@
+"""The house rules that a reader would otherwise have to enforce: floors, names, sizes, sources of time and ids."""
+
+import ast
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+from importlinter.cli import EXIT_STATUS_SUCCESS, lint_imports
+
+pytestmark = pytest.mark.unit
+
+ROOT = Path(__file__).parents[2]
+SERVICE = ROOT / "service"
+SOURCES = sorted(path for path in SERVICE.rglob("*.py") if "__pycache__" not in path.parts)
+# Migrations are dated records: long where a table is, and never read as part of the house.
+ROOMS = [path for path in SOURCES if "versions" not in path.parts]
+
+FORBIDDEN_NAMES = {"models", "utils", "common", "core", "helpers", "service", "manager"}
+LINE_LIMIT = 500
+
+# What only clock.py may call; time.monotonic and time.perf_counter measure durations and are free.
+TIME_AND_IDS = re.compile(
+    r"(^|\.)(datetime\.(now|utcnow|today)|date\.today|time\.time|time\.time_ns|uuid\.uuid[1467]|uuid[1467])$"
+)
+
+
+def calls(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Line and dotted name of every call in a module."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            yield node.lineno, ast.unparse(node.func)
+
+
+def named(paths: list[Path]) -> pytest.MarkDecorator:
+    """One case a file, named by its path from the root."""
+    return pytest.mark.parametrize("path", paths, ids=lambda path: str(path.relative_to(ROOT)))
+
+
+def test_there_is_a_house_to_check() -> None:
+    assert SERVICE / "__init__.py" in SOURCES
+
+
+def test_imports_run_down_only() -> None:
+    """The contracts in pyproject.toml hold; `make check` prints the offending lines."""
+    assert (
+        lint_imports(config_filename=str(ROOT / "pyproject.toml"), no_cache=True, no_logo=True) == EXIT_STATUS_SUCCESS
+    )
+
+
+@named(SOURCES)
+def test_a_module_begins_with_its_duty(path: Path) -> None:
+    docstring = ast.get_docstring(ast.parse(path.read_text()))
+    assert docstring, f"{path}: the first statement must be a docstring that says the module's one duty"
+    assert docstring.splitlines()[0].strip()
+
+
+@named(SOURCES)
+def test_a_name_says_what_is_inside(path: Path) -> None:
+    inside = {part.removesuffix(".py") for part in path.relative_to(SERVICE).parts}
+    assert not inside & FORBIDDEN_NAMES
+
+
+@named(ROOMS)
+def test_a_file_stays_one_room(path: Path) -> None:
+    lines = len(path.read_text().splitlines())
+    assert lines <= LINE_LIMIT, f"{path}: {lines} lines; it is two rooms"
+
+
+@named(ROOMS)
+def test_time_and_ids_come_from_the_clock(path: Path) -> None:
+    if path == SERVICE / "clock.py":
+        return
+    found = [f"{path}:{line}: {name}" for line, name in calls(ast.parse(path.read_text())) if TIME_AND_IDS.search(name)]
+    assert not found, "take the time and new ids from service.clock"
+
+
+@named(ROOMS)
+def test_only_the_cli_prints(path: Path) -> None:
+    if path.relative_to(SERVICE).parts[0] in {"cli", "cli.py"}:
+        return
+    found = [f"{path}:{line}" for line, name in calls(ast.parse(path.read_text())) if name == "print"]
+    assert not found, "write to the log of service.observability"
+
+
+@pytest.mark.parametrize(
+    ("code", "caught"),
+    [
+        ("datetime.now(UTC)", True),
+        ("datetime.datetime.utcnow()", True),
+        ("time.time()", True),
+        ("uuid4()", True),
+        ("uuid.uuid7()", True),
+        ("uuid5(space, name)", False),
+        ("time.monotonic()", False),
+        ("time.perf_counter()", False),
+        ("clock.now()", False),
+    ],
+)
+def test_the_check_of_time_and_ids_sees_each_spelling(code: str, caught: bool) -> None:
+    assert any(TIME_AND_IDS.search(name) for _, name in calls(ast.parse(code))) is caught
+
+
+def test_what_is_imported_is_declared() -> None:
+    """A package that only comes along with another one may leave with it."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    declared = project["project"]["dependencies"] + project["dependency-groups"]["model"]
+    names = {normal(re.split(r"[^\w.-]", requirement, maxsplit=1)[0]) for requirement in declared}
+    owners = packages_distributions()
+
+    undeclared = set()
+    for path in SOURCES:
+        for module in imported(ast.parse(path.read_text())) - sys.stdlib_module_names - {"service"}:
+            if not names & {normal(owner) for owner in owners.get(module, [module])}:
+                undeclared.add(f"{path.relative_to(ROOT)}: {module}")
+    assert not undeclared, "add it to [project] dependencies and run make lock"
+
+
+def imported(tree: ast.AST) -> set[str]:
+    """The top-level packages that a module imports by absolute name."""
+    modules = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            modules |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            modules.add(node.module.split(".")[0])
+    return modules
+
+
+def normal(name: str) -> str:
+    """A distribution's name in its one normal spelling."""
+    return re.sub(r"[-_.]+", "-", name).lower()
