@@ -1,0 +1,41 @@
+"""Routes for API keys: a key makes, lists and revokes keys of its own tenant."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path
+from starlette.responses import Response
+
+from service.api.admin.schemas import KeyCreatedOut, KeyIn, KeysOut
+from service.api.admin.translate import created_out, grant_of, key_out
+from service.api.deps import CallerDep, GuardedRoute, ServicesDep
+from service.api.errors import errors
+from service.api.platform.requests import uuid_in_path
+from service.api.platform.schemas import MessageOut
+from service.api.replies import Reply
+
+router = APIRouter(route_class=GuardedRoute, tags=["keys"])
+
+
+@router.post("/v1/keys/", summary="Make a key", status_code=201, response_model=KeyCreatedOut, responses=errors())
+def create_key(caller: CallerDep, services: ServicesDep, body: KeyIn) -> Response:
+    """Make a key of the same tenant, never wider than the key that asks. Its secret is shown once."""
+    grant = grant_of(body)
+    return Reply(created_out(services.keys.mint(caller, caller.scope, grant), grant), status_code=201)
+
+
+@router.get("/v1/keys/", summary="List keys", response_model=KeysOut, responses=errors())
+def list_keys(caller: CallerDep, services: ServicesDep) -> Response:
+    """List the tenant's keys, revoked ones too; a key that is bound to users sees itself only."""
+    keys = services.keys.list(caller, caller.scope)
+    return Reply({"count": len(keys), "results": [key_out(key) for key in keys]})
+
+
+@router.delete("/v1/keys/{key_id}/", summary="Revoke a key", response_model=MessageOut, responses=errors(404))
+def revoke_key(
+    caller: CallerDep, services: ServicesDep, key_id: Annotated[str, Path(description="Id of a key.")]
+) -> Response:
+    """Revoke a key for good; it stops within the seconds that a checked key is trusted (`auth.cache_seconds`)."""
+    services.keys.revoke(caller, caller.scope, uuid_in_path(key_id, "key"))
+    return Reply({"message": "Key revoked"})

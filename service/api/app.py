@@ -1,0 +1,121 @@
+"""Puts the HTTP face together: routes, doorway, errors, middleware."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Final
+
+import anyio.to_thread
+from fastapi import FastAPI
+from starlette.routing import BaseRoute
+
+from service.api import docs, health
+from service.api.admin import routes_keys
+from service.api.errors import add_error_handlers
+from service.api.metrics import RequestMetrics
+from service.api.middleware import BodyLimit, Surroundings
+from service.api.opening import Opening
+from service.api.platform import routes_entities, routes_events, routes_memories, routes_older, routes_ping
+from service.settings import Settings
+from service.wiring import Services
+
+Lifespan = Callable[[], AbstractAsyncContextManager[None]]
+
+_ROUTERS: Final = (
+    health.router,
+    docs.router,
+    routes_ping.router,
+    routes_memories.router,
+    routes_entities.router,
+    routes_events.router,
+    routes_older.router,
+    routes_keys.router,
+)
+_ABOUT: Final = (
+    "Self-hosted memory for AI agents: the dialect of the Mem0 Platform, with tenants, audit, encryption and retention."
+)
+
+
+def create_app(
+    services: Services | Callable[[], Services],
+    *,
+    settings: Settings | None = None,
+    on_failure: Callable[[BaseException], None] | None = None,
+) -> FastAPI:
+    """Return the ASGI app.
+
+    `services` are the services, or what opens them: then it runs in a thread of its own once the server starts, and
+    until it returns `/healthz` answers 200 and every other route 503 with `Retry-After`. It needs `settings` then.
+    `on_failure` hears, in that thread, that the services could not be opened; the app stays up and says so in
+    `/readyz`.
+    """
+    if isinstance(services, Services):
+        settings = services.settings
+    if settings is None:
+        raise TypeError("create_app needs settings when the services are not open yet")
+    opening = Opening(services, on_failure=on_failure)
+    metrics = RequestMetrics()
+    threads = settings.server.threads
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        anyio.to_thread.current_default_thread_limiter().total_tokens = threads
+        opening.start()
+        async with AsyncExitStack() as stack:
+            for other in app.state.lifespans:
+                await stack.enter_async_context(other())
+            yield
+
+    app = _App(
+        title="Memvault",
+        version=_version(),
+        description=_ABOUT,
+        lifespan=lifespan,
+        # Paths are exact: the official clients take a redirect for an error.
+        redirect_slashes=False,
+        # Its pages load scripts from elsewhere; ours is in `docs`.
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        # FastAPI would record exception texts and, told by an environment variable, export them.
+        telemetry={
+            "tracing": False,
+            "metrics": False,
+            "logs": False,
+            "operation_spans": False,
+            "auto_configure": False,
+        },
+    )
+    app.state.opening = opening
+    app.state.metrics = metrics
+    app.state.lifespans = []
+    add_error_handlers(app)
+    # The last one added is the outermost.
+    app.add_middleware(BodyLimit, limit=settings.server.body_limit)
+    app.add_middleware(Surroundings, metrics=metrics)
+    for router in _ROUTERS:
+        app.include_router(router)
+    return app
+
+
+def add_face(app: FastAPI, routes: Sequence[BaseRoute], lifespan: Lifespan) -> None:
+    """Serve another face beside the routes, inside the same middleware; its lifespan runs within ours."""
+    app.router.routes.extend(routes)
+    app.state.lifespans.append(lifespan)
+
+
+class _App(FastAPI):
+    """A FastAPI whose OpenAPI document is ours."""
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the OpenAPI document."""
+        return docs.openapi_document(self)
+
+
+def _version() -> str:
+    try:
+        return version("memvault")
+    except PackageNotFoundError:
+        return "0"

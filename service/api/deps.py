@@ -1,0 +1,111 @@
+"""The doorway of every route that touches a tenant: first the credential, then the body, then the endpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any, Final
+
+from fastapi import Depends, Request, Security
+from fastapi.routing import APIRoute
+from fastapi.security import APIKeyHeader, HTTPBearer
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
+from starlette.responses import Response
+
+from service.api.json_body import read_object
+from service.api.opening import Opening
+from service.scope import Caller
+from service.wiring import Services
+
+_CLIENT_HEADERS: Final = ("x-mem0-client", "x-mem0-source", "x-application", "user-agent")
+_CLIENT_CHARS: Final = 200
+_SCHEMES: Final = ("token", "bearer")
+
+# Declared for the OpenAPI document; `GuardedRoute` reads the headers itself, before the body is looked at.
+_bearer = HTTPBearer(scheme_name="Bearer", description="`Authorization: Bearer <API key>`", auto_error=False)
+_token = APIKeyHeader(
+    name="Authorization", scheme_name="Token", description="`Authorization: Token <API key>`", auto_error=False
+)
+_header = APIKeyHeader(name="X-API-Key", scheme_name="ApiKey", description="The API key", auto_error=False)
+
+
+class StrictRequest(Request):
+    """A request whose JSON was read strictly."""
+
+    async def json(self) -> Any:
+        """Return the body's JSON object."""
+        return read_object(await self.body(), self.headers.get("content-type"))
+
+
+class GuardedRoute(APIRoute):
+    """A route that answers nobody without a credential; it is checked before a byte of the body is parsed."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return the handler, behind the check."""
+        handle = super().get_route_handler()
+        has_body = self.body_field is not None
+
+        async def guarded(request: Request) -> Response:
+            services = services_of(request)
+            request.state.caller = await run_in_threadpool(_authenticated, services, request)
+            strict = StrictRequest(request.scope, request.receive)
+            if has_body:
+                # Read here as well, so that no body and a foreign content type meet the strict reader too.
+                await strict.json()
+            return await handle(strict)
+
+        return guarded
+
+
+def services_of(request: Request) -> Services:
+    """Return the services.
+
+    Raises:
+        StillStarting: while they are being opened.
+    """
+    opening: Opening = request.app.state.opening
+    return opening.services()
+
+
+def secret_of(headers: Headers) -> str | None:
+    """Return the API key that a request carries, or None."""
+    scheme, _, secret = headers.get("authorization", "").strip().partition(" ")
+    if scheme.lower() in _SCHEMES and secret.strip():
+        return secret.strip()
+    return headers.get("x-api-key") or None
+
+
+def client_of(headers: Headers) -> str:
+    """Return what the client calls itself: untrusted and short."""
+    for name in _CLIENT_HEADERS:
+        if value := headers.get(name):
+            return value[:_CLIENT_CHARS]
+    return ""
+
+
+def _authenticated(services: Services, request: Request) -> Caller:
+    request_id = str(request.state.request_id)
+    client = client_of(request.headers)
+    principal = services.authenticator.authenticate(
+        secret_of(request.headers), request_id=request_id, client=client, face="rest"
+    )
+    request.state.tenant = str(principal.tenant_id)
+    return Caller(principal, request_id=request_id, client=client, face="rest")
+
+
+async def _caller(
+    request: Request,
+    _bearer: Annotated[Any, Security(_bearer)],
+    _token: Annotated[Any, Security(_token)],
+    _header: Annotated[Any, Security(_header)],
+) -> Caller:
+    caller: Caller = request.state.caller
+    return caller
+
+
+async def _services(request: Request) -> Services:
+    return services_of(request)
+
+
+CallerDep = Annotated[Caller, Depends(_caller)]
+ServicesDep = Annotated[Services, Depends(_services)]

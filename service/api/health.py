@@ -1,0 +1,73 @@
+"""Whether the process lives, whether requests can be served, and the metrics: for anybody who reaches the port."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import BaseModel, Field
+from starlette.responses import Response
+
+from service.api.metrics import RequestMetrics
+from service.api.opening import Opening
+from service.api.replies import Reply
+
+router = APIRouter(tags=["health"])
+
+
+class Alive(BaseModel):
+    """The process lives."""
+
+    status: str = Field(examples=["ok"])
+
+
+class PartOut(BaseModel):
+    """One store or feature."""
+
+    status: str = Field(description="`ok`, `starting`, `off` or `failed`.", examples=["ok"])
+    reason: str | None = Field(description="Why it is not `ok`.")
+
+
+class Ready(BaseModel):
+    """Every store and feature by name."""
+
+    status: str = Field(description="`ok` once requests can be served, else `starting` or `failed`.")
+    parts: dict[str, PartOut]
+
+
+_UNREADY: dict[int | str, dict[str, Any]] = {503: {"model": Ready, "description": "Requests cannot be served."}}
+
+
+@router.get("/healthz", summary="Is the process alive?", response_model=Alive)
+async def healthz() -> Response:
+    """Answer as soon as the process lives, whatever the stores do."""
+    return Reply({"status": "ok"})
+
+
+@router.get("/readyz", summary="Can requests be served, and with what?", response_model=Ready, responses=_UNREADY)
+def readyz(request: Request) -> Response:
+    """List every store and feature; 200 once requests can be served."""
+    opening: Opening = request.app.state.opening
+    parts = opening.parts()
+    blocking = [part for part in parts if part.blocks]
+    status = "ok"
+    if blocking:
+        status = "starting" if all(part.state == "starting" for part in blocking) else "failed"
+    body = {
+        "status": status,
+        "parts": {part.name: {"status": part.state, "reason": part.reason} for part in parts},
+    }
+    return Reply(body, status_code=503 if blocking else 200, headers={"Retry-After": "2"} if blocking else None)
+
+
+@router.get(
+    "/metrics",
+    summary="Metrics in the Prometheus text format",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "The metrics."}},
+)
+async def metrics(request: Request) -> Response:
+    """Return counts and durations; no ids, no tenants."""
+    collected: RequestMetrics = request.app.state.metrics
+    return Response(collected.text(), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,1 @@
+"""Mem0's Platform dialect: the paths and shapes that the official clients speak."""

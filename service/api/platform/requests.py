@@ -1,0 +1,190 @@
+"""From wire to records, pure: ids, messages, dates and filters as they came become what the actions take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date, datetime
+from typing import Any, Final
+from uuid import UUID
+
+from service import clock
+from service.api.platform.schemas import AddIn, ListFields, MessageIn, Moment, SearchFields, Subjects, UpdateIn
+from service.errors import InvalidInput, NotFound
+from service.filters.ast import Node
+from service.filters.build import and_, subjects_filter
+from service.filters.parse import parse_filter
+from service.filters.times import read_time, read_unix
+from service.memories.actions import UNSET, Edit, Query
+from service.memories.limits import check_characters, check_names
+from service.records import Message, NewMemories, SubjectNames
+
+DEFAULT_TOP_K: Final = 10
+DEFAULT_THRESHOLD: Final = 0.1
+_IDS: Final = ("user_id", "agent_id", "app_id", "run_id")
+#: Fields of an add by which a caller would write policy; they are ignored and the answer says so.
+_IGNORED: Final = (
+    "prompt",
+    "custom_instructions",
+    "agent_custom_instructions",
+    "custom_categories",
+    "structured_data_schema",
+)
+
+
+def uuid_in_path(text: str, thing: str) -> UUID:
+    """Return the id in a path; what is no id names nothing.
+
+    Raises:
+        NotFound: for anything but the usual spelling of a UUID.
+    """
+    try:
+        found = UUID(text)
+    except ValueError:
+        found = None
+    if found is None or str(found) != text.lower():
+        raise NotFound(f"there is no such {thing}")
+    return found
+
+
+def new_memories(body: AddIn) -> NewMemories:
+    """Return what an add asks to remember.
+
+    Raises:
+        InvalidInput: naming the field that cannot be understood.
+    """
+    return NewMemories(
+        messages=[_message(message, f"messages[{number}]") for number, message in enumerate(body.messages)],
+        subjects=_subjects_of_add(body),
+        metadata=body.metadata or {},
+        infer=True if body.infer is None else body.infer,
+        categories=tuple(body.categories or ()),
+        occurred_at=None if body.timestamp is None else _moment(body.timestamp, "timestamp"),
+        expires_on=None if body.expiration_date is None else _expiry(body.expiration_date),
+    )
+
+
+def ignored_fields(body: AddIn) -> list[str]:
+    """Return a warning for each field that was sent and is ignored."""
+    given = [name for name in _IGNORED if getattr(body, name) is not None]
+    return [f"{name}: ignored; what is extracted is set by the installation, not by callers" for name in given]
+
+
+def names_of(subjects: Subjects) -> SubjectNames:
+    """Return the ids that stand at the top level of a body."""
+    return SubjectNames(**{name: getattr(subjects, name) for name in _IDS})
+
+
+def names_to_delete(names: SubjectNames) -> SubjectNames:
+    """Return the ids of a deletion, checked: an id that cannot be one must not pass for "nobody's"."""
+    check_names(names)
+    return names
+
+
+def query_of(body: SearchFields, names: SubjectNames | None = None) -> Query:
+    """Return the search that a body asks for."""
+    check_characters(body.query, "query")
+    where = _where(body, names)
+    limit = body.top_k if body.top_k is not None else body.limit
+    on: date | None = clock.today()
+    if body.reference_date is not None:
+        on = _moment(body.reference_date, "reference_date").date()
+    return Query(
+        text=body.query,
+        where=where,
+        limit=DEFAULT_TOP_K if limit is None else limit,
+        threshold=DEFAULT_THRESHOLD if body.threshold is None else body.threshold,
+        on=None if body.show_expired else on,
+    )
+
+
+def list_filter(body: ListFields, names: SubjectNames | None = None) -> Node:
+    """Return the filter that a list asks for."""
+    more: dict[str, Any] = {}
+    created = {"gte": body.start_date, "lte": body.end_date}
+    if given := {operator: value for operator, value in created.items() if value is not None}:
+        more["created_at"] = given
+    if body.keywords is not None:
+        more["keywords"] = body.keywords
+    return and_(_where(body, names), parse_filter(more, where="body"))
+
+
+def edit_of(body: UpdateIn) -> Edit:
+    """Return what an update changes."""
+    expires: Any = UNSET
+    if "expiration_date" in body.model_fields_set:
+        expires = None if body.expiration_date is None else _expiry(body.expiration_date)
+    return Edit(
+        text=UNSET if body.text is None else body.text,
+        metadata=UNSET if body.metadata is None else body.metadata,
+        expires_on=expires,
+        created_at=UNSET if body.timestamp is None else _moment(body.timestamp, "timestamp"),
+    )
+
+
+def _where(body: SearchFields | ListFields, names: SubjectNames | None) -> Node:
+    more: dict[str, Any] = {}
+    if body.categories:
+        more["categories"] = body.categories
+    if body.metadata:
+        more["metadata"] = body.metadata
+    parts = [parse_filter(body.filters), parse_filter(more, where="body")]
+    if names:
+        check_names(names)
+        parts.append(subjects_filter(names))
+    return and_(*parts)
+
+
+def _message(message: MessageIn, where: str) -> Message:
+    content = message.content
+    if not isinstance(content, str):
+        for number, part in enumerate(content):
+            if part.type != "text" or part.text is None:
+                raise InvalidInput(f"{where}.content[{number}]: only text parts can be remembered; leave others out")
+        content = "\n".join(part.text or "" for part in content)
+    # Newer providers say "developer" where others say "system": instructions, of which nothing is remembered.
+    role = "system" if message.role == "developer" else message.role
+    return Message(role=role, content=content, name=message.name)
+
+
+def _subjects_of_add(body: AddIn) -> SubjectNames:
+    found = {name: value for name in _IDS if (value := getattr(body, name)) is not None}
+    for part in _flat(body.filters):
+        for name, value in part.items():
+            if value is None:
+                continue
+            if name not in _IDS or not isinstance(value, str):
+                raise InvalidInput(f"filters: an add takes only {', '.join(_IDS)} here, each a string")
+            if found.setdefault(name, value) != value:
+                raise InvalidInput(f"{name}: stands twice, with two values")
+    return SubjectNames(**found)
+
+
+def _flat(filters: Any) -> list[Mapping[str, Any]]:
+    """Return the objects of an add's filters: one, or those of a list or of the `AND` that clients wrap them in."""
+    if not filters:
+        return []
+    if isinstance(filters, dict) and set(filters) == {"AND"} and isinstance(filters["AND"], list):
+        filters = filters["AND"]
+    parts = filters if isinstance(filters, list) else [filters]
+    if not all(isinstance(part, dict) for part in parts):
+        raise InvalidInput("filters: must hold objects")
+    return parts
+
+
+def _moment(value: Moment, where: str) -> datetime:
+    read = read_unix(value) if not isinstance(value, str) else read_time(value)
+    if read is None:
+        raise InvalidInput(f"{where}: must be seconds since 1970 or an ISO 8601 date or moment")
+    if not isinstance(read, datetime):
+        return datetime(read.year, read.month, read.day, tzinfo=clock.now().tzinfo)
+    return read
+
+
+def _expiry(value: str) -> date:
+    read = read_time(value)
+    if read is None:
+        raise InvalidInput("expiration_date: must be a day, YYYY-MM-DD")
+    day = read.date() if isinstance(read, datetime) else read
+    if day < clock.today():
+        raise InvalidInput("expiration_date: is in the past; delete the memory instead")
+    return day

@@ -1,0 +1,146 @@
+"""The routes of today's clients for memories: add, search, list, get, update, delete, history."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+
+from service import clock
+from service.api.deps import CallerDep, GuardedRoute, ServicesDep
+from service.api.errors import errors
+from service.api.platform.answers import add_out, history_out, hit_out, memory_out, page_out
+from service.api.platform.parameters import (
+    DEFAULT_PAGE_SIZE,
+    AgentId,
+    AppId,
+    IdempotencyKey,
+    MemoryId,
+    PageNumber,
+    PageSize,
+    RunId,
+    UserId,
+)
+from service.api.platform.requests import (
+    edit_of,
+    ignored_fields,
+    list_filter,
+    names_to_delete,
+    new_memories,
+    query_of,
+    uuid_in_path,
+)
+from service.api.platform.schemas import (
+    AddIn,
+    AddOut,
+    DeletedOut,
+    HistoryOut,
+    ListIn,
+    ListOut,
+    MemoryOut,
+    MessageOut,
+    SearchIn,
+    SearchOut,
+    UpdateIn,
+)
+from service.api.replies import Reply
+from service.errors import InvalidInput, ScopeRequired
+from service.records import SubjectNames
+
+router = APIRouter(route_class=GuardedRoute, tags=["memories"])
+
+
+@router.post("/v3/memories/add/", summary="Add memories", response_model=AddOut, responses=errors(409))
+def add(caller: CallerDep, services: ServicesDep, body: AddIn, idempotency_key: IdempotencyKey = None) -> Response:
+    """Remember messages: extracted by the LLM (`PENDING`, ask for the event) or, with `infer: false`, as they stand."""
+    event = services.adds.add(caller, caller.scope, new_memories(body), idempotency_key=idempotency_key)
+    return Reply(add_out(event, ignored_fields(body)))
+
+
+@router.post("/v3/memories/search/", summary="Search memories", response_model=SearchOut, responses=errors())
+def search(caller: CallerDep, services: ServicesDep, body: SearchIn) -> Response:
+    """Find memories by meaning and by words, the best first."""
+    hits = services.memories.search(caller, caller.scope, query_of(body))
+    return Reply({"results": [hit_out(hit, body.fields, explain=bool(body.explain)) for hit in hits]})
+
+
+@router.post("/v3/memories/", summary="List memories", response_model=ListOut, responses=errors())
+def list_memories(
+    request: Request,
+    caller: CallerDep,
+    services: ServicesDep,
+    body: ListIn,
+    page: PageNumber = None,
+    page_size: PageSize = None,
+) -> Response:
+    """List memories page by page, the newest first."""
+    found = services.memories.list(
+        caller,
+        caller.scope,
+        list_filter(body),
+        page=page or body.page or 1,
+        size=page_size or body.page_size or DEFAULT_PAGE_SIZE,
+        on=None if body.show_expired else clock.today(),
+    )
+    return Reply(page_out(request, found, [memory_out(memory, body.fields) for memory in found.items]))
+
+
+@router.get("/v1/memories/{memory_id}/", summary="Get a memory", response_model=MemoryOut, responses=errors(404))
+def get(caller: CallerDep, services: ServicesDep, memory_id: MemoryId) -> Response:
+    """Return one memory."""
+    return Reply(memory_out(services.memories.get(caller, caller.scope, uuid_in_path(memory_id, "memory"))))
+
+
+@router.put("/v1/memories/{memory_id}/", summary="Update a memory", response_model=MemoryOut, responses=errors(404))
+def update(caller: CallerDep, services: ServicesDep, memory_id: MemoryId, body: UpdateIn) -> Response:
+    """Change a memory; its old text goes into its history."""
+    wanted = uuid_in_path(memory_id, "memory")
+    return Reply(memory_out(services.memories.update(caller, caller.scope, wanted, edit_of(body))))
+
+
+@router.delete("/v1/memories/{memory_id}/", summary="Delete a memory", response_model=MessageOut, responses=errors(404))
+def delete(
+    caller: CallerDep,
+    services: ServicesDep,
+    memory_id: MemoryId,
+    delete_linked: Annotated[bool, Query(description="Not offered: 400.")] = False,
+) -> Response:
+    """Delete a memory, and its text wherever it is kept."""
+    if delete_linked:
+        raise InvalidInput("delete_linked is not offered: delete each memory by its id; nothing was deleted")
+    services.memories.delete(caller, caller.scope, uuid_in_path(memory_id, "memory"))
+    return Reply({"message": "Memory deleted successfully!"})
+
+
+@router.get(
+    "/v1/memories/{memory_id}/history/",
+    summary="History of a memory",
+    response_model=list[HistoryOut],
+    responses=errors(404),
+)
+def history(caller: CallerDep, services: ServicesDep, memory_id: MemoryId) -> Response:
+    """Return what happened to a memory, the oldest step first; of a deleted one too, then without texts."""
+    entries = services.memories.history(caller, caller.scope, uuid_in_path(memory_id, "memory"))
+    return Reply([history_out(entry) for entry in entries])
+
+
+@router.delete("/v1/memories/", summary="Delete all memories of a scope", response_model=DeletedOut, responses=errors())
+def delete_all(
+    caller: CallerDep,
+    services: ServicesDep,
+    user_id: UserId = None,
+    agent_id: AgentId = None,
+    app_id: AppId = None,
+    run_id: RunId = None,
+    filters: Annotated[
+        str | None, Query(description="Refused: name the scope by `user_id`, `agent_id`, `app_id` or `run_id`.")
+    ] = None,
+) -> Response:
+    """Delete every memory of these ids, all of them together. Without an id nothing is deleted."""
+    if filters is not None:
+        # A client writes its dictionary as Python's text here; ignoring it would delete more than was meant.
+        raise ScopeRequired("filters: name a scope by user_id, agent_id, app_id or run_id instead; nothing was deleted")
+    names = names_to_delete(SubjectNames(user_id=user_id, agent_id=agent_id, app_id=app_id, run_id=run_id))
+    count = services.memories.delete_all(caller, caller.scope, names)
+    return Reply({"message": "Memories deleted successfully!", "count": count})

@@ -1,0 +1,163 @@
+"""The routes of older clients (0.1.x, 1.0.x): ids at the top level, bare lists, adds that wait for their event."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Query, Request
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
+
+from service import clock
+from service.api.deps import CallerDep, GuardedRoute, ServicesDep
+from service.api.errors import errors
+from service.api.platform.answers import add_out, hit_out, memory_out, page_out
+from service.api.platform.parameters import (
+    DEFAULT_PAGE_SIZE,
+    LARGEST_PAGE,
+    AgentId,
+    AppId,
+    IdempotencyKey,
+    PageNumber,
+    PageSize,
+    RunId,
+    UserId,
+)
+from service.api.platform.requests import ignored_fields, list_filter, names_of, new_memories, query_of
+from service.api.platform.schemas import (
+    AddOut,
+    FoundMemory,
+    HitOut,
+    ListOut,
+    OldAddIn,
+    OldListIn,
+    OldSearchIn,
+    ResultOut,
+    SearchOut,
+)
+from service.api.replies import Reply
+from service.errors import Conflict, Unavailable
+from service.records import Event, EventStatus
+from service.scope import Caller
+from service.wiring import Services
+
+router = APIRouter(route_class=GuardedRoute, tags=["older clients"])
+
+#: Seconds between looks at an event: often at first, since each look leaves its row in the trail.
+_FIRST_LOOK: Final = 0.1
+_LONGEST_PAUSE: Final = 2.0
+
+
+@router.post(
+    "/v1/memories/", summary="Add memories and wait", response_model=AddOut | list[ResultOut], responses=errors(409)
+)
+async def add(
+    caller: CallerDep, services: ServicesDep, body: OldAddIn, idempotency_key: IdempotencyKey = None
+) -> Response:
+    """Remember messages and wait for the extraction, up to `server.event_wait` seconds; then `PENDING`."""
+    # Not in the pool: a thread that waits for the LLM would be missing to everybody else.
+    event = await run_in_threadpool(_added, caller, services, body, idempotency_key)
+    event = await _waited_for(caller, services, event)
+    if event.status is EventStatus.FAILED:
+        raise Unavailable(f"nothing was stored: {event.reason or 'the extraction failed'} (event {event.id})")
+    if event.status is EventStatus.CANCELLED:
+        raise Conflict(f"nothing was stored: {event.reason or 'the add was cancelled'} (event {event.id})")
+    answer = add_out(event, ignored_fields(body))
+    answer.setdefault("results", [])
+    return Reply(answer["results"] if body.output_format == "v1.0" else answer)
+
+
+@router.post(
+    "/v1/memories/search/", summary="Search memories", response_model=list[HitOut] | SearchOut, responses=errors()
+)
+@router.post(
+    "/v2/memories/search/", summary="Search memories", response_model=list[HitOut] | SearchOut, responses=errors()
+)
+def search(caller: CallerDep, services: ServicesDep, body: OldSearchIn) -> Response:
+    """Find memories by meaning and by words, the best first."""
+    hits = services.memories.search(caller, caller.scope, query_of(body, names_of(body)))
+    results = [hit_out(hit, body.fields, explain=bool(body.explain)) for hit in hits]
+    return Reply({"results": results} if body.output_format == "v1.1" else results)
+
+
+@router.post("/v2/memories/", summary="List memories", response_model=list[FoundMemory] | ListOut, responses=errors())
+def list_memories(
+    request: Request,
+    caller: CallerDep,
+    services: ServicesDep,
+    body: OldListIn,
+    page: PageNumber = None,
+    page_size: PageSize = None,
+) -> Response:
+    """List memories, the newest first: a bare list, or one page when a page is asked for."""
+    return _listed(request, caller, services, body, page or body.page, page_size or body.page_size)
+
+
+@router.get("/v1/memories/", summary="List memories", response_model=list[FoundMemory] | ListOut, responses=errors())
+def list_by_query(
+    request: Request,
+    caller: CallerDep,
+    services: ServicesDep,
+    user_id: UserId = None,
+    agent_id: AgentId = None,
+    app_id: AppId = None,
+    run_id: RunId = None,
+    keywords: Annotated[str | None, Query(description="Texts that contain this, whatever the case.")] = None,
+    start_date: Annotated[str | None, Query(description="Created on or after this day or moment.")] = None,
+    end_date: Annotated[str | None, Query(description="Created on or before this day or moment.")] = None,
+    show_expired: Annotated[bool, Query(description="Also what is past its expiration date.")] = False,
+    top_k: Annotated[int | None, Query(ge=1, le=LARGEST_PAGE, description="How many at most, without pages.")] = None,
+    limit: Annotated[int | None, Query(ge=1, le=LARGEST_PAGE, description="Another name of `top_k`.")] = None,
+    page: PageNumber = None,
+    page_size: PageSize = None,
+) -> Response:
+    """List memories, the newest first: a bare list, or one page when a page is asked for."""
+    body = OldListIn(
+        user_id=user_id,
+        agent_id=agent_id,
+        app_id=app_id,
+        run_id=run_id,
+        keywords=keywords,
+        start_date=start_date,
+        end_date=end_date,
+        show_expired=show_expired,
+        top_k=top_k,
+        limit=limit,
+    )
+    return _listed(request, caller, services, body, page, page_size)
+
+
+def _listed(
+    request: Request,
+    caller: Caller,
+    services: Services,
+    body: OldListIn,
+    page: int | None,
+    page_size: int | None,
+) -> Response:
+    paged = page is not None or page_size is not None
+    found = services.memories.list(
+        caller,
+        caller.scope,
+        list_filter(body, names_of(body)),
+        page=page or 1,
+        size=(page_size or DEFAULT_PAGE_SIZE) if paged else (body.top_k or body.limit or LARGEST_PAGE),
+        on=None if body.show_expired else clock.today(),
+    )
+    results: list[dict[str, Any]] = [memory_out(memory, body.fields) for memory in found.items]
+    return Reply(page_out(request, found, results) if paged else results)
+
+
+def _added(caller: Caller, services: Services, body: OldAddIn, idempotency_key: str | None) -> Event:
+    return services.adds.add(caller, caller.scope, new_memories(body), idempotency_key=idempotency_key)
+
+
+async def _waited_for(caller: Caller, services: Services, event: Event) -> Event:
+    until = clock.monotonic() + services.settings.server.event_wait
+    pause = _FIRST_LOOK
+    while not event.status.is_final and (left := until - clock.monotonic()) > 0:
+        await asyncio.sleep(min(pause, left))
+        pause = min(pause * 2, _LONGEST_PAUSE)
+        event = await run_in_threadpool(services.events.get, caller, caller.scope, event.id)
+    return event

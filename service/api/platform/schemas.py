@@ -1,0 +1,336 @@
+"""The wire shapes of Mem0's Platform dialect: what is taken, strictly typed, and what is documented as given."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic.config import JsonDict
+
+Filter = dict[str, Any] | list[dict[str, Any]] | None
+Moment = int | float | str
+
+_SUBJECTS = ("user_id", "agent_id", "app_id", "run_id")
+_EXAMPLE_MEMORY: JsonDict = {
+    "id": "0190a1b2-3c4d-7e5f-8a9b-0c1d2e3f4a5b",
+    "memory": "Likes tea with lemon",
+    "user_id": "alice",
+    "agent_id": None,
+    "app_id": None,
+    "run_id": None,
+    "hash": "5d1b7e2f0c9a4b3e8d6f7a1c2b3d4e5f",
+    "metadata": {"source": "chat"},
+    "categories": [],
+    "expiration_date": None,
+    "created_at": "2026-01-31T09:30:00+00:00",
+    "updated_at": "2026-01-31T09:30:00+00:00",
+}
+
+
+class _Taken(BaseModel):
+    """Something that is taken: types are not coerced, fields that are not known are ignored (clients send several)."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+
+class Part(_Taken):
+    """A part of a message; only text can be remembered."""
+
+    type: str = Field(examples=["text"])
+    text: str | None = None
+
+
+class MessageIn(_Taken):
+    """One message of a conversation."""
+
+    role: Literal["user", "assistant", "system", "developer", "tool", "function"]
+    content: str | list[Part] = Field(description="The text, or parts of which each is text.")
+    name: str | None = Field(None, description="The speaker; filters know it as `actor_id`.")
+
+
+class Subjects(_Taken):
+    """Whose memory it is."""
+
+    user_id: str | None = Field(None, description="The user that the memory belongs to.", examples=["alice"])
+    agent_id: str | None = Field(None, description="The agent that the memory belongs to.")
+    app_id: str | None = Field(None, description="The app that the memory belongs to.")
+    run_id: str | None = Field(None, description="The run or session that the memory belongs to.")
+
+
+class AddIn(Subjects):
+    """What to remember."""
+
+    messages: list[MessageIn] = Field(examples=[[{"role": "user", "content": "I like tea with lemon"}]])
+    filters: Filter = Field(None, description="The ids, where a client sends them here: in one place, not in both.")
+    metadata: dict[str, Any] | None = Field(None, description="JSON of your own; filters reach it.")
+    infer: bool | None = Field(None, description="true (the default): the LLM extracts facts; false: as it stands.")
+    categories: list[str] | None = Field(None, description="Categories of what is added.")
+    timestamp: Moment | None = Field(None, description="When it was said: seconds since 1970 or ISO 8601.")
+    expiration_date: str | None = Field(None, description="The last day it is visible: `YYYY-MM-DD`.")
+    custom_instructions: Any = Field(None, description="Ignored, with a warning: policy belongs to the installation.")
+    agent_custom_instructions: Any = Field(None, description="Ignored, with a warning.")
+    custom_categories: Any = Field(None, description="Ignored, with a warning.")
+    structured_data_schema: Any = Field(None, description="Ignored, with a warning.")
+    prompt: Any = Field(None, description="Ignored, with a warning.")
+
+
+class OldAddIn(AddIn):
+    """What to remember, as older clients say it."""
+
+    output_format: str | None = Field(None, description="`v1.0` answers a bare list, anything else `{results: […]}`.")
+
+
+class _Narrowed(_Taken):
+    """What searches and lists have in common."""
+
+    filters: Filter = Field(
+        None,
+        description="Conditions, nestable with AND, OR, NOT. What is not mentioned is not constrained.",
+        examples=[{"AND": [{"user_id": "alice"}]}],
+    )
+    categories: list[str] | None = Field(None, description="Any of these categories.")
+    metadata: dict[str, Any] | None = Field(None, description="Like `filters.metadata`.")
+    show_expired: bool | None = Field(None, description="Also what is past its expiration date.")
+    fields: list[str] | None = Field(None, description="Only these fields of each memory; its id is always there.")
+
+
+class SearchFields(_Narrowed):
+    """What to look for."""
+
+    query: str = Field(description="What to look for, by meaning and by words.", examples=["what does she drink?"])
+    top_k: Annotated[int, Field(ge=1, le=1000)] | None = Field(None, description="How many at most; 10 by default.")
+    limit: Annotated[int, Field(ge=1, le=1000)] | None = Field(None, description="Another name of `top_k`.")
+    threshold: Annotated[float, Field(ge=0, le=1)] | None = Field(None, description="The least score; 0.1 by default.")
+    reference_date: Moment | None = Field(None, description="The day that expiry is judged by; today by default.")
+    explain: bool | None = Field(None, description="Adds `score_details`.")
+
+
+class ListFields(_Narrowed):
+    """What to list."""
+
+    start_date: str | None = Field(None, description="Created on or after this day or moment.")
+    end_date: str | None = Field(None, description="Created on or before this day or moment.")
+    keywords: str | None = Field(None, description="Texts that contain this, whatever the case.")
+    page: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(None, description="As in the query.")
+    page_size: Annotated[int, Field(ge=1, le=1000)] | None = Field(None, description="As in the query.")
+
+
+def _without_ids(value: Any) -> Any:
+    if isinstance(value, dict):
+        for name in _SUBJECTS:
+            if value.get(name) is not None:
+                raise ValueError(f"{name} does not stand at the top level here: put it into filters")
+    return value
+
+
+class SearchIn(SearchFields):
+    """A search. Ids stand in `filters`, not at the top level."""
+
+    _ids = model_validator(mode="before")(_without_ids)
+
+
+class ListIn(ListFields):
+    """A list. Ids stand in `filters`, not at the top level."""
+
+    _ids = model_validator(mode="before")(_without_ids)
+
+
+class OldSearchIn(SearchFields, Subjects):
+    """A search as older clients say it: ids at the top level or in `filters`."""
+
+    output_format: str | None = Field(None, description="`v1.1` answers `{results: […]}`, anything else a bare list.")
+
+
+class OldListIn(ListFields, Subjects):
+    """A list as older clients say it: ids at the top level or in `filters`."""
+
+    top_k: Annotated[int, Field(ge=1, le=1000)] | None = Field(None, description="How many at most, without pages.")
+    limit: Annotated[int, Field(ge=1, le=1000)] | None = Field(None, description="Another name of `top_k`.")
+
+
+class UpdateIn(_Taken):
+    """What to change; what is left out stays."""
+
+    text: str | None = Field(None, description="The new text.", examples=["Likes coffee now"])
+    metadata: dict[str, Any] | None = Field(None, description="The new metadata, all of it.")
+    timestamp: Moment | None = Field(None, description="When it was said: seconds since 1970 or ISO 8601.")
+    expiration_date: str | None = Field(None, description="The last day it is visible; null clears it.")
+
+
+class FoundMemory(BaseModel):
+    """A memory in a list; with `fields` only its id and what was asked for."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE_MEMORY]})
+
+    id: str
+    memory: str = ""
+    user_id: str | None = None
+    agent_id: str | None = None
+    app_id: str | None = None
+    run_id: str | None = None
+    hash: str = Field("", description="MD5 of the text, as Mem0 gives it.")
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    categories: list[str] = Field(default_factory=list)
+    expiration_date: str | None = None
+    created_at: str = ""
+    updated_at: str = ""
+
+
+class MemoryOut(FoundMemory):
+    """One memory."""
+
+    memory: str
+    user_id: str | None
+    agent_id: str | None
+    app_id: str | None
+    run_id: str | None
+    hash: str
+    metadata: dict[str, Any]
+    categories: list[str]
+    expiration_date: str | None
+    created_at: str
+    updated_at: str
+
+
+class ScoreDetails(BaseModel):
+    """Where a score comes from."""
+
+    semantic: float
+    keyword: float
+    bm25: float
+    fused: float
+
+
+class HitOut(FoundMemory):
+    """A memory that was found."""
+
+    score: float = Field(description="0 to 1.")
+    score_details: ScoreDetails | None = None
+
+
+class SearchOut(BaseModel):
+    """The hits, the best first."""
+
+    results: list[HitOut]
+
+
+class _PageOut(BaseModel):
+    count: int = Field(description="How many there are on all pages.")
+    next: str | None = Field(description="URL of the next page.")
+    previous: str | None = Field(description="URL of the page before.")
+
+
+class ListOut(_PageOut):
+    """One page of memories, the newest first."""
+
+    results: list[FoundMemory]
+
+
+class Data(BaseModel):
+    """The text once more, where the Platform's clients read it."""
+
+    memory: str | None
+
+
+class ResultOut(BaseModel):
+    """What an event did to one memory."""
+
+    id: str
+    event: Literal["ADD", "UPDATE", "DELETE", "NONE"]
+    memory: str | None
+    data: Data
+    user_id: str | None
+    agent_id: str | None
+    app_id: str | None
+    run_id: str | None
+    actor_id: str | None
+    role: str | None
+
+
+class AddOut(BaseModel):
+    """How an add went so far: `PENDING` while the LLM is being asked, `SUCCEEDED` with results when it is done."""
+
+    message: str
+    status: Literal["PENDING", "RUNNING", "SUCCEEDED", "FAILED"]
+    event_id: str
+    results: list[ResultOut] | None = None
+    warnings: list[str] | None = Field(None, description="What was sent and ignored.")
+
+
+class MessageOut(BaseModel):
+    """What was done."""
+
+    message: str
+
+
+class DeletedOut(MessageOut):
+    """What was deleted."""
+
+    count: int
+
+
+class HistoryOut(BaseModel):
+    """One step in the life of a memory."""
+
+    id: str
+    memory_id: str
+    input: list[dict[str, Any]] = Field(description="Empty: messages are not kept beside what was made of them.")
+    old_memory: str | None
+    new_memory: str | None
+    user_id: str | None
+    event: Literal["ADD", "UPDATE", "DELETE", "NONE"]
+    metadata: dict[str, Any]
+    created_at: str
+    updated_at: str
+
+
+class EventOut(BaseModel):
+    """One add (or other deferred work) and how it went."""
+
+    id: str
+    event_type: str
+    status: Literal["PENDING", "RUNNING", "SUCCEEDED", "FAILED"]
+    payload: None = Field(description="Requests are not told again.")
+    metadata: dict[str, Any] = Field(description="What there is to know beside; `cancelled` and a `code` when so.")
+    results: list[ResultOut]
+    error: str | None
+    created_at: str
+    updated_at: str
+    started_at: str | None
+    completed_at: str | None
+    latency: float | None = Field(description="Milliseconds from start to end.")
+
+
+class EventsOut(_PageOut):
+    """One page of events, the newest first."""
+
+    results: list[EventOut]
+
+
+class EntityOut(BaseModel):
+    """A user, agent, app or run."""
+
+    id: str = Field(description="The name, by which it can be deleted.")
+    name: str
+    type: Literal["user", "agent", "app", "run"]
+    total_memories: int
+    owner: str = Field(description="The tenant.")
+    metadata: dict[str, Any]
+    created_at: str
+    updated_at: str
+
+
+class EntitiesOut(_PageOut):
+    """One page of entities, the oldest first."""
+
+    total_users: int = Field(description="How many entities there are on all pages.")
+    results: list[EntityOut]
+
+
+class PingOut(BaseModel):
+    """Where a key belongs."""
+
+    status: Literal["ok"]
+    org_id: str
+    project_id: str = Field(description="The tenant.")
+    user_email: None

@@ -1,0 +1,45 @@
+"""The command `memvault`: its sub-commands, and how its errors end the process."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from service.cli import doctor, index, keys, serve, tenants
+from service.errors import ConfigurationError, MemvaultError
+
+app = typer.Typer(
+    name="memvault",
+    help="A self-hosted memory service: Postgres is the record, Qdrant the index, Mem0 the engine.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("serve")(serve.serve)
+app.command("worker")(serve.worker)
+app.command("migrate")(serve.migrate)
+app.command("postgres-template")(serve.postgres_template)
+app.command("doctor")(doctor.doctor)
+app.add_typer(tenants.app, name="tenant")
+app.add_typer(keys.app, name="key")
+app.add_typer(index.app, name="index")
+
+
+def main() -> None:
+    """Run a command. A wrong setting is one line and exit code 2; a refusal is one line and exit code 1."""
+    # These would lead connections to the embedded Postgres past its private socket, behind the settings' back.
+    for variable in ("PGHOSTADDR", "PGSERVICE", "PGSERVICEFILE"):
+        os.environ.pop(variable, None)
+    try:
+        app()
+    except ConfigurationError as error:
+        _end(error, 2)
+    except MemvaultError as error:
+        _end(error, 1)
+
+
+def _end(error: MemvaultError, code: int) -> None:
+    print(f"memvault: {error.detail}", file=sys.stderr)
+    raise SystemExit(code)

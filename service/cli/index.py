@@ -1,0 +1,71 @@
+"""`memvault index rebuild`: makes the index anew from the record, through the running service or by itself."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from typing import Final
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from service import wiring
+from service.cli.options import Config, DataDir, Json, open_migrated, settings_from, show
+from service.errors import MemvaultError
+from service.index.interface import IndexLocked
+from service.jobs.handlers import REBUILD_INDEX
+from service.storage.tasks import TaskState
+
+app = typer.Typer(help="The index.", no_args_is_help=True)
+_POLL_SECONDS: Final = 0.2
+
+
+@app.callback()
+def _group() -> None:
+    """The index."""
+
+
+@app.command()
+def rebuild(config: Config = None, data_dir: DataDir = None, json: Json = False) -> None:
+    """Make the whole index anew from the record, while the service goes on serving."""
+    with ExitStack() as stack:
+        settings = settings_from(config, data_dir)
+        installation = open_migrated(settings, stack)
+        total = wiring.count_memories(installation)
+        progress = stack.enter_context(_progress(visible=not json))
+        bar = progress.add_task("memories", total=total)
+        try:
+            services = wiring.open_services(installation, stack, upkeep=False)
+        except IndexLocked:
+            # The folder belongs to the serving process: it does the work, and says how far it is.
+            done = _through_the_queue(installation, progress, bar)
+        else:
+            done = services.jobs.rebuild(lambda count: progress.update(bar, completed=count))
+        progress.update(bar, completed=done)
+    show({"memories": done}, as_json=json, text=f"the index holds {done} memories")
+
+
+def _through_the_queue(installation: wiring.Installation, progress: Progress, bar: object) -> int:
+    with installation.database.tenant_blind() as connection:
+        task_id = installation.tasks.start(connection, REBUILD_INDEX)
+        installation.queue.defer(connection, REBUILD_INDEX, {"task_id": str(task_id)}, lock=REBUILD_INDEX)
+    while True:
+        task = installation.tasks.get(task_id)
+        progress.update(bar, completed=task.done)  # type: ignore[arg-type]
+        if task.state is TaskState.SUCCEEDED:
+            return task.done
+        if task.state is TaskState.FAILED:
+            raise MemvaultError(f"the rebuild failed: {task.error}")
+        time.sleep(_POLL_SECONDS)
+
+
+def _progress(*, visible: bool) -> Progress:
+    return Progress(
+        TextColumn("rebuilding the index"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        disable=not visible,
+    )

@@ -1,0 +1,110 @@
+"""`memvault key …`: create, list and revoke the API keys of a tenant."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Annotated, Any, Final
+from uuid import UUID
+
+import typer
+
+from service import clock
+from service.auth.keys import ApiKey, Grant
+from service.cli.options import Config, DataDir, Json, installation_of, show
+from service.errors import ConfigurationError
+from service.policy.table import ROLES
+from service.scope import Permission
+
+app = typer.Typer(help="API keys of a tenant.", no_args_is_help=True)
+
+TenantOption = Annotated[str, typer.Option("--tenant", help="Name or id of the tenant.")]
+_SPAN: Final = re.compile(r"(\d{1,5})([smhdw])")
+_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+@app.command()
+def create(
+    tenant: TenantOption,
+    role: Annotated[str | None, typer.Option(help=f"One of {', '.join(ROLES)}. Default: agent.")] = None,
+    scope: Annotated[list[str] | None, typer.Option(help="A permission; may be given many times.")] = None,
+    user: Annotated[list[str] | None, typer.Option(help="Bind the key to this user; may be given many times.")] = None,
+    connector: Annotated[str | None, typer.Option(help="Bind the key to this connector.")] = None,
+    expires: Annotated[str | None, typer.Option(help="Life of the key, such as 90d or 12h. Default: no end.")] = None,
+    label: Annotated[str | None, typer.Option(help="A note for people.")] = None,
+    config: Config = None,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Create a key and show its secret, once."""
+    grant = Grant(
+        permissions=_permissions(role, scope),
+        users=frozenset(user) if user else None,
+        connector=connector,
+        expires_at=clock.now() + _span(expires) if expires else None,
+        label=label,
+    )
+    with installation_of(config, data_dir) as installation:
+        found = installation.tenants.get(tenant)
+        minted = installation.keys.mint_for_installation(found.id, grant)
+    document = {"key_id": str(minted.id), "api_key": minted.secret, "tenant_id": str(found.id)}
+    text = f"key {minted.id} of tenant {found.name}, shown once:\n{minted.secret}"
+    show(document, as_json=json, text=text)
+
+
+@app.command("list")
+def list_(tenant: TenantOption, config: Config = None, data_dir: DataDir = None, json: Json = False) -> None:
+    """List the keys of a tenant, without their secrets."""
+    with installation_of(config, data_dir) as installation:
+        keys = installation.keys.list_for_installation(installation.tenants.get(tenant).id)
+    lines = [f"{key.id}  {key.prefix}…  {'revoked' if key.revoked_at else 'active'}" for key in keys]
+    show([_document(key) for key in keys], as_json=json, text="\n".join(lines))
+
+
+@app.command()
+def revoke(
+    key_id: Annotated[UUID, typer.Argument(help="Id of the key.")],
+    tenant: TenantOption,
+    config: Config = None,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Revoke a key, for good; it stops within seconds."""
+    with installation_of(config, data_dir) as installation:
+        installation.keys.revoke_for_installation(installation.tenants.get(tenant).id, key_id)
+    show({"key_id": str(key_id), "revoked": True}, as_json=json, text=f"key {key_id} is revoked")
+
+
+def _permissions(role: str | None, scopes: list[str] | None) -> frozenset[Permission]:
+    if role is not None and scopes:
+        raise ConfigurationError("--role and --scope: give one of them, not both")
+    if scopes:
+        known = {permission.value: permission for permission in Permission}
+        unknown = [name for name in scopes if name not in known]
+        if unknown:
+            raise ConfigurationError(f"--scope {unknown[0]}: is none of {', '.join(known)}")
+        return frozenset(known[name] for name in scopes)
+    if (role or "agent") not in ROLES:
+        raise ConfigurationError(f"--role {role}: is none of {', '.join(ROLES)}")
+    return ROLES[role or "agent"]
+
+
+def _span(text: str) -> timedelta:
+    match = _SPAN.fullmatch(text)
+    if match is None or not int(match[1]):
+        raise ConfigurationError(f"--expires {text}: write a number and one of s, m, h, d, w, such as 90d")
+    return timedelta(**{_UNITS[match[2]]: int(match[1])})
+
+
+def _document(key: ApiKey) -> dict[str, Any]:
+    return {
+        "key_id": str(key.id),
+        "prefix": key.prefix,
+        "permissions": sorted(key.permissions),
+        "bound_to_users": key.bound_to_users,
+        "connector": key.connector,
+        "created_at": key.created_at.isoformat(),
+        "expires_at": key.expires_at.isoformat() if key.expires_at else None,
+        "last_used_at": key.last_used_at.isoformat() if key.last_used_at else None,
+        "revoked_at": key.revoked_at.isoformat() if key.revoked_at else None,
+    }

@@ -1,0 +1,53 @@
+"""Options that commands share, and how they become settings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from service import wiring
+from service.migrations.runner import check_schema, upgrade
+from service.observability.logs import configure_logs
+from service.settings import Settings, load_settings
+
+Config = Annotated[Path | None, typer.Option("--config", help="A YAML file with settings.", show_default=False)]
+DataDir = Annotated[
+    Path | None,
+    typer.Option("--data-dir", help="Folder of the embedded stores and keys. Default: .memvault", show_default=False),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+
+
+def settings_from(config: Path | None, data_dir: Path | None, flags: Mapping[str, Any] | None = None) -> Settings:
+    """Load the settings and set the logs up by them."""
+    settings = load_settings(config=config, flags={"data_dir": data_dir, **(flags or {})})
+    configure_logs(level=settings.log.level, format=settings.log.format)
+    return settings
+
+
+def open_migrated(settings: Settings, stack: ExitStack) -> wiring.Installation:
+    """Open the installation: the embedded schema is brought to this release, another's must be there already."""
+    connections = wiring.reach_record(settings, stack)
+    if settings.embedded and connections.owner_dsn is not None:
+        upgrade(connections.owner_dsn, app_role=settings.database.app_role)
+    installation = wiring.open_installation(settings, connections, stack)
+    with installation.database.tenant_blind() as connection:
+        check_schema(connection)
+    return installation
+
+
+@contextmanager
+def installation_of(config: Path | None, data_dir: Path | None) -> Iterator[wiring.Installation]:
+    """Open the installation for one command, beside a running service or without one."""
+    with ExitStack() as stack:
+        yield open_migrated(settings_from(config, data_dir), stack)
+
+
+def show(document: Any, *, as_json: bool, text: str) -> None:
+    """Print the result of a command, for a program or for a person."""
+    print(json.dumps(document, default=str) if as_json else text)

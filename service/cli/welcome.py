@@ -1,0 +1,38 @@
+"""What `memvault serve` says when it is up: three blocks to paste, and where the key is kept."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+
+def welcome(url: str, credentials: Mapping[str, str] | None, *, path: Path, new: bool) -> str:
+    """Return the text for the terminal. The key is shown on the first start only; later its file is named."""
+    head = f"Memvault serves on {url}  (docs: {url}/docs, state: {url}/readyz, stop: Ctrl-C)"
+    if credentials is None:
+        return head
+    if not new:
+        return f"{head}\nThe admin key of tenant {credentials['tenant_id']} is in {path}"
+    key = credentials["api_key"]
+    server = {"mcpServers": {"memvault": {"url": f"{url}/mcp", "headers": {"Authorization": f"Bearer {key}"}}}}
+    return f"""{head}
+
+Your admin key: {key}
+It is kept in {path} (readable by you only).
+
+1. curl
+
+curl -sS {url}/v3/memories/add/ -H 'Authorization: Token {key}' -H 'Content-Type: application/json' \\
+  -d '{{"messages": [{{"role": "user", "content": "I love Italian food"}}], "user_id": "alice", "infer": false}}'
+
+2. Python (pip install mem0ai)
+
+from mem0 import MemoryClient
+client = MemoryClient(host="{url}", api_key="{key}")
+print(client.search("What food does she like?", filters={{"user_id": "alice"}}))
+
+3. MCP client
+
+{json.dumps(server, indent=2)}
+"""

@@ -1,0 +1,120 @@
+"""An embedder outside this process, reached through Mem0's zoo of providers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from typing import Any, Final
+
+import numpy as np
+
+from service.embeddings.embedder import EmbeddingUnavailable, Matrix, Vector, require_utf8
+from service.errors import ConfigurationError
+
+_NEEDS_URL: Final = {
+    "openai": "openai_base_url",
+    "ollama": "ollama_base_url",
+    "lmstudio": "lmstudio_base_url",
+    "huggingface": "huggingface_base_url",
+}
+"""Without their URL these would ask the environment for one, go to a public address, or download a model."""
+
+_REFUSED: Final = {
+    "fastembed": "it downloads its model at run time",
+    "langchain": "it takes an object of Python, which settings cannot hold",
+}
+
+
+class ProviderEmbedder:
+    """An `Embedder` on one of Mem0's providers. Vectors are brought to length 1, whatever the provider answers.
+
+    `config` is Mem0's own configuration of that provider; the URL must be named in it. `dimensions` is what the model
+    answers with. `prepare` imports Mem0 with telemetry and downloads off; it is called first, and takes seconds.
+    `timeout` is in seconds and holds for the clients that have such an option. Raises `ConfigurationError` when the
+    provider cannot be built, `EmbeddingUnavailable` when a call fails; neither repeats a text or the provider's words.
+    """
+
+    def __init__(
+        self,
+        provider: str,
+        config: Mapping[str, Any],
+        *,
+        dimensions: int,
+        prepare: Callable[[], None],
+        timeout: float = 30.0,
+    ) -> None:
+        if reason := _REFUSED.get(provider):
+            raise ConfigurationError(f"The embedding provider {provider!r} is not offered: {reason}.")
+        if (key := _NEEDS_URL.get(provider)) and not config.get(key):
+            raise ConfigurationError(f"The embedding provider {provider!r} needs {key!r} in its config.")
+        if not config.get("model"):
+            raise ConfigurationError(f"The embedding provider {provider!r} needs 'model' in its config.")
+        prepare()
+        self._provider = provider
+        self._mem0 = _build(provider, config, timeout)
+        self.name: Final = f"{provider}/{config['model']}"
+        self.dimensions: Final = dimensions
+
+    def embed_query(self, text: str) -> Vector:
+        """See `Embedder`."""
+        prompt = _prompt(text)
+        vector: Vector = self._normalised(lambda: [self._mem0.embed(prompt, "search")], 1)[0]
+        return vector
+
+    def embed_documents(self, texts: Sequence[str]) -> Matrix:
+        """See `Embedder`. One call, or as many as Mem0 makes of it for this provider."""
+        prompts = [_prompt(text) for text in texts]
+        if not prompts:
+            return np.empty((0, self.dimensions), dtype=np.float32)
+        return self._normalised(lambda: self._mem0.embed_batch(prompts, "add"), len(prompts))
+
+    def _normalised(self, call: Callable[[], Any], rows: int) -> Matrix:
+        try:
+            vectors = np.array(call(), dtype=np.float32)
+        except Exception as error:
+            # Only the kind is taken over, and no cause: a provider's error may repeat the text.
+            kind = type(error).__name__
+        else:
+            return self._checked(vectors, rows)
+        raise EmbeddingUnavailable(f"The embedding provider {self._provider!r} failed ({kind}); try again later.")
+
+    def _checked(self, vectors: Matrix, rows: int) -> Matrix:
+        if vectors.shape != (rows, self.dimensions):
+            raise EmbeddingUnavailable(
+                f"The embedding provider {self._provider!r} answered with the shape {vectors.shape} instead of "
+                f"{(rows, self.dimensions)}; check the model and the dimensions in the settings."
+            )
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        if not np.isfinite(lengths).all() or not lengths.all():
+            raise EmbeddingUnavailable(
+                f"The embedding provider {self._provider!r} answered with a vector that is zero or not finite."
+            )
+        normalised: Matrix = vectors / lengths
+        return normalised
+
+
+def _prompt(text: str) -> str:
+    # Most providers refuse an empty text, which is none of the caller's business.
+    return require_utf8(text) or " "
+
+
+def _build(provider: str, config: Mapping[str, Any], timeout: float) -> Any:
+    factory: Any = import_module("mem0.utils.factory").EmbedderFactory
+    if provider not in factory.provider_to_class:
+        known = ", ".join(sorted(set(factory.provider_to_class) - set(_REFUSED)))
+        raise ConfigurationError(f"The embedding provider {provider!r} is unknown to Mem0; it knows {known}.")
+    try:
+        embedder = factory.create(provider, dict(config), None)
+    except (ImportError, TypeError) as error:
+        # Which package, or which key of the config: these texts hold names only.
+        problem = f": {error}"
+    except Exception as error:
+        problem = f" ({type(error).__name__}); check the key, the URL and the other values of its config."
+    else:
+        client: Any = getattr(embedder, "client", None)
+        if callable(getattr(client, "with_options", None)):
+            embedder.client = client.with_options(timeout=timeout, max_retries=1)
+        elif hasattr(getattr(client, "_client", None), "timeout"):
+            client._client.timeout = timeout  # Ollama's client has it only inside
+        return embedder
+    raise ConfigurationError(f"The embedding provider {provider!r} cannot be built{problem}")

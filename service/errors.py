@@ -1,0 +1,138 @@
+"""The error tree: each error carries the HTTP status and the stable code that every face answers with.
+
+    MemvaultError
+    ├── InvalidInput 400 ── ExtractionUnavailable, ReservedMetadata, ScopeRequired
+    ├── Unauthenticated 401
+    ├── Forbidden 403
+    ├── NotFound 404
+    ├── Conflict 409 ── IdempotencyConflict
+    ├── TooLarge 413
+    ├── NotOffered 501
+    ├── Unavailable 503 ── IndexUnavailable, RecordUnavailable, StillStarting
+    └── ConfigurationError (no status: the process does not start, exit code 2)
+
+Messages are for users: what is wrong, where, what to do next. They never hold memory text, metadata or names.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class MemvaultError(Exception):
+    """The root of all errors that a face may answer with."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal_error"
+
+    def __init__(self, detail: str, *, headers: dict[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.headers = headers or {}
+
+
+class InvalidInput(MemvaultError):
+    """The request cannot be understood or breaks a limit; the same request will fail again."""
+
+    status = 400
+    code = "invalid_input"
+
+
+class ScopeRequired(InvalidInput):
+    """The call would touch everything; it must name a user, an agent, an app or a run."""
+
+    code = "scope_required"
+
+
+class ReservedMetadata(InvalidInput):
+    """The metadata uses a key that the service keeps for itself."""
+
+    code = "reserved_metadata_key"
+
+
+class ExtractionUnavailable(InvalidInput):
+    """Extraction was asked for and no LLM is configured."""
+
+    code = "extraction_unavailable"
+
+
+class Unauthenticated(MemvaultError):
+    """No credential, or one that is not valid (any more)."""
+
+    status = 401
+    code = "unauthenticated"
+
+
+class Forbidden(MemvaultError):
+    """The credential is valid and may not do this."""
+
+    status = 403
+    code = "forbidden"
+
+
+class NotFound(MemvaultError):
+    """There is no such thing within the caller's scope; whether it exists elsewhere is not told."""
+
+    status = 404
+    code = "not_found"
+
+
+class Conflict(MemvaultError):
+    """The request contradicts the present state."""
+
+    status = 409
+    code = "conflict"
+
+
+class IdempotencyConflict(Conflict):
+    """The idempotency key was used before with another request."""
+
+    code = "idempotency_key_reused"
+
+
+class TooLarge(MemvaultError):
+    """The body, a message or the number of items is over its limit."""
+
+    status = 413
+    code = "too_large"
+
+
+class NotOffered(MemvaultError):
+    """A call of the platform that this service does not offer; the detail says what to do instead."""
+
+    status = 501
+    code = "not_offered"
+
+
+class Unavailable(MemvaultError):
+    """A part that is needed is away; the same request can succeed later."""
+
+    status = 503
+    code = "unavailable"
+
+    def __init__(self, detail: str, *, retry_after: int = 2) -> None:
+        super().__init__(detail, headers={"Retry-After": str(retry_after)})
+
+
+class IndexUnavailable(Unavailable):
+    """The index cannot answer; reads by id and writes go on."""
+
+    code = "index_unavailable"
+
+
+class RecordUnavailable(Unavailable):
+    """Postgres cannot be reached, or the audit row could not be written: nothing was done."""
+
+    code = "record_unavailable"
+
+
+class StillStarting(Unavailable):
+    """The part that this call needs is still being loaded."""
+
+    code = "starting"
+
+
+class ConfigurationError(MemvaultError):
+    """A setting is wrong: the process says so in one line and ends with exit code 2."""
+
+    code = "configuration_error"

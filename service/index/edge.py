@@ -1,0 +1,255 @@
+"""The embedded index: one Qdrant Edge shard for all tenants, replaced as a whole when it is compacted or rebuilt."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Final
+from uuid import UUID
+
+import qdrant_edge
+
+import service
+from service.errors import IndexUnavailable
+from service.index.edge_folder import IndexFolder
+from service.index.edge_rebuild import EdgeRebuild
+from service.index.edge_scoped import EdgeScopedIndex
+from service.index.edge_shard import Operation, Shard
+from service.scope import Scope
+
+#: Compaction is worth it after this many removals, or this share of the points,
+_REMOVED_LEAST: Final = 1000
+_REMOVED_SHARE: Final = 0.05
+#: or when something deleted has been on the disk for this many seconds,
+_REMOVED_SECONDS: Final = 24 * 3600.0
+#: or when this many points were written, or this share of all.
+_STORED_LEAST: Final = 20_000
+_STORED_SHARE: Final = 0.5
+#: Operations that are applied to a new shard while writes wait; more are applied before, while writes go on.
+_LAST_OPERATIONS: Final = 20
+
+
+class EdgeIndex:
+    """The index in a folder (`Index`). One process can have it open.
+
+    `model` names what makes the vectors: those of different models are never compared. `fresh` begins with an empty
+    index whatever is there, for a rebuild from the record. Raises `IndexLocked`, or `IndexDamaged` when what is there
+    cannot be used.
+    """
+
+    def __init__(self, folder: Path, *, dimensions: int, model: str, fresh: bool = False) -> None:
+        self.dimensions = dimensions
+        self._folder = IndexFolder(folder, dimensions=dimensions, model=model)
+        try:
+            self._shard = self._open(fresh)
+            self._folder.sweep(self._shard.folder)
+        except BaseException:
+            self._folder.close()
+            raise
+        # Held for the length of a write; searches never wait for it.
+        self._writing = threading.Lock()
+        # Held for the length of a rebuild or a compaction.
+        self._replacing = threading.Lock()
+        # Held for a moment, to take hold of the shard that serves or to put another in its place.
+        self._swap = threading.Lock()
+        self._journal: list[Operation] | None = None
+        self._rebuild: EdgeRebuild | None = None
+        self._child: subprocess.Popen[bytes] | None = None
+        self._stored = self._removed = 0
+        self._closed = False
+
+    def of(self, scope: Scope) -> EdgeScopedIndex:
+        """See `Index`."""
+        return EdgeScopedIndex(self, scope)
+
+    @contextmanager
+    def using(self, doing: str) -> Iterator[qdrant_edge.EdgeShard]:
+        """Lend the shard that serves now; it stays open until the block is left."""
+        with ExitStack() as stack:
+            with self._swap:
+                engine = stack.enter_context(self._shard.use(doing))
+            yield engine
+
+    def write(
+        self,
+        operations: Sequence[Operation],
+        *,
+        stored: Collection[UUID] = (),
+        removed: Collection[UUID] = (),
+        replaced: int = 0,
+    ) -> None:
+        """Apply operations to the shard that serves and to the one that is being made beside it."""
+        left_behind = len(removed) + replaced
+        with self._writing:
+            if left_behind:
+                self._folder.mark_removed()
+            self._shard.apply(operations)
+            self._stored += len(stored)
+            self._removed += left_behind
+            if self._journal is not None:
+                self._journal.extend(operations)
+            if self._rebuild is not None:
+                self._rebuild.follow(operations, stored, removed, left_behind)
+
+    @contextmanager
+    def rebuild(self) -> Iterator[EdgeRebuild]:
+        """See `Index`."""
+        if not self._replacing.acquire(blocking=False):
+            raise IndexUnavailable("The index is being compacted or rebuilt already; try again in a minute.")
+        try:
+            shard = Shard.create(self._folder.new(), self.dimensions)
+            rebuild = EdgeRebuild(shard, self.dimensions, self._writing)
+            with self._writing:
+                self._rebuild = rebuild
+            try:
+                yield rebuild
+                self._flush(shard)
+                with self._writing:
+                    old = self._replace(shard, removed=rebuild.left_behind)
+                    self._rebuild = None
+            except BaseException:
+                with self._writing:
+                    self._rebuild = None
+                self._discard(shard)
+                raise
+            self._discard(old)
+        finally:
+            self._replacing.release()
+
+    def maintain(self) -> bool:
+        """See `Index`."""
+        total, waiting = self.count(), self._folder.removed_seconds()
+        due = (
+            self._removed >= max(_REMOVED_LEAST, total * _REMOVED_SHARE)
+            or self._stored >= max(_STORED_LEAST, total * _STORED_SHARE)
+            or (waiting is not None and waiting >= _REMOVED_SECONDS)
+        )
+        return due and self.compact()
+
+    def compact(self) -> bool:
+        """See `Index`. For the time it needs the room of the index twice more; a process of its own does the work."""
+        if not self._replacing.acquire(blocking=False):
+            return False
+        copy, target = self._folder.new(), self._folder.new()
+        try:
+            with self._writing:
+                # Under the lock, so that the copy is of one moment. Searches go on.
+                self._flush(self._shard)
+                shutil.copytree(self._shard.folder, copy)
+                self._journal, self._stored, self._removed = [], 0, 0
+            self._run(copy, target)
+            self._folder.remove(copy)
+            self._discard(self._catch_up(Shard.load(target)))
+            return True
+        except OSError as error:
+            raise IndexUnavailable(
+                f"The index in {self._folder.path} could not be compacted: is the disk full? It serves on as it was."
+            ) from error
+        finally:
+            with self._writing:
+                self._journal = None
+            self._folder.remove(copy)
+            if self._shard.folder != target:
+                self._folder.remove(target)
+            self._replacing.release()
+
+    def flush(self) -> None:
+        """See `Index`."""
+        with self.using("flush") as engine:
+            engine.flush()
+
+    def count(self) -> int:
+        """See `Index`."""
+        with self.using("count") as engine:
+            return int(engine.count(qdrant_edge.CountRequest()))
+
+    def close(self) -> None:
+        """See `Index`. Ends a compaction that is under way. Closing twice is closing once."""
+        with self._writing:
+            if self._closed:
+                return
+            self._closed = True
+            if self._child is not None:
+                self._child.kill()
+            if self._rebuild is not None:
+                # Its next write fails, and with it the rebuild.
+                self._rebuild.shard.close()
+        with self._replacing, self._writing:
+            try:
+                self._shard.close()
+            finally:
+                self._folder.close()
+
+    def _open(self, fresh: bool) -> Shard:
+        current = None if fresh else self._folder.current()
+        if current is None:
+            shard = Shard.create(self._folder.new(), self.dimensions)
+            self._folder.switch(shard.folder)
+            self._folder.clear_removed()
+            return shard
+        try:
+            return Shard.load(current)
+        except IndexUnavailable as error:
+            raise self._folder.damaged("the engine cannot open it") from error
+
+    def _run(self, copy: Path, target: Path) -> None:
+        """Let a process of its own write the points of the copy into the target."""
+        packages = os.pathsep.join(filter(None, (str(Path(service.__path__[0]).parent), os.environ.get("PYTHONPATH"))))
+        with self._writing:
+            if self._closed:
+                raise IndexUnavailable("The index is closed: the service is shutting down.")
+            # Standard input stays open for as long as this process lives; the other ends when it is closed.
+            self._child = child = subprocess.Popen(
+                [sys.executable, "-P", "-m", "service.index.edge_compact", copy, target, str(self.dimensions)],
+                env={**os.environ, "PYTHONPATH": packages},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+        with child:
+            code = child.wait()
+        with self._writing:
+            self._child = None
+        if code != 0:
+            raise IndexUnavailable(f"The index could not be compacted (exit code {code}). It serves on as it was.")
+
+    def _catch_up(self, shard: Shard) -> Shard:
+        """Apply to a new shard what was written since its copy was taken, put it in place, and return the old one."""
+        try:
+            while True:
+                with self._writing:
+                    missed, self._journal = self._journal or [], []
+                    if len(missed) <= _LAST_OPERATIONS:
+                        shard.apply(missed)
+                        self._flush(shard)
+                        return self._replace(shard, removed=self._removed)
+                shard.apply(missed)
+        except BaseException:
+            shard.close()
+            raise
+
+    def _replace(self, shard: Shard, *, removed: int) -> Shard:
+        """Put a shard in place and return the old one. `removed` points of it are deleted data. Writes are locked."""
+        self._folder.switch(shard.folder)
+        with self._swap:
+            old, self._shard = self._shard, shard
+        self._removed = removed
+        self._folder.clear_removed()
+        if removed:
+            self._folder.mark_removed()
+        return old
+
+    def _discard(self, shard: Shard) -> None:
+        shard.close()
+        self._folder.remove(shard.folder)
+
+    @staticmethod
+    def _flush(shard: Shard) -> None:
+        with shard.use("flush") as engine:
+            engine.flush()

@@ -1,0 +1,123 @@
+"""The folder of the embedded index: who owns it, which generation of the shard is current, and what is swept away.
+
+index/
+├── lock          held by the process that serves; its pid inside
+├── current       JSON: the generation that serves and what it was made for; replaced atomically
+├── removed       there is deleted data in the files; its time says since when
+└── <generation>/ one Edge shard
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Final
+
+from service import clock
+from service.index.interface import IndexDamaged, IndexLocked
+
+_FORMAT: Final = 1
+
+
+class IndexFolder:
+    """Owns the folder from construction to `close`.
+
+    `model` names what makes the vectors. Raises `IndexLocked` when another process has the folder.
+    """
+
+    def __init__(self, path: Path, *, dimensions: int, model: str) -> None:
+        self.path = path
+        self._made_for = {"format": _FORMAT, "dimensions": dimensions, "model": model}
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            owner = os.pread(self._lock, 20, 0).decode("ascii", "replace").strip()
+            os.close(self._lock)
+            raise IndexLocked(
+                f"The index folder {path} is in use by process {owner or 'unknown'}. It belongs to the one process "
+                "that serves: stop that process, or give this one a data folder of its own."
+            ) from error
+        os.ftruncate(self._lock, 0)
+        os.pwrite(self._lock, str(os.getpid()).encode("ascii"), 0)
+
+    def current(self) -> Path | None:
+        """Return the folder of the current generation, or None where no index was made yet.
+
+        Raises `IndexDamaged` when it is missing, unreadable or made for another model.
+        """
+        try:
+            content = json.loads((self.path / "current").read_text(encoding="utf-8"))
+            generation = self.path / str(content.pop("generation"))
+        except FileNotFoundError:
+            if any(entry.is_dir() for entry in self.path.iterdir()):
+                raise self.damaged("the file `current` is missing") from None
+            return None
+        except (OSError, ValueError, KeyError, AttributeError) as error:
+            raise self.damaged("the file `current` cannot be read") from error
+        if content != self._made_for:
+            raise self.damaged(f"it was made for {content} and the settings say {self._made_for}")
+        if not generation.is_dir():
+            raise self.damaged("the current generation is missing")
+        return generation
+
+    def damaged(self, why: str) -> IndexDamaged:
+        """Return the error that says what is wrong and what to do."""
+        return IndexDamaged(
+            f"The index folder {self.path} cannot be used: {why}. Run `memvault index rebuild`: the index is made "
+            "again from the record, and nothing is lost."
+        )
+
+    def new(self) -> Path:
+        """Return the path of a new generation. It is not made yet and not current."""
+        return self.path / clock.new_id().hex
+
+    def switch(self, generation: Path) -> None:
+        """Make a generation the current one, durably and at once."""
+        fresh = self.path / "current.new"
+        with fresh.open("w", encoding="utf-8") as file:
+            json.dump({"generation": generation.name} | self._made_for, file)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(self.path / "current")
+        folder = os.open(self.path, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def sweep(self, keep: Path) -> None:
+        """Remove every generation but one."""
+        for entry in self.path.iterdir():
+            if entry.is_dir() and entry != keep:
+                self.remove(entry)
+
+    def remove(self, generation: Path) -> None:
+        """Remove a generation, finished or not. What cannot be removed now is swept at the next start."""
+        shutil.rmtree(generation, ignore_errors=True)
+
+    def mark_removed(self) -> None:
+        """Remember that the files hold deleted data from now on."""
+        mark = self.path / "removed"
+        # Touching it again would make it younger.
+        if not mark.exists():
+            mark.touch(mode=0o600)
+
+    def clear_removed(self) -> None:
+        """Remember that they hold none."""
+        (self.path / "removed").unlink(missing_ok=True)
+
+    def removed_seconds(self) -> float | None:
+        """Return for how long the files have held deleted data, or None when they hold none."""
+        try:
+            return max(0.0, clock.now().timestamp() - (self.path / "removed").stat().st_mtime)
+        except FileNotFoundError:
+            return None
+
+    def close(self) -> None:
+        """Let others have the folder."""
+        os.close(self._lock)

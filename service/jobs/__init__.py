@@ -1,0 +1,1 @@
+"""Handlers of queued and periodic work."""

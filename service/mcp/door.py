@@ -1,0 +1,132 @@
+"""The door of the MCP face: host and origin, readiness and credential of every HTTP request, before the protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from mcp import types
+from mcp.server.transport_security import TransportSecurityMiddleware, TransportSecuritySettings
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from service import clock
+from service.errors import MemvaultError, StillStarting, Unauthenticated
+from service.mcp.threads import Threads, TimeLimitReached
+from service.scope import Principal
+from service.wiring import Services
+
+#: Where the visitor of a request stands in its ASGI scope.
+_VISITOR: Final = "memvault.visitor"
+_CHALLENGE: Final = 'Bearer realm="memvault"'
+_HOST_REFUSED: Final = "the service does not answer to this host name: add it to server.allowed_hosts"
+_ORIGIN_REFUSED: Final = "web pages of this origin may not call the service: add its host to server.allowed_hosts"
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """Who sent an HTTP request, checked, with the services of that moment."""
+
+    services: Services
+    principal: Principal
+    request_id: str
+
+
+def visitor_of(request: Request) -> Visitor:
+    """Return who sent the request that carried a message."""
+    visitor: Visitor = request.scope[_VISITOR]
+    return visitor
+
+
+def allowed(hosts: list[str]) -> TransportSecuritySettings:
+    """Return the Host and Origin headers that pass: this machine and the given hosts, on any port."""
+    names = ["127.0.0.1", "localhost", "[::1]", *hosts]
+    any_port = [form for name in names for form in (name, f"{name}:*")]
+    return TransportSecuritySettings(
+        allowed_hosts=any_port,
+        allowed_origins=[f"{scheme}://{name}" for scheme in ("http", "https") for name in any_port],
+    )
+
+
+class Door:
+    """An ASGI app that lets a request through to another one when it may come in.
+
+    Answers 421 to a foreign Host and 403 to a foreign Origin (a web page that was rebound to this address), 503 until
+    the services are there, 401 with a challenge to what is no valid credential, and 405 to all methods but POST: the
+    service keeps no sessions, so there is no stream to open (GET) and none to end (DELETE).
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        services: Callable[[], Services | None],
+        threads: Threads,
+        security: TransportSecuritySettings,
+    ) -> None:
+        self._app = app
+        self._services = services
+        self._threads = threads
+        self._security = TransportSecurityMiddleware(security)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let one request in, or answer it here."""
+        request = Request(scope, receive)
+        request_id = str(scope.get("state", {}).get("request_id") or clock.new_id())
+        refusal = await self._refusal(request, request_id)
+        if refusal is not None:
+            await refusal(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+    async def _refusal(self, request: Request, request_id: str) -> Response | None:
+        foreign = await self._security.validate_request(request)
+        if foreign is not None:
+            code, detail = (
+                ("foreign_origin", _ORIGIN_REFUSED) if foreign.status_code == 403 else ("foreign_host", _HOST_REFUSED)
+            )
+            return _answer(foreign.status_code, code, detail, request_id)
+        services = self._services()
+        try:
+            if services is None:
+                raise StillStarting("the service is starting; try again in a moment")
+            check = partial(
+                services.authenticator.authenticate,
+                secret_of(request),
+                request_id=request_id,
+                client=request.headers.get("user-agent", ""),
+                face="mcp",
+            )
+            principal = await self._threads.run(check)
+        except Unauthenticated as error:
+            told = f'{_CHALLENGE}, error="invalid_token"' if secret_of(request) else _CHALLENGE
+            return _answer(error.status, error.code, error.detail, request_id, {"WWW-Authenticate": told})
+        except MemvaultError as error:
+            return _answer(error.status, error.code, error.detail, request_id, error.headers)
+        except TimeLimitReached:
+            return _answer(503, "unavailable", "the credential could not be checked in time; try again", request_id)
+        if request.method != "POST":
+            detail = "send JSON-RPC messages by POST; there are no sessions"
+            return _answer(405, "method_not_allowed", detail, request_id, {"Allow": "POST"})
+        scope = request.scope
+        scope[_VISITOR] = Visitor(services, principal, request_id)
+        # For the log line and the metrics of whoever serves this app.
+        scope.setdefault("state", {})["tenant"] = str(principal.tenant_id)
+        return None
+
+
+def secret_of(request: Request) -> str | None:
+    """Return the secret of a request: `Authorization: Bearer` or `Token`, else `X-API-Key`."""
+    scheme, _, secret = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() in ("bearer", "token") and secret.strip():
+        return secret.strip()
+    return request.headers.get("x-api-key")
+
+
+def _answer(status: int, code: str, detail: str, request_id: str, headers: dict[str, str] | None = None) -> Response:
+    """Return a refusal as an error of JSON-RPC: clients show its message, of any other body only that it failed."""
+    number = types.INTERNAL_ERROR if status >= 500 else types.INVALID_REQUEST
+    error = {"code": number, "message": f"{code}: {detail}", "data": {"code": code, "request_id": request_id}}
+    return JSONResponse({"jsonrpc": "2.0", "id": None, "error": error}, status_code=status, headers=headers)

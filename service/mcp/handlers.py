@@ -1,0 +1,203 @@
+"""What each tool does: one action of the service, with the caller's credential. Synchronous."""
+
+from __future__ import annotations
+
+from service import clock
+from service.audit.events import AuditEvent
+from service.errors import Forbidden, InvalidInput
+from service.filters.build import and_, subjects_filter
+from service.filters.parse import parse_filter
+from service.mcp.schemas import (
+    AddMemoryInput,
+    AddOutput,
+    ContextOutput,
+    DeletedOutput,
+    EntitiesOutput,
+    EventIdInput,
+    EventOutput,
+    EventsOutput,
+    GetMemoriesInput,
+    GetUserContextInput,
+    HitsOutput,
+    MemoriesOutput,
+    MemoryIdInput,
+    MemoryOutput,
+    PageInput,
+    SearchMemoriesInput,
+    StoreInteractionSummaryInput,
+    Subjects,
+    SummaryOutput,
+    UpdateMemoryInput,
+)
+from service.mcp.translate import (
+    change_outputs,
+    context_output,
+    entity_output,
+    event_output,
+    hit_output,
+    memory_output,
+    names_of,
+    page_fields,
+    uuid_of,
+)
+from service.memories.actions import UNSET, Edit, Query
+from service.memories.context import compose
+from service.records import Change, EventStatus, Message, NewMemories, SubjectNames
+from service.scope import Caller, Principal
+from service.wiring import Services
+
+#: The least score of a hit, the same as the default of the REST face.
+_THRESHOLD = 0.1
+#: Hits that a context is chosen from: one for so many tokens of its budget, within these bounds.
+_TOKENS_PER_HIT = 20
+_FEWEST_HITS, _MOST_HITS = 20, 200
+
+
+def only_user(principal: Principal) -> str | None:
+    """Return the user that a principal is bound to when there is just one, so that it need not be named."""
+    return next(iter(principal.users)) if principal.users is not None and len(principal.users) == 1 else None
+
+
+def add_memory(services: Services, caller: Caller, given: AddMemoryInput) -> AddOutput:
+    """Add memories, verbatim or by extraction."""
+    if given.messages:
+        messages = [Message(one.role, one.content, one.name) for one in given.messages]
+    elif given.text is not None:
+        messages = [Message("user", given.text)]
+    else:
+        raise InvalidInput("give text, or messages")
+    names = names_of(given)
+    names = SubjectNames(names.user_id or only_user(caller.principal), names.agent_id, names.app_id, names.run_id)
+    event = services.adds.add(
+        caller,
+        caller.scope,
+        NewMemories(messages, names, metadata=given.metadata or {}, infer=given.infer),
+    )
+    if not event.status.is_final:
+        message = "Accepted. The memories are being extracted: ask get_event_status with this event_id."
+    elif event.notes.get("stored") == "verbatim":
+        message = "Stored as it is: no language model is configured, so nothing was extracted."
+    else:
+        message = "Stored."
+    return AddOutput(
+        message=message,
+        status=event.status.value,
+        event_id=str(event.id),
+        results=change_outputs(event.results),
+    )
+
+
+def search_memories(services: Services, caller: Caller, given: SearchMemoriesInput) -> HitsOutput:
+    """Search by meaning and words."""
+    query = Query(given.query, parse_filter(given.filters), limit=given.limit, threshold=_THRESHOLD)
+    return HitsOutput(results=[hit_output(hit) for hit in services.memories.search(caller, caller.scope, query)])
+
+
+def get_memories(services: Services, caller: Caller, given: GetMemoriesInput) -> MemoriesOutput:
+    """List memories, the newest first."""
+    page = services.memories.list(
+        caller,
+        caller.scope,
+        parse_filter(given.filters),
+        page=given.page,
+        size=given.page_size,
+        on=clock.today(),
+    )
+    return MemoriesOutput(**page_fields(page), results=[memory_output(memory) for memory in page.items])
+
+
+def get_memory(services: Services, caller: Caller, given: MemoryIdInput) -> MemoryOutput:
+    """Read one memory."""
+    return memory_output(services.memories.get(caller, caller.scope, uuid_of(given.memory_id, "memory")))
+
+
+def update_memory(services: Services, caller: Caller, given: UpdateMemoryInput) -> MemoryOutput:
+    """Change a memory's text, and its metadata if given."""
+    edit = Edit(text=given.text, metadata=UNSET if given.metadata is None else given.metadata)
+    memory_id = uuid_of(given.memory_id, "memory")
+    return memory_output(services.memories.update(caller, caller.scope, memory_id, edit))
+
+
+def delete_memory(services: Services, caller: Caller, given: MemoryIdInput) -> DeletedOutput:
+    """Delete one memory."""
+    services.memories.delete(caller, caller.scope, uuid_of(given.memory_id, "memory"))
+    return DeletedOutput(message="The memory was deleted.", deleted=1)
+
+
+def delete_all_memories(services: Services, caller: Caller, given: Subjects) -> DeletedOutput:
+    """Delete the memories of the named subjects. Nothing is filled in here: what is deleted must have been named."""
+    count = services.memories.delete_all(caller, caller.scope, names_of(given))
+    return DeletedOutput(message=f"{count} memories were deleted.", deleted=count)
+
+
+def delete_entities(services: Services, caller: Caller, given: Subjects) -> DeletedOutput:
+    """Remove one user, agent, app or run with all that belongs to it."""
+    named = names_of(given).items()
+    if len(named) != 1:
+        raise InvalidInput("name one of user_id, agent_id, app_id and run_id; nothing was deleted")
+    kind, name = named[0]
+    count = services.entities.delete(caller, caller.scope, kind, name)
+    return DeletedOutput(message=f"The {kind.value} was deleted with {count} memories.", deleted=count)
+
+
+def list_entities(services: Services, caller: Caller, given: PageInput) -> EntitiesOutput:
+    """List users, agents, apps and runs."""
+    page = services.entities.list(caller, caller.scope, page=given.page, size=given.page_size)
+    return EntitiesOutput(**page_fields(page), results=[entity_output(entity) for entity in page.items])
+
+
+def list_events(services: Services, caller: Caller, given: PageInput) -> EventsOutput:
+    """List adds and how they went."""
+    page = services.events.list(caller, caller.scope, page=given.page, size=given.page_size)
+    return EventsOutput(**page_fields(page), results=[event_output(event) for event in page.items])
+
+
+def get_event_status(services: Services, caller: Caller, given: EventIdInput) -> EventOutput:
+    """Tell how one add went."""
+    return event_output(services.events.get(caller, caller.scope, uuid_of(given.event_id, "event")))
+
+
+def get_user_context(services: Services, caller: Caller, given: GetUserContextInput) -> ContextOutput:
+    """Search a user's memories and compose what is found for a prompt."""
+    user_id = given.user_id or only_user(caller.principal)
+    if user_id is None:
+        raise InvalidInput("user_id: say whose context you want")
+    where = subjects_filter(SubjectNames(user_id=user_id))
+    if given.connectors is not None:
+        where = and_(where, parse_filter({"metadata": {"connector": {"in": given.connectors}}}, where="connectors"))
+    limit = min(max(given.max_tokens // _TOKENS_PER_HIT, _FEWEST_HITS), _MOST_HITS)
+    hits = services.memories.search(caller, caller.scope, Query(given.query, where, limit=limit, threshold=_THRESHOLD))
+    return context_output(compose(hits, max_tokens=given.max_tokens), max_tokens=given.max_tokens)
+
+
+def store_interaction_summary(services: Services, caller: Caller, given: StoreInteractionSummaryInput) -> SummaryOutput:
+    """Store a summary as it is, at once."""
+    user_id = given.user_id or only_user(caller.principal)
+    if user_id is None:
+        raise InvalidInput("user_id: say whose interaction it was")
+    bound_to = caller.principal.connector
+    connector = given.connector or bound_to
+    if connector is None:
+        raise InvalidInput("connector: say what the interaction came through, for instance 'slack'")
+    if bound_to is not None and connector != bound_to:
+        services.installation.trail.refuse(caller, AuditEvent.ACCESS_DENIED, code="add:connector")
+        raise Forbidden("this key is bound to a connector: give that connector, and no other")
+    event = services.adds.add(
+        caller,
+        caller.scope,
+        NewMemories(
+            [Message("assistant", given.summary)],
+            SubjectNames(user_id=user_id),
+            metadata={"connector": connector, "channel": given.channel, "kind": "interaction_summary"},
+            categories=given.labels or (),
+            infer=False,
+        ),
+    )
+    if event.status is not EventStatus.SUCCEEDED or not event.results:
+        raise InvalidInput(f"the summary was not stored: its event {event.id} ended {event.status.value}")
+    stored = event.results[0]
+    return SummaryOutput(
+        id=str(stored.memory_id),
+        status="stored" if stored.change is Change.ADD else "already known",
+        event_id=str(event.id),
+    )

@@ -1,0 +1,222 @@
+"""The MCP server: what it answers to each method of the protocol, for the caller of that message."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Final, NoReturn, TypeVar
+
+from mcp import MCPError, types
+from mcp.server.caching import CacheHint
+from mcp.server.context import ServerRequestContext
+from mcp.server.lowlevel import Server
+from pydantic import ValidationError
+from starlette.requests import Request
+
+from service.audit.trail import printable
+from service.errors import InvalidInput, MemvaultError, NotFound, Unavailable
+from service.mcp import prompts, resources
+from service.mcp.door import Visitor, visitor_of
+from service.mcp.threads import Threads, TimeLimitReached
+from service.mcp.tools import TOOLS, tools_of
+from service.policy.table import authorize
+from service.scope import Action, Caller
+
+_log: Final = logging.getLogger("memvault.mcp")
+T = TypeVar("T")
+Context = ServerRequestContext[dict[str, Any], Request]
+
+#: Arguments of Mem0's own server that have no meaning here and that agents were taught to send.
+_PASSED_OVER: Final = frozenset({"enable_graph"})
+_SHOWN_PROBLEMS: Final = 5
+_SHOWN_CHARS: Final = 64
+#: The lists depend on the key alone, and a key never changes: a client may keep them for itself for a while.
+_LISTS: Final = CacheHint(ttl_ms=60_000, scope="private")
+_NEVER: Final = CacheHint(ttl_ms=0, scope="private")
+
+
+def create_server(threads: Threads) -> Server[dict[str, Any]]:
+    """Return the MCP server. It keeps nothing between messages, so any replica can answer any of them."""
+    protocol = _Protocol(threads)
+    return Server(
+        "memvault",
+        version=_release(),
+        title="Memvault",
+        description="Long-term memory for agents, self-hosted.",
+        instructions=prompts.INSTRUCTIONS,
+        cache_hints={
+            "tools/list": _LISTS,
+            "resources/list": _LISTS,
+            "resources/templates/list": _LISTS,
+            "prompts/list": _LISTS,
+            "resources/read": _NEVER,
+            "server/discover": _LISTS,
+        },
+        get_tool_input_schema=lambda name: TOOLS[name].input_schema if name in TOOLS else None,
+        on_list_tools=protocol.list_tools,
+        on_call_tool=protocol.call_tool,
+        on_list_resources=protocol.list_resources,
+        on_list_resource_templates=protocol.list_resource_templates,
+        on_read_resource=protocol.read_resource,
+        on_list_prompts=protocol.list_prompts,
+        on_get_prompt=protocol.get_prompt,
+    )
+
+
+class _Protocol:
+    def __init__(self, threads: Threads) -> None:
+        self._threads = threads
+
+    async def list_tools(self, context: Context, params: types.PaginatedRequestParams | None) -> types.ListToolsResult:
+        _refuse_cursor(params)
+        return types.ListToolsResult(tools=list(tools_of(_visitor(context).principal)))
+
+    async def call_tool(self, context: Context, params: types.CallToolRequestParams) -> types.CallToolResult:
+        tool = TOOLS.get(params.name)
+        if tool is None:
+            raise MCPError(types.INVALID_PARAMS, f"Unknown tool: {_shown(params.name)}")
+        visitor, caller = _visitor(context), _caller(context)
+        given = {key: value for key, value in (params.arguments or {}).items() if key not in _PASSED_OVER}
+        try:
+            # Before the arguments are looked at, so that a refusal is in the trail however the call is made.
+            await self._authorize(visitor, caller, tool.action)
+            arguments = tool.takes.model_validate(given)
+            answer = await self._threads.run(partial(tool.run, visitor.services, caller, arguments))
+            return types.CallToolResult(
+                content=[types.TextContent(text=tool.text(answer))],
+                structured_content=answer.model_dump(mode="json"),
+            )
+        except ValidationError as error:
+            return _failed(InvalidInput.code, _problems(error))
+        except Unavailable as error:
+            return _failed(error.code, f"{error.detail} (try again in {error.headers['Retry-After']} s)")
+        except MemvaultError as error:
+            return _failed(error.code, error.detail)
+        except TimeLimitReached:
+            return _failed(Unavailable.code, self._too_slow())
+        except Exception:
+            _log.exception("a tool failed", extra={"request_id": visitor.request_id, "method": tool.name})
+            return _failed("internal_error", f"the call failed inside the service; request id {visitor.request_id}")
+
+    async def list_resources(
+        self, context: Context, params: types.PaginatedRequestParams | None
+    ) -> types.ListResourcesResult:
+        _refuse_cursor(params)
+        principal = _visitor(context).principal
+        found = resources.resources_of(principal) if authorize(principal, Action.LIST) else ()
+        return types.ListResourcesResult(resources=list(found))
+
+    async def list_resource_templates(
+        self, context: Context, params: types.PaginatedRequestParams | None
+    ) -> types.ListResourceTemplatesResult:
+        _refuse_cursor(params)
+        offered = [resources.TEMPLATE] if authorize(_visitor(context).principal, Action.LIST) else []
+        return types.ListResourceTemplatesResult(resource_templates=offered)
+
+    async def read_resource(
+        self, context: Context, params: types.ReadResourceRequestParams
+    ) -> types.ReadResourceResult:
+        visitor = _visitor(context)
+        read = partial(resources.read, visitor.services, _caller(context), params.uri)
+        return types.ReadResourceResult(contents=[await self._answered(read, visitor)])
+
+    async def list_prompts(
+        self, context: Context, params: types.PaginatedRequestParams | None
+    ) -> types.ListPromptsResult:
+        _refuse_cursor(params)
+        return types.ListPromptsResult(prompts=[prompts.PROMPT])
+
+    async def get_prompt(self, context: Context, params: types.GetPromptRequestParams) -> types.GetPromptResult:
+        if params.name != prompts.NAME:
+            raise MCPError(types.INVALID_PARAMS, f"Unknown prompt: {_shown(params.name)}")
+        messages = prompts.messages((params.arguments or {}).get("user_id"))
+        return types.GetPromptResult(description=prompts.PROMPT.description, messages=messages)
+
+    async def _authorize(self, visitor: Visitor, caller: Caller, action: Action) -> None:
+        if not authorize(caller.principal, action):
+            await self._threads.run(partial(visitor.services.installation.gate.check, caller, action))
+
+    async def _answered(self, action: Callable[[], T], visitor: Visitor) -> T:
+        """Run an action whose errors are errors of the protocol."""
+        try:
+            return await self._threads.run(action)
+        except (InvalidInput, NotFound) as error:
+            _raise(types.INVALID_PARAMS, error.code, error.detail)
+        except MemvaultError as error:
+            _raise(types.INTERNAL_ERROR, error.code, error.detail)
+        except TimeLimitReached:
+            _raise(types.INTERNAL_ERROR, Unavailable.code, self._too_slow())
+        except Exception:
+            _log.exception("a resource failed", extra={"request_id": visitor.request_id})
+            _raise(
+                types.INTERNAL_ERROR, "internal_error", f"failed inside the service; request id {visitor.request_id}"
+            )
+
+    def _too_slow(self) -> str:
+        return (
+            f"no answer within {self._threads.seconds:g} s; what was to be written may still be written, "
+            "so look before you try again"
+        )
+
+
+def _release() -> str:
+    try:
+        return version("memvault")
+    except PackageNotFoundError:  # run from a checkout that was never installed
+        return "unknown"
+
+
+def _visitor(context: Context) -> Visitor:
+    if context.request is None:
+        raise MCPError(types.INTERNAL_ERROR, "the service is reached over HTTP only")
+    return visitor_of(context.request)
+
+
+def _caller(context: Context) -> Caller:
+    """Return who calls. The client names itself in each message of the newer protocol, in its User-Agent before."""
+    visitor = _visitor(context)
+    told = context.session.client_params
+    if told is not None:
+        client = f"{told.client_info.name}/{told.client_info.version}"
+    else:
+        client = context.request.headers.get("user-agent", "") if context.request is not None else ""
+    return Caller(visitor.principal, request_id=visitor.request_id, client=printable(client), face="mcp")
+
+
+def _refuse_cursor(params: types.PaginatedRequestParams | None) -> None:
+    """Refuse every cursor: the lists have one page, so none was ever given out."""
+    if params is not None and params.cursor is not None:
+        raise MCPError(types.INVALID_PARAMS, "Invalid cursor: this list has one page")
+
+
+def _failed(code: str, detail: str) -> types.CallToolResult:
+    return types.CallToolResult(content=[types.TextContent(text=f"{code}: {detail}")], is_error=True)
+
+
+def _raise(number: int, code: str, detail: str) -> NoReturn:
+    raise MCPError(number, f"{code}: {detail}", data={"code": code}) from None
+
+
+def _problems(error: ValidationError) -> str:
+    """Tell what is wrong with arguments, without the values that were given."""
+    found = error.errors(include_url=False, include_input=False, include_context=False)
+    told = [f"{_place(one['loc'])}: {_wish(one)}" for one in found[:_SHOWN_PROBLEMS]]
+    return "; ".join(told)
+
+
+def _place(where: tuple[int | str, ...]) -> str:
+    return ".".join(_shown(str(part)) for part in where) or "arguments"
+
+
+def _wish(problem: Mapping[str, Any]) -> str:
+    if problem["type"] == "extra_forbidden":
+        return "there is no such argument; see the tool's input schema"
+    if problem["type"] == "missing":
+        return "is needed"
+    return str(problem["msg"])
+
+
+def _shown(text: str) -> str:
+    return "".join(character if character.isprintable() else "?" for character in text[:_SHOWN_CHARS])

@@ -1,0 +1,1 @@
+"""What the service is for: adding, finding, reading, changing and deleting memories, and the events of slow adds."""

@@ -1,0 +1,368 @@
+"""Searching, listing, reading, changing and deleting memories: the same for every face."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from service import clock
+from service.audit.events import AuditEvent, Outcome
+from service.errors import InvalidInput, NotFound, ScopeRequired
+from service.filters.ast import EVERYTHING, Node, subject_names
+from service.filters.build import subjects_filter
+from service.filters.evaluate import matches
+from service.filters.metadata_limits import validate_metadata
+from service.index.fusion import Scored, fuse
+from service.memories.events import cancel_events, forget_messages
+from service.memories.indexing import Indexing
+from service.memories.limits import check_text
+from service.memories.stores import Stores, TenantLookup
+from service.records import HistoryEntry, Hit, Memory, Metadata, Page, SubjectNames
+from service.scope import Action, Caller, Scope, SubjectKind
+from service.storage.filter_sql import compile_sql
+from service.storage.record import Slice, StoredMemory, memories_table, searchable
+
+#: Candidates that are asked of the index for each memory wanted, so that fusion has something to choose from.
+_CANDIDATES_EACH: Final = 4
+_FEWEST_CANDIDATES: Final = 60
+_MOST_CANDIDATES: Final = 50_000
+_DELETE_BATCH: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A search. `threshold` is the least score that counts; `on` the day that expiry is judged by, None for never."""
+
+    text: str
+    where: Node = EVERYTHING
+    limit: int = 10
+    threshold: float = 0.0
+    on: date | None = field(default_factory=clock.today)
+
+
+class _Unset:
+    """Marks a value that an update leaves as it is, since None means "clear it"."""
+
+
+UNSET: Final = _Unset()
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """What an update changes; what is UNSET stays."""
+
+    text: str | _Unset = UNSET
+    metadata: Metadata | _Unset = UNSET
+    expires_on: date | _Unset | None = UNSET
+    created_at: datetime | _Unset = UNSET
+
+
+class Memories:
+    """The memories that a caller can reach."""
+
+    def __init__(self, stores: Stores, indexing: Indexing) -> None:
+        self._stores = stores
+        self._indexing = indexing
+
+    def search(self, caller: Caller, scope: Scope, query: Query) -> Sequence[Hit]:
+        """Return the best hits, the best first, by meaning and by words; as many as asked for if so many exist.
+
+        Raises:
+            InvalidInput: for an empty or overlong query.
+            IndexUnavailable: when the index cannot answer.
+        """
+        stores = self._stores
+        stores.gate.check(caller, Action.SEARCH)
+        self._check_users(caller, Action.SEARCH, query.where)
+        if not query.text.strip():
+            raise InvalidInput("query: must not be empty")
+        if len(query.text) > stores.settings.limits.query_chars:
+            raise InvalidInput(f"query: must have {stores.settings.limits.query_chars} characters at most")
+        self._indexing.check()
+        vector = stores.embedder.embed_query(query.text)
+        terms = self._indexing.terms(scope).query(query.text)
+        lookup = self._lookup(scope, query.where)
+        asked = max(_FEWEST_CANDIDATES, query.limit * _CANDIDATES_EACH)
+        while True:
+            answer = stores.index.of(scope).search(
+                vector, terms, query.where, lookup, limit=asked, users=lookup.users, on=query.on
+            )
+            ranked = [one for one in fuse(answer.candidates) if one.score >= query.threshold]
+            exhausted = answer.exhausted or asked >= _MOST_CANDIDATES
+            with stores.database.transaction(scope) as connection:
+                hits = self._fill(connection, scope, ranked, query, lookup, exact=answer.exact)
+                if len(hits) >= query.limit or exhausted:
+                    stores.trail.write(
+                        connection,
+                        caller,
+                        AuditEvent.MEMORY_SEARCHED,
+                        results=[hit.memory.id for hit in hits],
+                        query=query.text,
+                    )
+                    return hits
+            asked *= 4
+
+    def list(self, caller: Caller, scope: Scope, where: Node, *, page: int, size: int, on: date | None) -> Page[Memory]:
+        """Return one page of the memories that match, the newest first."""
+        stores = self._stores
+        stores.gate.check(caller, Action.LIST)
+        self._check_users(caller, Action.LIST, where)
+        part = Slice((page - 1) * size, size)
+        with stores.database.transaction(scope) as connection:
+            lookup = stores.lookup(connection, scope, where)
+            compiled = compile_sql(where, lookup, memories_table)
+            if compiled.exact:
+                rows, total = stores.record.page(connection, scope, compiled.clause, part, users=lookup.users, on=on)
+                memories = stores.presented(connection, scope, rows)
+            else:
+                memories, total = [], 0
+                for memory in self._matching(connection, scope, where, lookup, on=on):
+                    if part.skip <= total < part.skip + part.size:
+                        memories.append(memory)
+                    total += 1
+            stores.trail.write(connection, caller, AuditEvent.MEMORY_LISTED, results=[memory.id for memory in memories])
+        return Page(memories, total, page, size)
+
+    def get(self, caller: Caller, scope: Scope, memory_id: UUID) -> Memory:
+        """Return one memory.
+
+        Raises:
+            NotFound: when the caller's scope does not reach such a memory, or it has expired.
+        """
+        stores = self._stores
+        stores.gate.check(caller, Action.GET, targets=[memory_id])
+        with stores.database.transaction(scope) as connection:
+            stored = self._find(connection, scope, memory_id)
+            memories = stores.presented(connection, scope, [stored]) if stored else []
+            outcome = Outcome.DONE if memories else Outcome.NOT_FOUND
+            stores.trail.write(connection, caller, AuditEvent.MEMORY_READ, targets=[memory_id], outcome=outcome)
+        if not memories:
+            raise NotFound("there is no such memory")
+        return memories[0]
+
+    def history(self, caller: Caller, scope: Scope, memory_id: UUID) -> Sequence[HistoryEntry]:
+        """Return a memory's history, the oldest step first; of a deleted memory too, then without texts.
+
+        Raises:
+            NotFound: when the caller's scope never reached such a memory.
+        """
+        stores = self._stores
+        stores.gate.check(caller, Action.HISTORY, targets=[memory_id])
+        with stores.database.transaction(scope) as connection:
+            users = stores.lookup(connection, scope, EVERYTHING).users
+            steps = stores.record.history(connection, scope, memory_id)
+            if users is not None:
+                steps = [step for step in steps if users.intersection(step.subject_ids)]
+            entries = [
+                HistoryEntry(
+                    id=step.id,
+                    memory_id=step.memory_id,
+                    change=step.change,
+                    old_text=step.old_text,
+                    new_text=step.new_text,
+                    subjects=stores.subject_names(connection, scope, step.subject_ids),
+                    metadata=step.metadata,
+                    created_at=step.created_at,
+                    updated_at=step.updated_at,
+                )
+                for step in steps
+            ]
+            outcome = Outcome.DONE if entries else Outcome.NOT_FOUND
+            stores.trail.write(connection, caller, AuditEvent.HISTORY_READ, targets=[memory_id], outcome=outcome)
+        if not entries:
+            raise NotFound("there is no such memory")
+        return entries
+
+    def update(self, caller: Caller, scope: Scope, memory_id: UUID, edit: Edit) -> Memory:
+        """Change a memory and return it as it is now; the old text goes into its history.
+
+        Raises:
+            NotFound: when the caller's scope does not reach such a memory.
+            InvalidInput: when nothing is changed, or a value breaks a limit.
+        """
+        stores = self._stores
+        stores.gate.check(caller, Action.UPDATE, targets=[memory_id])
+        if edit == Edit():
+            raise InvalidInput("nothing to change: give text, metadata, timestamp or expiration_date")
+        vector = None
+        if not isinstance(edit.text, _Unset):
+            check_text(edit.text, stores.settings.limits, "text")
+            vector = stores.embedder.embed_documents([searchable(edit.text, self._actor(scope, memory_id))])[0]
+        if not isinstance(edit.metadata, _Unset):
+            validate_metadata(edit.metadata)
+        with stores.database.transaction(scope) as connection:
+            before = self._find(connection, scope, memory_id, lock=True)
+            if before is None:
+                stores.trail.write(
+                    connection, caller, AuditEvent.MEMORY_UPDATED, targets=[memory_id], outcome=Outcome.NOT_FOUND
+                )
+                after = None
+            else:
+                after = _edited(before, edit)
+                tokens = stores.tokenizer(scope).row_tokens(after.metadata, after.categories, after.actor)
+                after = stores.record.update(
+                    connection, scope, before, after, vector, tokens, embedder=stores.embedder.name
+                )
+                stores.trail.write(
+                    connection,
+                    caller,
+                    AuditEvent.MEMORY_UPDATED,
+                    subjects=after.subject_ids(),
+                    targets=[memory_id],
+                )
+                entries = stores.record.index_entries(connection, scope, [memory_id])
+                presented = stores.presented(connection, scope, [after])
+        if after is None or not presented:
+            raise NotFound("there is no such memory")
+        self._indexing.apply(scope, list(entries.values()))
+        return presented[0]
+
+    def delete(self, caller: Caller, scope: Scope, memory_id: UUID) -> None:
+        """Delete a memory, and its text wherever it is kept, in one transaction.
+
+        Raises:
+            NotFound: when the caller's scope does not reach such a memory.
+        """
+        stores = self._stores
+        stores.gate.check(caller, Action.DELETE, targets=[memory_id])
+        with stores.database.transaction(scope) as connection:
+            stored = self._find(connection, scope, memory_id, lock=True)
+            if stored is not None:
+                self._remove(connection, scope, [stored])
+            stores.trail.write(
+                connection,
+                caller,
+                AuditEvent.MEMORY_DELETED,
+                subjects=stored.subject_ids() if stored else (),
+                targets=[memory_id],
+                outcome=Outcome.DONE if stored else Outcome.NOT_FOUND,
+            )
+        if stored is None:
+            raise NotFound("there is no such memory")
+        self._indexing.apply(scope, [], gone={memory_id: stored.version + 1})
+
+    def delete_all(self, caller: Caller, scope: Scope, names: SubjectNames) -> int:
+        """Delete every memory of these subjects (all of them together) and return how many there were.
+
+        Adds of the same subjects that are still being extracted are cancelled, so that nothing comes back later.
+
+        Raises:
+            ScopeRequired: when no subject is named: that would be everything.
+        """
+        stores = self._stores
+        stores.gate.check(caller, Action.DELETE_ALL)
+        if not names:
+            raise ScopeRequired("name a scope: user_id, agent_id, app_id or run_id; nothing was deleted")
+        stores.gate.check_user(caller, Action.DELETE_ALL, names, writing=False)
+        where = subjects_filter(names)
+        with stores.database.transaction(scope) as connection:
+            lookup = stores.lookup(connection, scope, where)
+            subject_ids = [lookup.subject(kind, name) for kind, name in names.items()]
+            known = [one for one in subject_ids if one is not None]
+            removed: list[StoredMemory] = []
+            if len(known) == len(subject_ids):
+                if lookup.users is None or known[0] in lookup.users:
+                    cancel_events(connection, known, code="deleted", reason="its scope was deleted meanwhile")
+                    forget_messages(connection, subject_ids=known)
+                clause = compile_sql(where, lookup, memories_table).clause
+                removed = list(stores.record.stream(connection, scope, clause, users=lookup.users, on=None))
+                for start in range(0, len(removed), _DELETE_BATCH):
+                    self._remove(connection, scope, removed[start : start + _DELETE_BATCH])
+            stores.trail.write(
+                connection,
+                caller,
+                AuditEvent.MEMORIES_DELETED,
+                subjects=known,
+                targets=[memory.id for memory in removed],
+                detail={"count": len(removed)},
+            )
+        self._indexing.apply(scope, [], gone={memory.id: memory.version + 1 for memory in removed})
+        return len(removed)
+
+    def _fill(
+        self,
+        connection: Connection,
+        scope: Scope,
+        ranked: Sequence[Scored],
+        query: Query,
+        lookup: TenantLookup,
+        *,
+        exact: bool,
+    ) -> Sequence[Hit]:
+        """Read ranked candidates until the asked number of hits is there; what the record does not give is no hit."""
+        hits: list[Hit] = []
+        step = query.limit if exact else query.limit * _CANDIDATES_EACH
+        for start in range(0, len(ranked), step):
+            part = ranked[start : start + step]
+            found = self._stores.record.find(
+                connection, scope, [one.memory_id for one in part], users=lookup.users, on=query.on
+            )
+            presented = {memory.id: memory for memory in self._stores.presented(connection, scope, [*found.values()])}
+            for one in part:
+                memory = presented.get(one.memory_id)
+                # Evaluated on the row even when the index was exact: it may be a version behind.
+                if memory is not None and matches(query.where, memory):
+                    hits.append(Hit(memory, one.score, one.signals))
+                    if len(hits) == query.limit:
+                        return hits
+        return hits
+
+    def _matching(
+        self, connection: Connection, scope: Scope, where: Node, lookup: TenantLookup, *, on: date | None
+    ) -> Iterator[Memory]:
+        clause = compile_sql(where, lookup, memories_table).clause
+        batch: list[StoredMemory] = []
+        rows = list(self._stores.record.stream(connection, scope, clause, users=lookup.users, on=on))
+        for start in range(0, len(rows), _DELETE_BATCH):
+            batch = rows[start : start + _DELETE_BATCH]
+            for memory in self._stores.presented(connection, scope, batch):
+                if matches(where, memory):
+                    yield memory
+
+    def _find(
+        self, connection: Connection, scope: Scope, memory_id: UUID, *, lock: bool = False
+    ) -> StoredMemory | None:
+        users = None if scope.users is None else self._stores.lookup(connection, scope, EVERYTHING).users
+        found = self._stores.record.find(connection, scope, [memory_id], users=users, on=clock.today(), lock=lock)
+        return found.get(memory_id)
+
+    def _actor(self, scope: Scope, memory_id: UUID) -> str | None:
+        """Return who said a memory, which never changes, before the transaction that changes the text."""
+        with self._stores.database.transaction(scope) as connection:
+            stored = self._find(connection, scope, memory_id)
+        return stored.actor if stored else None
+
+    def _remove(self, connection: Connection, scope: Scope, stored: Sequence[StoredMemory]) -> None:
+        self._stores.record.delete(connection, scope, stored, keep_texts=self._stores.settings.history.keep_deleted)
+        forget_messages(connection, event_ids=[one.event_id for one in stored if one.event_id is not None])
+
+    def _lookup(self, scope: Scope, where: Node) -> TenantLookup:
+        """Answer from memory when every name is known, so that the steady state needs no query before the search."""
+        lookup = self._stores.lookup(None, scope, where)
+        if lookup.complete:
+            return lookup
+        with self._stores.database.transaction(scope) as connection:
+            return self._stores.lookup(connection, scope, where)
+
+    def _check_users(self, caller: Caller, action: Action, where: Node) -> None:
+        """Refuse a filter in which a bound principal names another user."""
+        for kind, name in subject_names(where):
+            if kind is SubjectKind.USER:
+                self._stores.gate.check_user(caller, action, SubjectNames(user_id=name), writing=False)
+
+
+def _edited(before: StoredMemory, edit: Edit) -> StoredMemory:
+    changes: dict[str, Any] = {
+        name: value
+        for name in ("text", "metadata", "expires_on", "created_at")
+        if not isinstance(value := getattr(edit, name), _Unset)
+    }
+    return replace(before, **changes)
+
+
+__all__ = ["UNSET", "Edit", "Memories", "Query"]

@@ -1,0 +1,324 @@
+"""Adding memories: verbatim ones at once, extracted ones through the queue, each with an event that tells the end."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import timedelta
+from typing import Any, Final
+from uuid import UUID
+
+import orjson
+from sqlalchemy import Connection, delete, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import IntegrityError
+
+from service import clock
+from service.audit.events import AuditEvent
+from service.errors import Conflict, ExtractionUnavailable, IdempotencyConflict, InvalidInput
+from service.filters.metadata_limits import validate_metadata
+from service.memories.events import Events, set_results, start_event
+from service.memories.indexing import Indexing
+from service.memories.limits import check_characters, check_new
+from service.memories.stores import Stores
+from service.memories.tables import IdempotencyRow
+from service.queue.tasks import Queue
+from service.records import Change, Event, EventStatus, Message, NewMemories
+from service.scope import Action, Caller, Scope
+from service.settings import Fallback
+from service.storage.encryption import Place
+from service.storage.keyring import KeyDestroyed
+from service.storage.record import IndexEntry, StoredMemory, searchable
+from service.tenants.subjects import SubjectIds
+
+#: The task that extracts the memories of one event.
+EXTRACT: Final = "extract"
+#: How long an idempotency key is remembered.
+IDEMPOTENCY_LIFE: Final = timedelta(hours=24)
+_KEY_CHARS: Final = 255
+_idempotency: Final[Any] = IdempotencyRow.__table__  # type: ignore[attr-defined]
+
+
+class Adds:
+    """What adds memories."""
+
+    def __init__(self, stores: Stores, indexing: Indexing, events: Events, queue: Queue, *, extraction: bool) -> None:
+        self._stores = stores
+        self._indexing = indexing
+        self._events = events
+        self._queue = queue
+        self._extraction = extraction
+
+    def add(self, caller: Caller, scope: Scope, new: NewMemories, *, idempotency_key: str | None = None) -> Event:
+        """Add memories and return the event: SUCCEEDED with results, or PENDING while the LLM is being asked.
+
+        System messages are dropped. A memory that is there already (same subjects, text and metadata) is reported as
+        NONE and not stored again. With an idempotency key, a repeated request gets the first one's event.
+
+        Raises:
+            InvalidInput, TooLarge: for what breaks a limit.
+            ExtractionUnavailable: for `infer` without an LLM, unless the fallback is verbatim.
+            IdempotencyConflict: when the idempotency key was used with another request.
+            Forbidden: when a key that is bound to users names another, or none.
+        """
+        stores = self._stores
+        stores.gate.check(caller, Action.ADD)
+        check_new(new, stores.settings.limits)
+        validate_metadata(dict(new.metadata))
+        stores.gate.check_user(caller, Action.ADD, new.subjects, writing=True)
+        _check_key(idempotency_key)
+        messages = [message for message in new.messages if message.role != "system"]
+        if not messages:
+            raise InvalidInput("messages: only system messages, of which nothing is remembered")
+        if new.infer and self._extraction:
+            return self._add_later(caller, scope, new, messages, idempotency_key)
+        notes: dict[str, Any] = {}
+        if new.infer:
+            if stores.settings.fallback is Fallback.REFUSE:
+                raise ExtractionUnavailable(
+                    "infer=true needs an LLM and none is configured: set llm.provider, or send infer=false"
+                )
+            notes = {"extraction": "off", "stored": "verbatim"}
+        return self._add_now(caller, scope, new, messages, idempotency_key, notes)
+
+    def _add_now(
+        self,
+        caller: Caller,
+        scope: Scope,
+        new: NewMemories,
+        messages: Sequence[Message],
+        idempotency_key: str | None,
+        notes: dict[str, Any],
+    ) -> Event:
+        stores = self._stores
+        vectors = list(
+            stores.embedder.embed_documents([searchable(message.content, message.name) for message in messages])
+        )
+        event_id = clock.new_id()
+        for attempt in (1, 2):
+            try:
+                with stores.database.transaction(scope) as connection:
+                    ids = stores.subjects.ensure(connection, scope, new.subjects)
+                    start_event(
+                        connection,
+                        caller,
+                        event_id=event_id,
+                        kind="ADD",
+                        status=EventStatus.SUCCEEDED,
+                        subject_ids=ids.all(),
+                        notes=notes,
+                    )
+                    earlier = self._claim(connection, caller, scope, idempotency_key, new, event_id)
+                    if earlier is not None:
+                        connection.rollback()
+                    else:
+                        memories = [
+                            stored_memory(new, ids, caller, event_id, text=message.content, message=message)
+                            for message in messages
+                        ]
+                        entries = store_memories(stores, connection, scope, caller, event_id, memories, vectors)
+                        event = self._events.read(connection, scope, event_id)
+                break
+            except (IntegrityError, KeyDestroyed) as error:
+                # A subject was erased between looking it up and writing: it is a new one now.
+                for subject_id in ids.all():
+                    stores.subjects.forget(scope, subject_id)
+                if attempt == 2:
+                    raise Conflict("the user, agent, app or run is being erased; try again later") from error
+        if earlier is not None:
+            return self._replay(caller, scope, earlier)
+        self._indexing.apply(scope, entries)
+        return event
+
+    def _add_later(
+        self,
+        caller: Caller,
+        scope: Scope,
+        new: NewMemories,
+        messages: Sequence[Message],
+        idempotency_key: str | None,
+    ) -> Event:
+        stores = self._stores
+        event_id = clock.new_id()
+        with stores.database.transaction(scope) as connection:
+            ids = stores.subjects.ensure(connection, scope, new.subjects)
+            cipher = stores.keyring.subject(scope.tenant_id, ids.owner)
+            payload = cipher.seal(_payload(new, messages), payload_place(scope, event_id))
+            start_event(
+                connection,
+                caller,
+                event_id=event_id,
+                kind="ADD",
+                status=EventStatus.PENDING,
+                subject_ids=ids.all(),
+                payload=payload,
+            )
+            earlier = self._claim(connection, caller, scope, idempotency_key, new, event_id)
+            if earlier is not None:
+                connection.rollback()
+            else:
+                self._queue.defer(
+                    connection,
+                    EXTRACT,
+                    {"tenant_id": str(scope.tenant_id), "event_id": str(event_id)},
+                    lock=scope_lock(stores, scope, ids),
+                )
+                stores.trail.write(
+                    connection, caller, AuditEvent.MEMORY_ADD_REQUESTED, subjects=ids.all(), targets=[event_id]
+                )
+                event = self._events.read(connection, scope, event_id)
+        return event if earlier is None else self._replay(caller, scope, earlier)
+
+    def _claim(
+        self,
+        connection: Connection,
+        caller: Caller,
+        scope: Scope,
+        idempotency_key: str | None,
+        new: NewMemories,
+        event_id: UUID,
+    ) -> UUID | None:
+        """Take the idempotency key for this event, or return the event that has it. Waits for one that is being made.
+
+        Raises:
+            IdempotencyConflict: when the key was used for another request.
+        """
+        if idempotency_key is None:
+            return None
+        secret = self._stores.keyring.tenant_secret(scope.tenant_id, "idempotency")
+        key_mac = hmac.digest(secret, idempotency_key.encode(), hashlib.sha256)
+        request_mac = hmac.digest(secret, _payload(new, new.messages), hashlib.sha256)
+        mine = (_idempotency.c.principal_id == caller.principal.id) & (_idempotency.c.key_mac == key_mac)
+        connection.execute(delete(_idempotency).where(mine, _idempotency.c.created_at < clock.now() - IDEMPOTENCY_LIFE))
+        taken = connection.execute(
+            insert(_idempotency)
+            .values(
+                tenant_id=scope.tenant_id,
+                principal_id=caller.principal.id,
+                key_mac=key_mac,
+                request_mac=request_mac,
+                event_id=event_id,
+                created_at=clock.now(),
+            )
+            .on_conflict_do_nothing()
+            .returning(_idempotency.c.event_id)
+        ).scalar()
+        if taken is not None:
+            return None
+        row = connection.execute(select(_idempotency).where(mine)).one()
+        if not hmac.compare_digest(bytes(row.request_mac), request_mac):
+            raise IdempotencyConflict("Idempotency-Key: was used before with another request; take a new one")
+        return UUID(str(row.event_id))
+
+    def _replay(self, caller: Caller, scope: Scope, event_id: UUID) -> Event:
+        stores = self._stores
+        with stores.database.transaction(scope) as connection:
+            event = self._events.read(connection, scope, event_id)
+            stores.trail.write(connection, caller, AuditEvent.EVENT_READ, targets=[event_id], detail={"replayed": True})
+        return event
+
+
+def store_memories(
+    stores: Stores,
+    connection: Connection,
+    scope: Scope,
+    caller: Caller,
+    event_id: UUID,
+    memories: Sequence[StoredMemory],
+    vectors: Sequence[Any],
+) -> list[IndexEntry]:
+    """Write memories with their event's results and their audit row; return what the index needs once it commits."""
+    tokenizer = stores.tokenizer(scope)
+    tokens = [tokenizer.row_tokens(memory.metadata, memory.categories, memory.actor) for memory in memories]
+    placed = stores.record.insert(connection, scope, memories, vectors, tokens, embedder=stores.embedder.name)
+    results = [
+        (placed[memory.id], Change.ADD if placed[memory.id] == memory.id else Change.NONE)
+        for memory in memories
+        if memory.id in placed
+    ]
+    set_results(connection, event_id, results)
+    added = [memory_id for memory_id, change in results if change is Change.ADD]
+    stores.trail.write(
+        connection,
+        caller,
+        AuditEvent.MEMORY_ADDED,
+        subjects=memories[0].subject_ids() if memories else (),
+        targets=[event_id],
+        results=added,
+        detail={"added": len(added), "known": len(results) - len(added)},
+    )
+    return [
+        IndexEntry(memory, vector, stores.embedder.name, own)
+        for memory, vector, own in zip(memories, vectors, tokens, strict=True)
+        if placed.get(memory.id) == memory.id
+    ]
+
+
+def stored_memory(
+    new: NewMemories,
+    ids: SubjectIds,
+    caller: Caller,
+    event_id: UUID,
+    *,
+    text: str,
+    message: Message | None = None,
+    role: str | None = None,
+    inferred: bool = False,
+    memory_id: UUID | None = None,
+    linked_ids: tuple[UUID, ...] = (),
+) -> StoredMemory:
+    """Return a memory as it is to be stored for an add."""
+    moment = clock.now()
+    return StoredMemory(
+        id=memory_id or clock.new_id(),
+        version=1,
+        user_id=ids.user_id,
+        agent_id=ids.agent_id,
+        app_id=ids.app_id,
+        run_id=ids.run_id,
+        text=text,
+        metadata=new.metadata,
+        categories=tuple(new.categories),
+        actor=message.name if message else None,
+        role=message.role if message else role,
+        inferred=inferred,
+        created_at=new.occurred_at or moment,
+        updated_at=new.occurred_at or moment,
+        expires_on=new.expires_on,
+        event_id=event_id,
+        principal_id=caller.principal.id,
+        linked_ids=linked_ids,
+    )
+
+
+def payload_place(scope: Scope, event_id: UUID) -> Place:
+    """Return the place that an event's payload is sealed for."""
+    return Place(scope.tenant_id, "events", event_id, "payload")
+
+
+def scope_lock(stores: Stores, scope: Scope, ids: SubjectIds) -> str:
+    """Return a name by which the extractions of the same subjects run one after the other; it tells nothing."""
+    return scope_mac(stores, scope, ids).hex()
+
+
+def scope_mac(stores: Stores, scope: Scope, ids: SubjectIds) -> bytes:
+    """Return the keyed digest of a set of subjects."""
+    secret = stores.keyring.tenant_secret(scope.tenant_id, "message-scope")
+    parts = (ids.user_id, ids.agent_id, ids.app_id, ids.run_id)
+    return hmac.digest(secret, b"".join(one.bytes if one else b"\x00" * 16 for one in parts), hashlib.sha256)
+
+
+def _payload(new: NewMemories, messages: Sequence[Message]) -> bytes:
+    """Return the request as JSON; the same request gives the same bytes."""
+    value = asdict(new) | {"messages": [asdict(message) for message in messages]}
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+
+
+def _check_key(idempotency_key: str | None) -> None:
+    if idempotency_key is None:
+        return
+    check_characters(idempotency_key, "Idempotency-Key")
+    if not 1 <= len(idempotency_key) <= _KEY_CHARS:
+        raise InvalidInput(f"Idempotency-Key: must have 1 to {_KEY_CHARS} characters")

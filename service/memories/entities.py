@@ -1,0 +1,88 @@
+"""Entities: the users, agents, apps and runs of a tenant, and removing one with everything that belongs to it."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from service import clock
+from service.audit.events import AuditEvent, Outcome
+from service.errors import NotFound
+from service.filters.ast import EVERYTHING
+from service.memories.events import cancel_events, remove_events
+from service.memories.indexing import Indexing
+from service.memories.stores import Stores
+from service.records import Entity, Page
+from service.scope import Action, Caller, Scope, SubjectKind
+from service.storage.record import GONE
+
+
+class Entities:
+    """The subjects that a caller can reach."""
+
+    def __init__(self, stores: Stores, indexing: Indexing) -> None:
+        self._stores = stores
+        self._indexing = indexing
+
+    def list(self, caller: Caller, scope: Scope, *, page: int, size: int) -> Page[Entity]:
+        """Return one page of the tenant's subjects, the oldest first; a bound principal sees its users only."""
+        stores = self._stores
+        stores.gate.check(caller, Action.LIST_ENTITIES)
+        with stores.database.transaction(scope) as connection:
+            users = stores.lookup(connection, scope, EVERYTHING).users
+            subjects = stores.subjects.list(connection, scope, ids=None if users is None else list(users))
+            counts = stores.record.counts(connection, on=clock.today())
+            part = subjects[(page - 1) * size : page * size]
+            entities = []
+            for subject in part:
+                memories, changed = counts.get(subject.id, (0, subject.created_at))
+                entities.append(Entity(subject.id, subject.kind, subject.name, memories, subject.created_at, changed))
+            stores.trail.write(
+                connection, caller, AuditEvent.ENTITIES_LISTED, subjects=[subject.id for subject in part]
+            )
+        return Page(entities, len(subjects), page, size)
+
+    def delete(self, caller: Caller, scope: Scope, kind: SubjectKind, name: str) -> int:
+        """Remove a subject: its key first, then its memories, history, events and messages; return how many memories.
+
+        What was waiting for the LLM ends CANCELLED, so that nothing comes back. A crash in the middle is finished by
+        `finish` at the next start.
+
+        Raises:
+            NotFound: when the caller's scope does not reach such a subject.
+        """
+        stores = self._stores
+        stores.gate.check(caller, Action.DELETE_ENTITY)
+        with stores.database.transaction(scope) as connection:
+            subject_id = stores.subjects.find(connection, scope, [(kind, name)]).get((kind, name))
+            bound = scope.users is not None and (kind is not SubjectKind.USER or name not in scope.users)
+            if subject_id is None or bound:
+                subject_id = None
+                stores.trail.write(connection, caller, AuditEvent.ENTITY_DELETED, outcome=Outcome.NOT_FOUND)
+            else:
+                stores.subjects.begin_erasing(connection, scope, subject_id)
+                cancel_events(connection, [subject_id], code="erased", reason="its subject was erased meanwhile")
+                stores.trail.write(connection, caller, AuditEvent.ENTITY_DELETED, subjects=[subject_id])
+        if subject_id is None:
+            raise NotFound(f"there is no such {kind.value}")
+        return self.finish(scope, subject_id)
+
+    def finish(self, scope: Scope, subject_id: UUID) -> int:
+        """Destroy the key and remove the rows of a subject whose erasure has begun; return how many memories."""
+        stores = self._stores
+        stores.keyring.destroy_subject(scope.tenant_id, subject_id)
+        with stores.database.transaction(scope) as connection:
+            stores.subjects.wait_for_writers(connection, subject_id)
+            ids = stores.record.owned_by(connection, scope, subject_id)
+            remove_events(connection, subject_id)
+            stores.record.purge(connection, scope, ids, subject_id)
+            stores.subjects.remove(connection, scope, subject_id)
+        self._indexing.apply(scope, [], gone=dict.fromkeys(ids, GONE))
+        return len(ids)
+
+    def finish_all(self, scope: Scope) -> int:
+        """Finish every erasure of the tenant that a crash cut short; return how many."""
+        with self._stores.database.transaction(scope) as connection:
+            waiting = self._stores.subjects.erasing(connection)
+        for subject_id in waiting:
+            self.finish(scope, subject_id)
+        return len(waiting)

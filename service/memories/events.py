@@ -1,0 +1,226 @@
+"""Events: what happened to each add, written with its effect and read by whoever asked for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import Connection, delete, func, insert, select, update
+
+from service import clock
+from service.audit.events import AuditEvent, Outcome
+from service.errors import NotFound
+from service.filters.ast import EVERYTHING
+from service.memories.stores import Stores
+from service.memories.tables import EventRow
+from service.records import Change, Event, EventResult, EventStatus, Page
+from service.scope import Action, Caller, Scope
+from service.storage.tables import MessageRow
+
+_events: Final[Any] = EventRow.__table__  # type: ignore[attr-defined]
+_messages: Final[Any] = MessageRow.__table__  # type: ignore[attr-defined]
+_UNFINISHED: Final = (EventStatus.PENDING.value, EventStatus.RUNNING.value)
+
+
+class Events:
+    """Reads events. A caller sees those of its tenant; one that is bound to users, those of its users."""
+
+    def __init__(self, stores: Stores) -> None:
+        self._stores = stores
+
+    def get(self, caller: Caller, scope: Scope, event_id: UUID) -> Event:
+        """Return an event with its results, the texts read from the record as they are now.
+
+        Raises:
+            NotFound: when there is none within the caller's scope.
+        """
+        stores = self._stores
+        stores.gate.check(caller, Action.GET_EVENT, targets=[event_id])
+        with stores.database.transaction(scope) as connection:
+            query = select(_events).where(_events.c.id == event_id, *self._reach(connection, scope))
+            row = connection.execute(query).first()
+            outcome = Outcome.DONE if row else Outcome.NOT_FOUND
+            stores.trail.write(connection, caller, AuditEvent.EVENT_READ, targets=[event_id], outcome=outcome)
+            found = None if row is None else self._presented(connection, scope, [row])[0]
+        if found is None:
+            raise NotFound("there is no such event")
+        return found
+
+    def list(self, caller: Caller, scope: Scope, *, page: int, size: int) -> Page[Event]:
+        """Return one page of events, the newest first."""
+        stores = self._stores
+        stores.gate.check(caller, Action.LIST_EVENTS)
+        with stores.database.transaction(scope) as connection:
+            reach = self._reach(connection, scope)
+            total = connection.execute(select(func.count()).select_from(_events).where(*reach)).scalar_one()
+            query = select(_events).where(*reach).order_by(_events.c.created_at.desc(), _events.c.id.desc())
+            rows = connection.execute(query.offset((page - 1) * size).limit(size)).all()
+            events = self._presented(connection, scope, rows)
+            stores.trail.write(connection, caller, AuditEvent.EVENTS_LISTED, results=[event.id for event in events])
+        return Page(events, int(total), page, size)
+
+    def read(self, connection: Connection, scope: Scope, event_id: UUID) -> Event:
+        """Return an event inside the caller's own transaction, which has checked and audited."""
+        row = connection.execute(select(_events).where(_events.c.id == event_id)).one()
+        return self._presented(connection, scope, [row])[0]
+
+    def _reach(self, connection: Connection, scope: Scope) -> Sequence[Any]:
+        if scope.users is None:
+            return []
+        users = self._stores.lookup(connection, scope, EVERYTHING).users or frozenset()
+        return [_events.c.subject_ids.overlap(list(users))]
+
+    def _presented(self, connection: Connection, scope: Scope, rows: Sequence[Any]) -> Sequence[Event]:
+        stores = self._stores
+        ids = {UUID(result["id"]) for row in rows for result in row.results}
+        found = stores.record.find(connection, scope, ids, users=None, on=None)
+        memories = {memory.id: memory for memory in stores.presented(connection, scope, list(found.values()))}
+        subjects = {row.id: stores.subject_names(connection, scope, row.subject_ids) for row in rows}
+        events = []
+        for row in rows:
+            results = []
+            for result in row.results:
+                memory = memories.get(UUID(result["id"]))
+                results.append(
+                    EventResult(
+                        memory_id=UUID(result["id"]),
+                        change=Change(result["event"]),
+                        text=memory.text if memory else None,
+                        subjects=memory.subjects if memory else subjects[row.id],
+                        actor=memory.actor if memory else None,
+                        role=memory.role if memory else None,
+                    )
+                )
+            events.append(_event(row, results))
+        return events
+
+
+def start_event(
+    connection: Connection,
+    caller: Caller,
+    *,
+    event_id: UUID,
+    kind: str,
+    status: EventStatus,
+    subject_ids: Sequence[UUID],
+    payload: bytes | None = None,
+    notes: dict[str, Any] | None = None,
+) -> None:
+    """Write a new event."""
+    moment = clock.now()
+    connection.execute(
+        insert(_events).values(
+            tenant_id=caller.principal.tenant_id,
+            id=event_id,
+            kind=kind,
+            status=status.value,
+            owner_id=subject_ids[0],
+            subject_ids=list(subject_ids),
+            principal_id=caller.principal.id,
+            payload=payload,
+            results=[],
+            notes=notes or {},
+            attempts=0,
+            request_id=caller.request_id,
+            client=caller.client[:200],
+            face=caller.face,
+            created_at=moment,
+            updated_at=moment,
+            started_at=moment if status.is_final else None,
+            completed_at=moment if status.is_final else None,
+        )
+    )
+
+
+def lock_event(connection: Connection, event_id: UUID) -> Any | None:
+    """Return an event's row, locked until this transaction ends, or None."""
+    return connection.execute(select(_events).where(_events.c.id == event_id).with_for_update()).first()
+
+
+def move_event(
+    connection: Connection,
+    event_id: UUID,
+    status: EventStatus,
+    *,
+    code: str | None = None,
+    reason: str | None = None,
+    attempts: int | None = None,
+    notes: dict[str, Any] | None = None,
+) -> None:
+    """Move an event to another state. A final one loses its payload: the request is not needed any more."""
+    moment = clock.now()
+    values: dict[str, Any] = {"status": status.value, "code": code, "reason": reason, "updated_at": moment}
+    if attempts is not None:
+        values["attempts"] = attempts
+    if notes is not None:
+        values["notes"] = notes
+    if status is EventStatus.RUNNING:
+        values["started_at"] = func.coalesce(_events.c.started_at, moment)
+    if status.is_final:
+        values |= {"payload": None, "completed_at": moment}
+    connection.execute(update(_events).where(_events.c.id == event_id).values(**values))
+
+
+def set_results(connection: Connection, event_id: UUID, results: Sequence[tuple[UUID, Change]]) -> None:
+    """Write what an event did, by ids only."""
+    connection.execute(update(_events).where(_events.c.id == event_id).values(results=_stored(results)))
+
+
+def cancel_events(connection: Connection, subject_ids: Sequence[UUID], *, code: str, reason: str) -> int:
+    """Cancel every unfinished event of these subjects (all of them together) and return how many.
+
+    It waits for commits that are under way, so that a caller that deletes afterwards sees what they wrote.
+    """
+    moment = clock.now()
+    cancelled = connection.execute(
+        update(_events)
+        .where(_events.c.status.in_(_UNFINISHED), _events.c.subject_ids.contains(list(subject_ids)))
+        .values(
+            status=EventStatus.CANCELLED.value,
+            payload=None,
+            code=code,
+            reason=reason,
+            updated_at=moment,
+            completed_at=moment,
+        )
+    )
+    return int(cancelled.rowcount)
+
+
+def forget_messages(
+    connection: Connection, *, event_ids: Sequence[UUID] = (), subject_ids: Sequence[UUID] = ()
+) -> None:
+    """Remove buffered messages of these events, and those of every event of these subjects together."""
+    if event_ids:
+        connection.execute(delete(_messages).where(_messages.c.event_id.in_(list(event_ids))))
+    if subject_ids:
+        of_subjects = select(_events.c.id).where(_events.c.subject_ids.contains(list(subject_ids)))
+        connection.execute(delete(_messages).where(_messages.c.event_id.in_(of_subjects)))
+
+
+def remove_events(connection: Connection, subject_id: UUID) -> None:
+    """Remove every event of a subject, and with it the idempotency keys that point at it."""
+    connection.execute(delete(_messages).where(_messages.c.owner_id == subject_id))
+    connection.execute(delete(_events).where(_events.c.subject_ids.contains([subject_id])))
+
+
+def _stored(results: Sequence[tuple[UUID, Change]]) -> list[dict[str, str]]:
+    return [{"id": str(memory_id), "event": change.value} for memory_id, change in results]
+
+
+def _event(row: Any, results: Sequence[EventResult]) -> Event:
+    return Event(
+        id=row.id,
+        kind=row.kind,
+        status=EventStatus(row.status),
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        started_at=row.started_at,
+        completed_at=row.completed_at,
+        results=tuple(results),
+        code=row.code,
+        reason=row.reason,
+        attempts=row.attempts,
+        notes=row.notes,
+    )

@@ -1,0 +1,336 @@
+"""Deferred adds: asks the engine, checks that the world is still the one of the request, and commits what it staged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+import orjson
+from sqlalchemy import Connection, delete, insert, select
+
+from service import clock
+from service.audit.events import AuditEvent, Outcome
+from service.auth.keys import find_live_key, permissions_of
+from service.embeddings.embedder import Vector
+from service.engine.engine import Engine
+from service.engine.errors import EngineError
+from service.engine.shapes import Extraction, Recalled
+from service.errors import MemvaultError
+from service.filters.build import subjects_filter
+from service.index.fusion import fuse
+from service.memories.adds import EXTRACT, payload_place, scope_lock, scope_mac, store_memories, stored_memory
+from service.memories.events import lock_event, move_event
+from service.memories.indexing import Indexing
+from service.memories.stores import Stores
+from service.memories.tables import EventRow
+from service.queue.tasks import Queue
+from service.records import EventStatus, Message, NewMemories, SubjectNames
+from service.scope import Caller, Permission, Principal, Scope, TenantId, service_principal
+from service.storage.encryption import Place
+from service.storage.keyring import KeyDestroyed
+from service.storage.record import IndexEntry
+from service.storage.tables import MessageRow
+from service.tenants.actions import is_active
+from service.tenants.subjects import SubjectIds
+
+_events: Final[Any] = EventRow.__table__  # type: ignore[attr-defined]
+_messages: Final[Any] = MessageRow.__table__  # type: ignore[attr-defined]
+#: Mem0 shows the LLM this many earlier messages; older ones are of no use and are not kept.
+_KEPT_MESSAGES: Final = 10
+_CANDIDATES: Final = 40
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """An event that was taken up: what to extract, for whom, and which try this is."""
+
+    event_id: UUID
+    caller: Caller
+    new: NewMemories
+    ids: SubjectIds
+    attempt: int
+
+
+class Extractions:
+    """Runs the extraction of one event. Running it twice at once or again after a crash is harmless."""
+
+    def __init__(self, stores: Stores, indexing: Indexing, engine: Engine, queue: Queue) -> None:
+        self._stores = stores
+        self._indexing = indexing
+        self._engine = engine
+        self._queue = queue
+
+    def run(self, tenant_id: str, event_id: str) -> None:
+        """Extract the memories of an event and end it, or put it back into the queue for another try."""
+        scope = Scope.of(service_principal(TenantId(UUID(tenant_id))))
+        work = self._take_up(scope, UUID(event_id))
+        if work is None:
+            return
+        reader = _Reader(self._stores, self._indexing, scope, work)
+        try:
+            extraction = self._engine.extract(
+                work.new.messages,
+                work.new.subjects,
+                reader=reader,
+                instructions=work.new.instructions,
+                occurred_at=work.new.occurred_at,
+                procedural=work.new.procedural,
+                wait=self._stores.settings.llm.timeout + 30,
+            )
+        except EngineError as error:
+            self._fail(scope, work, error)
+            return
+        except MemvaultError as error:
+            self._end(scope, work, EventStatus.FAILED, code=error.code, reason=error.detail)
+            return
+        self._indexing.apply(scope, self._commit(scope, work, extraction))
+
+    def retry_unfinished(self, scope: Scope, *, older_than: timedelta) -> int:
+        """Queue again the events that are unfinished though nothing has touched them for long; return how many.
+
+        Jobs of workers that died come back by themselves; this is for an event whose job is lost.
+        """
+        with self._stores.database.transaction(scope) as connection:
+            query = select(_events.c.id).where(
+                _events.c.status.in_([EventStatus.PENDING.value, EventStatus.RUNNING.value]),
+                _events.c.updated_at < clock.now() - older_than,
+            )
+            ids = list(connection.execute(query.with_for_update(skip_locked=True)).scalars())
+            for event_id in ids:
+                self._queue.defer(connection, EXTRACT, {"tenant_id": str(scope.tenant_id), "event_id": str(event_id)})
+                move_event(connection, event_id, EventStatus.PENDING)
+        return len(ids)
+
+    def _take_up(self, scope: Scope, event_id: UUID) -> _Work | None:
+        with self._stores.database.transaction(scope) as connection:
+            row = lock_event(connection, event_id)
+            if row is None or EventStatus(row.status).is_final:
+                return None
+            caller, obstacle = self._check(connection, scope, row)
+            if caller is None:
+                self._cancel(connection, scope, row, obstacle)
+                return None
+            try:
+                cipher = self._stores.keyring.subject(scope.tenant_id, row.owner_id)
+            except KeyDestroyed:
+                self._cancel(connection, scope, row, "erased")
+                return None
+            new = _opened(cipher.open(row.payload, payload_place(scope, event_id)))
+            ids = self._stores.subjects.ensure(connection, scope, new.subjects)
+            move_event(connection, event_id, EventStatus.RUNNING, attempts=row.attempts + 1)
+        return _Work(event_id, caller, new, ids, row.attempts + 1)
+
+    def _commit(self, scope: Scope, work: _Work, extraction: Extraction) -> Sequence[IndexEntry]:
+        """Write what was staged, in one transaction that first checks that nothing was revoked or erased meanwhile."""
+        stores = self._stores
+        with stores.database.transaction(scope) as connection:
+            row = lock_event(connection, work.event_id)
+            if row is None or row.status != EventStatus.RUNNING.value:
+                return []
+            caller, obstacle = self._check(connection, scope, row)
+            if caller is None:
+                self._cancel(connection, scope, row, obstacle)
+                return []
+            memories = [
+                stored_memory(
+                    work.new,
+                    work.ids,
+                    work.caller,
+                    work.event_id,
+                    text=draft.text,
+                    role=draft.attributed_to,
+                    inferred=True,
+                    memory_id=draft.id,
+                    linked_ids=draft.linked_memory_ids,
+                )
+                for draft in extraction.drafts
+            ]
+            entries = store_memories(
+                stores,
+                connection,
+                scope,
+                caller,
+                work.event_id,
+                memories,
+                [draft.vector for draft in extraction.drafts],
+            )
+            self._buffer(connection, scope, work, extraction.messages)
+            counts = extraction.counts
+            notes: dict[str, Any] = {
+                "messages": len(work.new.messages),
+                "offered": counts.offered,
+                "stored": len(entries),
+                "dropped": dict(counts.dropped),
+            }
+            if extraction.usage is not None:
+                notes["tokens"] = {"prompt": extraction.usage.prompt, "completion": extraction.usage.completion}
+            move_event(connection, work.event_id, EventStatus.SUCCEEDED, notes=notes)
+        return entries
+
+    def _fail(self, scope: Scope, work: _Work, error: EngineError) -> None:
+        """Put the event back for another try when that can help, else end it with the reason."""
+        llm = self._stores.settings.llm
+        most = min(llm.attempts, error.max_attempts or llm.attempts)
+        if not error.transient or work.attempt >= most:
+            self._end(scope, work, EventStatus.FAILED, code=error.code, reason=error.detail)
+            return
+        wait = max(llm.retry_wait * 2 ** (work.attempt - 1), error.retry_after or 0)
+        with self._stores.database.transaction(scope) as connection:
+            row = lock_event(connection, work.event_id)
+            if row is None or row.status != EventStatus.RUNNING.value:
+                return
+            move_event(connection, work.event_id, EventStatus.PENDING, code=error.code, reason=error.detail)
+            self._queue.defer(
+                connection,
+                EXTRACT,
+                {"tenant_id": str(scope.tenant_id), "event_id": str(work.event_id)},
+                lock=scope_lock(self._stores, scope, work.ids),
+                at=clock.now() + timedelta(seconds=wait),
+            )
+
+    def _end(self, scope: Scope, work: _Work, status: EventStatus, *, code: str, reason: str) -> None:
+        with self._stores.database.transaction(scope) as connection:
+            row = lock_event(connection, work.event_id)
+            if row is None or EventStatus(row.status).is_final:
+                return
+            move_event(connection, work.event_id, status, code=code, reason=reason)
+            self._stores.trail.write(
+                connection,
+                work.caller,
+                AuditEvent.MEMORY_ADD_ENDED,
+                outcome=Outcome.FAILED,
+                subjects=row.subject_ids,
+                targets=[work.event_id],
+                detail={"code": code},
+            )
+
+    def _check(self, connection: Connection, scope: Scope, row: Any) -> tuple[Caller | None, str]:
+        """Return the caller that the event acts for, or None with the code of what changed since it asked."""
+        if not is_active(connection, scope.tenant_id):
+            return None, "tenant_suspended"
+        key = find_live_key(connection, row.principal_id)
+        if key is None:
+            return None, "key_revoked"
+        permissions = permissions_of(key.permissions)
+        if Permission.MEMORY_WRITE not in permissions:
+            return None, "permission_lost"
+        if self._stores.subjects.lock(connection, row.subject_ids) != set(row.subject_ids):
+            return None, "erased"
+        principal = Principal(scope.tenant_id, row.principal_id, permissions, connector=key.connector)
+        return Caller(principal, request_id=row.request_id, client=row.client, face=row.face), ""
+
+    def _cancel(self, connection: Connection, scope: Scope, row: Any, code: str) -> None:
+        move_event(connection, row.id, EventStatus.CANCELLED, code=code, reason=_OBSTACLES[code])
+        principal = Principal(scope.tenant_id, row.principal_id, frozenset())
+        self._stores.trail.write(
+            connection,
+            Caller(principal, request_id=row.request_id, client=row.client, face=row.face),
+            AuditEvent.MEMORY_ADD_ENDED,
+            outcome=Outcome.REFUSED,
+            targets=[row.id],
+            detail={"code": code},
+        )
+
+    def _buffer(self, connection: Connection, scope: Scope, work: _Work, messages: Sequence[Message]) -> None:
+        """Keep the last messages as context for the next extraction of the same subjects, and no older ones."""
+        if not messages:
+            return
+        stores = self._stores
+        mac = scope_mac(stores, scope, work.ids)
+        cipher = stores.keyring.subject(scope.tenant_id, work.ids.owner)
+        rows = []
+        for message in messages[-_KEPT_MESSAGES:]:
+            row_id = clock.new_id()
+            value = {"role": message.role, "content": message.content, "name": message.name}
+            rows.append(
+                {
+                    "tenant_id": scope.tenant_id,
+                    "id": row_id,
+                    "scope_mac": mac,
+                    "owner_id": work.ids.owner,
+                    "event_id": work.event_id,
+                    "content": cipher.seal_json(value, _message_place(scope, row_id)),
+                    "created_at": clock.now(),
+                }
+            )
+        connection.execute(insert(_messages), rows)
+        newest = (
+            select(_messages.c.id)
+            .where(_messages.c.scope_mac == mac)
+            .order_by(_messages.c.seq.desc())
+            .limit(_KEPT_MESSAGES)
+        )
+        connection.execute(delete(_messages).where(_messages.c.scope_mac == mac, _messages.c.id.not_in(newest)))
+
+
+class _Reader:
+    """What one extraction may see: the memories and last messages of its own subjects."""
+
+    def __init__(self, stores: Stores, indexing: Indexing, scope: Scope, work: _Work) -> None:
+        self._stores = stores
+        self._indexing = indexing
+        self._scope = scope
+        self._work = work
+
+    def similar(self, text: str, limit: int, *, vector: Vector) -> Sequence[Recalled]:
+        """Return the memories of the same subjects that are most like the text."""
+        scope, stores = self._scope, self._stores
+        names = self._work.new.subjects
+        where = subjects_filter(names)
+        with stores.database.transaction(scope) as connection:
+            lookup = stores.lookup(connection, scope, where)
+        terms = self._indexing.terms(scope).query(text)
+        answer = stores.index.of(scope).search(
+            vector, terms, where, lookup, limit=_CANDIDATES, users=None, on=clock.today()
+        )
+        ranked = fuse(answer.candidates)[:limit]
+        with stores.database.transaction(scope) as connection:
+            ids = [one.memory_id for one in ranked]
+            found = stores.record.find(connection, scope, ids, users=None, on=clock.today())
+        return [
+            Recalled(one.memory_id, found[one.memory_id].text, one.score) for one in ranked if one.memory_id in found
+        ]
+
+    def last_messages(self, limit: int) -> Sequence[Message]:
+        """Return the last messages of the same subjects, the oldest first."""
+        scope, stores = self._scope, self._stores
+        mac = scope_mac(stores, scope, self._work.ids)
+        query = select(_messages).where(_messages.c.scope_mac == mac).order_by(_messages.c.seq.desc()).limit(limit)
+        with stores.database.transaction(scope) as connection:
+            rows = connection.execute(query).all()
+        messages = []
+        for row in reversed(rows):
+            cipher = stores.keyring.subject(scope.tenant_id, row.owner_id)
+            messages.append(Message(**cipher.open_json(row.content, _message_place(scope, row.id))))
+        return messages
+
+
+_OBSTACLES: Final = {
+    "tenant_suspended": "the tenant was suspended meanwhile",
+    "key_revoked": "the key that asked was revoked or expired meanwhile",
+    "permission_lost": "the key that asked may not write any more",
+    "erased": "the user, agent, app or run was erased meanwhile",
+}
+
+
+def _message_place(scope: Scope, row_id: UUID) -> Place:
+    return Place(scope.tenant_id, "messages", row_id, "content")
+
+
+def _opened(payload: bytes) -> NewMemories:
+    value = orjson.loads(payload)
+    occurred_at, expires_on = value["occurred_at"], value["expires_on"]
+    return NewMemories(
+        messages=[Message(**message) for message in value["messages"]],
+        subjects=SubjectNames(**value["subjects"]),
+        metadata=value["metadata"],
+        infer=value["infer"],
+        categories=value["categories"],
+        occurred_at=None if occurred_at is None else datetime.fromisoformat(occurred_at),
+        expires_on=None if expires_on is None else date.fromisoformat(expires_on),
+        instructions=value["instructions"],
+        procedural=value["procedural"],
+    )

@@ -1,0 +1,66 @@
+"""Bounds on what one add or update may carry."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from service.errors import InvalidInput, TooLarge
+from service.records import NewMemories, SubjectNames
+from service.settings import Limits
+
+_NAME_CHARS: Final = 255
+_CATEGORIES: Final = 50
+_CATEGORY_CHARS: Final = 100
+
+
+def check_text(text: str, limits: Limits, where: str) -> None:
+    """Raise InvalidInput for an empty text, TooLarge for one over the limit."""
+    check_characters(text, where)
+    if not text.strip():
+        raise InvalidInput(f"{where}: must not be empty")
+    if len(text) > limits.message_chars:
+        raise TooLarge(f"{where}: has more than {limits.message_chars} characters (limits.message_chars)")
+
+
+def check_characters(text: str, where: str) -> None:
+    """Raise InvalidInput for what Postgres and UTF-8 cannot hold: a null byte or a lone surrogate."""
+    if "\x00" in text:
+        raise InvalidInput(f"{where}: holds a null byte")
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise InvalidInput(f"{where}: holds a lone surrogate, which is not valid Unicode text")
+
+
+def check_names(names: SubjectNames) -> None:
+    """Raise InvalidInput for an id that is empty, too long, `*`, or holds characters that cannot be stored."""
+    for kind, name in names.items():
+        where = f"{kind.value}_id"
+        check_characters(name, where)
+        if not name.strip():
+            raise InvalidInput(f"{where}: must not be empty")
+        if len(name) > _NAME_CHARS:
+            raise InvalidInput(f"{where}: must have {_NAME_CHARS} characters at most")
+        if name == "*":
+            raise InvalidInput(f"{where}: '*' stands for 'is set' in filters and cannot be an id")
+
+
+def check_new(new: NewMemories, limits: Limits) -> None:
+    """Raise InvalidInput or TooLarge for the first thing in an add that breaks a limit."""
+    if not new.subjects:
+        raise InvalidInput("name whose memory it is: user_id, agent_id, app_id or run_id")
+    check_names(new.subjects)
+    if not new.messages:
+        raise InvalidInput("messages: must not be empty")
+    if len(new.messages) > limits.messages:
+        raise TooLarge(f"messages: more than {limits.messages} in one add (limits.messages)")
+    for number, message in enumerate(new.messages):
+        check_text(message.content, limits, f"messages[{number}].content")
+        if message.name is not None:
+            check_characters(message.name, f"messages[{number}].name")
+            if len(message.name) > _NAME_CHARS:
+                raise InvalidInput(f"messages[{number}].name: must have {_NAME_CHARS} characters at most")
+    if len(new.categories) > _CATEGORIES:
+        raise InvalidInput(f"categories: {_CATEGORIES} at most")
+    for number, category in enumerate(new.categories):
+        check_characters(category, f"categories[{number}]")
+        if not category or len(category) > _CATEGORY_CHARS:
+            raise InvalidInput(f"categories[{number}]: must have 1 to {_CATEGORY_CHARS} characters")

@@ -1,0 +1,114 @@
+"""What every action of this package works with, and how a stored memory becomes one that its owner can read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from service.audit.trail import Trail
+from service.embeddings.embedder import Embedder
+from service.filters.ast import Node, subject_names
+from service.filters.tokens import Tokenizer
+from service.index.interface import Index
+from service.policy.gate import Gate
+from service.records import Memory, SubjectNames
+from service.scope import Scope, SubjectKind
+from service.settings import Settings
+from service.storage.database import Database
+from service.storage.keyring import Keyring
+from service.storage.record import Record, StoredMemory
+from service.tenants.subjects import Name, Subjects
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """The record, the index and their companions, handed to every action by the composition root."""
+
+    settings: Settings
+    database: Database
+    keyring: Keyring
+    record: Record
+    subjects: Subjects
+    index: Index
+    embedder: Embedder
+    trail: Trail
+    gate: Gate
+
+    def tokenizer(self, scope: Scope) -> Tokenizer:
+        """Return what makes the tenant's filter tokens."""
+        return Tokenizer(self.keyring.tenant_secret(scope.tenant_id, "filter-tokens"))
+
+    def lookup(self, connection: Connection | None, scope: Scope, where: Node) -> TenantLookup:
+        """Return what a compiler must know of the tenant to compile this filter.
+
+        Without a connection only what this process remembers is used; then the result may be incomplete, which
+        `TenantLookup.complete` tells.
+        """
+        names = subject_names(where)
+        if scope.users is not None:
+            names |= {(SubjectKind.USER, user) for user in scope.users}
+        if connection is None:
+            known = self.subjects.known(scope, names)
+            return TenantLookup(known or {}, self.tokenizer(scope), scope.users, complete=known is not None)
+        return TenantLookup(self.subjects.find(connection, scope, names), self.tokenizer(scope), scope.users)
+
+    def presented(self, connection: Connection, scope: Scope, stored: Sequence[StoredMemory]) -> list[Memory]:
+        """Return memories with the names of their subjects; one whose owner was erased meanwhile is left out."""
+        names = self.subjects.names(connection, scope, {one for memory in stored for one in memory.subject_ids()})
+        return [_memory(memory, names) for memory in stored if memory.owner_id in names]
+
+    def subject_names(self, connection: Connection, scope: Scope, ids: Iterable[UUID]) -> SubjectNames:
+        """Return the names of these subjects, those that are erased left out."""
+        return _names(ids, self.subjects.names(connection, scope, ids))
+
+
+@dataclass(frozen=True)
+class TenantLookup:
+    """Answers a compiler's questions for one tenant and one filter."""
+
+    ids: Mapping[Name, UUID]
+    tokenizer: Tokenizer
+    bound_to: frozenset[str] | None
+    complete: bool = True
+
+    def subject(self, kind: SubjectKind, name: str) -> UUID | None:
+        """Return the surrogate of a subject, or None when the tenant has no such subject."""
+        return self.ids.get((kind, name))
+
+    def token(self, text: str) -> int:
+        """Return the tenant's filter token of a text."""
+        return self.tokenizer.token(text)
+
+    @cached_property
+    def users(self) -> frozenset[UUID] | None:
+        """The users that the principal is bound to, as surrogates; None when it is not bound."""
+        if self.bound_to is None:
+            return None
+        found = (self.ids.get((SubjectKind.USER, user)) for user in self.bound_to)
+        return frozenset(one for one in found if one is not None)
+
+
+def _memory(stored: StoredMemory, names: Mapping[UUID, Name]) -> Memory:
+    return Memory(
+        id=stored.id,
+        text=stored.text,
+        subjects=_names(stored.subject_ids(), names),
+        metadata=stored.metadata,
+        categories=stored.categories,
+        created_at=stored.created_at,
+        updated_at=stored.updated_at,
+        expires_on=stored.expires_on,
+        actor=stored.actor,
+        role=stored.role,
+        inferred=stored.inferred,
+        version=stored.version,
+    )
+
+
+def _names(ids: Iterable[UUID], names: Mapping[UUID, Name]) -> SubjectNames:
+    known = dict(names[one] for one in ids if one in names)
+    return SubjectNames(**{f"{kind.value}_id": name for kind, name in known.items()})

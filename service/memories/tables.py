@@ -1,0 +1,65 @@
+"""Tables of events and idempotency keys."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Column, DateTime, ForeignKeyConstraint, Index, Integer, LargeBinary
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql import UUID as SqlUuid
+from sqlmodel import Field, SQLModel
+
+
+def _moment(*, nullable: bool = False) -> Column[datetime]:
+    return Column(DateTime(timezone=True), nullable=nullable)
+
+
+class EventRow(SQLModel, table=True):
+    """An add and how it went. `payload` is the sealed request, kept until the event is final; results hold ids only."""
+
+    __tablename__ = "events"
+    __table_args__ = (
+        Index("events_by_time", "tenant_id", "created_at", "id"),
+        Index("events_by_owner", "tenant_id", "owner_id"),
+    )
+
+    tenant_id: UUID = Field(primary_key=True, foreign_key="tenants.id")
+    id: UUID = Field(primary_key=True)
+    kind: str
+    status: str
+    owner_id: UUID
+    subject_ids: list[UUID] = Field(sa_column=Column(ARRAY(SqlUuid(as_uuid=True)), nullable=False))
+    principal_id: UUID
+    payload: bytes | None = Field(default=None, sa_type=LargeBinary)
+    results: list[dict[str, Any]] = Field(sa_column=Column(JSONB, nullable=False))
+    notes: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
+    code: str | None = None
+    reason: str | None = None
+    attempts: int = Field(default=0, sa_type=Integer)
+    request_id: str
+    client: str
+    face: str
+    created_at: datetime = Field(sa_column=_moment())
+    updated_at: datetime = Field(sa_column=_moment())
+    started_at: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
+    completed_at: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
+
+
+class IdempotencyRow(SQLModel, table=True):
+    """A request that was made with an idempotency key. It points at the event, so that no answer is stored twice."""
+
+    __tablename__ = "idempotency"
+    __table_args__ = (
+        ForeignKeyConstraint(["tenant_id", "event_id"], ["events.tenant_id", "events.id"], ondelete="CASCADE"),
+        Index("idempotency_by_time", "tenant_id", "created_at"),
+        Index("idempotency_by_event", "tenant_id", "event_id"),
+    )
+
+    tenant_id: UUID = Field(primary_key=True, foreign_key="tenants.id")
+    principal_id: UUID = Field(primary_key=True)
+    key_mac: bytes = Field(sa_column=Column(LargeBinary, primary_key=True))
+    request_mac: bytes
+    event_id: UUID
+    created_at: datetime = Field(sa_column=_moment())

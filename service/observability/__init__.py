@@ -1,0 +1,1 @@
+"""Logs and metrics that hold no content."""

@@ -1,0 +1,44 @@
+"""The gate: every action passes it before it looks at anything, and a refusal is in the trail before it is answered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from uuid import UUID
+
+from service.audit.events import AuditEvent
+from service.audit.trail import Trail
+from service.errors import Forbidden
+from service.policy.table import NEEDS, authorize
+from service.records import SubjectNames
+from service.scope import Action, Caller
+
+
+class Gate:
+    """Decides, and records what it refuses."""
+
+    def __init__(self, trail: Trail) -> None:
+        self._trail = trail
+
+    def check(self, caller: Caller, action: Action, *, targets: Iterable[UUID] = ()) -> None:
+        """Return if the caller may take the action.
+
+        Raises:
+            Forbidden: otherwise, with the permission that is missing; the refusal is in the trail by then.
+        """
+        if authorize(caller.principal, action):
+            return
+        self._trail.refuse(caller, AuditEvent.ACCESS_DENIED, targets=targets, code=action.value)
+        needed = NEEDS.get(action)
+        raise Forbidden(f"this key may not do that: it lacks the permission {needed}")
+
+    def check_user(self, caller: Caller, action: Action, names: SubjectNames, *, writing: bool) -> None:
+        """Return if a principal that is bound to users names one of them (for a write) or none but them (for a read).
+
+        Raises:
+            Forbidden: when it names another user, or writes without naming any.
+        """
+        users = caller.principal.users
+        if users is None or (names.user_id in users) or (names.user_id is None and not writing):
+            return
+        self._trail.refuse(caller, AuditEvent.ACCESS_DENIED, code=f"{action.value}:user")
+        raise Forbidden("this key is bound to a user: name that user, and no other, as user_id")

@@ -1,0 +1,46 @@
+"""The decision: `authorize(principal, action)` over one table. Pure, so that all of it can be enumerated in a test."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from service.scope import Action, Permission, Principal
+
+#: What each action needs. An action that is not here is refused to everybody.
+NEEDS: Final[dict[Action, Permission | None]] = {
+    Action.PING: None,
+    Action.ADD: Permission.MEMORY_WRITE,
+    Action.UPDATE: Permission.MEMORY_WRITE,
+    Action.SEARCH: Permission.MEMORY_READ,
+    Action.LIST: Permission.MEMORY_READ,
+    Action.GET: Permission.MEMORY_READ,
+    Action.HISTORY: Permission.MEMORY_READ,
+    Action.LIST_ENTITIES: Permission.MEMORY_READ,
+    Action.LIST_EVENTS: Permission.MEMORY_READ,
+    Action.GET_EVENT: Permission.MEMORY_READ,
+    Action.DELETE: Permission.MEMORY_DELETE,
+    Action.DELETE_ALL: Permission.MEMORY_DELETE,
+    Action.DELETE_ENTITY: Permission.ENTITY_DELETE,
+    Action.CREATE_KEY: Permission.KEY_MANAGE,
+    Action.LIST_KEYS: Permission.KEY_MANAGE,
+    Action.REVOKE_KEY: Permission.KEY_MANAGE,
+}
+
+#: Roles are names for bundles of permissions.
+ROLES: Final[dict[str, frozenset[Permission]]] = {
+    "reader": frozenset({Permission.MEMORY_READ}),
+    "agent": frozenset({Permission.MEMORY_READ, Permission.MEMORY_WRITE, Permission.MEMORY_DELETE}),
+    "operator": frozenset({Permission.KEY_MANAGE, Permission.SETTINGS_READ}),
+    "compliance_officer": frozenset(
+        {Permission.AUDIT_READ, Permission.MEMORY_READ, Permission.MEMORY_DELETE, Permission.ENTITY_DELETE}
+    ),
+    "admin": frozenset(Permission),
+}
+
+
+def authorize(principal: Principal, action: Action) -> bool:
+    """Tell whether the principal may take the action inside its own tenant."""
+    if action not in NEEDS:
+        return False
+    needed = NEEDS[action]
+    return needed is None or needed in principal.permissions

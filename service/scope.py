@@ -1,0 +1,118 @@
+"""Who is calling and what they may reach: TenantId, Action, Permission, Principal, Caller and Scope.
+
+A `Scope` is the only thing that opens the stores, and it can only be made from a `Principal`: an unchecked tenant id
+does not type-check and a scope without a credential cannot be spelled.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final, NewType
+from uuid import UUID
+
+TenantId = NewType("TenantId", UUID)
+
+#: The tenant whose trail keeps what happened before a tenant was known (a wrong key, say). It holds no memories.
+SYSTEM_TENANT: Final = TenantId(UUID(int=0))
+
+
+class SubjectKind(StrEnum):
+    """The four kinds of subjects that a memory can belong to; the order decides whose key encrypts it."""
+
+    USER = "user"
+    AGENT = "agent"
+    APP = "app"
+    RUN = "run"
+
+
+class Permission(StrEnum):
+    """What a credential can be allowed to do inside its own tenant. None of them reaches another tenant."""
+
+    MEMORY_READ = "memory:read"
+    MEMORY_WRITE = "memory:write"
+    MEMORY_DELETE = "memory:delete"
+    ENTITY_DELETE = "entity:delete"
+    AUDIT_READ = "audit:read"
+    KEY_MANAGE = "key:manage"
+    SETTINGS_READ = "settings:read"
+
+
+class Action(StrEnum):
+    """Every action of the service. Each passes the gate and leaves one audit row."""
+
+    PING = "ping"
+    ADD = "add"
+    SEARCH = "search"
+    LIST = "list"
+    GET = "get"
+    UPDATE = "update"
+    DELETE = "delete"
+    DELETE_ALL = "delete_all"
+    HISTORY = "history"
+    LIST_ENTITIES = "list_entities"
+    DELETE_ENTITY = "delete_entity"
+    LIST_EVENTS = "list_events"
+    GET_EVENT = "get_event"
+    CREATE_KEY = "create_key"
+    LIST_KEYS = "list_keys"
+    REVOKE_KEY = "revoke_key"
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """An authenticated credential: one tenant, a set of permissions, and the users it is bound to.
+
+    `users` is None for a principal that is not bound; a bound one reads and writes the rows of these users only.
+    """
+
+    tenant_id: TenantId
+    id: UUID
+    permissions: frozenset[Permission]
+    users: frozenset[str] | None = None
+    connector: str | None = None
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """One call by a principal: what the audit trail says beside the action. `client` is untrusted text."""
+
+    principal: Principal
+    request_id: str
+    client: str = ""
+    face: str = "rest"
+
+    @property
+    def scope(self) -> Scope:
+        """The scope that this caller's credential opens."""
+        return Scope.of(self.principal)
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Scope:
+    """The part of the stores that a principal can reach. Made by `Scope.of` from a principal and by nothing else."""
+
+    tenant_id: TenantId
+    users: frozenset[str] | None = field(default=None)
+
+    def __init__(self) -> None:
+        raise TypeError("a Scope comes from a Principal: use Scope.of(principal)")
+
+    @classmethod
+    def of(cls, principal: Principal) -> Scope:
+        """Return the scope of a principal: its tenant, narrowed to its users where it is bound."""
+        scope = object.__new__(cls)
+        object.__setattr__(scope, "tenant_id", principal.tenant_id)
+        object.__setattr__(scope, "users", principal.users)
+        return scope
+
+
+#: The principal of the service's own work (authenticating, applying the outbox, running a job). It has no permissions:
+#: what a job does for someone is done with the permissions of the key that asked for it.
+SERVICE_ID: Final = UUID(int=1)
+
+
+def service_principal(tenant_id: TenantId) -> Principal:
+    """Return the principal that the service itself works as inside one tenant."""
+    return Principal(tenant_id=tenant_id, id=SERVICE_ID, permissions=frozenset(), name="service")

@@ -1,0 +1,328 @@
+"""Every knob, nested by owner: defaults < `--config` file < environment (`MEMVAULT_…`, nested with `__`) < flags."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings.sources import EnvSettingsSource
+
+from service.errors import ConfigurationError
+
+ENV_PREFIX = "MEMVAULT_"
+#: Read by the test fixtures only, never by the service.
+TEST_ENV_PREFIX = "MEMVAULT_TEST_"
+
+
+class _Section(BaseModel):
+    """A part of the settings; an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class Server(_Section):
+    """The HTTP server."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    threads: int = Field(16, ge=2, le=256, description="Threads that run the actions; the bound on concurrent work.")
+    body_limit: int = Field(4 * 1024 * 1024, ge=1024, description="Largest request body in bytes; more is 413.")
+    event_wait: float = Field(
+        25.0, ge=0, le=300, description="Seconds that the v1 and open-source dialects wait for an extraction."
+    )
+
+
+class Database(_Section):
+    """Postgres, the record."""
+
+    url: SecretStr | None = Field(
+        None, description="URL of the application role. Not set: the embedded Postgres in the data folder."
+    )
+    owner_url: SecretStr | None = Field(
+        None, description="URL of the owner role, for `memvault migrate` only; needed when `database.url` is set."
+    )
+    embedded_template: Path | None = Field(
+        None,
+        description="Folder made by `memvault postgres-template`, copied instead of running initdb: for containers "
+        "whose user has no name.",
+    )
+    app_role: str = Field(
+        "memvault_app", pattern=r"^[a-z_][a-z0-9_]{0,62}$", description="Name of the role that migrations grant to."
+    )
+    pool_size: int = Field(20, ge=2, le=200, description="Connections kept at most.")
+    prepared_statements: bool = Field(True, description="Off behind a transaction pooler that does not support them.")
+
+
+class Index(_Section):
+    """Qdrant, the index."""
+
+    language: str = Field("english", description="Language of stop words and stemmer for keyword search.")
+    maintenance_interval: float = Field(
+        30.0, ge=1, description="Seconds between looks at whether the index wants optimising."
+    )
+
+
+class Embeddings(_Section):
+    """The embedding model. Changing it needs `memvault index rebuild`."""
+
+    provider: str = Field(
+        "minilm",
+        description="`minilm`: all-MiniLM-L6-v2 inside the process; else a provider of Mem0 (`openai`, `ollama`, …).",
+    )
+    config: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Mem0's own configuration of that provider: model, URL, key. Not for `minilm`.",
+    )
+    dimensions: int = Field(384, ge=8, le=8192, description="Numbers in a vector of the model.")
+    threads: int = Field(0, ge=0, le=64, description="Threads of `minilm`; 0 is one for each core.")
+    batch_queries: int = Field(
+        0, ge=0, le=512, description="Most concurrent queries that are embedded in one run; 0 embeds each by itself."
+    )
+
+
+class Llm(_Section):
+    """The language model that extraction uses, by any provider that Mem0 supports."""
+
+    provider: str | None = Field(None, description="Mem0's name of the provider (`openai`, `ollama`, …). Not set: off.")
+    model: str | None = Field(None, description="Model name as the provider knows it.")
+    base_url: str | None = Field(None, description="Base URL of an OpenAI-compatible or Ollama endpoint.")
+    api_key: SecretStr | None = Field(None, description="Key for the provider.")
+    config: dict[str, Any] = Field(
+        default_factory=dict, description="More entries of Mem0's own LLM configuration, passed on as they are."
+    )
+    timeout: float = Field(60.0, gt=0, le=600, description="Seconds that one call to the LLM may take.")
+    attempts: int = Field(5, ge=1, le=20, description="Tries of an extraction before its event is FAILED.")
+    retry_wait: float = Field(2.0, ge=0, le=300, description="Seconds before the second try; doubles with each.")
+
+    @field_validator("base_url")
+    @classmethod
+    def _is_http(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("http://", "https://")):
+            raise ValueError("must be an http:// or https:// URL")
+        return value
+
+
+class Fallback(StrEnum):
+    """What an add with `infer=true` does when no LLM is configured."""
+
+    VERBATIM = "verbatim"
+    REFUSE = "refuse"
+
+
+class Extraction(_Section):
+    """What happens to an add with `infer=true`."""
+
+    fallback: Fallback | None = Field(
+        None,
+        description="Without an LLM: `verbatim` stores the messages as they are and marks them so, `refuse` answers "
+        "400. Not set: `verbatim` with the embedded Postgres, `refuse` otherwise.",
+    )
+
+
+class Limits(_Section):
+    """Bounds on what one request may carry."""
+
+    message_chars: int = Field(20_000, ge=1, description="Characters in one message or memory; more is 413.")
+    messages: int = Field(200, ge=1, description="Messages in one add; more is 413.")
+    query_chars: int = Field(4_000, ge=1, description="Characters in a search query; more is 400.")
+
+
+class Auth(_Section):
+    """How credentials are checked."""
+
+    cache_seconds: float = Field(
+        2.0, ge=0, le=5, description="Seconds that a checked key is trusted; the longest a revoked key goes on."
+    )
+
+
+class History(_Section):
+    """What is kept of a memory's past."""
+
+    keep_deleted: bool = Field(
+        False, description="Keep the texts in the history of deleted memories. Off: a delete removes them everywhere."
+    )
+
+
+class Queue(_Section):
+    """Background work."""
+
+    in_process: bool | None = Field(
+        None, description="Run the worker inside `serve`. Not set: yes with the embedded Postgres, no otherwise."
+    )
+    concurrency: int = Field(4, ge=1, le=64, description="Jobs that one worker runs at a time.")
+    poll_interval: float = Field(1.0, gt=0, le=60, description="Seconds between looks for jobs without a notification.")
+
+
+class Log(_Section):
+    """Logs. They never hold memory text, metadata or user ids."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is written.")
+    format: Literal["console", "json"] = Field("console", description="`json` writes one object a line.")
+
+
+class Settings(BaseSettings):
+    """All settings. Built by `load_settings`, so that every mistake is one clear line."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True, validate_default=True
+    )
+
+    data_dir: Path = Field(Path(".memvault"), description="Folder of the embedded stores, keys and credentials.")
+    bootstrap_key: SecretStr | None = Field(
+        None, description="Secret of 32 characters or more that is accepted as the admin key of the tenant `default`."
+    )
+    server: Server = Field(default_factory=Server)
+    database: Database = Field(default_factory=Database)
+    index: Index = Field(default_factory=Index)
+    embeddings: Embeddings = Field(default_factory=Embeddings)
+    llm: Llm = Field(default_factory=Llm)
+    extraction: Extraction = Field(default_factory=Extraction)
+    limits: Limits = Field(default_factory=Limits)
+    auth: Auth = Field(default_factory=Auth)
+    history: History = Field(default_factory=History)
+    queue: Queue = Field(default_factory=Queue)
+    log: Log = Field(default_factory=Log)
+
+    @field_validator("bootstrap_key")
+    @classmethod
+    def _is_long_enough(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and len(value.get_secret_value()) < 32:
+            raise ValueError("must have 32 characters or more")
+        return value
+
+    @property
+    def embedded(self) -> bool:
+        """Whether Postgres is the embedded one."""
+        return self.database.url is None
+
+    @property
+    def fallback(self) -> Fallback:
+        """What `infer=true` does without an LLM, the default resolved."""
+        if self.extraction.fallback is not None:
+            return self.extraction.fallback
+        return Fallback.VERBATIM if self.embedded else Fallback.REFUSE
+
+    @property
+    def worker_in_process(self) -> bool:
+        """Whether `serve` runs the worker too, the default resolved."""
+        return self.embedded if self.queue.in_process is None else self.queue.in_process
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take what `load_settings` hands in and nothing else: no `.env` file is read behind the user's back."""
+        return (init_settings,)
+
+
+Overrides = Annotated[Mapping[str, Any], "nested like the settings"]
+
+
+def load_settings(
+    *, config: Path | None = None, environ: Mapping[str, str] | None = None, flags: Overrides | None = None
+) -> Settings:
+    """Build the settings from a file, the environment and flags, the later ones winning.
+
+    Raises:
+        ConfigurationError: naming the setting that is unknown or wrong and where it was given.
+    """
+    environ = os.environ if environ is None else environ
+    layers = [_from_file(config) if config else {}, _from_environment(environ), _pruned(flags or {})]
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        merged = _merged(merged, layer)
+    try:
+        return Settings(**merged)
+    except ValidationError as error:
+        raise ConfigurationError(_one_line(error, config, environ)) from None
+
+
+def setting_names(section: type[BaseModel] = Settings, prefix: str = "") -> dict[str, Any]:
+    """Return every setting by its dotted name with its pydantic field, for the docs and for error messages."""
+    names: dict[str, Any] = {}
+    for name, field in section.model_fields.items():
+        annotation = field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            names.update(setting_names(annotation, f"{prefix}{name}."))
+        else:
+            names[f"{prefix}{name}"] = field
+    return names
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"--config {path}: cannot be read ({error.strerror})") from None
+    except (yaml.YAMLError, UnicodeDecodeError):
+        raise ConfigurationError(f"--config {path}: is not valid YAML") from None
+    if raw is None:
+        return {}
+    if not isinstance(raw, dict):
+        raise ConfigurationError(f"--config {path}: must be a mapping of settings")
+    return raw
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    """Read `MEMVAULT_…` variables; one that names no setting is an error, since a typing mistake must not pass."""
+    known = {f"{ENV_PREFIX}{name.upper().replace('.', '__')}" for name in setting_names()}
+    sections = {f"{ENV_PREFIX}{name.upper()}" for name in Settings.model_fields}
+    for name in environ:
+        if not name.startswith(ENV_PREFIX) or name.startswith(TEST_ENV_PREFIX):
+            continue
+        nested_free_form = name.startswith((f"{ENV_PREFIX}LLM__CONFIG__", f"{ENV_PREFIX}EMBEDDINGS__CONFIG__"))
+        if name not in known and name not in sections and not nested_free_form:
+            raise ConfigurationError(f"{name}: there is no such setting; see docs/settings.md")
+    source = EnvSettingsSource(Settings, case_sensitive=False)
+    source.env_vars = {key.lower(): value for key, value in environ.items()}
+    try:
+        return source()
+    except Exception as error:
+        raise ConfigurationError(f"environment: {_first_line(error)}") from None
+
+
+def _pruned(flags: Overrides) -> dict[str, Any]:
+    pruned: dict[str, Any] = {}
+    for key, value in flags.items():
+        if isinstance(value, Mapping):
+            if inner := _pruned(value):
+                pruned[key] = inner
+        elif value is not None:
+            pruned[key] = value
+    return pruned
+
+
+def _merged(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(low)
+    for key, value in high.items():
+        below = merged.get(key)
+        merged[key] = _merged(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def _one_line(error: ValidationError, config: Path | None, environ: Mapping[str, str]) -> str:
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    name = ".".join(str(part) for part in first["loc"])
+    variable = f"{ENV_PREFIX}{name.upper().replace('.', '__')}"
+    where = f"environment variable {variable}" if variable in environ else f"in {config}" if config else "flag"
+    if first["type"] == "extra_forbidden":
+        return f"{name} ({where}): there is no such setting; see docs/settings.md"
+    return f"{name} ({where}): {first['msg'].removeprefix('Value error, ')}"
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+__all__ = ["Fallback", "Settings", "load_settings", "setting_names"]

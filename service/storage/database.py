@@ -1,0 +1,119 @@
+"""Connections and transactions: the one doorway to Postgres, which sets the tenant for row-level security."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import psycopg
+from psycopg.conninfo import make_conninfo
+from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from service.errors import ConfigurationError, RecordUnavailable
+from service.scope import Scope, TenantId
+
+_SET_TENANT: Final = text("SELECT set_config('app.tenant', :tenant, true)")
+_UNSAFE_ROLE: Final = text(
+    "SELECT r.rolname, r.rolsuper, r.rolbypassrls, EXISTS ("
+    "  SELECT 1 FROM pg_class c WHERE c.relname = 'memories' AND c.relnamespace = 'public'::regnamespace"
+    "   AND pg_has_role(current_user, c.relowner, 'MEMBER')) AS owner"
+    " FROM pg_roles r WHERE r.rolname = current_user"
+)
+
+
+class Database:
+    """A bounded pool of connections as one role. Transactions are short: nothing waits for the world inside one."""
+
+    def __init__(self, dsn: str, *, pool_size: int = 20, prepared_statements: bool = True) -> None:
+        self._dsn = make_conninfo(dsn, connect_timeout="5", application_name="memvault")
+        self._threshold = 2 if prepared_statements else None
+        # Statement parameters are memory text: they must not get into an exception and from there into a log.
+        self._engine: Engine = create_engine(
+            "postgresql+psycopg://",
+            creator=self._connect,
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=10,
+            hide_parameters=True,
+        )
+
+    @property
+    def dsn(self) -> str:
+        """The connection string, for the queue's own connections. It holds a password: never log it."""
+        return self._dsn
+
+    @contextmanager
+    def transaction(self, scope: Scope) -> Iterator[Connection]:
+        """One transaction that sees and writes the rows of the scope's tenant only; committed when the block ends.
+
+        Raises:
+            RecordUnavailable: when Postgres is away or refuses, with nothing done.
+        """
+        with self._transaction(scope.tenant_id) as connection:
+            yield connection
+
+    @contextmanager
+    def tenant_blind(self) -> Iterator[Connection]:
+        """One transaction without a tenant: it sees the tenant-blind tables and no row of any other."""
+        with self._transaction(None) as connection:
+            yield connection
+
+    @contextmanager
+    def _transaction(self, tenant_id: TenantId | None) -> Iterator[Connection]:
+        try:
+            with self._engine.begin() as connection:
+                if tenant_id is not None:
+                    connection.execute(_SET_TENANT, {"tenant": str(tenant_id)})
+                yield connection
+        except (OperationalError, PoolTimeout) as error:
+            raise RecordUnavailable("Postgres, the record, does not answer; try again") from _without_values(error)
+        except DBAPIError as error:
+            if error.connection_invalidated or _is_refusal(error):
+                raise RecordUnavailable("Postgres, the record, refused the work; nothing was done") from (
+                    _without_values(error)
+                )
+            raise
+
+    def check_role(self) -> None:
+        """Refuse a role that row-level security does not bind.
+
+        Raises:
+            ConfigurationError: for a superuser, a role with BYPASSRLS or the owner of the tables.
+        """
+        with self.tenant_blind() as connection:
+            role = connection.execute(_UNSAFE_ROLE).one()
+        fix = "set database.url to the application role that `memvault migrate` grants to"
+        if role.rolsuper:
+            raise ConfigurationError(f"database.url: the role {role.rolname} is a superuser; {fix}")
+        if role.rolbypassrls:
+            raise ConfigurationError(f"database.url: the role {role.rolname} has BYPASSRLS; {fix}")
+        if role.owner:
+            raise ConfigurationError(f"database.url: the role {role.rolname} owns the tables; {fix}")
+
+    def ping(self) -> None:
+        """Raise RecordUnavailable unless Postgres answers."""
+        with self.tenant_blind() as connection:
+            connection.execute(text("SELECT 1"))
+
+    def close(self) -> None:
+        """Close the idle connections; those in use close when they come back."""
+        self._engine.dispose()
+
+    def _connect(self) -> psycopg.Connection[Any]:
+        return psycopg.connect(self._dsn, prepare_threshold=self._threshold)
+
+
+def _is_refusal(error: DBAPIError) -> bool:
+    """Whether Postgres refused for a reason outside the request: rights, read-only, disk, resources, shutdown."""
+    state = getattr(error.orig, "sqlstate", None) or ""
+    return state == "42501" or state == "25006" or state[:2] in ("53", "57", "58", "08")
+
+
+def _without_values(error: Exception) -> Exception:
+    """Return a cause that names the SQLSTATE only: Postgres puts row values into the DETAIL of its errors."""
+    origin = getattr(error, "orig", None)
+    state = getattr(origin, "sqlstate", None) or type(origin or error).__name__
+    return RuntimeError(f"SQLSTATE {state}")

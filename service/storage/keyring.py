@@ -1,0 +1,195 @@
+"""The keyring: one key for each tenant and subject, kept apart from the data, so that destroying one is an erasure.
+
+Every key is stored wrapped (AES key wrap, RFC 3394) by the master key. A destroyed key leaves a tombstone, so that it
+is never made anew for the same subject and "destroyed" can be told from "lost".
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+from collections import OrderedDict
+from pathlib import Path
+from typing import Final, Protocol
+from uuid import UUID
+
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap, aes_key_wrap
+
+from service.errors import ConfigurationError
+from service.scope import TenantId
+from service.storage.encryption import Cipher
+
+_KEY_BYTES: Final = 32
+_CACHED_KEYS: Final = 20_000
+_TOMBSTONE: Final = b"destroyed\n"
+
+
+class KeyDestroyed(Exception):
+    """The key was destroyed; what it sealed cannot be read any more, on purpose."""
+
+
+class KeyMissing(Exception):
+    """There is no such key and no tombstone: the keyring is not the one that belongs to this data."""
+
+
+class Keyring(Protocol):
+    """Where keys come from."""
+
+    def subject(self, tenant_id: TenantId, subject_id: UUID) -> Cipher:
+        """Return the cipher of a subject. Raises KeyDestroyed or KeyMissing."""
+
+    def create_subject(self, tenant_id: TenantId, subject_id: UUID) -> Cipher:
+        """Make the key of a new subject durable and return its cipher. Raises KeyDestroyed for an erased id."""
+
+    def destroy_subject(self, tenant_id: TenantId, subject_id: UUID) -> None:
+        """Destroy a subject's key, durably, before returning. Doing it again is harmless."""
+
+    def create_tenant(self, tenant_id: TenantId) -> None:
+        """Make the key of a new tenant durable. Doing it again is harmless."""
+
+    def tenant_secret(self, tenant_id: TenantId, purpose: str) -> bytes:
+        """Return the tenant's 256-bit secret for a purpose. Raises KeyDestroyed or KeyMissing."""
+
+
+class FileKeyring:
+    """A keyring of files in a private folder, one small file a key."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open the keyring, making the folder and the master key on the first use.
+
+        Raises:
+            ConfigurationError: when the folder or the master key cannot be used.
+        """
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._cache: OrderedDict[tuple[TenantId, UUID], Cipher] = OrderedDict()
+        self._secrets: dict[tuple[TenantId, str], bytes] = {}
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if folder.stat().st_mode & 0o077:
+                folder.chmod(0o700)
+            self._master = self._read_or_make_master(folder / "master.key")
+        except OSError as error:
+            raise ConfigurationError(f"{folder}: the key folder cannot be used ({error.strerror})") from None
+
+    def subject(self, tenant_id: TenantId, subject_id: UUID) -> Cipher:
+        """Return the cipher of a subject."""
+        known = (tenant_id, subject_id)
+        with self._lock:
+            if cipher := self._cache.get(known):
+                self._cache.move_to_end(known)
+                return cipher
+        cipher = Cipher(self._unwrapped(self._subject_path(tenant_id, subject_id)))
+        self._remember(known, cipher)
+        return cipher
+
+    def create_subject(self, tenant_id: TenantId, subject_id: UUID) -> Cipher:
+        """Make the key of a new subject durable and return its cipher."""
+        self._make(self._subject_path(tenant_id, subject_id))
+        return self.subject(tenant_id, subject_id)
+
+    def destroy_subject(self, tenant_id: TenantId, subject_id: UUID) -> None:
+        """Replace a subject's key by a tombstone, durably, and forget it here."""
+        path = self._subject_path(tenant_id, subject_id)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if path.exists():
+            # Overwritten in place first: on file systems that write in place, the old bytes are gone too.
+            with path.open("r+b") as file:
+                file.write(secrets.token_bytes(path.stat().st_size))
+                file.flush()
+                os.fsync(file.fileno())
+        _write_durably(path, _TOMBSTONE)
+        with self._lock:
+            self._cache.pop((tenant_id, subject_id), None)
+
+    def create_tenant(self, tenant_id: TenantId) -> None:
+        """Make the key of a new tenant durable."""
+        self._make(self._tenant_path(tenant_id))
+
+    def tenant_secret(self, tenant_id: TenantId, purpose: str) -> bytes:
+        """Return the tenant's secret for a purpose, derived with HKDF-SHA256 (RFC 5869) from the tenant's key."""
+        known = (tenant_id, purpose)
+        if secret := self._secrets.get(known):
+            return secret
+        key = self._unwrapped(self._tenant_path(tenant_id))
+        secret = HKDF(SHA256(), _KEY_BYTES, salt=None, info=f"memvault/{purpose}".encode()).derive(key)
+        self._secrets[known] = secret
+        return secret
+
+    def _remember(self, known: tuple[TenantId, UUID], cipher: Cipher) -> None:
+        with self._lock:
+            self._cache[known] = cipher
+            while len(self._cache) > _CACHED_KEYS:
+                self._cache.popitem(last=False)
+
+    def _subject_path(self, tenant_id: TenantId, subject_id: UUID) -> Path:
+        # The last byte of a time-ordered id is random, so the keys spread evenly over 256 folders.
+        return self._folder / "subjects" / str(tenant_id) / subject_id.hex[-2:] / f"{subject_id}.key"
+
+    def _tenant_path(self, tenant_id: TenantId) -> Path:
+        return self._folder / "tenants" / f"{tenant_id}.key"
+
+    def _make(self, path: Path) -> None:
+        if not path.exists():
+            _create_durably(path, aes_key_wrap(self._master, secrets.token_bytes(_KEY_BYTES)))
+
+    def _unwrapped(self, path: Path) -> bytes:
+        try:
+            wrapped = path.read_bytes()
+        except FileNotFoundError:
+            raise KeyMissing(f"{path.name} is not in the keyring {self._folder}") from None
+        if wrapped == _TOMBSTONE:
+            raise KeyDestroyed(f"{path.name} was destroyed")
+        try:
+            return aes_key_unwrap(self._master, wrapped)
+        except InvalidUnwrap:
+            raise KeyMissing(f"{path.name} was not wrapped by the master key of {self._folder}") from None
+
+    @staticmethod
+    def _read_or_make_master(path: Path) -> bytes:
+        if not path.exists():
+            _create_durably(path, secrets.token_bytes(_KEY_BYTES))
+        master = path.read_bytes()
+        if len(master) != _KEY_BYTES:
+            raise ConfigurationError(f"{path}: the master key must have {_KEY_BYTES} bytes; restore it from its backup")
+        return master
+
+
+def _create_durably(path: Path, content: bytes) -> None:
+    """Write a new file that is either whole or absent; the first of several writers wins."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    _write_private(temporary, content)
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        pass
+    finally:
+        temporary.unlink()
+    _sync_folder(path.parent)
+
+
+def _write_durably(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    _write_private(temporary, content)
+    os.replace(temporary, path)
+    _sync_folder(path.parent)
+
+
+def _write_private(path: Path, content: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

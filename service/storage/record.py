@@ -1,0 +1,496 @@
+"""Reads and writes memories and their history: sealed on the way in, opened on the way out."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, datetime
+from typing import Any, Final
+from uuid import UUID
+
+import numpy as np
+import orjson
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, or_, select, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from service import clock
+from service.records import Change, Metadata
+from service.scope import Scope
+from service.storage.encryption import Cipher, Place
+from service.storage.keyring import KeyDestroyed, Keyring
+from service.storage.tables import HistoryRow, MemoryRow, OutboxRow
+
+memories_table: Final[Any] = MemoryRow.__table__  # type: ignore[attr-defined]
+_history: Final[Any] = HistoryRow.__table__  # type: ignore[attr-defined]
+_outbox: Final[Any] = OutboxRow.__table__  # type: ignore[attr-defined]
+_m: Final[Any] = memories_table.c
+#: The version of a memory that will never be written again.
+GONE: Final = 2**62
+#: What a read needs; the vector stays behind.
+_READ: Final = tuple(
+    column for column in memories_table.columns if column.name not in ("vector", "tokens", "identity_mac")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredMemory:
+    """A memory with its subjects as surrogates, opened."""
+
+    id: UUID
+    version: int
+    user_id: UUID | None
+    agent_id: UUID | None
+    app_id: UUID | None
+    run_id: UUID | None
+    text: str
+    metadata: Metadata
+    categories: tuple[str, ...]
+    actor: str | None
+    role: str | None
+    inferred: bool
+    created_at: datetime
+    updated_at: datetime
+    expires_on: date | None
+    event_id: UUID | None = None
+    principal_id: UUID | None = None
+    linked_ids: tuple[UUID, ...] = ()
+
+    @property
+    def owner_id(self) -> UUID:
+        """The subject whose key seals the content."""
+        return self.subject_ids()[0]
+
+    @property
+    def searchable(self) -> str:
+        """The text as it is searched: who said it is part of what was said."""
+        return searchable(self.text, self.actor)
+
+    def subject_ids(self) -> list[UUID]:
+        """Return the surrogates that are set, the owner first."""
+        return [one for one in (self.user_id, self.agent_id, self.app_id, self.run_id) if one is not None]
+
+
+@dataclass(frozen=True, slots=True)
+class IndexEntry:
+    """What the index needs to know of a memory: its row, and its vector opened."""
+
+    memory: StoredMemory
+    vector: np.ndarray
+    embedder: str
+    tokens: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredHistory:
+    """One step of a memory's life, opened."""
+
+    id: UUID
+    memory_id: UUID
+    change: Change
+    old_text: str | None
+    new_text: str | None
+    metadata: Metadata
+    subject_ids: tuple[UUID, ...]
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Which rows of a list: how many to skip and how many to give."""
+
+    skip: int
+    size: int
+
+
+class Record:
+    """The record of memories. Every method works inside the caller's transaction, which has set the tenant."""
+
+    def __init__(self, keyring: Keyring) -> None:
+        self._keyring = keyring
+
+    def insert(
+        self,
+        connection: Connection,
+        scope: Scope,
+        memories: Sequence[StoredMemory],
+        vectors: Sequence[np.ndarray],
+        tokens: Sequence[Sequence[int]],
+        *,
+        embedder: str,
+    ) -> dict[UUID, UUID]:
+        """Insert memories with their history and outbox rows; return, by the id asked for, the id that holds it now.
+
+        One that is there already (same subjects, text and metadata) is not written again: its id maps to the one
+        that exists. Of two transactions that insert the same memory at once, one waits for the other.
+        """
+        macs = {memory.id: self.identity(scope, memory) for memory in memories}
+        moment = clock.now()
+        rows = [
+            self._row(scope, memory, vector, own_tokens, embedder, macs[memory.id], moment)
+            for memory, vector, own_tokens in zip(memories, vectors, tokens, strict=True)
+        ]
+        statement = upsert(memories_table).on_conflict_do_nothing(constraint="memories_identity").returning(_m.id)
+        made: set[UUID] = set(connection.execute(statement.values(rows)).scalars()) if rows else set()
+        new = [memory for memory in memories if memory.id in made]
+        if new:
+            connection.execute(
+                insert(_history),
+                [self._history_row(scope, memory, Change.ADD, None, memory.text, moment) for memory in new],
+            )
+            self._enqueue(connection, scope, {memory.id: memory.version for memory in new})
+        placed = {memory.id: memory.id for memory in new}
+        left = [memory for memory in memories if memory.id not in made]
+        if left:
+            found = connection.execute(
+                select(_m.id, _m.identity_mac).where(_m.identity_mac.in_([macs[memory.id] for memory in left]))
+            )
+            by_mac = {bytes(row.identity_mac): row.id for row in found}
+            placed.update({memory.id: by_mac[macs[memory.id]] for memory in left if macs[memory.id] in by_mac})
+        return placed
+
+    def update(
+        self,
+        connection: Connection,
+        scope: Scope,
+        before: StoredMemory,
+        after: StoredMemory,
+        vector: np.ndarray | None,
+        tokens: Sequence[int],
+        *,
+        embedder: str,
+    ) -> StoredMemory:
+        """Write a changed memory as the next version, with its history and outbox rows. `vector` None keeps the old."""
+        moment = clock.now()
+        after = replace(after, version=before.version + 1, updated_at=moment)
+        cipher = self._keyring.subject(scope.tenant_id, after.owner_id)
+        mac = self.identity(scope, after)
+        taken = connection.execute(select(_m.id).where(_m.identity_mac == mac, _m.id != after.id)).first()
+        values: dict[str, Any] = {
+            "version": after.version,
+            "content": cipher.seal_json(_content(after), _place(scope, "memories", after.id, "content")),
+            "tokens": list(tokens),
+            # Two memories may become the same by an edit; only the older one is found by identical adds then.
+            "identity_mac": None if taken else mac,
+            "updated_at": moment,
+            "created_at": after.created_at,
+            "expires_on": after.expires_on,
+        }
+        if vector is not None:
+            values["vector"] = _sealed_vector(cipher, scope, after.id, vector)
+            values["embedder"] = embedder
+        connection.execute(update(memories_table).where(_m.id == after.id).values(**values))
+        connection.execute(
+            insert(_history),
+            [self._history_row(scope, after, Change.UPDATE, before.text, after.text, before.created_at)],
+        )
+        self._enqueue(connection, scope, {after.id: after.version})
+        return after
+
+    def delete(
+        self, connection: Connection, scope: Scope, memories: Sequence[StoredMemory], *, keep_texts: bool
+    ) -> None:
+        """Delete memories; their history stays, without texts unless `keep_texts`."""
+        if not memories:
+            return
+        ids = [memory.id for memory in memories]
+        connection.execute(delete(memories_table).where(_m.id.in_(ids)))
+        if not keep_texts:
+            connection.execute(update(_history).where(_history.c.memory_id.in_(ids)).values(content=None))
+        moment = clock.now()
+        connection.execute(
+            insert(_history),
+            [
+                self._history_row(
+                    scope, memory, Change.DELETE, memory.text if keep_texts else None, None, memory.created_at, moment
+                )
+                for memory in memories
+            ],
+        )
+        self._enqueue(connection, scope, {memory.id: memory.version + 1 for memory in memories})
+
+    def find(
+        self,
+        connection: Connection,
+        scope: Scope,
+        ids: Iterable[UUID],
+        *,
+        users: frozenset[UUID] | None,
+        on: date | None,
+        lock: bool = False,
+    ) -> dict[UUID, StoredMemory]:
+        """Return those of the memories that the scope reaches, expired ones left out when a day is given."""
+        wanted = list(ids)
+        if not wanted:
+            return {}
+        query = select(*_READ).where(_m.id.in_(wanted), *_reach(users, on))
+        if lock:
+            query = query.order_by(_m.id).with_for_update()
+        return {memory.id: memory for memory in self._opened(scope, connection.execute(query))}
+
+    def page(
+        self,
+        connection: Connection,
+        scope: Scope,
+        where: ColumnElement[bool],
+        part: Slice,
+        *,
+        users: frozenset[UUID] | None,
+        on: date | None,
+    ) -> tuple[list[StoredMemory], int]:
+        """Return one slice of the matching memories, the newest first, and how many match in all."""
+        matching = and_(where, *_reach(users, on))
+        total = connection.execute(select(func.count()).select_from(memories_table).where(matching)).scalar_one()
+        query = select(*_READ).where(matching).order_by(_m.created_at.desc(), _m.id.desc())
+        rows = connection.execute(query.offset(part.skip).limit(part.size))
+        return list(self._opened(scope, rows)), int(total)
+
+    def stream(
+        self,
+        connection: Connection,
+        scope: Scope,
+        where: ColumnElement[bool],
+        *,
+        users: frozenset[UUID] | None,
+        on: date | None,
+        batch: int = 500,
+    ) -> Iterator[StoredMemory]:
+        """Yield all matching memories, the newest first, in bounded batches of one consistent snapshot."""
+        query = select(*_READ).where(where, *_reach(users, on)).order_by(_m.created_at.desc(), _m.id.desc())
+        with connection.execute(query.execution_options(yield_per=batch)) as rows:
+            yield from self._opened(scope, rows)
+
+    def history(self, connection: Connection, scope: Scope, memory_id: UUID) -> list[StoredHistory]:
+        """Return a memory's history, the oldest step first."""
+        query = select(_history).where(_history.c.memory_id == memory_id).order_by(_history.c.seq)
+        return [self._opened_history(scope, row) for row in connection.execute(query)]
+
+    def counts(self, connection: Connection, *, on: date) -> dict[UUID, tuple[int, datetime]]:
+        """Return for each subject the number of its visible memories and the time of the last change."""
+        counted: dict[UUID, tuple[int, datetime]] = {}
+        for column in (_m.user_id, _m.agent_id, _m.app_id, _m.run_id):
+            query = (
+                select(column, func.count(), func.max(_m.updated_at))
+                .where(column.is_not(None), or_(_m.expires_on.is_(None), _m.expires_on >= on))
+                .group_by(column)
+            )
+            counted.update({row[0]: (row[1], row[2]) for row in connection.execute(query)})
+        return counted
+
+    def index_entries(self, connection: Connection, scope: Scope, ids: Iterable[UUID]) -> dict[UUID, IndexEntry]:
+        """Return what the index needs of those memories that exist and can be read."""
+        wanted = list(ids)
+        query = select(memories_table).where(_m.id.in_(wanted))
+        return {entry.memory.id: entry for entry in self._entries(scope, connection.execute(query))}
+
+    def all_index_entries(
+        self, connection: Connection, scope: Scope, *, after: UUID | None, limit: int
+    ) -> list[IndexEntry]:
+        """Return the next entries by id, for a rebuild; an empty list at the end."""
+        query = select(memories_table).order_by(_m.id).limit(limit)
+        if after is not None:
+            query = query.where(_m.id > after)
+        return list(self._entries(scope, connection.execute(query)))
+
+    def count(self, connection: Connection) -> int:
+        """Return how many memories the tenant has."""
+        return int(connection.execute(select(func.count()).select_from(memories_table)).scalar_one())
+
+    def owned_by(self, connection: Connection, scope: Scope, subject_id: UUID) -> list[UUID]:
+        """Return the ids of all memories that belong to a subject, readable or not."""
+        query = select(_m.id).where(
+            or_(_m.user_id == subject_id, _m.agent_id == subject_id, _m.app_id == subject_id, _m.run_id == subject_id)
+        )
+        return list(connection.execute(query).scalars())
+
+    def purge(self, connection: Connection, scope: Scope, ids: Sequence[UUID], subject_id: UUID) -> None:
+        """Remove memories and all history of theirs and of a subject, leaving no row: for an erased subject."""
+        connection.execute(delete(memories_table).where(_m.id.in_(ids)))
+        connection.execute(
+            delete(_history).where(
+                or_(_history.c.memory_id.in_(ids), _history.c.owner_id == subject_id, _history.c.user_id == subject_id)
+            )
+        )
+        self._enqueue(connection, scope, dict.fromkeys(ids, GONE))
+
+    def identity(self, scope: Scope, memory: StoredMemory) -> bytes:
+        """Return the keyed digest by which an identical memory is recognised: subjects, text and metadata."""
+        parts = [
+            [
+                None if one is None else str(one)
+                for one in (memory.user_id, memory.agent_id, memory.app_id, memory.run_id)
+            ],
+            memory.text,
+            memory.metadata,
+        ]
+        secret = self._keyring.tenant_secret(scope.tenant_id, "memory-identity")
+        return hmac.digest(secret, orjson.dumps(parts, option=orjson.OPT_SORT_KEYS), hashlib.sha256)
+
+    @staticmethod
+    def _enqueue(connection: Connection, scope: Scope, versions: Mapping[UUID, int]) -> None:
+        """Note in the outbox that the index is behind these versions."""
+        moment = clock.now()
+        rows = [
+            {"tenant_id": scope.tenant_id, "memory_id": one, "version": version, "created_at": moment}
+            for one, version in versions.items()
+        ]
+        if rows:
+            connection.execute(insert(_outbox), rows)
+
+    def _row(
+        self,
+        scope: Scope,
+        memory: StoredMemory,
+        vector: np.ndarray,
+        tokens: Sequence[int],
+        embedder: str,
+        mac: bytes,
+        moment: datetime,
+    ) -> dict[str, Any]:
+        cipher = self._keyring.subject(scope.tenant_id, memory.owner_id)
+        return {
+            "tenant_id": scope.tenant_id,
+            "id": memory.id,
+            "version": memory.version,
+            "owner_id": memory.owner_id,
+            "user_id": memory.user_id,
+            "agent_id": memory.agent_id,
+            "app_id": memory.app_id,
+            "run_id": memory.run_id,
+            "content": cipher.seal_json(_content(memory), _place(scope, "memories", memory.id, "content")),
+            "vector": _sealed_vector(cipher, scope, memory.id, vector),
+            "embedder": embedder,
+            "tokens": list(tokens),
+            "identity_mac": mac,
+            "created_at": memory.created_at,
+            "updated_at": memory.updated_at,
+            "ingested_at": moment,
+            "expires_on": memory.expires_on,
+            "event_id": memory.event_id,
+            "principal_id": memory.principal_id,
+        }
+
+    def _history_row(
+        self,
+        scope: Scope,
+        memory: StoredMemory,
+        change: Change,
+        old_text: str | None,
+        new_text: str | None,
+        created_at: datetime,
+        updated_at: datetime | None = None,
+    ) -> dict[str, Any]:
+        entry_id = clock.new_id()
+        content = None
+        if old_text is not None or new_text is not None:
+            cipher = self._keyring.subject(scope.tenant_id, memory.owner_id)
+            value = {"old": old_text, "new": new_text, "metadata": memory.metadata}
+            content = cipher.seal_json(value, _place(scope, "history", entry_id, "content"))
+        return {
+            "tenant_id": scope.tenant_id,
+            "id": entry_id,
+            "memory_id": memory.id,
+            "owner_id": memory.owner_id,
+            "user_id": memory.user_id,
+            "change": change.value,
+            "content": content,
+            "created_at": created_at,
+            "updated_at": updated_at or memory.updated_at,
+        }
+
+    def _opened(self, scope: Scope, rows: Iterable[Any]) -> Iterator[StoredMemory]:
+        for row in rows:
+            try:
+                cipher = self._keyring.subject(scope.tenant_id, row.owner_id)
+            except KeyDestroyed:
+                # Erased, with the row still to be removed: it is gone already for everybody who asks.
+                continue
+            content = cipher.open_json(row.content, _place(scope, "memories", row.id, "content"))
+            yield StoredMemory(
+                id=row.id,
+                version=row.version,
+                user_id=row.user_id,
+                agent_id=row.agent_id,
+                app_id=row.app_id,
+                run_id=row.run_id,
+                text=content["text"],
+                metadata=content["metadata"],
+                categories=tuple(content["categories"]),
+                actor=content["actor"],
+                role=content["role"],
+                inferred=content["inferred"],
+                created_at=row.created_at,
+                updated_at=row.updated_at,
+                expires_on=row.expires_on,
+                event_id=row.event_id,
+                principal_id=row.principal_id,
+                linked_ids=tuple(UUID(one) for one in content["links"]),
+            )
+
+    def _entries(self, scope: Scope, rows: Iterable[Any]) -> Iterator[IndexEntry]:
+        for row in rows:
+            for memory in self._opened(scope, [row]):
+                cipher = self._keyring.subject(scope.tenant_id, row.owner_id)
+                raw = cipher.open(row.vector, _place(scope, "memories", row.id, "vector"))
+                yield IndexEntry(memory, np.frombuffer(raw, dtype="<f4"), row.embedder, row.tokens)
+
+    def _opened_history(self, scope: Scope, row: Any) -> StoredHistory:
+        content: dict[str, Any] = {"old": None, "new": None, "metadata": {}}
+        if row.content is not None:
+            try:
+                cipher = self._keyring.subject(scope.tenant_id, row.owner_id)
+                content = cipher.open_json(row.content, _place(scope, "history", row.id, "content"))
+            except KeyDestroyed:
+                pass
+        return StoredHistory(
+            id=row.id,
+            memory_id=row.memory_id,
+            change=Change(row.change),
+            old_text=content["old"],
+            new_text=content["new"],
+            metadata=content["metadata"],
+            subject_ids=tuple({row.user_id, row.owner_id} - {None}),
+            created_at=row.created_at,
+            updated_at=row.updated_at,
+        )
+
+
+def searchable(text: str, actor: str | None) -> str:
+    """Return the text that is embedded and indexed for a memory.
+
+    Measured on LoCoMo: with the speaker's name in it, dense recall@10 is 0.51; without, 0.29.
+    """
+    return f"{actor}: {text}" if actor else text
+
+
+def _content(memory: StoredMemory) -> dict[str, Any]:
+    return {
+        "text": memory.text,
+        "metadata": memory.metadata,
+        "categories": list(memory.categories),
+        "actor": memory.actor,
+        "role": memory.role,
+        "inferred": memory.inferred,
+        "links": [str(one) for one in memory.linked_ids],
+    }
+
+
+def _reach(users: frozenset[UUID] | None, on: date | None) -> list[ColumnElement[bool]]:
+    """What the scope adds above any filter: the users that the principal is bound to, and expiry."""
+    clauses: list[ColumnElement[bool]] = []
+    if users is not None:
+        clauses.append(_m.user_id.in_(list(users)))
+    if on is not None:
+        clauses.append(or_(_m.expires_on.is_(None), _m.expires_on >= on))
+    return clauses
+
+
+def _sealed_vector(cipher: Cipher, scope: Scope, memory_id: UUID, vector: np.ndarray) -> bytes:
+    raw = np.asarray(vector, dtype="<f4").tobytes()
+    return cipher.seal(raw, _place(scope, "memories", memory_id, "vector"))
+
+
+def _place(scope: Scope, table: str, row_id: UUID, column: str) -> Place:
+    return Place(scope.tenant_id, table, row_id, column)

@@ -1,0 +1,130 @@
+"""Tables of the record: memories, their history, the buffered messages, and the outbox that feeds the index."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from uuid import UUID
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    ForeignKeyConstraint,
+    Identity,
+    Index,
+    LargeBinary,
+    UniqueConstraint,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlmodel import Field, SQLModel
+
+#: Tables that are read before a tenant is known. They hold ids and hashes, never user data, and have no row-level
+#: security; the catalogue test fails for any other table without it.
+TENANT_BLIND_TABLES = frozenset({"tenants", "key_index", "outbox", "tasks", "alembic_version"})
+
+
+def moment(*, nullable: bool = False) -> Column[datetime]:
+    """A column for a moment in time, with its time zone."""
+    return Column(DateTime(timezone=True), nullable=nullable)
+
+
+class MemoryRow(SQLModel, table=True):
+    """One memory. `content` and `vector` are sealed under the key of `owner_id`."""
+
+    __tablename__ = "memories"
+    __table_args__ = (
+        ForeignKeyConstraint(["tenant_id", "user_id"], ["subjects.tenant_id", "subjects.id"]),
+        ForeignKeyConstraint(["tenant_id", "agent_id"], ["subjects.tenant_id", "subjects.id"]),
+        ForeignKeyConstraint(["tenant_id", "app_id"], ["subjects.tenant_id", "subjects.id"]),
+        ForeignKeyConstraint(["tenant_id", "run_id"], ["subjects.tenant_id", "subjects.id"]),
+        UniqueConstraint("tenant_id", "identity_mac", name="memories_identity"),
+        Index("memories_by_time", "tenant_id", "created_at", "id"),
+        Index("memories_by_user", "tenant_id", "user_id", "created_at", "id"),
+        Index("memories_by_agent", "tenant_id", "agent_id"),
+        Index("memories_by_app", "tenant_id", "app_id"),
+        Index("memories_by_run", "tenant_id", "run_id"),
+    )
+
+    tenant_id: UUID = Field(primary_key=True, foreign_key="tenants.id")
+    id: UUID = Field(primary_key=True)
+    version: int = Field(sa_type=BigInteger)
+    owner_id: UUID
+    user_id: UUID | None = None
+    agent_id: UUID | None = None
+    app_id: UUID | None = None
+    run_id: UUID | None = None
+    content: bytes
+    vector: bytes
+    embedder: str
+    tokens: list[int] = Field(sa_column=Column(ARRAY(BigInteger), nullable=False))
+    identity_mac: bytes | None = Field(default=None, sa_type=LargeBinary)
+    created_at: datetime = Field(sa_column=moment())
+    updated_at: datetime = Field(sa_column=moment())
+    ingested_at: datetime = Field(sa_column=moment())
+    expires_on: date | None = None
+    event_id: UUID | None = None
+    principal_id: UUID | None = None
+
+
+class HistoryRow(SQLModel, table=True):
+    """One step in the life of a memory. It stays after a delete, then without content."""
+
+    __tablename__ = "history"
+    __table_args__ = (Index("history_by_memory", "tenant_id", "memory_id", "seq"),)
+
+    tenant_id: UUID = Field(primary_key=True, foreign_key="tenants.id")
+    id: UUID = Field(primary_key=True)
+    seq: int = Field(sa_column=Column(BigInteger, Identity(always=True), nullable=False))
+    memory_id: UUID
+    owner_id: UUID
+    user_id: UUID | None = None
+    change: str
+    content: bytes | None = None
+    created_at: datetime = Field(sa_column=moment())
+    updated_at: datetime = Field(sa_column=moment())
+
+
+class MessageRow(SQLModel, table=True):
+    """One of the last messages of a scope, which extraction shows to the LLM for context."""
+
+    __tablename__ = "messages"
+    __table_args__ = (
+        Index("messages_by_scope", "tenant_id", "scope_mac", "seq"),
+        Index("messages_by_event", "tenant_id", "event_id"),
+        Index("messages_by_owner", "tenant_id", "owner_id"),
+    )
+
+    tenant_id: UUID = Field(primary_key=True, foreign_key="tenants.id")
+    id: UUID = Field(primary_key=True)
+    seq: int = Field(sa_column=Column(BigInteger, Identity(always=True), nullable=False))
+    scope_mac: bytes
+    owner_id: UUID
+    event_id: UUID
+    content: bytes
+    created_at: datetime = Field(sa_column=moment())
+
+
+class OutboxRow(SQLModel, table=True):
+    """A memory whose index point may be behind. Written with the memory; gone once the index is durable."""
+
+    __tablename__ = "outbox"
+
+    id: int = Field(sa_column=Column(BigInteger, Identity(always=True), primary_key=True))
+    tenant_id: UUID = Field(foreign_key="tenants.id")
+    memory_id: UUID
+    version: int = Field(sa_type=BigInteger)
+    created_at: datetime = Field(sa_column=moment())
+
+
+class TaskRow(SQLModel, table=True):
+    """Long work of the installation with its progress. Tenant-blind: counts and states, no user data."""
+
+    __tablename__ = "tasks"
+
+    id: UUID = Field(primary_key=True)
+    kind: str
+    state: str
+    done: int = Field(sa_type=BigInteger)
+    error: str | None = None
+    created_at: datetime = Field(sa_column=moment())
+    updated_at: datetime = Field(sa_column=moment())

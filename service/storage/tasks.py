@@ -1,0 +1,68 @@
+"""Tasks of the installation (a rebuild of the index, say) with their progress: counts only, no user data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import Connection, insert, select, update
+
+from service import clock
+from service.storage.database import Database
+from service.storage.tables import TaskRow
+
+_tasks: Final[Any] = TaskRow.__table__  # type: ignore[attr-defined]
+
+
+class TaskState(StrEnum):
+    """The state of a task; the last two are final."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """How far a task is."""
+
+    id: UUID
+    state: TaskState
+    done: int
+    error: str | None
+
+
+class Tasks:
+    """Long work of the installation, asked for by one process and done by another."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def start(self, connection: Connection, kind: str) -> UUID:
+        """Note a task inside the caller's transaction, which also puts it into the queue."""
+        task_id, moment = clock.new_id(), clock.now()
+        values = {"id": task_id, "kind": kind, "state": TaskState.PENDING.value, "done": 0}
+        connection.execute(insert(_tasks).values(**values, created_at=moment, updated_at=moment))
+        return task_id
+
+    def get(self, task_id: UUID) -> Task:
+        """Return a task as it is now."""
+        with self._database.tenant_blind() as connection:
+            row = connection.execute(select(_tasks).where(_tasks.c.id == task_id)).one()
+        return Task(row.id, TaskState(row.state), row.done, row.error)
+
+    def move(self, task_id: UUID, state: TaskState, *, error: str | None = None) -> None:
+        """Move a task to another state."""
+        self._update(task_id, state=state.value, error=error)
+
+    def progress(self, task_id: UUID, done: int) -> None:
+        """Say how many items are done."""
+        self._update(task_id, done=done)
+
+    def _update(self, task_id: UUID, **values: Any) -> None:
+        with self._database.tenant_blind() as connection:
+            statement = update(_tasks).where(_tasks.c.id == task_id)
+            connection.execute(statement.values(**values, updated_at=clock.now()))

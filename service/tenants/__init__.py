@@ -1,0 +1,1 @@
+"""Tenants and their subjects: the users, agents, apps and runs that memories belong to."""

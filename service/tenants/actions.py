@@ -1,0 +1,123 @@
+"""Tenants: made, listed, suspended and resumed by the installation's plane, never by a key."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import Connection, select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from service import clock
+from service.errors import Conflict, InvalidInput, NotFound
+from service.scope import TenantId
+from service.storage.database import Database
+from service.storage.keyring import Keyring
+from service.tenants.tables import TenantRow
+
+_tenants: Final[Any] = TenantRow.__table__  # type: ignore[attr-defined]
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """An organisation, or a part of one, whose memories no other tenant can reach."""
+
+    id: TenantId
+    name: str
+    status: str
+    created_at: datetime
+
+
+class Tenants:
+    """What the installation's plane can do with tenants."""
+
+    def __init__(self, database: Database, keyring: Keyring) -> None:
+        self._database = database
+        self._keyring = keyring
+
+    def create(self, name: str) -> Tenant:
+        """Make a tenant.
+
+        Raises:
+            InvalidInput: for a name that is not 1 to 63 lower-case letters, digits and hyphens.
+            Conflict: when the name is taken.
+        """
+        if not _NAME.fullmatch(name):
+            raise InvalidInput(
+                "tenant name: 1 to 63 lower-case letters, digits and hyphens, not starting with a hyphen"
+            )
+        tenant_id = TenantId(clock.new_random_id())
+        # The key first: a tenant without its key could not be used, a key without its tenant is harmless.
+        self._keyring.create_tenant(tenant_id)
+        moment = clock.now()
+        with self._database.tenant_blind() as connection:
+            made = connection.execute(
+                insert(_tenants)
+                .values(id=tenant_id, name=name, status="active", created_at=moment, updated_at=moment)
+                .on_conflict_do_nothing(index_elements=["name"])
+                .returning(_tenants.c.id)
+            ).scalar()
+        if made is None:
+            raise Conflict(f"there is a tenant {name} already")
+        return Tenant(tenant_id, name, "active", moment)
+
+    def get(self, name_or_id: str) -> Tenant:
+        """Return a tenant by name or id.
+
+        Raises:
+            NotFound: when there is none.
+        """
+        with self._database.tenant_blind() as connection:
+            tenant = _find(connection, name_or_id)
+        if tenant is None:
+            raise NotFound(f"there is no tenant {name_or_id}; `memvault tenant list` shows them")
+        return tenant
+
+    def find(self, name_or_id: str) -> Tenant | None:
+        """Return a tenant by name or id, or None."""
+        with self._database.tenant_blind() as connection:
+            return _find(connection, name_or_id)
+
+    def list(self) -> list[Tenant]:
+        """Return all tenants by name, the service's own left out."""
+        with self._database.tenant_blind() as connection:
+            rows = connection.execute(select(_tenants).where(_tenants.c.status != "system").order_by(_tenants.c.name))
+            return [_tenant(row) for row in rows]
+
+    def suspend(self, name_or_id: str) -> Tenant:
+        """Stop every key of a tenant, within the seconds that a checked key is trusted."""
+        return self._set_status(name_or_id, "suspended")
+
+    def resume(self, name_or_id: str) -> Tenant:
+        """Let the keys of a suspended tenant work again."""
+        return self._set_status(name_or_id, "active")
+
+    def _set_status(self, name_or_id: str, status: str) -> Tenant:
+        tenant = self.get(name_or_id)
+        with self._database.tenant_blind() as connection:
+            connection.execute(
+                update(_tenants).where(_tenants.c.id == tenant.id).values(status=status, updated_at=clock.now())
+            )
+        return Tenant(tenant.id, tenant.name, status, tenant.created_at)
+
+
+def is_active(connection: Connection, tenant_id: TenantId) -> bool:
+    """Tell whether the tenant's keys may work."""
+    return connection.execute(select(_tenants.c.status).where(_tenants.c.id == tenant_id)).scalar() == "active"
+
+
+def _find(connection: Connection, name_or_id: str) -> Tenant | None:
+    condition = _tenants.c.name == name_or_id
+    with suppress(ValueError):
+        condition = condition | (_tenants.c.id == UUID(name_or_id))
+    row = connection.execute(select(_tenants).where(condition, _tenants.c.status != "system")).first()
+    return None if row is None else _tenant(row)
+
+
+def _tenant(row: Any) -> Tenant:
+    return Tenant(TenantId(row.id), row.name, row.status, row.created_at)

@@ -1,0 +1,235 @@
+"""Subjects: from the ids that callers write to the surrogates that everything else refers to, and back."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import Connection, delete, func, select, tuple_, update
+from sqlalchemy.dialects.postgresql import insert
+
+from service import clock
+from service.errors import Conflict
+from service.records import SubjectNames
+from service.scope import Scope, SubjectKind, TenantId
+from service.storage.encryption import Cipher, Place
+from service.storage.keyring import KeyDestroyed, Keyring
+from service.tenants.tables import SubjectRow
+
+_CACHED: Final = 50_000
+_subjects: Final[Any] = SubjectRow.__table__  # type: ignore[attr-defined]
+
+Name = tuple[SubjectKind, str]
+
+
+@dataclass(frozen=True, slots=True)
+class SubjectIds:
+    """The surrogates of the subjects that a memory belongs to."""
+
+    user_id: UUID | None = None
+    agent_id: UUID | None = None
+    app_id: UUID | None = None
+    run_id: UUID | None = None
+
+    def all(self) -> list[UUID]:
+        """Return the ids that are set, the owner of the encryption key first."""
+        return [one for one in (self.user_id, self.agent_id, self.app_id, self.run_id) if one is not None]
+
+    @property
+    def owner(self) -> UUID:
+        """The subject whose key encrypts: the user, else the agent, the app, the run."""
+        return self.all()[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A subject with its name and the time that it was first seen."""
+
+    id: UUID
+    kind: SubjectKind
+    name: str
+    created_at: Any
+
+
+class Subjects:
+    """Looks subjects up and makes them. Every method works inside the caller's transaction."""
+
+    def __init__(self, keyring: Keyring) -> None:
+        self._keyring = keyring
+        self._lock = threading.Lock()
+        # Names never move to another surrogate while the surrogate lives, so that only erasure has to forget an entry.
+        self._ids: OrderedDict[tuple[TenantId, Name], UUID] = OrderedDict()
+        self._names: OrderedDict[tuple[TenantId, UUID], Name] = OrderedDict()
+
+    def known(self, scope: Scope, names: Iterable[Name]) -> dict[Name, UUID] | None:
+        """Return the surrogates of all names from memory, or None when one of them must be looked up."""
+        found: dict[Name, UUID] = {}
+        with self._lock:
+            for name in names:
+                surrogate = self._ids.get((scope.tenant_id, name))
+                if surrogate is None:
+                    return None
+                found[name] = surrogate
+        return found
+
+    def find(self, connection: Connection, scope: Scope, names: Iterable[Name]) -> dict[Name, UUID]:
+        """Return the surrogates of those names that exist."""
+        wanted = list(names)
+        cached = self.known(scope, wanted)
+        if cached is not None:
+            return cached
+        by_mac = {(kind.value, self._mac(scope, kind, name)): (kind, name) for kind, name in wanted}
+        rows = connection.execute(
+            select(_subjects.c.id, _subjects.c.kind, _subjects.c.name_mac).where(
+                tuple_(_subjects.c.kind, _subjects.c.name_mac).in_(list(by_mac)), _subjects.c.erasing_at.is_(None)
+            )
+        )
+        found = {by_mac[(row.kind, bytes(row.name_mac))]: row.id for row in rows}
+        self._remember(scope, found)
+        return found
+
+    def ensure(self, connection: Connection, scope: Scope, names: SubjectNames) -> SubjectIds:
+        """Return the surrogates of the names, making the subjects (and their keys) that are new.
+
+        Raises:
+            Conflict: while one of them is being erased.
+        """
+        pairs = names.items()
+        found = self.find(connection, scope, pairs)
+        for kind, name in pairs:
+            if (kind, name) not in found:
+                found[(kind, name)] = self._create(connection, scope, kind, name)
+        return SubjectIds(**{f"{kind.value}_id": found[(kind, name)] for kind, name in pairs})
+
+    def names(self, connection: Connection, scope: Scope, ids: Iterable[UUID]) -> dict[UUID, Name]:
+        """Return the names of those surrogates whose key still exists."""
+        wanted = set(ids)
+        named: dict[UUID, Name] = {}
+        with self._lock:
+            for surrogate in wanted:
+                if name := self._names.get((scope.tenant_id, surrogate)):
+                    named[surrogate] = name
+        missing = wanted - named.keys()
+        if missing:
+            rows = connection.execute(
+                select(_subjects.c.id, _subjects.c.kind, _subjects.c.name).where(_subjects.c.id.in_(list(missing)))
+            )
+            for row in rows:
+                if (name := self._open_name(scope, row.id, row.kind, row.name)) is not None:
+                    named[row.id] = name
+            self._remember(scope, {name: surrogate for surrogate, name in named.items() if surrogate in missing})
+        return named
+
+    def list(self, connection: Connection, scope: Scope, *, ids: Sequence[UUID] | None = None) -> Sequence[Subject]:
+        """Return all subjects of the tenant (or the given ones), the oldest first."""
+        query = (
+            select(_subjects).where(_subjects.c.erasing_at.is_(None)).order_by(_subjects.c.created_at, _subjects.c.id)
+        )
+        if ids is not None:
+            query = query.where(_subjects.c.id.in_(list(ids)))
+        subjects = []
+        for row in connection.execute(query):
+            if (name := self._open_name(scope, row.id, row.kind, row.name)) is not None:
+                subjects.append(Subject(id=row.id, kind=name[0], name=name[1], created_at=row.created_at))
+        return subjects
+
+    def begin_erasing(self, connection: Connection, scope: Scope, subject_id: UUID) -> None:
+        """Mark a subject so that nothing new can be written for it; waits for writes that are under way."""
+        connection.execute(update(_subjects).where(_subjects.c.id == subject_id).values(erasing_at=func.now()))
+        self.forget(scope, subject_id)
+
+    def lock(self, connection: Connection, subject_ids: Iterable[UUID]) -> set[UUID]:
+        """Keep the subjects from being erased until this transaction ends; return those that live."""
+        rows = connection.execute(
+            select(_subjects.c.id)
+            .where(_subjects.c.id.in_(list(subject_ids)), _subjects.c.erasing_at.is_(None))
+            .order_by(_subjects.c.id)
+            .with_for_update(key_share=True, read=True)
+        )
+        return {row.id for row in rows}
+
+    def wait_for_writers(self, connection: Connection, subject_id: UUID) -> None:
+        """Lock a subject for removal: writes that refer to it end first, later ones find it gone."""
+        connection.execute(select(_subjects.c.id).where(_subjects.c.id == subject_id).with_for_update())
+
+    def erasing(self, connection: Connection) -> Sequence[UUID]:
+        """Return the subjects whose erasure was begun and has not ended."""
+        return list(connection.execute(select(_subjects.c.id).where(_subjects.c.erasing_at.is_not(None))).scalars())
+
+    def remove(self, connection: Connection, scope: Scope, subject_id: UUID) -> None:
+        """Remove the subject's row; nothing may refer to it any more."""
+        connection.execute(delete(_subjects).where(_subjects.c.id == subject_id))
+        self.forget(scope, subject_id)
+
+    def forget(self, scope: Scope, subject_id: UUID) -> None:
+        """Drop what this process remembers of a subject."""
+        with self._lock:
+            name = self._names.pop((scope.tenant_id, subject_id), None)
+            if name is not None:
+                self._ids.pop((scope.tenant_id, name), None)
+
+    def tenant_cipher(self, scope: Scope) -> Cipher:
+        """Return the cipher for what belongs to the tenant itself and to none of its subjects."""
+        return Cipher(self._keyring.tenant_secret(scope.tenant_id, "tenant-content"))
+
+    def _create(self, connection: Connection, scope: Scope, kind: SubjectKind, name: str) -> UUID:
+        surrogate = clock.new_random_id()
+        cipher = self._keyring.create_subject(scope.tenant_id, surrogate)
+        mac = self._mac(scope, kind, name)
+        created = connection.execute(
+            insert(_subjects)
+            .values(
+                tenant_id=scope.tenant_id,
+                id=surrogate,
+                kind=kind.value,
+                name_mac=mac,
+                name=cipher.seal(name.encode(), _name_place(scope.tenant_id, surrogate)),
+                created_at=clock.now(),
+            )
+            .on_conflict_do_nothing(constraint="subjects_name")
+            .returning(_subjects.c.id)
+        ).scalar()
+        if created is not None:
+            # Not remembered yet: this transaction may still roll back.
+            return surrogate
+        # Another request made it first; the key that was made for nothing seals nothing.
+        self._keyring.destroy_subject(scope.tenant_id, surrogate)
+        row = connection.execute(
+            select(_subjects.c.id, _subjects.c.erasing_at).where(
+                _subjects.c.kind == kind.value, _subjects.c.name_mac == mac
+            )
+        ).one_or_none()
+        if row is None or row.erasing_at is not None:
+            raise Conflict(f"the {kind.value} of this request is being erased; try again later")
+        return UUID(str(row.id))
+
+    def _open_name(self, scope: Scope, surrogate: UUID, kind: str, sealed: bytes) -> Name | None:
+        try:
+            cipher = self._keyring.subject(scope.tenant_id, surrogate)
+        except KeyDestroyed:
+            return None
+        return SubjectKind(kind), cipher.open(sealed, _name_place(scope.tenant_id, surrogate)).decode()
+
+    def _mac(self, scope: Scope, kind: SubjectKind, name: str) -> bytes:
+        secret = self._keyring.tenant_secret(scope.tenant_id, "subject-names")
+        return hmac.digest(secret, f"{kind.value}\x00{name}".encode(), hashlib.sha256)
+
+    def _remember(self, scope: Scope, found: dict[Name, UUID]) -> None:
+        with self._lock:
+            for name, surrogate in found.items():
+                self._ids[(scope.tenant_id, name)] = surrogate
+                self._names[(scope.tenant_id, surrogate)] = name
+            while len(self._ids) > _CACHED:
+                self._ids.popitem(last=False)
+            while len(self._names) > _CACHED:
+                self._names.popitem(last=False)
+
+
+def _name_place(tenant_id: TenantId, surrogate: UUID) -> Place:
+    return Place(tenant_id, "subjects", surrogate, "name")

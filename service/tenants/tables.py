@@ -1,0 +1,36 @@
+"""Tables of tenants and subjects."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import Column, DateTime, UniqueConstraint
+from sqlmodel import Field, SQLModel
+
+
+class TenantRow(SQLModel, table=True):
+    """A tenant. Tenant-blind: it is read before a tenant is known, and holds no user data."""
+
+    __tablename__ = "tenants"
+
+    id: UUID = Field(primary_key=True)
+    name: str = Field(unique=True)
+    status: str
+    created_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
+    updated_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
+
+
+class SubjectRow(SQLModel, table=True):
+    """A user, agent, app or run. All other tables and the trail refer to it by this random id only."""
+
+    __tablename__ = "subjects"
+    __table_args__ = (UniqueConstraint("tenant_id", "kind", "name_mac", name="subjects_name"),)
+
+    tenant_id: UUID = Field(primary_key=True, foreign_key="tenants.id")
+    id: UUID = Field(primary_key=True)
+    kind: str
+    name_mac: bytes
+    name: bytes
+    created_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
+    erasing_at: datetime | None = Field(default=None, sa_column=Column(DateTime(timezone=True), nullable=True))

@@ -1,0 +1,336 @@
+"""The composition root: the only file that names concrete adapters and puts them together."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from service.audit.trail import Trail
+from service.auth.authenticator import Authenticator
+from service.auth.keys import Keys
+from service.embeddings import Embedder
+from service.embeddings.batching import Batched
+from service.embeddings.minilm import MiniLM
+from service.embeddings.providers import ProviderEmbedder
+from service.engine import Engine, LlmSettings, refuse_environment
+from service.engine.mem0_import import import_mem0
+from service.errors import ConfigurationError, MemvaultError
+from service.index.edge import EdgeIndex
+from service.index.interface import Index, IndexDamaged
+from service.jobs.handlers import Jobs
+from service.memories.actions import Memories
+from service.memories.adds import Adds
+from service.memories.entities import Entities
+from service.memories.events import Events
+from service.memories.extraction import Extractions
+from service.memories.indexing import Indexing, Upkeep
+from service.memories.stores import Stores
+from service.policy.gate import Gate
+from service.queue.tasks import Queue, Worker
+from service.scope import Scope, service_principal
+from service.settings import Llm, Settings
+from service.storage.database import Database
+from service.storage.embedded import EmbeddedPostgres, EmbeddedPostgresError, ensure_database
+from service.storage.keyring import FileKeyring, Keyring
+from service.storage.outbox import Outbox
+from service.storage.record import Record
+from service.storage.tasks import Tasks
+from service.tenants.actions import Tenants
+from service.tenants.subjects import Subjects
+
+_log = logging.getLogger("memvault")
+
+#: The tenant that a new installation has.
+DEFAULT_TENANT: Final = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Connections:
+    """How to reach the record: as the application role, and as the owner where this process may migrate."""
+
+    app_dsn: str
+    owner_dsn: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One store or feature and its state, for `/readyz` and `memvault doctor`."""
+
+    name: str
+    state: str
+    reason: str | None = None
+    needed: bool = False
+
+    @property
+    def blocks(self) -> bool:
+        """Whether requests cannot be served because of this part."""
+        return self.needed and self.state != "ok"
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """What the installation's plane works with: the record and the keyring, without index and engine."""
+
+    settings: Settings
+    database: Database
+    keyring: Keyring
+    tenants: Tenants
+    keys: Keys
+    trail: Trail
+    gate: Gate
+    subjects: Subjects
+    queue: Queue
+    tasks: Tasks
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What the faces call."""
+
+    settings: Settings
+    installation: Installation
+    authenticator: Authenticator
+    memories: Memories
+    adds: Adds
+    events: Events
+    entities: Entities
+    keys: Keys
+    jobs: Jobs
+    engine: Engine
+    index: Index
+    indexing: Indexing
+    outbox: Outbox
+
+    def readiness(self) -> list[Part]:
+        """Return every store and feature with its state; cheap enough to be asked every second."""
+        engine_state, engine_reason = self.engine.state()
+        parts = [
+            _asked("record", self.installation.database.ping),
+            _asked("index", self._ask_index),
+            Part("embeddings", "ok", needed=True),
+            Part("extraction", engine_state, engine_reason),
+            *(Part(name, *state) for name, state in self.engine.features().items()),
+        ]
+        in_process = self.settings.worker_in_process
+        parts.append(
+            Part("worker", "ok" if in_process else "off", None if in_process else "run `memvault worker` beside it")
+        )
+        return parts
+
+    def _ask_index(self) -> None:
+        self.indexing.check()
+        self.index.count()
+
+
+def reach_record(settings: Settings, stack: ExitStack) -> Connections:
+    """Return how to reach the record, starting the embedded Postgres (until the stack closes) where it is used.
+
+    Raises:
+        ConfigurationError: when the embedded Postgres cannot be started, in one line.
+    """
+    if settings.database.url is not None:
+        owner = settings.database.owner_url
+        return Connections(settings.database.url.get_secret_value(), owner.get_secret_value() if owner else None)
+    folder = settings.data_dir / "postgres"
+    try:
+        prepare_data_dir(settings.data_dir)
+        postgres = EmbeddedPostgres(folder, template=settings.database.embedded_template)
+        server = postgres.start()
+        stack.callback(postgres.stop)
+        credentials = ensure_database(server, folder=folder)
+    except EmbeddedPostgresError as error:
+        raise ConfigurationError(f"embedded Postgres: {error}") from None
+    return Connections(credentials.app_dsn, credentials.owner_dsn)
+
+
+def prepare_data_dir(folder: Path) -> None:
+    """Make the data folder. Others may pass through it (Postgres runs as a user of its own under root) and not read it.
+
+    Raises:
+        ConfigurationError: when it cannot be made or used.
+    """
+    try:
+        folder.mkdir(mode=0o711, parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise ConfigurationError(f"data_dir {folder}: is not writable by this user")
+    except OSError as error:
+        raise ConfigurationError(f"data_dir {folder}: cannot be made ({error.strerror})") from None
+
+
+def open_installation(settings: Settings, connections: Connections, stack: ExitStack) -> Installation:
+    """Open the record and the keyring, and refuse a role that row-level security does not bind."""
+    database = Database(
+        connections.app_dsn,
+        pool_size=settings.database.pool_size,
+        prepared_statements=settings.database.prepared_statements,
+    )
+    stack.callback(database.close)
+    database.check_role()
+    keyring = FileKeyring(settings.data_dir / "keys")
+    subjects = Subjects(keyring)
+    trail = Trail(database, keyring)
+    gate = Gate(trail)
+    return Installation(
+        settings=settings,
+        database=database,
+        keyring=keyring,
+        tenants=Tenants(database, keyring),
+        keys=Keys(database, subjects, trail, gate),
+        trail=trail,
+        gate=gate,
+        subjects=subjects,
+        queue=Queue(connections.app_dsn),
+        tasks=Tasks(database),
+    )
+
+
+def open_services(installation: Installation, stack: ExitStack, *, upkeep: bool = True) -> Services:
+    """Open the index and the models and build the actions. Mem0 is imported in the background.
+
+    `upkeep` keeps the index in step and in shape by threads of its own, until the stack closes.
+
+    Raises:
+        ConfigurationError: when a folder is in use or damaged, the model is missing, or the environment is unsafe.
+    """
+    settings = installation.settings
+    llm = llm_settings(settings.llm)
+    refuse_environment(os.environ, llm)
+    embedder = _embedder(settings, stack)
+    index = _index(settings, embedder)
+    stack.callback(index.close)
+    record = Record(installation.keyring)
+    outbox = Outbox(installation.database)
+    stores = Stores(
+        settings=settings,
+        database=installation.database,
+        keyring=installation.keyring,
+        record=record,
+        subjects=installation.subjects,
+        index=index,
+        embedder=embedder,
+        trail=installation.trail,
+        gate=installation.gate,
+    )
+    indexing = Indexing(
+        installation.database, record, installation.keyring, index, outbox, language=settings.index.language
+    )
+    engine = Engine(llm, embedder, home=_engine_home(settings))
+    engine.start_loading()
+    events = Events(stores)
+    entities = Entities(stores, indexing)
+    extractions = Extractions(stores, indexing, engine, installation.queue)
+    jobs = Jobs(installation.database, installation.tenants, extractions, entities, indexing, installation.tasks)
+    if upkeep:
+        keeper = Upkeep(indexing, index, jobs.tenant_ids, maintenance_interval=settings.index.maintenance_interval)
+        keeper.start()
+        stack.callback(keeper.stop)
+    return Services(
+        settings=settings,
+        installation=installation,
+        authenticator=Authenticator(installation.keys, installation.trail, cache_seconds=settings.auth.cache_seconds),
+        memories=Memories(stores, indexing),
+        adds=Adds(stores, indexing, events, installation.queue, extraction=llm is not None),
+        events=events,
+        entities=entities,
+        keys=installation.keys,
+        jobs=jobs,
+        engine=engine,
+        index=index,
+        indexing=indexing,
+        outbox=outbox,
+    )
+
+
+def start_worker(services: Services, stack: ExitStack) -> Worker:
+    """Run the worker in the background until the stack closes."""
+    settings = services.settings
+    worker = Worker(
+        services.installation.database.dsn,
+        services.jobs.handlers(),
+        services.jobs.periodic(),
+        concurrency=settings.queue.concurrency,
+        poll_interval=settings.queue.poll_interval,
+    )
+    worker.start()
+    stack.callback(worker.stop)
+    return worker
+
+
+def llm_settings(llm: Llm) -> LlmSettings | None:
+    """Return what the engine needs to know of the LLM, or None when none is configured."""
+    if llm.provider is None:
+        return None
+    config: dict[str, Any] = dict(llm.config)
+    if llm.model is not None:
+        config["model"] = llm.model
+    if llm.api_key is not None:
+        config["api_key"] = llm.api_key.get_secret_value()
+    if llm.base_url is not None:
+        config[f"{llm.provider}_base_url"] = llm.base_url
+    return LlmSettings(provider=llm.provider, config=config, timeout_seconds=llm.timeout)
+
+
+def _index(settings: Settings, embedder: Embedder) -> Index:
+    """Open the index. A damaged one is replaced by an empty one, which upkeep fills again from the record."""
+    folder = settings.data_dir / "index"
+    try:
+        return EdgeIndex(folder, dimensions=embedder.dimensions, model=embedder.name)
+    except IndexDamaged as error:
+        _log.warning("the index is damaged and is made again from the record", extra={"error": error.code})
+        return EdgeIndex(folder, dimensions=embedder.dimensions, model=embedder.name, fresh=True)
+
+
+def _embedder(settings: Settings, stack: ExitStack) -> Embedder:
+    chosen = settings.embeddings
+    embedder: Embedder
+    if chosen.provider == "minilm":
+        embedder = MiniLM(settings.data_dir / "model", threads=chosen.threads)
+    else:
+        embedder = ProviderEmbedder(
+            chosen.provider,
+            chosen.config,
+            dimensions=chosen.dimensions,
+            prepare=partial(import_mem0, _engine_home(settings)),
+        )
+    if embedder.dimensions != chosen.dimensions:
+        raise ConfigurationError(
+            f"embeddings.dimensions: the model {embedder.name} has {embedder.dimensions}, not {chosen.dimensions}"
+        )
+    if not chosen.batch_queries:
+        return embedder
+    batched = Batched(embedder, max_batch=chosen.batch_queries)
+    stack.callback(batched.close)
+    return batched
+
+
+def _engine_home(settings: Settings) -> Path:
+    return settings.data_dir / "mem0"
+
+
+def _asked(name: str, ask: Callable[[], object]) -> Part:
+    try:
+        ask()
+    except MemvaultError as error:
+        return Part(name, "failed", error.detail, needed=True)
+    return Part(name, "ok", needed=True)
+
+
+def count_memories(installation: Installation) -> int:
+    """Return how many memories all tenants have together."""
+    record = Record(installation.keyring)
+    total = 0
+    for tenant in installation.tenants.list():
+        with installation.database.transaction(Scope.of(service_principal(tenant.id))) as connection:
+            total += record.count(connection)
+    return total
+
+
+def count_outbox(installation: Installation) -> int:
+    """Return how many memories wait for the index."""
+    return Outbox(installation.database).size()

@@ -1,0 +1,184 @@
+"""Shared fixtures: real Postgres, a real index and the real model, started once and given out fresh to each test."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from service import clock, wiring
+from service.auth.keys import Grant
+from service.migrations.runner import upgrade
+from service.policy.table import ROLES
+from service.scope import Caller, Principal, TenantId
+from service.settings import Settings, load_settings
+from service.storage.embedded import EmbeddedPostgres, ensure_database
+
+TEST_DATABASE_URL = "MEMVAULT_TEST_DATABASE_URL"
+_TEMPLATE = "memvault_template"
+
+
+@dataclass(frozen=True)
+class Postgres:
+    """A server on which a test can make databases: `admin` may, `owner` and `app` are the service's own roles."""
+
+    admin: str
+    owner: str
+    app: str
+
+    def on(self, database: str) -> Postgres:
+        """The same roles on another database."""
+        return Postgres(*(make_conninfo(dsn, dbname=database) for dsn in (self.admin, self.owner, self.app)))
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A Postgres: the one named by the environment, else the embedded one."""
+    if url := os.environ.get(TEST_DATABASE_URL):
+        yield _roles_on(url)
+        return
+    # Not pytest's folder, which is 0700: as root, the server is another user and must be able to pass through.
+    folder = Path(tempfile.mkdtemp(prefix="memvault-test-"))
+    folder.chmod(0o711)
+    server_folder = folder / "postgres"
+    # Durability is not what these tests are about, except those that start a server of their own.
+    embedded = EmbeddedPostgres(server_folder, settings={"fsync": "off", "max_connections": "200"})
+    server = embedded.start()
+    try:
+        credentials = ensure_database(server, folder=server_folder)
+        yield Postgres(server.superuser_dsn(), credentials.owner_dsn, credentials.app_dsn)
+    finally:
+        embedded.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def migrated(postgres: Postgres) -> Postgres:
+    """A template database with the schema of this release."""
+    _make_database(postgres, _TEMPLATE, "template0")
+    template = postgres.on(_TEMPLATE)
+    upgrade(template.owner, app_role="memvault_app")
+    return template
+
+
+@pytest.fixture
+def database(postgres: Postgres, migrated: Postgres) -> Iterator[Postgres]:
+    """A database of the test's own, with the schema."""
+    name = f"test_{clock.new_id().hex}"
+    _make_database(postgres, name, _TEMPLATE)
+    yield postgres.on(name)
+    with psycopg.connect(postgres.admin, autocommit=True) as connection:
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the model's graph is written once for all tests."""
+    return tmp_path_factory.mktemp("model")
+
+
+MakeServices = Callable[..., wiring.Services]
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path, model_folder: Path) -> Path:
+    """A data folder whose model is there already."""
+    folder = tmp_path / "data"
+    folder.mkdir(mode=0o711)
+    (folder / "model").symlink_to(model_folder)
+    return folder
+
+
+@pytest.fixture
+def make_services(database: Postgres, data_dir: Path) -> Iterator[MakeServices]:
+    """Build services on the test's own database, index and keyring; flags are settings, `worker` runs the queue."""
+    with ExitStack() as stack:
+
+        def make(*, worker: bool = False, **flags: Any) -> wiring.Services:
+            settings = load_settings(environ={}, flags={"data_dir": data_dir, **flags})
+            return _open(settings, database, stack, worker=worker)
+
+        yield make
+
+
+@pytest.fixture
+def services(make_services: MakeServices) -> wiring.Services:
+    """Services with default settings: no LLM, no worker."""
+    return make_services()
+
+
+@pytest.fixture
+def tenant(services: wiring.Services) -> TenantId:
+    """A tenant."""
+    return services.installation.tenants.create("acme").id
+
+
+@pytest.fixture
+def caller(services: wiring.Services, tenant: TenantId) -> Caller:
+    """A caller with an admin key of the tenant."""
+    return caller_of(services, tenant)
+
+
+def caller_of(
+    services: wiring.Services, tenant_id: TenantId, *, role: str = "admin", users: frozenset[str] | None = None
+) -> Caller:
+    """Mint a key and return a caller with it."""
+    principal, _ = principal_of(services, tenant_id, role=role, users=users)
+    return Caller(principal, request_id="test", client="pytest")
+
+
+def principal_of(
+    services: wiring.Services, tenant_id: TenantId, *, role: str = "admin", users: frozenset[str] | None = None
+) -> tuple[Principal, str]:
+    """Mint a key and return its principal and the secret."""
+    minted = services.installation.keys.mint_for_installation(tenant_id, Grant(ROLES[role], users=users))
+    principal = services.installation.keys.find_principal(minted.secret)
+    assert principal is not None
+    return principal, minted.secret
+
+
+def _open(settings: Settings, database: Postgres, stack: ExitStack, *, worker: bool) -> wiring.Services:
+    connections = wiring.Connections(database.app, database.owner)
+    installation = wiring.open_installation(settings, connections, stack)
+    services = wiring.open_services(installation, stack)
+    if worker:
+        wiring.start_worker(services, stack)
+    return services
+
+
+def _make_database(postgres: Postgres, name: str, template: str) -> None:
+    with psycopg.connect(postgres.admin, autocommit=True) as connection:
+        connection.execute(
+            sql.SQL("CREATE DATABASE {} OWNER memvault_owner TEMPLATE {} ENCODING 'UTF8'").format(
+                sql.Identifier(name), sql.Identifier(template)
+            )
+        )
+        connection.execute(
+            sql.SQL("GRANT CONNECT, TEMPORARY ON DATABASE {} TO memvault_app").format(sql.Identifier(name))
+        )
+
+
+def _roles_on(url: str) -> Postgres:
+    """Make the service's roles on a server whose superuser the environment names."""
+    password = clock.new_random_id().hex
+    with psycopg.connect(url, autocommit=True) as connection:
+        for role in ("memvault_owner", "memvault_app"):
+            exists = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [role]).fetchone()
+            verb = sql.SQL("ALTER" if exists else "CREATE")
+            connection.execute(
+                sql.SQL("{} ROLE {} LOGIN NOSUPERUSER NOBYPASSRLS PASSWORD {}").format(
+                    verb, sql.Identifier(role), sql.Literal(password)
+                )
+            )
+    roles = [make_conninfo(url, user=role, password=password) for role in ("memvault_owner", "memvault_app")]
+    return Postgres(url, *roles)

@@ -1,0 +1,259 @@
+"""Nobody passes without a credential, and the few public routes tell nothing that is not for everybody."""
+
+import re
+import threading
+import time
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from fastapi.routing import APIRoute, iter_route_contexts
+from fastapi.testclient import TestClient
+
+from service.api.deps import GuardedRoute
+from service.main import create_app
+from service.mcp.door import Door
+from service.scope import TenantId
+from service.settings import load_settings
+from service.wiring import Services
+from tests.conftest import principal_of
+from tests.integration.api.conftest import MakeClient, assert_error
+
+pytestmark = pytest.mark.integration
+
+PUBLIC = {"/healthz", "/readyz", "/metrics", "/openapi.json", "/docs"}
+
+
+def routes_of(app: FastAPI) -> list[tuple[str, str, object]]:
+    """Method, path and route of everything that the app answers."""
+    found = []
+    for context in iter_route_contexts(app.routes):
+        path = context.path or ""
+        for method in context.methods or {"POST"}:
+            found.append((method, path, context.original_route))
+    return found
+
+
+def readiness(client: TestClient, wanted: int) -> httpx.Response:
+    """The readiness once it has the wanted status; it may be half a second old."""
+    deadline = time.monotonic() + 5
+    while (answer := client.get("/readyz")).status_code != wanted and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert answer.status_code == wanted
+    return answer
+
+
+def filled(path: str) -> str:
+    """A path with something in the place of each parameter."""
+    return re.sub(r"\{[^}]*\}", "x", path)
+
+
+def test_every_route_stands_behind_the_doorway(app: FastAPI) -> None:
+    routes = routes_of(app)
+    assert len(routes) > 20, "the walk found too few routes to prove anything"
+    for method, path, route in routes:
+        if path in PUBLIC:
+            assert method == "GET"
+            continue
+        guarded = isinstance(route, GuardedRoute) or isinstance(getattr(route, "app", None), Door)
+        assert guarded, f"{method} {path} answers without a principal"
+        if isinstance(route, APIRoute):
+            names = {dependency.call.__name__ for dependency in route.dependant.dependencies if dependency.call}
+            assert "_caller" in names, f"{method} {path} checks the key and does not use its principal"
+
+
+@pytest.mark.parametrize("key", [None, "mv_wrong", "x" * 5000, "ünïcode".encode("latin-1").decode("latin-1")])
+def test_every_route_refuses_who_has_no_key(app: FastAPI, make_client: MakeClient, key: str | None) -> None:
+    client = make_client(key=None)
+    headers = {} if key is None else {"Authorization": f"Token {key}".encode("latin-1")}
+    refused = 0
+    for method, path, route in routes_of(app):
+        if path in PUBLIC:
+            continue
+        # A body that is no JSON at all: the credential is looked at before the body is.
+        host = {"Host": "127.0.0.1"} if not isinstance(route, GuardedRoute) else {}
+        answer = client.request(method, filled(path), headers=headers | host, content=b"{")
+        body = assert_error(answer, 401, "unauthenticated")
+        assert "WWW-Authenticate" in answer.headers
+        assert "x" * 100 not in body["detail"]
+        refused += 1
+    assert refused > 20
+
+
+@pytest.mark.parametrize("header", ["Token {}", "token {}", "Bearer {}", "bEaReR   {}"])
+def test_a_key_is_taken_in_each_spelling(
+    make_client: MakeClient, services: Services, tenant: TenantId, header: str
+) -> None:
+    _, secret = principal_of(services, tenant)
+    client = make_client(key=None)
+    assert client.get("/v1/ping/", headers={"Authorization": header.format(secret)}).status_code == 200
+    assert client.get("/v1/ping/", headers={"X-API-Key": secret}).status_code == 200
+    assert_error(client.get("/v1/ping/", headers={"Authorization": f"Basic {secret}"}), 401)
+    assert_error(client.get("/v1/ping/", headers={"Authorization": secret}), 401)
+    assert_error(client.get(f"/v1/ping/?api_key={secret}"), 401)
+
+
+def test_a_reader_reads_and_does_nothing_else(make_client: MakeClient) -> None:
+    reader = make_client(role="reader")
+    assert reader.post("/v3/memories/", json={}).status_code == 200
+    body = {"messages": [{"role": "user", "content": "tea"}], "user_id": "alice", "infer": False}
+    assert_error(reader.post("/v3/memories/add/", json=body), 403, "forbidden")
+    assert_error(reader.delete("/v1/memories/?user_id=alice"), 403, "forbidden")
+    assert_error(reader.delete("/v2/entities/user/alice/"), 403, "forbidden")
+    assert_error(reader.post("/v1/keys/", json={"role": "admin"}), 403, "forbidden")
+
+
+def test_the_request_id_is_taken_when_it_is_sane_and_made_when_it_is_not(client: TestClient) -> None:
+    assert client.get("/v1/ping/", headers={"X-Request-ID": "job-7_a.b"}).headers["X-Request-ID"] == "job-7_a.b"
+    for bad in ("a b", "x" * 65, "a\tb", "<script>", ""):
+        given = client.get("/v1/ping/", headers={"X-Request-ID": bad}).headers["X-Request-ID"]
+        assert given != bad
+        assert re.fullmatch(r"[0-9a-f-]{36}", given)
+    body = assert_error(client.get("/v1/memories/x/", headers={"X-Request-ID": "mine"}), 404)
+    assert body["request_id"] == "mine"
+
+
+def test_every_answer_carries_the_security_headers(client: TestClient) -> None:
+    for path in ("/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/v1/ping/", "/nope", "/v1/memories/x/"):
+        headers = client.get(path).headers
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert headers["Cache-Control"] == "no-store"
+        assert headers["Referrer-Policy"] == "no-referrer"
+        assert headers["X-Frame-Options"] == "DENY"
+        assert headers["Content-Security-Policy"].startswith("default-src 'none'")
+
+
+def test_unknown_paths_and_methods_answer_in_the_error_shape(client: TestClient) -> None:
+    assert_error(client.get("/nope"), 404, "not_found")
+    # Slashes are exact: the official clients take a redirect for an error.
+    assert_error(client.get("/v1/ping", follow_redirects=False), 404, "not_found")
+    assert_error(client.post("/healthz/", json={}), 404, "not_found")
+    answer = client.patch("/v1/memories/x/")
+    assert_error(answer, 405, "method_not_allowed")
+    assert answer.headers["Allow"] == "DELETE, GET, PUT"
+    assert client.request("OPTIONS", "/v1/memories/search/").headers["Allow"] == "POST"
+    assert_error(client.request("FROBNICATE", "/v1/ping/"), 405)
+
+
+def test_the_docs_page_loads_nothing(client: TestClient) -> None:
+    page = client.get("/docs")
+    assert page.status_code == 200
+    assert "/v3/memories/search/" in page.text
+    assert "<script" not in page.text
+    assert not re.findall(r"https?://", page.text)
+    for attribute in re.findall(r'(?:src|href)="([^"]*)"', page.text):
+        assert attribute == "openapi.json"
+
+
+def test_the_openapi_document_declares_keys_errors_and_words_for_every_route(client: TestClient) -> None:
+    document = client.get("/openapi.json").json()
+    error = {"$ref": "#/components/schemas/ErrorOut"}
+    seen = 0
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            seen += 1
+            assert operation["summary"], f"{method} {path}"
+            assert operation["description"], f"{method} {path}"
+            if path in PUBLIC:
+                assert "security" not in operation
+                continue
+            assert operation["security"]
+            assert {"400", "401", "403", "413", "500", "503"} <= set(operation["responses"])
+            assert "422" not in operation["responses"]
+            for status, answer in operation["responses"].items():
+                schema = answer["content"]["application/json"]["schema"]
+                assert (schema == error) == (int(status) >= 400), f"{method} {path} {status}"
+    assert seen > 20
+    assert "HTTPValidationError" not in document["components"]["schemas"]
+
+
+def test_metrics_name_routes_and_no_ids(client: TestClient) -> None:
+    client.delete("/v2/entities/user/carol-canary/")
+    client.get("/v1/memories/id-canary/?user_id=query-canary")
+    client.get("/canary-path")
+    text = client.get("/metrics").text
+    assert 'memvault_http_requests_total{method="GET",route="/v1/memories/{memory_id}/",status="4xx"} 1.0' in text
+    assert 'route="unmatched"' in text
+    assert "memvault_http_request_seconds_bucket" in text
+    assert "canary" not in text
+
+
+def test_the_log_names_routes_and_no_content(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", logger="memvault"):
+        body = {"messages": [{"role": "user", "content": "text-canary"}], "user_id": "user-canary", "infer": False}
+        assert client.post("/v3/memories/add/", json=body).status_code == 200
+        client.delete("/v2/entities/user/user-canary/?q=query-canary")
+    lines = [record for record in caplog.records if record.name == "memvault.api"]
+    assert [line.__dict__["route"] for line in lines] == [
+        "/v3/memories/add/",
+        "/v2/entities/{entity_type}/{name:path}/",
+    ]
+    assert all(line.__dict__["status"] == 200 and line.__dict__["tenant"] for line in lines)
+    assert "canary" not in "".join(str(record.__dict__) for record in caplog.records)
+
+
+def test_an_unknown_exception_answers_500_and_tells_nothing(
+    client: TestClient, app: FastAPI, caplog: pytest.LogCaptureFixture
+) -> None:
+    @app.get("/boom")
+    def boom() -> None:
+        raise RuntimeError("secret-canary")
+
+    answer = client.get("/boom")
+    assert_error(answer, 500, "internal_error")
+    assert "canary" not in answer.text
+    assert "canary" not in "".join(str(record.__dict__) for record in caplog.records)
+    assert any(record.__dict__.get("error") == "RuntimeError" for record in caplog.records)
+
+
+def test_while_starting_the_process_lives_and_nothing_else_works(services: Services) -> None:
+    go_on, opened = threading.Event(), threading.Event()
+
+    def slow() -> Services:
+        go_on.wait(30)
+        opened.set()
+        return services
+
+    app = create_app(slow, settings=services.settings)
+    with TestClient(app) as client:
+        assert client.get("/healthz").status_code == 200
+        answer = client.get("/readyz")
+        assert answer.status_code == 503
+        assert {part["status"] for part in answer.json()["parts"].values()} == {"starting"}
+        refused = client.get("/v1/ping/")
+        assert_error(refused, 503, "starting")
+        assert int(refused.headers["Retry-After"]) > 0
+        assert client.get("/openapi.json").status_code == 200
+        go_on.set()
+        assert opened.wait(30)
+        answer = readiness(client, 200)
+        assert answer.json()["parts"]["record"] == {"status": "ok", "reason": None}
+        assert answer.json()["status"] == "ok"
+        assert_error(client.get("/v1/ping/"), 401)
+
+
+def test_services_that_cannot_be_opened_are_told_and_stop_nothing_else() -> None:
+    failed = threading.Event()
+
+    def broken() -> Services:
+        raise RuntimeError("secret-canary")
+
+    app = create_app(broken, settings=load_settings(environ={}), on_failure=lambda error: failed.set())
+    with TestClient(app) as client:
+        assert failed.wait(10)
+        assert client.get("/healthz").status_code == 200
+        answer = client.get("/readyz")
+        assert answer.status_code == 503
+        assert answer.json()["status"] == "failed"
+        assert "canary" not in answer.text
+        assert_error(client.get("/v1/ping/"), 503, "unavailable")
+
+
+def test_readiness_follows_the_index(services: Services, client: TestClient) -> None:
+    assert client.get("/readyz").status_code == 200
+    services.index.close()
+    body = readiness(client, 503).json()
+    assert body["status"] == "failed"
+    assert body["parts"]["index"]["status"] == "failed"
+    assert body["parts"]["index"]["reason"]
+    assert body["parts"]["record"]["status"] == "ok"

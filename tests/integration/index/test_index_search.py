@@ -1,0 +1,149 @@
+"""Search by meaning and by words: both scores are right for every candidate, within one tenant's own statistics."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import numpy as np
+import pytest
+
+from service.errors import IndexUnavailable
+from service.filters.ast import EVERYTHING, Condition, Field, Op
+from service.index.edge import EdgeIndex
+from service.index.fusion import fuse
+from service.index.terms import Bm25Terms, SparseTerms
+from tests.integration.index.points import NOON, SIZE, TERMS, KnowsAll, found, point, scope, vector
+
+pytestmark = pytest.mark.integration
+
+WORDS = ("tea", "coffee", "river", "music", "garden", "train", "winter", "letter")
+
+
+def _texts(number: int) -> list[str]:
+    random = np.random.default_rng(1)
+    return [" ".join(random.choice(WORDS, size=3)) for _ in range(number)]
+
+
+def test_both_scores_are_exact_for_every_candidate(index: EdgeIndex) -> None:
+    """Against the definition of cosine and BM25, computed here."""
+    tenant, texts = scope(), _texts(60)
+    points = [point(text=text, dense=vector(number)) for number, text in enumerate(texts)]
+    index.of(tenant).upsert(points)
+    # Other tenants' words must not weigh.
+    index.of(scope()).upsert([point(text="tea") for _ in range(200)])
+    asked, wanted = TERMS.query("tea in the garden"), vector(1000)
+    answer = index.of(tenant).search(wanted, asked, EVERYTHING, KnowsAll(), limit=8)
+    assert not answer.exhausted
+    assert 8 < len(answer.candidates) <= 16
+    having = {term: sum(term in one.text_terms.ids for one in points) for term in asked.ids}
+    idf = {term: math.log((60 - n + 0.5) / (n + 0.5) + 1) for term, n in having.items()}
+    by_id = {one.memory_id: one for one in points}
+
+    def bm25(one_id: UUID) -> float:
+        terms = by_id[one_id].text_terms
+        return sum(idf[t] * w for t, w in zip(terms.ids, terms.weights, strict=True) if t in idf)
+
+    for one in answer.candidates:
+        cosine = float(np.dot(wanted, by_id[one.memory_id].dense))
+        assert one.semantic == pytest.approx(cosine, abs=1e-5)
+        assert one.bm25 == pytest.approx(bm25(one.memory_id), abs=1e-4)
+    best = sorted(by_id, key=lambda id_: -np.dot(wanted, by_id[id_].dense))[:8]
+    assert {one.memory_id for one in answer.candidates} >= set(best)
+    assert max(map(bm25, by_id)) == pytest.approx(max(one.bm25 for one in answer.candidates), abs=1e-4)
+
+
+def test_a_hit_by_words_alone_is_found_and_scored(index: EdgeIndex) -> None:
+    part = index.of(scope())
+    opposite = [-1.0] + [0.0] * (SIZE - 1)
+    keyword_only = point(text="invoice ACME-1042", dense=opposite)
+    part.upsert([keyword_only, *(point(text="tea", dense=vector(seed)) for seed in range(30))])
+    answer = part.search(vector(), TERMS.query("ACME-1042"), EVERYTHING, KnowsAll(), limit=3)
+    scored = {one.memory_id: one for one in fuse(answer.candidates)}
+    assert scored[keyword_only.memory_id].signals.semantic == pytest.approx(-1.0)
+    assert scored[keyword_only.memory_id].score > 0.1
+
+
+def test_asking_for_more_until_exhausted(index: EdgeIndex) -> None:
+    part = index.of(scope())
+    part.upsert([point(text="tea", dense=vector(seed)) for seed in range(50)])
+    limit, sizes = 10, []
+    while True:
+        answer = part.search(vector(), TERMS.query("tea"), EVERYTHING, KnowsAll(), limit=limit)
+        sizes.append(len(answer.candidates))
+        if answer.exhausted:
+            break
+        limit *= 2
+    assert sizes == sorted(sizes)
+    assert sizes[-1] == 50
+    assert limit == 80
+
+
+def test_a_newer_point_is_not_overwritten_by_an_older(index: EdgeIndex) -> None:
+    part, id_ = index.of(scope()), uuid4()
+    part.upsert([point(id_, "coffee", version=3)])
+    part.upsert([point(id_, "tea", version=2), point(version=2)])
+    assert part.existing([id_]) == {id_: 3}
+    assert found(part, text="tea")[id_].bm25 == 0
+    part.upsert([point(id_, "tea", version=3)])
+    part.upsert([point(id_, "water", version=4)])
+    assert part.existing([id_]) == {id_: 4}
+    assert part.count() == 2
+
+
+def test_an_upsert_leaves_nothing_of_the_older_point(index: EdgeIndex) -> None:
+    part, id_ = index.of(scope()), uuid4()
+    part.upsert([point(id_, "coffee", user_id=uuid4(), tokens=[1, 2])])
+    part.upsert([point(id_, "", version=2)])
+    assert found(part, Condition(Field.USER, Op.EXISTS)) == {}
+    assert found(part, text="coffee")[id_].bm25 == 0
+
+
+@pytest.mark.parametrize("bad", [[1.0] * (SIZE - 1), [], [math.nan] * SIZE, [math.inf] + [0.0] * (SIZE - 1)])
+def test_a_bad_vector_is_refused_and_nothing_is_stored(index: EdgeIndex, bad: list[float]) -> None:
+    part = index.of(scope())
+    with pytest.raises(ValueError, match="finite"):
+        part.upsert([*(point() for _ in range(600)), point(dense=bad)])
+    assert part.count() == 0
+    with pytest.raises(ValueError, match="finite"):
+        part.search(bad, SparseTerms(), EVERYTHING, KnowsAll(), limit=1)
+
+
+def test_extremes_are_stored(index: EdgeIndex) -> None:
+    part = index.of(scope())
+    part.upsert(
+        [
+            point(
+                text_terms=SparseTerms((0, 2**32 - 1), (1.0, 1.0)),
+                tokens=[-(2**63), 2**63 - 1, 0],
+                created_at=NOON.replace(year=1),
+                updated_at=NOON.replace(year=9999),
+                version=2**31,
+            )
+        ]
+    )
+    assert (
+        part.search(vector(), SparseTerms((2**32 - 1,), (1.0,)), EVERYTHING, KnowsAll(), limit=1).candidates[0].bm25 > 0
+    )
+
+
+def test_keys_keep_statistics_of_tenants_apart() -> None:
+    one, other = Bm25Terms(bytes(32)), Bm25Terms(bytes(31) + b"\x01")
+    assert not set(one.document("tea and coffee").ids) & set(other.document("tea and coffee").ids)
+
+
+def test_the_points_hold_nothing_readable(index: EdgeIndex, tmp_path: Path) -> None:
+    index.of(scope()).upsert([point(text="canaryword", tokens=[5])])
+    index.flush()
+    files = [file for file in (tmp_path / "index").rglob("*") if file.is_file()]
+    assert files
+    assert not any(b"canary" in file.read_bytes() for file in files)
+
+
+def test_a_closed_index_says_so(index: EdgeIndex) -> None:
+    part = index.of(scope())
+    index.close()
+    for call in (part.count, index.count, index.flush, lambda: part.upsert([point()]), lambda: found(part)):
+        with pytest.raises(IndexUnavailable, match="closed"):
+            call()

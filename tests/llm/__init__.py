@@ -1,0 +1,1 @@
+"""A scripted LLM behind a real HTTP server."""

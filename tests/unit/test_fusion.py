@@ -1,0 +1,68 @@
+"""The fused score: bounds, order, and what a hit by one signal alone is worth."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.index.fusion import fuse, keyword
+from service.index.interface import Candidate
+
+pytestmark = pytest.mark.unit
+
+COSINES = st.floats(-1.0, 1.0)
+BM25S = st.floats(0.0, 200.0)
+
+
+def score(semantic: float, bm25: float) -> float:
+    (only,) = fuse([Candidate(UUID(int=1), 1, semantic, bm25)])
+    assert only.signals.fused == only.score
+    assert (only.signals.semantic, only.signals.bm25) == (semantic, bm25)
+    return only.score
+
+
+@given(COSINES, BM25S)
+def test_the_score_is_a_share_and_not_below_either_signal(semantic: float, bm25: float) -> None:
+    assert 0 <= score(semantic, bm25) <= 1
+    assert score(semantic, bm25) >= max(semantic, keyword(bm25)) - 1e-12
+
+
+@given(COSINES, COSINES, BM25S, BM25S)
+def test_more_of_a_signal_is_never_worth_less(one: float, other: float, few: float, many: float) -> None:
+    (low, high), (few, many) = sorted((one, other)), sorted((few, many))
+    assert score(low, few) <= score(high, few) + 1e-12
+    assert score(low, few) <= score(low, many) + 1e-12
+
+
+@given(st.floats(0.0, 1.0))
+def test_meaning_alone_is_the_cosine(semantic: float) -> None:
+    assert score(semantic, 0.0) == semantic
+
+
+@given(COSINES, st.floats(1e-9, 200.0))
+def test_one_word_in_common_passes_the_default_threshold(semantic: float, bm25: float) -> None:
+    assert score(semantic, bm25) >= 0.1
+
+
+def test_the_scale() -> None:
+    assert keyword(0.0) == 0
+    assert keyword(12.0) == pytest.approx(0.55)
+    assert score(0.5, 12.0) == pytest.approx(0.775)
+    assert score(-0.3, 0.0) == 0
+
+
+def test_the_best_is_first_and_ties_have_an_order() -> None:
+    ids = [UUID(int=number) for number in range(1, 5)]
+    given_ = [Candidate(id_, 1, cosine, 0.0) for id_, cosine in zip(ids, (0.2, 0.9, 0.2, 0.5), strict=True)]
+    for order in (given_, given_[::-1]):
+        assert [one.memory_id for one in fuse(order)] == [ids[1], ids[3], ids[0], ids[2]]
+
+
+def test_a_score_does_not_depend_on_what_else_was_found() -> None:
+    one, other = Candidate(UUID(int=1), 1, 0.4, 3.0), Candidate(UUID(int=2), 1, 0.9, 50.0)
+    alone = fuse([one])[0]
+    assert alone in fuse([one, other])
+    assert fuse([]) == []
