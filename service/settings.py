@@ -33,6 +33,11 @@ class Server(_Section):
     port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     threads: int = Field(16, ge=2, le=256, description="Threads that run the actions; the bound on concurrent work.")
     body_limit: int = Field(4 * 1024 * 1024, ge=1024, description="Largest request body in bytes; more is 413.")
+    allowed_hosts: list[str] = Field(
+        default_factory=list,
+        description="Host names by which clients reach the MCP endpoint, beside `server.host` and loopback; a request "
+        "for another host, or from a web page of another, is refused.",
+    )
     event_wait: float = Field(
         25.0, ge=0, le=300, description="Seconds that the v1 and open-source dialects wait for an extraction."
     )

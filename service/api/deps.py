@@ -30,11 +30,15 @@ _header = APIKeyHeader(name="X-API-Key", scheme_name="ApiKey", description="The 
 
 
 class StrictRequest(Request):
-    """A request whose JSON was read strictly."""
+    """A request whose JSON is read strictly, once."""
+
+    _object: dict[str, Any] | None = None
 
     async def json(self) -> Any:
         """Return the body's JSON object."""
-        return read_object(await self.body(), self.headers.get("content-type"))
+        if self._object is None:
+            self._object = read_object(await self.body(), self.headers.get("content-type"))
+        return self._object
 
 
 class GuardedRoute(APIRoute):

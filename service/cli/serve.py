@@ -55,6 +55,10 @@ def serve(
             )
         )
         opening.on_failure(lambda: setattr(server, "should_exit", True))
+        for number in (signal.SIGINT, signal.SIGTERM):
+            # uvicorn raises the signal that ended it once more for whoever handled it before. By default that would end
+            # the process with the stack still open, and leave Postgres running.
+            signal.signal(number, lambda *_: setattr(server, "should_exit", True))
         server.run(sockets=[listener])
         opening.settle()
 

@@ -8,12 +8,17 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
 from service.embeddings.embedder import EmbeddingModelMissing, Matrix, Vector, require_utf8
 from service.embeddings.minilm_graph import DIMENSIONS, MAX_PIECES, ensure_graph, find_model
+
+# ONNX Runtime reports to its makers, and writes an id of the machine into the home folder, from its import on: before
+# `disable_telemetry_events` can be called. Only this variable prevents it.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
+import onnxruntime
 
 MAX_BATCH_PIECES: Final = 512
 """How many word pieces, padding included, run at once. More is not faster and takes more memory, which is then kept."""

@@ -68,4 +68,4 @@ def create_mcp(
 
 def _hosts(settings: Settings) -> list[str]:
     own = settings.server.host
-    return [*([] if own in _EVERYWHERE else [own]), *getattr(settings.server, "allowed_hosts", [])]
+    return [*([] if own in _EVERYWHERE else [own]), *settings.server.allowed_hosts]

@@ -20,7 +20,7 @@ from service.filters.metadata_limits import validate_metadata
 from service.index.fusion import Scored, fuse
 from service.memories.events import cancel_events, forget_messages
 from service.memories.indexing import Indexing
-from service.memories.limits import check_text
+from service.memories.limits import check_characters, check_text
 from service.memories.stores import Stores, TenantLookup
 from service.records import HistoryEntry, Hit, Memory, Metadata, Page, SubjectNames
 from service.scope import Action, Caller, Scope, SubjectKind
@@ -79,6 +79,7 @@ class Memories:
         stores = self._stores
         stores.gate.check(caller, Action.SEARCH)
         self._check_users(caller, Action.SEARCH, query.where)
+        check_characters(query.text, "query")
         if not query.text.strip():
             raise InvalidInput("query: must not be empty")
         if len(query.text) > stores.settings.limits.query_chars:
@@ -266,9 +267,9 @@ class Memories:
             known = [one for one in subject_ids if one is not None]
             removed: list[StoredMemory] = []
             if len(known) == len(subject_ids):
-                if lookup.users is None or known[0] in lookup.users:
-                    cancel_events(connection, known, code="deleted", reason="its scope was deleted meanwhile")
-                    forget_messages(connection, subject_ids=known)
+                for reached in _reached(known, lookup.users):
+                    cancel_events(connection, reached, code="deleted", reason="its scope was deleted meanwhile")
+                    forget_messages(connection, subject_ids=reached)
                 clause = compile_sql(where, lookup, memories_table).clause
                 removed = list(stores.record.stream(connection, scope, clause, users=lookup.users, on=None))
                 for start in range(0, len(removed), _DELETE_BATCH):
@@ -354,6 +355,13 @@ class Memories:
         for kind, name in subject_names(where):
             if kind is SubjectKind.USER:
                 self._stores.gate.check_user(caller, action, SubjectNames(user_id=name), writing=False)
+
+
+def _reached(subject_ids: Sequence[UUID], users: frozenset[UUID] | None) -> list[list[UUID]]:
+    """Return the sets of subjects whose events a principal reaches: for a bound one, those with one of its users."""
+    if users is None or users.intersection(subject_ids):
+        return [list(subject_ids)]
+    return [[*subject_ids, user] for user in users]
 
 
 def _edited(before: StoredMemory, edit: Edit) -> StoredMemory:

@@ -109,7 +109,8 @@ async def test_resources_and_prompts(connect: Connect, mode: str) -> None:
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
 async def test_a_wrong_key_is_told_to_the_user(connect: Connect, mode: str) -> None:
-    with pytest.raises(MCPError, match="unauthenticated: the API key is missing or not valid"):
+    refusal = pytest.RaisesExc(MCPError, match="unauthenticated: the API key is missing or not valid")
+    with pytest.RaisesGroup(refusal, flatten_subgroups=True):
         async with connect(mode=mode, key="mv_wrong"):
             pass
 

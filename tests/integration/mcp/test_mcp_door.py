@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from service.wiring import Services
-from tests.integration.mcp.conftest import MakeWire
+from tests.conftest import MakeServices, principal_of
 from tests.integration.mcp.served import ACCEPT, MODERN, Wire, serve
 
 pytestmark = pytest.mark.integration
@@ -106,12 +106,22 @@ def test_a_body_over_the_limit_is_413(wire: Wire) -> None:
     assert answer.status_code == 413
 
 
-def test_a_revoked_key_stops(services: Services, wire_of: MakeWire, wire: Wire) -> None:
-    doomed = wire_of(role="agent")
-    assert doomed.modern("tools/list").status_code == 200
-    principal = services.installation.keys.find_principal(str(doomed.key))
-    assert principal is not None
-    services.installation.keys.revoke_for_installation(principal.tenant_id, principal.id)
-    services.authenticator._cache.clear()
-    assert doomed.modern("tools/list").status_code == 401
-    assert wire.modern("tools/list").status_code == 200
+def test_a_revoked_key_stops(make_services: MakeServices) -> None:
+    services = make_services(auth={"cache_seconds": 0})
+    principal, key = principal_of(services, services.installation.tenants.create("acme").id)
+    with serve(lambda: services, services.settings) as url:
+        assert Wire(url, key).modern("tools/list").status_code == 200
+        services.installation.keys.revoke_for_installation(principal.tenant_id, principal.id)
+        assert Wire(url, key).modern("tools/list").status_code == 401
+
+
+def test_configured_hosts_are_let_in_on_any_port(make_services: MakeServices) -> None:
+    services = make_services(server={"allowed_hosts": ["memory.example.com"]}, auth={"cache_seconds": 0})
+    key = principal_of(services, services.installation.tenants.create("acme").id)[1]
+    with serve(lambda: services, services.settings) as url:
+        wire = Wire(url, key)
+        for host in ("memory.example.com", "memory.example.com:8443", "localhost", "127.0.0.1:80"):
+            assert wire.modern("tools/list", host=host, origin=f"https://{host}").status_code == 200, host
+        for host in ("memory.example.com.evil.org", "evil.org", "localhost.evil.org"):
+            assert wire.modern("tools/list", host=host).status_code == 421, host
+            assert wire.modern("tools/list", origin=f"https://{host}").status_code == 403, host

@@ -143,40 +143,40 @@ def test_only_what_was_named_is_deleted(wire: Wire) -> None:
     assert [one["name"] for one in wire.done("list_entities")["results"]] == ["alice"]
 
 
-@pytest.mark.parametrize(
-    ("tool", "arguments", "told"),
-    [
-        ("search_memories", {}, "query: is needed"),
-        ("search_memories", {"query": "x", "top_k": 3}, "top_k: there is no such argument"),
-        ("search_memories", {"query": "x", "limit": 0}, "limit: "),
-        ("search_memories", {"query": " "}, "query: must not be empty"),
-        ("search_memories", {"query": "x", "filters": {"colour": "red"}}, "filters: unknown key colour"),
-        ("search_memories", {"query": "x", "filters": [1]}, "filters: "),
-        ("search_memories", {"query": "\ud800"}, "query: "),
-        ("get_memories", {"page": 10**30}, "page: "),
-        ("get_user_context", {"query": "x", "user_id": "\ud800"}, "user_id: "),
-        ("get_user_context", {"query": "x", "user_id": "a", "connectors": ["\ud800"]}, "connectors"),
-        ("delete_entities", {"user_id": "\ud800"}, "user_id: "),
-        ("add_memory", {"user_id": "alice"}, "give text, or messages"),
-        ("add_memory", {"text": "x"}, "name whose memory it is"),
-        ("add_memory", {"text": "x", "user_id": 5}, "user_id: "),
-        ("add_memory", {"text": "x", "user_id": "a", "metadata": {"user_id": "b"}}, "the key user_id is reserved"),
-        ("add_memory", {"text": "x", "user_id": "a", "metadata": {"k": "\ud800"}}, "metadata: "),
-        ("add_memory", {"text": "\x00", "user_id": "a"}, "null byte"),
-        ("add_memory", {"messages": [{"role": "tool", "content": "x"}], "user_id": "a"}, "messages.0.role: "),
-        ("update_memory", {"memory_id": str(uuid4())}, "text: is needed"),
-        ("get_memory", {"memory_id": "42"}, "not_found: "),
-        ("get_event_status", {"event_id": str(uuid4())}, "not_found: "),
-        ("get_user_context", {"query": "x"}, "say whose context"),
-        ("get_user_context", {"query": "x", "user_id": "a", "max_tokens": 1}, "max_tokens: "),
-        ("store_interaction_summary", {"summary": "x", "channel": "c", "user_id": "a"}, "connector: "),
-        ("store_interaction_summary", {"summary": "x", "channel": "c", "connector": "c"}, "say whose interaction"),
-    ],
-)
-def test_wrong_arguments_are_told_to_the_agent(wire: Wire, tool: str, arguments: dict[str, Any], told: str) -> None:
-    answer = wire.refused(tool, **arguments)
-    assert told in answer
-    assert not answer.startswith("internal_error")
+#: A tool, arguments that it cannot take, and a part of what it then says.
+WRONG: list[tuple[str, dict[str, Any], str]] = [
+    ("search_memories", {}, "query: is needed"),
+    ("search_memories", {"query": "x", "top_k": 3}, "top_k: there is no such argument"),
+    ("search_memories", {"query": "x", "limit": 0}, "limit: "),
+    ("search_memories", {"query": " "}, "query: must not be empty"),
+    ("search_memories", {"query": "x", "filters": {"colour": "red"}}, "filters: unknown key colour"),
+    ("search_memories", {"query": "x", "filters": [1]}, "filters: "),
+    ("search_memories", {"query": "\ud800"}, "query: "),
+    ("get_memories", {"page": 10**30}, "page: "),
+    ("get_user_context", {"query": "x", "user_id": "\ud800"}, "user_id: "),
+    ("get_user_context", {"query": "x", "user_id": "a", "connectors": ["\ud800"]}, "connectors"),
+    ("delete_entities", {"user_id": "\ud800"}, "user_id: "),
+    ("add_memory", {"user_id": "alice"}, "give text, or messages"),
+    ("add_memory", {"text": "x"}, "name whose memory it is"),
+    ("add_memory", {"text": "x", "user_id": 5}, "user_id: "),
+    ("add_memory", {"text": "x", "user_id": "a", "metadata": {"user_id": "b"}}, "the key user_id is reserved"),
+    ("add_memory", {"text": "x", "user_id": "a", "metadata": {"k": "\ud800"}}, "metadata: "),
+    ("add_memory", {"text": "\x00", "user_id": "a"}, "null byte"),
+    ("add_memory", {"messages": [{"role": "tool", "content": "x"}], "user_id": "a"}, "messages.0.role: "),
+    ("update_memory", {"memory_id": str(uuid4())}, "text: is needed"),
+    ("get_memory", {"memory_id": "42"}, "not_found: "),
+    ("get_event_status", {"event_id": str(uuid4())}, "not_found: "),
+    ("get_user_context", {"query": "x"}, "say whose context"),
+    ("get_user_context", {"query": "x", "user_id": "a", "max_tokens": 1}, "max_tokens: "),
+    ("store_interaction_summary", {"summary": "x", "channel": "c", "user_id": "a"}, "connector: "),
+    ("store_interaction_summary", {"summary": "x", "channel": "c", "connector": "c"}, "say whose interaction"),
+]
+
+
+def test_wrong_arguments_are_told_to_the_agent(wire: Wire) -> None:
+    said = [(tool, arguments, wire.refused(tool, **arguments)) for tool, arguments, _ in WRONG]
+    unhelpful = [one for one, (_, _, told) in zip(said, WRONG, strict=True) if told not in one[2]]
+    assert not unhelpful
 
 
 def test_an_argument_of_mem0_without_meaning_is_passed_over(wire: Wire) -> None:

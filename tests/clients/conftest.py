@@ -1,0 +1,25 @@
+"""Fixtures for the official clients: a served instance on this machine, and a guard against leaving it."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from service.main import create_app
+from service.scope import TenantId
+from service.wiring import Services
+from tests.clients.serving import serving
+from tests.conftest import principal_of
+
+
+@pytest.fixture
+def url(services: Services) -> Iterator[str]:
+    """The URL of a served instance."""
+    with serving(create_app(services)) as url:
+        yield url
+
+
+@pytest.fixture
+def secret(services: Services, tenant: TenantId) -> str:
+    """An admin key of the tenant."""
+    _, secret = principal_of(services, tenant)
+    return secret

@@ -1,0 +1,96 @@
+"""Composing a context: the budget holds for any memories, and only what says the same is left out."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service.memories.context import compose, estimated_tokens
+from service.records import Hit, Memory, Signals, SubjectNames
+
+pytestmark = pytest.mark.unit
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def hits(*texts: str, **metadata: str) -> list[Hit]:
+    """Hits with falling scores, each a day newer than the one before it."""
+    return [
+        Hit(
+            Memory(
+                id=uuid4(),
+                text=text,
+                subjects=SubjectNames(user_id="alice"),
+                metadata=metadata,
+                categories=(),
+                created_at=START + timedelta(days=number),
+                updated_at=START + timedelta(days=number),
+            ),
+            score=1 - number / 100,
+            signals=Signals(0, 0, 0, 0),
+        )
+        for number, text in enumerate(texts)
+    ]
+
+
+def kept(*texts: str) -> list[str]:
+    """The texts of a context with room for everything."""
+    return [one.text for one in compose(hits(*texts), max_tokens=10_000).snippets]
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(st.text(max_size=400), max_size=12), st.integers(50, 400), st.text(max_size=80))
+def test_the_budget_holds(texts: list[str], budget: int, connector: str) -> None:
+    found = hits(*texts, connector=connector)
+    context = compose(found, max_tokens=budget)
+    assert context.tokens == estimated_tokens(context.text) <= budget
+    assert len(context.snippets) + context.duplicates + context.left_out == len(found)
+    assert len(context.text.split("\n")) == (len(context.snippets) + 1 if context.snippets else 1)
+    assert all(one.line in context.text for one in context.snippets)
+
+
+def test_a_long_best_hit_is_cut_instead_of_lost() -> None:
+    context = compose(hits("word " * 1000), max_tokens=100)
+    (snippet,) = context.snippets
+    assert snippet.cut
+    assert snippet.text.endswith("…")
+    assert 90 <= context.tokens <= 100
+
+
+def test_a_shorter_hit_is_taken_where_a_long_one_does_not_fit() -> None:
+    context = compose(hits("first", "long " * 200, "third"), max_tokens=100)
+    assert [one.text for one in context.snippets] == ["first", "third"]
+    assert context.left_out == 1
+
+
+@pytest.mark.parametrize(
+    ("older", "newer"),
+    [
+        ("Prefers tea", "Prefers tea."),
+        ("The user prefers tea", "prefers TEA"),
+        ("Alice works in the sales team of our Oslo office", "Alice works in the sales team of the Oslo office"),
+    ],
+)
+def test_of_what_says_the_same_the_newest_stands(older: str, newer: str) -> None:
+    assert kept(older, newer) == [newer]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (
+            "Alice meets Bob every week on the 4th floor of the main building",
+            "Alice meets Bob every week on the 5th floor of the main building",
+        ),
+        ("Alice eats fish on Fridays with her family", "Alice eats no fish on Fridays with her family"),
+        ("Alice can come on Monday", "Alice can't come on Monday"),
+        ("Alice likes tea", "Alice likes coffee"),
+        ("喜欢喝茶", "喜欢咖啡"),
+    ],
+)
+def test_two_facts_are_two(one: str, other: str) -> None:
+    assert kept(one, other) == [one, other]

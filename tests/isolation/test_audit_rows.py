@@ -1,0 +1,133 @@
+"""Every action leaves one audit row, whatever its outcome, in its tenant's trail and in no other, without content."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+
+from service.audit.events import EVENT_OF, AuditEvent
+from service.auth.keys import Grant
+from service.errors import MemvaultError, RecordUnavailable, Unauthenticated
+from service.filters.ast import EVERYTHING
+from service.memories.actions import Edit, Query
+from service.records import Message, NewMemories, SubjectNames
+from service.scope import SYSTEM_TENANT, Action, Caller, Permission, SubjectKind
+from service.wiring import Services
+from tests.conftest import Postgres, caller_of
+
+pytestmark = pytest.mark.integration
+
+CANARY = "zanzibar-canary"
+
+
+def new(text: str = CANARY) -> NewMemories:
+    """A verbatim add."""
+    return NewMemories([Message("user", text)], SubjectNames(user_id=CANARY), {CANARY: CANARY}, infer=False)
+
+
+#: What to do for each action; it is given the services, the caller and the id of a memory.
+DO: dict[Action, Callable[[Services, Caller, UUID, UUID], object]] = {
+    Action.ADD: lambda s, c, m, e: s.adds.add(c, c.scope, new(f"{CANARY} again")),
+    Action.SEARCH: lambda s, c, m, e: s.memories.search(c, c.scope, Query(CANARY)),
+    Action.LIST: lambda s, c, m, e: s.memories.list(c, c.scope, EVERYTHING, page=1, size=5, on=None),
+    Action.GET: lambda s, c, m, e: s.memories.get(c, c.scope, m),
+    Action.UPDATE: lambda s, c, m, e: s.memories.update(c, c.scope, m, Edit(text=f"{CANARY} changed")),
+    Action.DELETE: lambda s, c, m, e: s.memories.delete(c, c.scope, m),
+    Action.DELETE_ALL: lambda s, c, m, e: s.memories.delete_all(c, c.scope, SubjectNames(user_id=CANARY)),
+    Action.HISTORY: lambda s, c, m, e: s.memories.history(c, c.scope, m),
+    Action.LIST_ENTITIES: lambda s, c, m, e: s.entities.list(c, c.scope, page=1, size=5),
+    Action.DELETE_ENTITY: lambda s, c, m, e: s.entities.delete(c, c.scope, SubjectKind.USER, CANARY),
+    Action.LIST_EVENTS: lambda s, c, m, e: s.events.list(c, c.scope, page=1, size=5),
+    Action.GET_EVENT: lambda s, c, m, e: s.events.get(c, c.scope, e),
+    Action.CREATE_KEY: lambda s, c, m, e: s.keys.mint(c, c.scope, Grant(frozenset({Permission.MEMORY_READ}))),
+    Action.LIST_KEYS: lambda s, c, m, e: s.keys.list(c, c.scope),
+    Action.REVOKE_KEY: lambda s, c, m, e: s.keys.revoke(c, c.scope, c.principal.id),
+}
+
+
+def rows(database: Postgres, caller: Caller) -> list[tuple[str, str]]:
+    """Event and outcome of the tenant's audit rows, the oldest first."""
+    with psycopg.connect(database.admin) as connection:
+        found = connection.execute(
+            "SELECT event, outcome FROM audit WHERE tenant_id = %s ORDER BY seq", [caller.principal.tenant_id]
+        )
+        return [(str(event), str(outcome)) for event, outcome in found]
+
+
+def test_there_is_a_way_to_do_every_action() -> None:
+    assert set(DO) | {Action.PING} == set(Action) == set(EVENT_OF)
+
+
+@pytest.mark.parametrize("action", sorted(DO))
+def test_an_action_leaves_one_row(action: Action, services: Services, caller: Caller, database: Postgres) -> None:
+    event = services.adds.add(caller, caller.scope, new())
+    before = rows(database, caller)
+    DO[action](services, caller, event.results[0].memory_id, event.id)
+    assert rows(database, caller)[len(before) :] == [(EVENT_OF[action].value, "done")]
+
+
+@pytest.mark.parametrize("action", sorted(set(DO) - {Action.PING}))
+def test_a_refusal_leaves_one_row(action: Action, services: Services, caller: Caller, database: Postgres) -> None:
+    nobody = Caller(
+        services.keys.find_principal(services.keys.mint(caller, caller.scope, Grant(frozenset())).secret),  # type: ignore[arg-type]
+        request_id="r",
+    )
+    before = rows(database, caller)
+    with pytest.raises(MemvaultError, match="lacks the permission"):
+        DO[action](services, nobody, uuid4(), uuid4())
+    assert rows(database, caller)[len(before) :] == [(AuditEvent.ACCESS_DENIED.value, "refused")]
+
+
+@pytest.mark.parametrize("action", [Action.GET, Action.UPDATE, Action.DELETE, Action.HISTORY, Action.GET_EVENT])
+def test_what_is_not_found_leaves_one_row_in_the_trail_of_who_asked(
+    action: Action, services: Services, caller: Caller, database: Postgres
+) -> None:
+    other = caller_of(services, services.installation.tenants.create("rival").id)
+    event = services.adds.add(caller, caller.scope, new())
+    mine, theirs = rows(database, caller), rows(database, other)
+    with suppress(MemvaultError):
+        DO[action](services, other, event.results[0].memory_id, event.id)
+    assert rows(database, caller) == mine
+    assert rows(database, other)[len(theirs) :] == [(EVENT_OF[action].value, "not_found")]
+
+
+def test_a_wrong_credential_is_in_the_trail_of_the_service(services: Services, database: Postgres) -> None:
+    for _ in range(3):
+        with pytest.raises(Unauthenticated):
+            services.authenticator.authenticate("mv_wrong", request_id="r", client="c", face="rest")
+    with psycopg.connect(database.admin) as connection:
+        found = connection.execute("SELECT event FROM audit WHERE tenant_id = %s", [SYSTEM_TENANT]).fetchall()
+    assert found == [(AuditEvent.CREDENTIAL_REFUSED.value,)]
+
+
+def test_no_row_holds_content(services: Services, caller: Caller, database: Postgres) -> None:
+    event = services.adds.add(caller, caller.scope, new())
+    for action in sorted(set(DO) - {Action.DELETE_ENTITY, Action.DELETE, Action.DELETE_ALL, Action.REVOKE_KEY}):
+        DO[action](services, caller, event.results[0].memory_id, event.id)
+    with psycopg.connect(database.admin) as connection:
+        dumped = repr(connection.execute("SELECT * FROM audit").fetchall())
+    assert len(dumped) > 1000
+    assert CANARY not in dumped
+
+
+@pytest.mark.parametrize("action", sorted(DO))
+def test_no_audit_row_no_effect(action: Action, services: Services, caller: Caller, database: Postgres) -> None:
+    event = services.adds.add(caller, caller.scope, new())
+
+    def state() -> list[object]:
+        with psycopg.connect(database.admin) as connection:
+            return [
+                connection.execute(f"SELECT * FROM {table} ORDER BY 1, 2").fetchall()  # type: ignore[arg-type]
+                for table in ("memories", "history", "events", "subjects", "api_keys", "messages", "idempotency")
+            ]
+
+    with psycopg.connect(database.admin, autocommit=True) as connection:
+        connection.execute("REVOKE INSERT ON audit FROM memvault_app")
+    before = state()
+    with pytest.raises(RecordUnavailable):
+        DO[action](services, caller, event.results[0].memory_id, event.id)
+    assert state() == before

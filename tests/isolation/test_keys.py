@@ -1,0 +1,140 @@
+"""The two planes: a key never leaves its tenant, mints nothing wider, and stays revoked."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import psycopg
+import pytest
+
+from service import clock
+from service.auth.keys import Grant, key_hash
+from service.errors import Forbidden, NotFound, Unauthenticated
+from service.policy.table import NEEDS, ROLES, authorize
+from service.scope import Action, Caller, Permission, Principal, Scope, TenantId
+from service.wiring import Services
+from tests.conftest import MakeServices, Postgres, caller_of, principal_of
+
+pytestmark = pytest.mark.integration
+
+
+def authenticate(services: Services, secret: str | None) -> Principal:
+    """Authenticate as a face does."""
+    return services.authenticator.authenticate(secret, request_id="r", client="c", face="rest")
+
+
+def test_a_scope_cannot_be_made_without_a_principal() -> None:
+    with pytest.raises(TypeError, match="comes from a Principal"):
+        Scope()
+
+
+def test_every_action_is_in_the_table_and_every_permission_in_a_role() -> None:
+    assert set(NEEDS) == set(Action)
+    assert set().union(*ROLES.values()) == set(Permission)
+
+
+@pytest.mark.parametrize("action", sorted(Action))
+def test_a_principal_without_permissions_may_ping_and_nothing_else(action: Action, tenant: TenantId) -> None:
+    nobody = Principal(tenant, clock.new_id(), frozenset())
+    assert authorize(nobody, action) is (action is Action.PING)
+
+
+def test_only_a_hash_of_a_key_is_kept(services: Services, tenant: TenantId, database: Postgres) -> None:
+    _, secret = principal_of(services, tenant)
+    with psycopg.connect(database.admin) as connection:
+        dumped = repr(connection.execute("SELECT * FROM api_keys").fetchall()).encode()
+        hashes = [bytes(row[0]) for row in connection.execute("SELECT key_hash FROM key_index")]
+    assert secret[8:].encode() not in dumped
+    assert key_hash(secret) in hashes
+
+
+@pytest.mark.parametrize("secret", [None, "", "mv_wrong", "x" * 5000, "mv_é"])
+def test_a_wrong_credential_is_nobody(secret: str | None, services: Services) -> None:
+    with pytest.raises(Unauthenticated):
+        authenticate(services, secret)
+
+
+def test_a_key_mints_only_within_itself(services: Services, tenant: TenantId, caller: Caller) -> None:
+    narrow = Grant(frozenset({Permission.KEY_MANAGE, Permission.MEMORY_READ}), users=frozenset({"alice"}))
+    narrow = Grant(
+        narrow.permissions, users=narrow.users, expires_at=clock.now() + timedelta(days=1), connector="slack"
+    )
+    minted = services.keys.mint(caller, caller.scope, narrow)
+    principal = services.keys.find_principal(minted.secret)
+    assert principal is not None
+    assert principal.tenant_id == tenant
+    weak = Caller(principal, request_id="r")
+    fine = Grant(
+        frozenset({Permission.MEMORY_READ}),
+        users=frozenset({"alice"}),
+        connector="slack",
+        expires_at=clock.now() + timedelta(hours=1),
+    )
+    services.keys.mint(weak, weak.scope, fine)
+    wider = [
+        Grant(frozenset({Permission.MEMORY_WRITE}), fine.users, fine.connector, fine.expires_at),
+        Grant(fine.permissions, None, fine.connector, fine.expires_at),
+        Grant(fine.permissions, frozenset({"alice", "bob"}), fine.connector, fine.expires_at),
+        Grant(fine.permissions, fine.users, None, fine.expires_at),
+        Grant(fine.permissions, fine.users, "jira", fine.expires_at),
+        Grant(fine.permissions, fine.users, fine.connector, None),
+        Grant(fine.permissions, fine.users, fine.connector, clock.now() + timedelta(days=2)),
+    ]
+    for grant in wider:
+        with pytest.raises(Forbidden):
+            services.keys.mint(weak, weak.scope, grant)
+
+
+def test_a_key_without_the_right_mints_lists_and_revokes_nothing(services: Services, tenant: TenantId) -> None:
+    agent = caller_of(services, tenant, role="agent")
+    with pytest.raises(Forbidden):
+        services.keys.mint(agent, agent.scope, Grant(frozenset({Permission.MEMORY_READ})))
+    with pytest.raises(Forbidden):
+        services.keys.list(agent, agent.scope)
+    with pytest.raises(Forbidden):
+        services.keys.revoke(agent, agent.scope, agent.principal.id)
+
+
+def test_another_tenant_s_key_is_not_found(services: Services, caller: Caller) -> None:
+    other = caller_of(services, services.installation.tenants.create("rival").id)
+    with pytest.raises(NotFound):
+        services.keys.revoke(caller, caller.scope, other.principal.id)
+    assert other.principal.id not in {key.id for key in services.keys.list(caller, caller.scope)}
+
+
+def test_revoked_expired_and_suspended_stop(make_services: MakeServices) -> None:
+    services = make_services(auth={"cache_seconds": 0})
+    tenant = services.installation.tenants.create("acme").id
+    admin, secret = principal_of(services, tenant)
+    caller = Caller(admin, request_id="r")
+    short = services.keys.mint(
+        caller, caller.scope, Grant(frozenset({Permission.MEMORY_READ}), expires_at=clock.now() - timedelta(seconds=1))
+    )
+    with pytest.raises(Unauthenticated):
+        authenticate(services, short.secret)
+    services.installation.tenants.suspend("acme")
+    with pytest.raises(Unauthenticated):
+        authenticate(services, secret)
+    services.installation.tenants.resume("acme")
+    assert authenticate(services, secret).id == admin.id
+    services.keys.revoke(caller, caller.scope, admin.id)
+    with pytest.raises(Unauthenticated):
+        authenticate(services, secret)
+
+
+def test_the_bootstrap_key_works_once_accepted_and_stays_revoked(services: Services, tenant: TenantId) -> None:
+    secret = "a-bootstrap-secret-of-enough-length"
+    services.keys.ensure_bootstrap(tenant, secret)
+    principal = services.keys.find_principal(secret)
+    assert principal is not None
+    assert principal.permissions == frozenset(Permission)
+    caller = Caller(principal, request_id="r")
+    services.keys.revoke(caller, caller.scope, principal.id)
+    services.keys.ensure_bootstrap(tenant, secret)
+    assert services.keys.find_principal(secret) is None
+
+
+def test_last_use_is_noted(services: Services, tenant: TenantId, caller: Caller) -> None:
+    key = next(key for key in services.keys.list(caller, caller.scope) if key.id == caller.principal.id)
+    assert key.last_used_at is not None
+    assert key.prefix.startswith("mv_")
