@@ -63,6 +63,13 @@ class Database(_Section):
     pool_size: int = Field(20, ge=2, le=200, description="Connections kept at most.")
     prepared_statements: bool = Field(True, description="Off behind a transaction pooler that does not support them.")
 
+    @field_validator("url", "owner_url")
+    @classmethod
+    def _is_postgres(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value().startswith(("postgresql://", "postgres://")):
+            raise ValueError("must be a postgresql:// URL")
+        return value
+
 
 class Index(_Section):
     """Qdrant, the index."""

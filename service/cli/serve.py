@@ -19,6 +19,7 @@ from service import wiring
 from service.auth.keys import Grant
 from service.cli.options import Config, DataDir, Json, open_migrated, settings_from, show
 from service.cli.welcome import welcome
+from service.engine import refuse_environment
 from service.errors import ConfigurationError
 from service.main import create_app
 from service.migrations.runner import upgrade
@@ -38,6 +39,10 @@ def serve(
 ) -> None:
     """Serve the API; all that it needs runs in this one process unless the settings name other stores."""
     settings = settings_from(config, data_dir, {"server": {"host": host, "port": port}})
+    # What can be told from the settings alone is told before anything is started.
+    refuse_environment(os.environ, wiring.llm_settings(settings.llm))
+    if settings.embedded:
+        wiring.prepare_data_dir(settings.data_dir)
     with ExitStack() as stack:
         # The port first: that it is in use is told at once, and probes are answered while the rest is being opened.
         listener = _listen(settings)
@@ -89,14 +94,16 @@ class _Opening:
             services = wiring.open_services(installation, self._stack)
             if settings.worker_in_process:
                 wiring.start_worker(services, self._stack)
+        except BaseException as error:
+            self._failure = error
+            raise
         finally:
             self._ended.set()
         print(welcome(self._url, credentials, path=settings.data_dir / "credentials.json", new=new), flush=True)
         return services
 
     def fail(self, error: BaseException) -> None:
-        """Keep the error and stop the server."""
-        self._failure = error
+        """Stop the server: the services could not be opened."""
         self._stop()
 
     def settle(self) -> None:

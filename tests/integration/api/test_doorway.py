@@ -62,31 +62,33 @@ def test_every_route_stands_behind_the_doorway(app: FastAPI) -> None:
             assert "_caller" in names, f"{method} {path} checks the key and does not use its principal"
 
 
-@pytest.mark.parametrize("key", [None, "mv_wrong", "x" * 5000, "ünïcode".encode("latin-1").decode("latin-1")])
-def test_every_route_refuses_who_has_no_key(app: FastAPI, make_client: MakeClient, key: str | None) -> None:
+def test_every_route_refuses_who_has_no_key(app: FastAPI, make_client: MakeClient) -> None:
     client = make_client(key=None)
-    headers = {} if key is None else {"Authorization": f"Token {key}".encode("latin-1")}
     refused = 0
     for method, path, route in routes_of(app):
         if path in PUBLIC:
             continue
-        # A body that is no JSON at all: the credential is looked at before the body is.
-        host = {"Host": "127.0.0.1"} if not isinstance(route, GuardedRoute) else {}
-        answer = client.request(method, filled(path), headers=headers | host, content=b"{")
-        body = assert_error(answer, 401, "unauthenticated")
-        assert "WWW-Authenticate" in answer.headers
-        assert "x" * 100 not in body["detail"]
-        refused += 1
-    assert refused > 20
+        for key in (None, "mv_wrong", "x" * 5000, "ünïcode"):
+            headers = {} if key is None else {"Authorization": f"Token {key}".encode("latin-1")}
+            if not isinstance(route, GuardedRoute):
+                # The MCP face, whose errors have a shape of their own.
+                answer = client.request(method, filled(path), headers=headers | {"Host": "127.0.0.1"}, content=b"{")
+                assert answer.status_code == 401
+            else:
+                # A body that is no JSON at all: the credential is looked at before the body is.
+                answer = client.request(method, filled(path), headers=headers, content=b"{")
+                assert_error(answer, 401, "unauthenticated")
+            assert "WWW-Authenticate" in answer.headers
+            assert "mv_wrong" not in answer.text
+            refused += 1
+    assert refused > 80
 
 
-@pytest.mark.parametrize("header", ["Token {}", "token {}", "Bearer {}", "bEaReR   {}"])
-def test_a_key_is_taken_in_each_spelling(
-    make_client: MakeClient, services: Services, tenant: TenantId, header: str
-) -> None:
+def test_a_key_is_taken_in_each_spelling(make_client: MakeClient, services: Services, tenant: TenantId) -> None:
     _, secret = principal_of(services, tenant)
     client = make_client(key=None)
-    assert client.get("/v1/ping/", headers={"Authorization": header.format(secret)}).status_code == 200
+    for header in ("Token {}", "token {}", "Bearer {}", "bEaReR   {}"):
+        assert client.get("/v1/ping/", headers={"Authorization": header.format(secret)}).status_code == 200
     assert client.get("/v1/ping/", headers={"X-API-Key": secret}).status_code == 200
     assert_error(client.get("/v1/ping/", headers={"Authorization": f"Basic {secret}"}), 401)
     assert_error(client.get("/v1/ping/", headers={"Authorization": secret}), 401)

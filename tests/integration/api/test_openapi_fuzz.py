@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import hypothesis
@@ -22,7 +23,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
 
-EXAMPLES = 15
+EXAMPLES = 20
 CHECKS = [
     "not_a_server_error",
     "status_code_conformance",
@@ -69,7 +70,7 @@ def fuzz(operation: Any, mode: GenerationMode, secret: str, seen: set[int]) -> N
     run()
 
 
-def test_over_http(app: FastAPI, services: Services, tenant: TenantId) -> None:
+def test_over_http(app: FastAPI, services: Services, tenant: TenantId, tmp_path: Path) -> None:
     _, secret = principal_of(services, tenant)
     command = [
         os.path.join(os.path.dirname(sys.executable), "schemathesis"),
@@ -85,7 +86,7 @@ def test_over_http(app: FastAPI, services: Services, tenant: TenantId) -> None:
     ]
     with serving(app) as url:
         done = subprocess.run(
-            [*command, f"{url}/openapi.json"], capture_output=True, text=True, timeout=200, check=False
+            [*command, f"{url}/openapi.json"], capture_output=True, text=True, timeout=200, check=False, cwd=tmp_path
         )
     assert done.returncode == 0, done.stdout[-6000:].replace(secret, "[key]") + done.stderr[-2000:]
     assert "returned only 401" not in done.stdout

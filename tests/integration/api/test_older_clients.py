@@ -1,0 +1,103 @@
+"""The routes of older clients (0.1.x, 1.0.x): ids at the top level, bare lists, adds that wait."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from service.main import create_app
+from service.wiring import Services
+from tests.conftest import MakeServices, principal_of
+from tests.integration.api.conftest import assert_error
+
+pytestmark = pytest.mark.integration
+
+#: What each of these clients adds to the body of a call by itself.
+SENT = {"org_id": "o", "project_id": "p", "output_format": "v1.1", "version": "v2", "async_mode": True}
+
+
+def add(client: TestClient, text: str, **fields: Any) -> Any:
+    """Add as the client 1.0.11 does, and return the answer."""
+    body = {"messages": [{"role": "user", "content": text}], "infer": False, **SENT, **fields}
+    answer = client.post("/v1/memories/", json=body)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def test_an_add_answers_results_or_a_list(client: TestClient) -> None:
+    answer = add(client, "likes tea", user_id="alice")
+    assert answer["results"][0]["memory"] == "likes tea"
+    assert answer["results"][0]["event"] == "ADD"
+    assert add(client, "likes milk", user_id="alice", output_format="v1.0")[0]["memory"] == "likes milk"
+
+
+@pytest.mark.parametrize("path", ["/v1/memories/search/", "/v2/memories/search/"])
+def test_a_search_answers_a_list(client: TestClient, path: str) -> None:
+    add(client, "likes tea", user_id="alice")
+    add(client, "likes tea too", user_id="bob")
+    body = {"query": "tea", "org_id": "o", "project_id": "p"}
+    for narrowed in (
+        {"user_id": "alice"},
+        {"filters": {"user_id": "alice"}},
+        {"filters": {"AND": [{"user_id": "alice"}]}, "limit": 5},
+    ):
+        hits = client.post(path, json=body | narrowed).json()
+        assert [hit["memory"] for hit in hits] == ["likes tea"]
+        assert hits[0]["score"] > 0
+    # Both are meant when both are given.
+    assert client.post(path, json=body | {"user_id": "alice", "filters": {"user_id": "bob"}}).json() == []
+    assert client.post(path, json=body | {"output_format": "v1.1"}).json()["results"]
+
+
+def test_a_list_answers_a_list_or_a_page(client: TestClient) -> None:
+    for number in range(3):
+        add(client, f"memory {number}", user_id="alice")
+    add(client, "another's", user_id="bob")
+    assert len(client.get("/v1/memories/?user_id=alice&org_id=o&project_id=p").json()) == 3
+    assert len(client.get("/v1/memories/?user_id=alice&top_k=2").json()) == 2
+    assert len(client.get("/v1/memories/").json()) == 4
+    assert len(client.get("/v1/memories/?keywords=ANOTHER").json()) == 1
+    page = client.get("/v1/memories/?user_id=alice&page=2&page_size=2").json()
+    assert (page["count"], len(page["results"]), page["next"]) == (3, 1, None)
+    assert "user_id=alice" in page["previous"]
+    assert len(client.post("/v2/memories/", json={"user_id": "alice"}).json()) == 3
+    assert len(client.post("/v2/memories/", json={"filters": {"user_id": "bob"}}).json()) == 1
+    page = client.post("/v2/memories/?page=1&page_size=2", json={"filters": {"AND": [{"user_id": "alice"}]}}).json()
+    assert (page["count"], len(page["results"])) == (3, 2)
+
+
+@pytest.fixture
+def unworked(make_services: MakeServices) -> Iterator[tuple[Services, TestClient]]:
+    """Services whose LLM nobody asks, since no worker runs, and a client that waits for half a second."""
+    services = make_services(
+        llm={"provider": "openai", "model": "none", "api_key": "none", "base_url": "http://127.0.0.1:9"},
+        server={"event_wait": 0.5},
+    )
+    tenant = services.installation.tenants.create("waiting").id
+    _, secret = principal_of(services, tenant)
+    with TestClient(create_app(services), headers={"Authorization": f"Token {secret}"}) as client:
+        yield services, client
+
+
+def test_an_add_waits_and_then_says_that_it_is_pending(unworked: tuple[Services, TestClient]) -> None:
+    _, client = unworked
+    answer = add(client, "likes tea", user_id="alice", infer=True)
+    assert (answer["status"], answer["results"]) == ("PENDING", [])
+    assert client.get(f"/v1/event/{answer['event_id']}/").json()["status"] == "PENDING"
+
+
+def test_an_add_that_was_cancelled_meanwhile_is_no_success(unworked: tuple[Services, TestClient]) -> None:
+    _, client = unworked
+    event_id = add(client, "likes tea", user_id="alice", infer=True)["event_id"]
+    assert client.delete("/v1/memories/?user_id=alice").status_code == 200
+    event = client.get(f"/v1/event/{event_id}/").json()
+    # Clients know four states: it must not look as if it could still succeed.
+    assert event["status"] == "FAILED"
+    assert event["metadata"]["cancelled"] is True
+    assert event["error"]
+    body = {"messages": [{"role": "user", "content": "likes tea"}], "user_id": "alice"}
+    headers = {"Idempotency-Key": "k"}
+    assert client.post("/v1/memories/", json=body, headers=headers).json()["status"] == "PENDING"
+    client.delete("/v1/memories/?user_id=alice")
+    assert_error(client.post("/v1/memories/", json=body, headers=headers), 409, "conflict")
