@@ -81,7 +81,7 @@ class Index(_Section):
 
 
 class Embeddings(_Section):
-    """The embedding model. Changing it needs `memvault index rebuild`."""
+    """The embedding model. After a change the next start embeds all memories again; searches wait for it."""
 
     provider: str = Field(
         "minilm",
@@ -89,6 +89,7 @@ class Embeddings(_Section):
     )
     config: dict[str, Any] = Field(
         default_factory=dict,
+        repr=False,
         description="Mem0's own configuration of that provider: model, URL, key. Not for `minilm`.",
     )
     dimensions: int = Field(384, ge=8, le=8192, description="Numbers in a vector of the model.")
@@ -106,7 +107,9 @@ class Llm(_Section):
     base_url: str | None = Field(None, description="Base URL of an OpenAI-compatible or Ollama endpoint.")
     api_key: SecretStr | None = Field(None, description="Key for the provider.")
     config: dict[str, Any] = Field(
-        default_factory=dict, description="More entries of Mem0's own LLM configuration, passed on as they are."
+        default_factory=dict,
+        repr=False,
+        description="More entries of Mem0's own LLM configuration, passed on as they are.",
     )
     timeout: float = Field(60.0, gt=0, le=600, description="Seconds that one call to the LLM may take.")
     attempts: int = Field(5, ge=1, le=20, description="Tries of an extraction before its event is FAILED.")
@@ -165,7 +168,8 @@ class Queue(_Section):
     """Background work."""
 
     in_process: bool | None = Field(
-        None, description="Run the worker inside `serve`. Not set: yes with the embedded Postgres, no otherwise."
+        None,
+        description="Run the worker inside `serve`. Not set: yes, since the embedded index belongs to one process.",
     )
     concurrency: int = Field(4, ge=1, le=64, description="Jobs that one worker runs at a time.")
     poll_interval: float = Field(1.0, gt=0, le=60, description="Seconds between looks for jobs without a notification.")
@@ -223,7 +227,7 @@ class Settings(BaseSettings):
     @property
     def worker_in_process(self) -> bool:
         """Whether `serve` runs the worker too, the default resolved."""
-        return self.embedded if self.queue.in_process is None else self.queue.in_process
+        return True if self.queue.in_process is None else self.queue.in_process
 
     @classmethod
     def settings_customise_sources(

@@ -119,7 +119,11 @@ class Services:
         ]
         in_process = self.settings.worker_in_process
         parts.append(
-            Part("worker", "ok" if in_process else "off", None if in_process else "run `memvault worker` beside it")
+            Part(
+                "worker",
+                "ok" if in_process else "off",
+                None if in_process else "queue.in_process is off: nothing extracts here",
+            )
         )
         return parts
 
@@ -218,7 +222,13 @@ def open_services(installation: Installation, stack: ExitStack, *, upkeep: bool 
         gate=installation.gate,
     )
     indexing = Indexing(
-        installation.database, record, installation.keyring, index, outbox, language=settings.index.language
+        installation.database,
+        record,
+        installation.keyring,
+        index,
+        embedder,
+        outbox,
+        language=settings.index.language,
     )
     engine = Engine(llm, embedder, home=_engine_home(settings))
     engine.start_loading()

@@ -25,7 +25,8 @@ from service.memories.stores import Stores, TenantLookup
 from service.records import HistoryEntry, Hit, Memory, Metadata, Page, SubjectNames
 from service.scope import Action, Caller, Scope, SubjectKind
 from service.storage.filter_sql import compile_sql
-from service.storage.record import Slice, StoredMemory, memories_table, searchable
+from service.storage.record import memories_table
+from service.storage.stored import Slice, StoredMemory, searchable
 
 #: Candidates that are asked of the index for each memory wanted, so that fusion has something to choose from.
 _CANDIDATES_EACH: Final = 4

@@ -30,7 +30,7 @@ from service.scope import Action, Caller, Scope
 from service.settings import Fallback
 from service.storage.encryption import Place
 from service.storage.keyring import KeyDestroyed
-from service.storage.record import IndexEntry, StoredMemory, searchable
+from service.storage.stored import IndexEntry, StoredMemory, searchable
 from service.tenants.subjects import SubjectIds
 
 #: The task that extracts the memories of one event.

@@ -31,7 +31,7 @@ from service.records import EventStatus, Message, NewMemories, SubjectNames
 from service.scope import Caller, Permission, Principal, Scope, TenantId, service_principal
 from service.storage.encryption import Place
 from service.storage.keyring import KeyDestroyed
-from service.storage.record import IndexEntry
+from service.storage.stored import IndexEntry
 from service.storage.tables import MessageRow
 from service.tenants.actions import is_active
 from service.tenants.subjects import SubjectIds

@@ -10,7 +10,10 @@ from itertools import groupby
 from typing import Final
 from uuid import UUID
 
+from sqlalchemy import Connection
+
 from service import clock
+from service.embeddings import Embedder
 from service.errors import IndexUnavailable, RecordUnavailable
 from service.index.interface import Index, Point, ScopedWriter
 from service.index.terms import Bm25Terms
@@ -18,7 +21,8 @@ from service.scope import Scope, TenantId, service_principal
 from service.storage.database import Database
 from service.storage.keyring import Keyring
 from service.storage.outbox import Due, Outbox
-from service.storage.record import IndexEntry, Record
+from service.storage.record import Record
+from service.storage.stored import IndexEntry
 
 _BATCH: Final = 500
 #: Small, since searches and writes wait while a batch is written.
@@ -31,12 +35,21 @@ class Indexing:
     """The only writer of the index. One at a time: of two versions of a memory the newer one always wins."""
 
     def __init__(
-        self, database: Database, record: Record, keyring: Keyring, index: Index, outbox: Outbox, *, language: str
+        self,
+        database: Database,
+        record: Record,
+        keyring: Keyring,
+        index: Index,
+        embedder: Embedder,
+        outbox: Outbox,
+        *,
+        language: str,
     ) -> None:
         self._database = database
         self._record = record
         self._keyring = keyring
         self._index = index
+        self._embedder = embedder
         self._outbox = outbox
         self._language = language
         self._lock = threading.RLock()
@@ -131,8 +144,23 @@ class Indexing:
         with self._lock:
             with self._database.transaction(scope) as connection:
                 entries = self._record.all_index_entries(connection, scope, after=after, limit=_REBUILD_BATCH)
+                entries = self._of_this_model(connection, scope, entries)
             fresh.upsert([self._point(scope, entry) for entry in entries])
         return entries
+
+    def _of_this_model(self, connection: Connection, scope: Scope, entries: list[IndexEntry]) -> list[IndexEntry]:
+        """Embed again what another model embedded: vectors of two models cannot be compared."""
+        name = self._embedder.name
+        foreign = [entry for entry in entries if entry.embedder != name]
+        if not foreign:
+            return entries
+        vectors = self._embedder.embed_documents([entry.memory.searchable for entry in foreign])
+        again = {
+            entry.memory.id: IndexEntry(entry.memory, vector, name, entry.tokens)
+            for entry, vector in zip(foreign, vectors, strict=True)
+        }
+        self._record.replace_vectors(connection, scope, list(again.values()))
+        return [again.get(entry.memory.id, entry) for entry in entries]
 
     def _has_memories(self, tenant_id: TenantId) -> bool:
         with self._database.transaction(Scope.of(service_principal(tenant_id))) as connection:

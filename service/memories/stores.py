@@ -20,7 +20,8 @@ from service.scope import Scope, SubjectKind
 from service.settings import Settings
 from service.storage.database import Database
 from service.storage.keyring import Keyring
-from service.storage.record import Record, StoredMemory
+from service.storage.record import Record
+from service.storage.stored import StoredMemory
 from service.tenants.subjects import Name, Subjects
 
 

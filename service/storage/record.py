@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date, datetime
 from typing import Any, Final
 from uuid import UUID
@@ -16,10 +16,11 @@ from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, or
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from service import clock
-from service.records import Change, Metadata
+from service.records import Change
 from service.scope import Scope
 from service.storage.encryption import Cipher, Place
 from service.storage.keyring import KeyDestroyed, Keyring
+from service.storage.stored import IndexEntry, Slice, StoredHistory, StoredMemory
 from service.storage.tables import HistoryRow, MemoryRow, OutboxRow
 
 memories_table: Final[Any] = MemoryRow.__table__  # type: ignore[attr-defined]
@@ -32,77 +33,6 @@ GONE: Final = 2**62
 _READ: Final = tuple(
     column for column in memories_table.columns if column.name not in ("vector", "tokens", "identity_mac")
 )
-
-
-@dataclass(frozen=True, slots=True)
-class StoredMemory:
-    """A memory with its subjects as surrogates, opened."""
-
-    id: UUID
-    version: int
-    user_id: UUID | None
-    agent_id: UUID | None
-    app_id: UUID | None
-    run_id: UUID | None
-    text: str
-    metadata: Metadata
-    categories: tuple[str, ...]
-    actor: str | None
-    role: str | None
-    inferred: bool
-    created_at: datetime
-    updated_at: datetime
-    expires_on: date | None
-    event_id: UUID | None = None
-    principal_id: UUID | None = None
-    linked_ids: tuple[UUID, ...] = ()
-
-    @property
-    def owner_id(self) -> UUID:
-        """The subject whose key seals the content."""
-        return self.subject_ids()[0]
-
-    @property
-    def searchable(self) -> str:
-        """The text as it is searched: who said it is part of what was said."""
-        return searchable(self.text, self.actor)
-
-    def subject_ids(self) -> list[UUID]:
-        """Return the surrogates that are set, the owner first."""
-        return [one for one in (self.user_id, self.agent_id, self.app_id, self.run_id) if one is not None]
-
-
-@dataclass(frozen=True, slots=True)
-class IndexEntry:
-    """What the index needs to know of a memory: its row, and its vector opened."""
-
-    memory: StoredMemory
-    vector: np.ndarray
-    embedder: str
-    tokens: Sequence[int]
-
-
-@dataclass(frozen=True, slots=True)
-class StoredHistory:
-    """One step of a memory's life, opened."""
-
-    id: UUID
-    memory_id: UUID
-    change: Change
-    old_text: str | None
-    new_text: str | None
-    metadata: Metadata
-    subject_ids: tuple[UUID, ...]
-    created_at: datetime
-    updated_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Slice:
-    """Which rows of a list: how many to skip and how many to give."""
-
-    skip: int
-    size: int
 
 
 class Record:
@@ -294,6 +224,14 @@ class Record:
             query = query.where(_m.id > after)
         return list(self._entries(scope, connection.execute(query)))
 
+    def replace_vectors(self, connection: Connection, scope: Scope, entries: Sequence[IndexEntry]) -> None:
+        """Write the vectors that another model made of the same texts."""
+        for entry in entries:
+            cipher = self._keyring.subject(scope.tenant_id, entry.memory.owner_id)
+            sealed = _sealed_vector(cipher, scope, entry.memory.id, entry.vector)
+            statement = update(memories_table).where(_m.id == entry.memory.id)
+            connection.execute(statement.values(vector=sealed, embedder=entry.embedder))
+
     def count(self, connection: Connection) -> int:
         """Return how many memories the tenant has."""
         return int(connection.execute(select(func.count()).select_from(memories_table)).scalar_one())
@@ -455,14 +393,6 @@ class Record:
             created_at=row.created_at,
             updated_at=row.updated_at,
         )
-
-
-def searchable(text: str, actor: str | None) -> str:
-    """Return the text that is embedded and indexed for a memory.
-
-    Measured on LoCoMo: with the speaker's name in it, dense recall@10 is 0.51; without, 0.29.
-    """
-    return f"{actor}: {text}" if actor else text
 
 
 def _content(memory: StoredMemory) -> dict[str, Any]:
