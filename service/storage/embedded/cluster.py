@@ -14,23 +14,14 @@ from pathlib import Path
 import psutil
 
 from service.clock import monotonic
-from service.storage.embedded.errors import CannotDropRoot, EmbeddedPostgresError, InitialisationFailed, WrongVersion
+from service.storage.embedded.errors import InitialisationFailed, WrongVersion
 from service.storage.embedded.identity import Identity, has_name
 from service.storage.embedded.layout import Layout, sync_folder
 from service.storage.embedded.namespace import enter_named_namespace
 from service.storage.embedded.programs import MAJOR_VERSION
+from service.storage.embedded.spawning import spawn
 
 SUPERUSER = "postgres"
-
-# Postgres gets an environment of its own: ours may hold secrets, and PG… variables would change what it does. The two
-# kinds that pass are how a platform can give a name to a random user id (nss_wrapper).
-_PASSED_ON = ("LD_PRELOAD", "LD_LIBRARY_PATH", "NSS_WRAPPER_PASSWD", "NSS_WRAPPER_GROUP")
-
-
-def environment() -> dict[str, str]:
-    """Return the environment of every Postgres process."""
-    passed = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-    return {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"} | passed
 
 
 def new_password() -> str:
@@ -81,11 +72,10 @@ def initialise(
         runner, become_named = route
         staging = clear_staging(layout, runner)
         secret = staging / "password"
-        secret.touch(mode=0o600)
-        secret.write_text(password, encoding="utf-8")
+        with open(secret, "x", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+            file.write(password)
         runner.take_over(secret)
-        command = [
-            str(programs / "initdb"),
+        arguments = [
             f"--pgdata={staging / 'cluster'}",
             f"--username={SUPERUSER}",
             f"--pwfile={secret}",
@@ -99,31 +89,20 @@ def initialise(
             *([] if durable else ["--no-sync"]),
         ]
         try:
-            done = subprocess.run(
-                command,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=max(1.0, deadline - monotonic()),
-                check=False,
-                env=environment(),
-                cwd="/",
-                start_new_session=True,
-                umask=0o077,
-                pass_fds=(cluster_lock,),
-                preexec_fn=become_named,
-                **runner.process_options(),
+            process = spawn(
+                programs / "initdb",
+                *arguments,
+                identity=runner,
+                reach=[staging],
+                cluster_lock=cluster_lock,
+                output=subprocess.PIPE,
+                become_named=become_named,
             )
-        except subprocess.TimeoutExpired as error:
-            raise InitialisationFailed(
-                f"initdb did not finish in {error.timeout:.0f} s in {layout.folder}: try again, and check the disk"
-            ) from error
         except subprocess.SubprocessError:
             continue  # the namespace is forbidden here: the next route
-        except PermissionError as error:
-            raise _cannot_become(runner) from error
-        if done.returncode != 0:
-            last = done.stderr.strip().splitlines()[-1:] or ["no message"]
+        said = _said_by(process, layout, timeout=max(1.0, deadline - monotonic()))
+        if process.returncode != 0:
+            last = said.strip().splitlines()[-1:] or ["no message"]
             raise InitialisationFailed(f"initdb failed in {layout.folder}: {last[0]}")
         if runner != identity:
             hand_over(staging, identity)
@@ -137,11 +116,20 @@ def initialise(
     )
 
 
-def _cannot_become(runner: Identity) -> EmbeddedPostgresError:
-    return CannotDropRoot(
-        f"running as root, but the system does not let us become user id {runner.uid}: run memvault as a normal user, "
-        "or allow the capabilities SETUID and SETGID"
-    )
+def _said_by(process: subprocess.Popen[bytes], layout: Layout, *, timeout: float) -> str:
+    """Wait for `initdb` to end and return what it wrote to stderr; if we cannot wait any longer, it is killed."""
+    with process:
+        try:
+            _, said = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired as error:
+            process.kill()
+            raise InitialisationFailed(
+                f"initdb did not finish in {timeout:.0f} s in {layout.folder}: try again, and check the disk"
+            ) from error
+        except BaseException:
+            process.kill()
+            raise
+    return said.decode(errors="replace")
 
 
 def _routes(identity: Identity) -> list[tuple[Identity, Callable[[], None] | None]]:

@@ -40,6 +40,15 @@ class Identity:
         """Return what `subprocess` needs to start a process as this user."""
         return ProcessOptions(user=self.uid, group=self.gid, extra_groups=[]) if self.dropped else ProcessOptions()
 
+    def may(self, bits: int, path: Path) -> bool:
+        """Tell whether the mode of `path` gives this user all of `bits` (those of "others": 4 read, 1 enter or run)."""
+        found = path.stat()
+        if found.st_uid == self.uid:
+            bits <<= 6
+        elif found.st_gid == self.gid:
+            bits <<= 3
+        return found.st_mode & bits == bits
+
     def take_over(self, path: Path) -> None:
         """Make this user the owner of `path` (never of what a link points to)."""
         if not self.dropped:
@@ -75,26 +84,23 @@ def identity_for(folder: Path, data: Path) -> Identity:
     return Identity(number, number, dropped=True)
 
 
-def check_reachable(path: Path, identity: Identity, *, purpose: str, elsewhere: str) -> None:
-    """Refuse if `identity` cannot enter a folder above `path`. Changes no permission.
-
-    `purpose` ends the sentence "which holds …"; `elsewhere` names the better place. Raises FolderRefused.
-    """
+def closed_above(path: Path, identity: Identity) -> Path | None:
+    """Return the top-most folder above `path` that `identity` cannot enter, if there is one."""
     if not identity.dropped:
-        return
-    for folder in reversed(path.parents):
-        found = folder.stat()
-        bit = stat.S_IXOTH
-        if found.st_uid == identity.uid:
-            bit = stat.S_IXUSR
-        elif found.st_gid == identity.gid:
-            bit = stat.S_IXGRP
-        if not found.st_mode & bit:
-            raise FolderRefused(
-                f"Postgres does not run as root but as user id {identity.uid}, which cannot enter {folder} "
-                f"(mode {stat.S_IMODE(found.st_mode):04o}), which holds {purpose}: {elsewhere}, run memvault as a "
-                f"normal user, or allow it yourself with: chmod o+x {folder}"
-            )
+        return None
+    return next((folder for folder in reversed(path.parents) if not identity.may(stat.S_IXOTH, folder)), None)
+
+
+def unreachable(folder: Path, identity: Identity, *, purpose: str, elsewhere: str) -> FolderRefused:
+    """Return the error for a folder that `identity` cannot enter.
+
+    `purpose` ends the sentence "which holds …"; `elsewhere` names the better place.
+    """
+    return FolderRefused(
+        f"Postgres does not run as root but as user id {identity.uid}, which cannot enter {folder} "
+        f"(mode {stat.S_IMODE(folder.stat().st_mode):04o}), which holds {purpose}: {elsewhere}, run memvault as a "
+        f"normal user, or allow it yourself with: chmod o+x {folder}"
+    )
 
 
 def has_name(uid: int) -> bool:

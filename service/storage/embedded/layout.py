@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from service.storage.embedded.errors import FolderRefused
-from service.storage.embedded.identity import Identity, check_reachable
+from service.storage.embedded.identity import Identity, closed_above
 
 PORT = 5432  # no TCP: the number only names the socket file
 _SOCKET_NAME = f".s.PGSQL.{PORT}"
@@ -65,8 +65,18 @@ class Layout:
 
     def make_cluster_folder(self, path: Path, identity: Identity) -> None:
         """Make one of the cluster user's folders, mode 0700, or put its owner and mode right."""
-        path.mkdir(mode=0o700, exist_ok=True)
-        path.chmod(0o700)
+        try:
+            path.mkdir(mode=0o700, exist_ok=True)
+            # Root may be at work in another user's folder, who could put a link to some other folder here.
+            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError as error:
+            raise FolderRefused(
+                f"{path} is not a folder that can be used ({error.strerror}): remove it, it is made anew"
+            ) from error
+        try:
+            os.fchmod(fd, 0o700)
+        finally:
+            os.close(fd)
         identity.take_over(path)
 
     def socket_folder(self, identity: Identity) -> Path:
@@ -82,12 +92,11 @@ class Layout:
         if recorded is not None and _is_private(recorded, identity):
             return recorded
         for base in dict.fromkeys([tempfile.gettempdir(), "/tmp", "/var/tmp", "/dev/shm"]):
-            if not _fits(Path(base, "memvault-12345678")):
-                continue
             try:
-                check_reachable(Path(base, "x"), identity, purpose="the socket", elsewhere="set TMPDIR")
+                if not _fits(Path(base, "memvault-12345678")) or closed_above(Path(base, "x"), identity):
+                    continue
                 made = Path(tempfile.mkdtemp(prefix="memvault-", dir=base))
-            except (OSError, FolderRefused):
+            except OSError:
                 continue
             identity.take_over(made)
             self.write(self.socket_record, f"{made}\n")
@@ -125,15 +134,19 @@ class Layout:
         """Replace `path` in one step, durably; mode 0600, or 0640 for a `reader` that is not us."""
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(fd, "w", encoding="utf-8") as file:
-            if os.geteuid() == 0:
-                owner = self.folder.stat()
-                os.fchown(fd, owner.st_uid, reader.gid if reader else owner.st_gid)
-                os.fchmod(fd, 0o640 if reader and reader.dropped else 0o600)
-            file.write(text)
-            file.flush()
-            os.fsync(fd)
-        temporary.rename(path)
+        try:
+            with os.fdopen(fd, "w", encoding="utf-8") as file:
+                if os.geteuid() == 0:
+                    owner = self.folder.stat()
+                    os.fchown(fd, owner.st_uid, reader.gid if reader else owner.st_gid)
+                    os.fchmod(fd, 0o640 if reader and reader.dropped else 0o600)
+                file.write(text)
+                file.flush()
+                os.fsync(fd)
+            temporary.rename(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)  # a full disk must not also fill up with these
+            raise
         sync_folder(self.folder)
 
     def _recorded_socket_folder(self) -> Path | None:

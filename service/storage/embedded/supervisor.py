@@ -26,12 +26,13 @@ import psutil
 from service.clock import monotonic
 from service.storage.embedded.cluster import check_version, initialise
 from service.storage.embedded.errors import InUseElsewhere, NotRunning, StartFailed, StartTimeout, StopFailed
-from service.storage.embedded.identity import Identity, check_reachable, identity_for
+from service.storage.embedded.identity import Identity, identity_for
 from service.storage.embedded.layout import Layout
 from service.storage.embedded.locks import POLL_SECONDS, FileLock
 from service.storage.embedded.postmaster import Postmaster, find_postmaster
 from service.storage.embedded.programs import find_programs
 from service.storage.embedded.server import Server, launch, server_of, start_failure, try_connect
+from service.storage.embedded.spawning import check_reach
 from service.storage.embedded.template import initialise_from_template
 
 _STOP_SECONDS = 60.0
@@ -109,8 +110,11 @@ class EmbeddedPostgres:
                 return find(deadline)
             except BaseException as error:
                 if not already:
-                    if not isinstance(error, Exception):
-                        self._leave()  # interrupted: nobody will come back to stop what we began
+                    # Interrupted, or our own server is of no use: nobody will come back to stop what we began.
+                    in_vain = self._process is not None and not isinstance(error, StartTimeout)
+                    if in_vain or not isinstance(error, Exception):
+                        with suppress(StopFailed):
+                            self._leave()
                     self._users.release()
                     self._using = False
                     self._reap()
@@ -127,7 +131,6 @@ class EmbeddedPostgres:
     def _running_or_started(self, deadline: float) -> Server:
         programs = find_programs()
         identity = identity_for(self._layout.folder, self._layout.data)
-        self._check_places(identity, programs)
         process: subprocess.Popen[bytes] | None = None
         while True:
             postmaster = find_postmaster(self._layout.data)
@@ -146,6 +149,7 @@ class EmbeddedPostgres:
 
     def _started(self, identity: Identity, programs: Path, deadline: float, descriptor: int) -> subprocess.Popen[bytes]:
         layout = self._layout
+        check_reach(layout.folder, identity, programs)  # before anything is made in there
         durable = self._settings.get("fsync", "on") != "off"
         if not layout.data.exists():
             if self._template is not None:
@@ -193,11 +197,7 @@ class EmbeddedPostgres:
 
     def _shut_down(self) -> None:
         for step, seconds in _STOP_STEPS:
-            postmaster = find_postmaster(self._layout.data)
-            if postmaster is not None:
-                with suppress(psutil.NoSuchProcess):
-                    postmaster.process.send_signal(step)
-            if self._wait_until_gone(monotonic() + seconds):
+            if self._wait_until_gone(step, monotonic() + seconds):
                 if self._layout.data.exists():
                     self._layout.remove_short_socket_folder(identity_for(self._layout.folder, self._layout.data))
                 return
@@ -206,14 +206,21 @@ class EmbeddedPostgres:
             f"and see {self._layout.logs}"
         )
 
-    def _wait_until_gone(self, deadline: float) -> bool:
+    def _wait_until_gone(self, step: signal.Signals, deadline: float) -> bool:
         cluster = FileLock(self._layout.cluster_lock)
+        told = None
         while True:
             if self._process is not None:
                 self._process.poll()
-            if find_postmaster(self._layout.data) is None and cluster.try_acquire():
+            postmaster = find_postmaster(self._layout.data)
+            if postmaster is None and cluster.try_acquire():
                 cluster.release()
                 return True
+            # Asked every time: a server that was only just started is not to be found at once.
+            if postmaster is not None and postmaster.process != told:
+                told = postmaster.process
+                with suppress(psutil.NoSuchProcess):
+                    told.send_signal(step)
             if monotonic() > deadline:
                 return False
             time.sleep(POLL_SECONDS)
@@ -227,17 +234,6 @@ class EmbeddedPostgres:
     def _count_in(self) -> None:
         if not self._users.try_acquire(shared=True):
             raise InUseElsewhere(f"{self._layout.users_lock} is locked by a foreign program: end that program")
-
-    def _check_places(self, identity: Identity, programs: Path) -> None:
-        check_reachable(
-            self._layout.data, identity, purpose="the data", elsewhere="choose --data-dir /var/lib/memvault or the like"
-        )
-        check_reachable(
-            programs / "postgres",
-            identity,
-            purpose="the PostgreSQL programs",
-            elsewhere="install memvault in a folder that everybody may enter",
-        )
 
     def _pause(self, deadline: float, postmaster: Postmaster | None) -> None:
         if monotonic() <= deadline:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import tempfile
 import time
 from pathlib import Path
@@ -31,6 +32,7 @@ from service.storage.embedded.programs import find_programs
 from service.storage.embedded.server import Server, launch, set_password, start_failure
 
 _MAKING_SECONDS = 120.0
+_ENDING_SECONDS = 60.0
 
 
 def make_template(folder: Path) -> None:
@@ -120,4 +122,9 @@ def _change_password(
         ) from error
     finally:
         process.send_signal(signal.SIGINT)
-        process.wait()
+        try:
+            process.wait(_ENDING_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()  # the copy is thrown away: without a clean end it is not put in place
+            process.wait()
+            raise start_failure(layout) from None

@@ -169,3 +169,22 @@ def test_a_password_file_of_another_cluster_is_named(cluster: Path, other: Calla
         EmbeddedPostgres(cluster).start()
     assert is_running(cluster)
     service.close()
+    assert processes_of(cluster) == []
+    # Also one that it started itself is of no use to anybody, and does not stay behind.
+    with pytest.raises(StartFailed, match=r"superuser\.json"):
+        EmbeddedPostgres(cluster, settings=FAST).start()
+    assert processes_of(cluster) == []
+
+
+def test_an_interrupted_start_ends_the_server_that_is_only_just_there(
+    cluster: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(EmbeddedPostgres, "_pause", interrupt)
+    begun = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        EmbeddedPostgres(cluster, settings=FAST).start()
+    assert time.monotonic() - begun < 30
+    assert processes_of(cluster) == []

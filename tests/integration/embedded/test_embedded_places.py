@@ -111,14 +111,14 @@ def test_missing_folders_are_made_and_none_above_is_changed(place: Path) -> None
 
 
 @needs_root
-def test_a_closed_folder_above_is_named_and_stays_closed(place: Path) -> None:
-    closed = place / "closed"
-    closed.mkdir(mode=0o700)
-    (closed / "vault").mkdir()
-    with pytest.raises(FolderRefused, match=rf"cannot enter {closed} \(mode 0700\).*chmod o\+x {closed}$"):
-        EmbeddedPostgres(closed / "vault" / "postgres").start()
-    assert stat.S_IMODE(closed.stat().st_mode) == 0o700
-    assert not (closed / "vault" / "postgres" / "data").exists()
+def test_a_link_in_place_of_a_folder_is_not_followed(place: Path, cluster: Path) -> None:
+    (place / "foreign").mkdir(mode=0o755)
+    (place / "foreign").chmod(0o755)
+    shutil.rmtree(cluster / "log")
+    (cluster / "log").symlink_to(place / "foreign")
+    with pytest.raises(FolderRefused, match=f"{cluster / 'log'} is not a folder"):
+        EmbeddedPostgres(cluster, settings=FAST).start()
+    assert stat.S_IMODE((place / "foreign").stat().st_mode) == 0o755
 
 
 @needs_root
