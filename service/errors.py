@@ -8,7 +8,7 @@
     ├── Conflict 409 ── IdempotencyConflict
     ├── TooLarge 413
     ├── NotOffered 501
-    ├── Unavailable 503 ── IndexUnavailable, RecordUnavailable, StillStarting
+    ├── Unavailable 503 ── IndexUnavailable, RecordUnavailable (RecordBusy), StillStarting
     └── ConfigurationError (no status: the process does not start, exit code 2)
 
 Messages are for users: what is wrong, where, what to do next. They never hold memory text, metadata or names.
@@ -124,6 +124,18 @@ class RecordUnavailable(Unavailable):
     """Postgres cannot be reached, or the audit row could not be written: nothing was done."""
 
     code = "record_unavailable"
+
+
+class RecordBusy(RecordUnavailable):
+    """Two transactions were in each other's way and this one gave in: nothing was done, and again is likely to work."""
+
+    code = "record_busy"
+
+
+class KeyringUnavailable(Unavailable):
+    """What is stored cannot be opened with the keys there are: the keyring is incomplete or another one's."""
+
+    code = "keyring_unavailable"
 
 
 class StillStarting(Unavailable):

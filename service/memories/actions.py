@@ -25,8 +25,9 @@ from service.memories.stores import Stores, TenantLookup
 from service.records import HistoryEntry, Hit, Memory, Metadata, Page, SubjectNames
 from service.scope import Action, Caller, Scope, SubjectKind
 from service.storage.filter_sql import compile_sql
-from service.storage.record import memories_table
-from service.storage.stored import Slice, StoredMemory, searchable
+from service.storage.keyring import KeyDestroyed
+from service.storage.record import GONE, memories_table
+from service.storage.stored import IndexEntry, Slice, StoredMemory, searchable
 
 #: Candidates that are asked of the index for each memory wanted, so that fusion has something to choose from.
 _CANDIDATES_EACH: Final = 4
@@ -139,7 +140,7 @@ class Memories:
         stores = self._stores
         stores.gate.check(caller, Action.GET, targets=[memory_id])
         with stores.database.transaction(scope) as connection:
-            stored = self._find(connection, scope, memory_id)
+            stored = self._find(connection, scope, memory_id, on=clock.today())
             memories = stores.presented(connection, scope, [stored]) if stored else []
             outcome = Outcome.DONE if memories else Outcome.NOT_FOUND
             stores.trail.write(connection, caller, AuditEvent.MEMORY_READ, targets=[memory_id], outcome=outcome)
@@ -158,6 +159,8 @@ class Memories:
         with stores.database.transaction(scope) as connection:
             users = stores.lookup(connection, scope, EVERYTHING).users
             steps = stores.record.history(connection, scope, memory_id)
+            if self._is_expired(connection, scope, memory_id):
+                steps = []
             if users is not None:
                 steps = [step for step in steps if users.intersection(step.subject_ids)]
             entries = [
@@ -181,7 +184,7 @@ class Memories:
         return entries
 
     def update(self, caller: Caller, scope: Scope, memory_id: UUID, edit: Edit) -> Memory:
-        """Change a memory and return it as it is now; the old text goes into its history.
+        """Change a memory and return it as it is now; the old text goes into its history. Reaches expired ones too.
 
         Raises:
             NotFound: when the caller's scope does not reach such a memory.
@@ -197,35 +200,19 @@ class Memories:
             vector = stores.embedder.embed_documents([searchable(edit.text, self._actor(scope, memory_id))])[0]
         if not isinstance(edit.metadata, _Unset):
             validate_metadata(edit.metadata)
-        with stores.database.transaction(scope) as connection:
-            before = self._find(connection, scope, memory_id, lock=True)
-            if before is None:
-                stores.trail.write(
-                    connection, caller, AuditEvent.MEMORY_UPDATED, targets=[memory_id], outcome=Outcome.NOT_FOUND
-                )
-                after = None
-            else:
-                after = _edited(before, edit)
-                tokens = stores.tokenizer(scope).row_tokens(after.metadata, after.categories, after.actor)
-                after = stores.record.update(
-                    connection, scope, before, after, vector, tokens, embedder=stores.embedder.name
-                )
-                stores.trail.write(
-                    connection,
-                    caller,
-                    AuditEvent.MEMORY_UPDATED,
-                    subjects=after.subject_ids(),
-                    targets=[memory_id],
-                )
-                entries = stores.record.index_entries(connection, scope, [memory_id])
-                presented = stores.presented(connection, scope, [after])
-        if after is None or not presented:
+        try:
+            changed = self._changed(caller, scope, memory_id, edit, vector)
+        except KeyDestroyed:
+            # Erased between reading and writing: nothing was written, and there is nothing any more.
+            changed = None
+        if changed is None:
             raise NotFound("there is no such memory")
-        self._indexing.apply(scope, list(entries.values()))
-        return presented[0]
+        memory, entries = changed
+        self._indexing.apply(scope, entries)
+        return memory
 
     def delete(self, caller: Caller, scope: Scope, memory_id: UUID) -> None:
-        """Delete a memory, and its text wherever it is kept, in one transaction.
+        """Delete a memory, expired or not, and its text wherever it is kept, in one transaction.
 
         Raises:
             NotFound: when the caller's scope does not reach such a memory.
@@ -246,7 +233,7 @@ class Memories:
             )
         if stored is None:
             raise NotFound("there is no such memory")
-        self._indexing.apply(scope, [], gone={memory_id: stored.version + 1})
+        self._indexing.apply(scope, [], gone={memory_id: GONE})
 
     def delete_all(self, caller: Caller, scope: Scope, names: SubjectNames) -> int:
         """Delete every memory of these subjects (all of them together) and return how many there were.
@@ -283,7 +270,7 @@ class Memories:
                 targets=[memory.id for memory in removed],
                 detail={"count": len(removed)},
             )
-        self._indexing.apply(scope, [], gone={memory.id: memory.version + 1 for memory in removed})
+        self._indexing.apply(scope, [], gone={memory.id: GONE for memory in removed})
         return len(removed)
 
     def _fill(
@@ -326,11 +313,41 @@ class Memories:
                 if matches(where, memory):
                     yield memory
 
+    def _changed(
+        self, caller: Caller, scope: Scope, memory_id: UUID, edit: Edit, vector: Any
+    ) -> tuple[Memory, Sequence[IndexEntry]] | None:
+        """Write a change with its audit row; return the memory and what the index needs, or None if there is none."""
+        stores = self._stores
+        with stores.database.transaction(scope) as connection:
+            before = self._find(connection, scope, memory_id, lock=True)
+            stores.trail.write(
+                connection,
+                caller,
+                AuditEvent.MEMORY_UPDATED,
+                subjects=before.subject_ids() if before else (),
+                targets=[memory_id],
+                outcome=Outcome.DONE if before else Outcome.NOT_FOUND,
+            )
+            if before is None:
+                return None
+            after = _edited(before, edit)
+            tokens = stores.tokenizer(scope).row_tokens(after.metadata, after.categories, after.actor)
+            after = stores.record.update(
+                connection, scope, before, after, vector, tokens, embedder=stores.embedder.name
+            )
+            entries = stores.record.index_entries(connection, scope, [memory_id])
+            presented = stores.presented(connection, scope, [after])
+        return (presented[0], list(entries.values())) if presented else None
+
+    def _is_expired(self, connection: Connection, scope: Scope, memory_id: UUID) -> bool:
+        stored = self._stores.record.find(connection, scope, [memory_id], users=None, on=None).get(memory_id)
+        return stored is not None and stored.expires_on is not None and stored.expires_on < clock.today()
+
     def _find(
-        self, connection: Connection, scope: Scope, memory_id: UUID, *, lock: bool = False
+        self, connection: Connection, scope: Scope, memory_id: UUID, *, on: date | None = None, lock: bool = False
     ) -> StoredMemory | None:
         users = None if scope.users is None else self._stores.lookup(connection, scope, EVERYTHING).users
-        found = self._stores.record.find(connection, scope, [memory_id], users=users, on=clock.today(), lock=lock)
+        found = self._stores.record.find(connection, scope, [memory_id], users=users, on=on, lock=lock)
         return found.get(memory_id)
 
     def _actor(self, scope: Scope, memory_id: UUID) -> str | None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 import orjson
@@ -17,9 +17,9 @@ from sqlalchemy.exc import IntegrityError
 
 from service import clock
 from service.audit.events import AuditEvent
-from service.errors import Conflict, ExtractionUnavailable, IdempotencyConflict, InvalidInput
+from service.errors import Conflict, ExtractionUnavailable, IdempotencyConflict, InvalidInput, RecordBusy
 from service.filters.metadata_limits import validate_metadata
-from service.memories.events import Events, set_results, start_event
+from service.memories.events import Events, as_told, start_event
 from service.memories.indexing import Indexing
 from service.memories.limits import check_characters, check_new
 from service.memories.stores import Stores
@@ -39,6 +39,17 @@ EXTRACT: Final = "extract"
 IDEMPOTENCY_LIFE: Final = timedelta(hours=24)
 _KEY_CHARS: Final = 255
 _idempotency: Final[Any] = IdempotencyRow.__table__  # type: ignore[attr-defined]
+
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class _Added:
+    """What a verbatim add wrote."""
+
+    entries: Sequence[IndexEntry]
+    event: Event
 
 
 class Adds:
@@ -97,40 +108,33 @@ class Adds:
             stores.embedder.embed_documents([searchable(message.content, message.name) for message in messages])
         )
         event_id = clock.new_id()
-        for attempt in (1, 2):
-            try:
-                with stores.database.transaction(scope) as connection:
-                    ids = stores.subjects.ensure(connection, scope, new.subjects)
-                    start_event(
-                        connection,
-                        caller,
-                        event_id=event_id,
-                        kind="ADD",
-                        status=EventStatus.SUCCEEDED,
-                        subject_ids=ids.all(),
-                        notes=notes,
-                    )
-                    earlier = self._claim(connection, caller, scope, idempotency_key, new, event_id)
-                    if earlier is not None:
-                        connection.rollback()
-                    else:
-                        memories = [
-                            stored_memory(new, ids, caller, event_id, text=message.content, message=message)
-                            for message in messages
-                        ]
-                        entries = store_memories(stores, connection, scope, caller, event_id, memories, vectors)
-                        event = self._events.read(connection, scope, event_id)
-                break
-            except (IntegrityError, KeyDestroyed) as error:
-                # A subject was erased between looking it up and writing: it is a new one now.
-                for subject_id in ids.all():
-                    stores.subjects.forget(scope, subject_id)
-                if attempt == 2:
-                    raise Conflict("the user, agent, app or run is being erased; try again later") from error
-        if earlier is not None:
-            return self._replay(caller, scope, earlier)
-        self._indexing.apply(scope, entries)
-        return event
+
+        def write(connection: Connection) -> _Added | UUID:
+            ids = stores.subjects.ensure(connection, scope, new.subjects)
+            earlier = self._claim(connection, caller, scope, idempotency_key, new, event_id)
+            if earlier is not None:
+                return earlier
+            memories = [
+                stored_memory(new, ids, caller, event_id, text=message.content, message=message) for message in messages
+            ]
+            entries, results = store_memories(stores, connection, scope, caller, event_id, memories, vectors)
+            row = start_event(
+                connection,
+                caller,
+                event_id=event_id,
+                kind="ADD",
+                status=EventStatus.SUCCEEDED,
+                subject_ids=ids.all(),
+                results=results,
+                notes=notes,
+            )
+            return _Added(entries, as_told(row, results, memories, new.subjects))
+
+        added = self._written(scope, write)
+        if isinstance(added, UUID):
+            return self._replay(caller, scope, added)
+        self._indexing.apply(scope, added.entries)
+        return added.event
 
     def _add_later(
         self,
@@ -142,34 +146,58 @@ class Adds:
     ) -> Event:
         stores = self._stores
         event_id = clock.new_id()
-        with stores.database.transaction(scope) as connection:
+
+        def write(connection: Connection) -> Event | UUID:
             ids = stores.subjects.ensure(connection, scope, new.subjects)
+            earlier = self._claim(connection, caller, scope, idempotency_key, new, event_id)
+            if earlier is not None:
+                return earlier
             cipher = stores.keyring.subject(scope.tenant_id, ids.owner)
-            payload = cipher.seal(_payload(new, messages), payload_place(scope, event_id))
-            start_event(
+            row = start_event(
                 connection,
                 caller,
                 event_id=event_id,
                 kind="ADD",
                 status=EventStatus.PENDING,
                 subject_ids=ids.all(),
-                payload=payload,
+                payload=cipher.seal(_payload(new, messages), payload_place(scope, event_id)),
             )
-            earlier = self._claim(connection, caller, scope, idempotency_key, new, event_id)
-            if earlier is not None:
-                connection.rollback()
-            else:
-                self._queue.defer(
-                    connection,
-                    EXTRACT,
-                    {"tenant_id": str(scope.tenant_id), "event_id": str(event_id)},
-                    lock=scope_lock(stores, scope, ids),
-                )
-                stores.trail.write(
-                    connection, caller, AuditEvent.MEMORY_ADD_REQUESTED, subjects=ids.all(), targets=[event_id]
-                )
-                event = self._events.read(connection, scope, event_id)
-        return event if earlier is None else self._replay(caller, scope, earlier)
+            self._queue.defer(
+                connection,
+                EXTRACT,
+                {"tenant_id": str(scope.tenant_id), "event_id": str(event_id)},
+                lock=scope_lock(stores, scope, ids),
+            )
+            stores.trail.write(
+                connection, caller, AuditEvent.MEMORY_ADD_REQUESTED, subjects=ids.all(), targets=[event_id]
+            )
+            return as_told(row, [], [], new.subjects)
+
+        added = self._written(scope, write)
+        return self._replay(caller, scope, added) if isinstance(added, UUID) else added
+
+    def _written(self, scope: Scope, write: Callable[[Connection], _T | UUID]) -> _T | UUID:
+        """Run a write in a transaction of its own, once more when a subject was erased or two writes met meanwhile.
+
+        An id instead of a result is that of the event that has the idempotency key: nothing is written then.
+        """
+        stores = self._stores
+        for last in (False, True):
+            try:
+                with stores.database.transaction(scope) as connection:
+                    written = write(connection)
+                    if isinstance(written, UUID):
+                        connection.rollback()
+                return written
+            except (IntegrityError, KeyDestroyed) as error:
+                # A subject was erased between looking it up and writing: its name is a new one's now.
+                stores.subjects.forget_names()
+                if last:
+                    raise Conflict("the user, agent, app or run is being erased; try again later") from error
+            except RecordBusy:
+                if last:
+                    raise
+        raise AssertionError("unreachable")
 
     def _claim(
         self,
@@ -228,17 +256,14 @@ def store_memories(
     event_id: UUID,
     memories: Sequence[StoredMemory],
     vectors: Sequence[Any],
-) -> list[IndexEntry]:
-    """Write memories with their event's results and their audit row; return what the index needs once it commits."""
+) -> tuple[list[IndexEntry], list[tuple[UUID, Change]]]:
+    """Write memories with their audit row; return what the index needs once it commits, and what their event tells."""
     tokenizer = stores.tokenizer(scope)
     tokens = [tokenizer.row_tokens(memory.metadata, memory.categories, memory.actor) for memory in memories]
     placed = stores.record.insert(connection, scope, memories, vectors, tokens, embedder=stores.embedder.name)
     results = [
-        (placed[memory.id], Change.ADD if placed[memory.id] == memory.id else Change.NONE)
-        for memory in memories
-        if memory.id in placed
+        (placed[memory.id], Change.ADD if placed[memory.id] == memory.id else Change.NONE) for memory in memories
     ]
-    set_results(connection, event_id, results)
     added = [memory_id for memory_id, change in results if change is Change.ADD]
     stores.trail.write(
         connection,
@@ -249,11 +274,12 @@ def store_memories(
         results=added,
         detail={"added": len(added), "known": len(results) - len(added)},
     )
-    return [
+    entries = [
         IndexEntry(memory, vector, stores.embedder.name, own)
         for memory, vector, own in zip(memories, vectors, tokens, strict=True)
-        if placed.get(memory.id) == memory.id
+        if placed[memory.id] == memory.id
     ]
+    return entries, results
 
 
 def stored_memory(

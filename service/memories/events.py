@@ -14,8 +14,9 @@ from service.errors import NotFound
 from service.filters.ast import EVERYTHING
 from service.memories.stores import Stores
 from service.memories.tables import EventRow
-from service.records import Change, Event, EventResult, EventStatus, Page
+from service.records import Change, Event, EventResult, EventStatus, Page, SubjectNames
 from service.scope import Action, Caller, Scope
+from service.storage.stored import StoredMemory
 from service.storage.tables import MessageRow
 
 _events: Final[Any] = EventRow.__table__  # type: ignore[attr-defined]
@@ -74,7 +75,7 @@ class Events:
     def _presented(self, connection: Connection, scope: Scope, rows: Sequence[Any]) -> Sequence[Event]:
         stores = self._stores
         ids = {UUID(result["id"]) for row in rows for result in row.results}
-        found = stores.record.find(connection, scope, ids, users=None, on=None)
+        found = stores.record.find(connection, scope, ids, users=None, on=clock.today())
         memories = {memory.id: memory for memory in stores.presented(connection, scope, list(found.values()))}
         subjects = {row.id: stores.subject_names(connection, scope, row.subject_ids) for row in rows}
         events = []
@@ -105,32 +106,44 @@ def start_event(
     status: EventStatus,
     subject_ids: Sequence[UUID],
     payload: bytes | None = None,
+    results: Sequence[tuple[UUID, Change]] = (),
     notes: dict[str, Any] | None = None,
-) -> None:
-    """Write a new event."""
+) -> EventRow:
+    """Write a new event and return its row."""
     moment = clock.now()
-    connection.execute(
-        insert(_events).values(
-            tenant_id=caller.principal.tenant_id,
-            id=event_id,
-            kind=kind,
-            status=status.value,
-            owner_id=subject_ids[0],
-            subject_ids=list(subject_ids),
-            principal_id=caller.principal.id,
-            payload=payload,
-            results=[],
-            notes=notes or {},
-            attempts=0,
-            request_id=caller.request_id,
-            client=caller.client[:200],
-            face=caller.face,
-            created_at=moment,
-            updated_at=moment,
-            started_at=moment if status.is_final else None,
-            completed_at=moment if status.is_final else None,
-        )
+    row = EventRow(
+        tenant_id=caller.principal.tenant_id,
+        id=event_id,
+        kind=kind,
+        status=status.value,
+        owner_id=subject_ids[0],
+        subject_ids=list(subject_ids),
+        principal_id=caller.principal.id,
+        payload=payload,
+        results=_stored(results),
+        notes=notes or {},
+        attempts=0,
+        request_id=caller.request_id,
+        client=caller.client[:200],
+        face=caller.face,
+        created_at=moment,
+        updated_at=moment,
+        started_at=moment if status.is_final else None,
+        completed_at=moment if status.is_final else None,
     )
+    connection.execute(insert(_events), [row.model_dump()])
+    return row
+
+
+def as_told(
+    row: EventRow, results: Sequence[tuple[UUID, Change]], memories: Sequence[StoredMemory], subjects: SubjectNames
+) -> Event:
+    """Return a new event as its caller sees it, without reading back what was just written."""
+    told = [
+        EventResult(memory_id, change, memory.text, subjects, memory.actor, memory.role)
+        for (memory_id, change), memory in zip(results, memories, strict=True)
+    ]
+    return _event(row, told)
 
 
 def lock_event(connection: Connection, event_id: UUID) -> Any | None:
@@ -146,6 +159,7 @@ def move_event(
     code: str | None = None,
     reason: str | None = None,
     attempts: int | None = None,
+    results: Sequence[tuple[UUID, Change]] | None = None,
     notes: dict[str, Any] | None = None,
 ) -> None:
     """Move an event to another state. A final one loses its payload: the request is not needed any more."""
@@ -153,6 +167,8 @@ def move_event(
     values: dict[str, Any] = {"status": status.value, "code": code, "reason": reason, "updated_at": moment}
     if attempts is not None:
         values["attempts"] = attempts
+    if results is not None:
+        values["results"] = _stored(results)
     if notes is not None:
         values["notes"] = notes
     if status is EventStatus.RUNNING:
@@ -160,11 +176,6 @@ def move_event(
     if status.is_final:
         values |= {"payload": None, "completed_at": moment}
     connection.execute(update(_events).where(_events.c.id == event_id).values(**values))
-
-
-def set_results(connection: Connection, event_id: UUID, results: Sequence[tuple[UUID, Change]]) -> None:
-    """Write what an event did, by ids only."""
-    connection.execute(update(_events).where(_events.c.id == event_id).values(results=_stored(results)))
 
 
 def cancel_events(connection: Connection, subject_ids: Sequence[UUID], *, code: str, reason: str) -> int:

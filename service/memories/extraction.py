@@ -148,7 +148,7 @@ class Extractions:
                 )
                 for draft in extraction.drafts
             ]
-            entries = store_memories(
+            entries, results = store_memories(
                 stores,
                 connection,
                 scope,
@@ -167,7 +167,7 @@ class Extractions:
             }
             if extraction.usage is not None:
                 notes["tokens"] = {"prompt": extraction.usage.prompt, "completion": extraction.usage.completion}
-            move_event(connection, work.event_id, EventStatus.SUCCEEDED, notes=notes)
+            move_event(connection, work.event_id, EventStatus.SUCCEEDED, results=results, notes=notes)
         return entries
 
     def _fail(self, scope: Scope, work: _Work, error: EngineError) -> None:

@@ -52,7 +52,13 @@ class IdempotencyRow(SQLModel, table=True):
 
     __tablename__ = "idempotency"
     __table_args__ = (
-        ForeignKeyConstraint(["tenant_id", "event_id"], ["events.tenant_id", "events.id"], ondelete="CASCADE"),
+        ForeignKeyConstraint(
+            ["tenant_id", "event_id"],
+            ["events.tenant_id", "events.id"],
+            ondelete="CASCADE",
+            deferrable=True,
+            initially="DEFERRED",
+        ),
         Index("idempotency_by_time", "tenant_id", "created_at"),
         Index("idempotency_by_event", "tenant_id", "event_id"),
     )

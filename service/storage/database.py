@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from service.errors import ConfigurationError, RecordUnavailable
+from service.errors import ConfigurationError, RecordBusy, RecordUnavailable
 from service.scope import Scope, TenantId
 
 _SET_TENANT: Final = text("SELECT set_config('app.tenant', :tenant, true)")
@@ -22,6 +22,11 @@ _UNSAFE_ROLE: Final = text(
     "   AND pg_has_role(current_user, c.relowner, 'MEMBER')) AS owner"
     " FROM pg_roles r WHERE r.rolname = current_user"
 )
+
+#: Deadlock and serialization failure.
+_GAVE_IN: Final = frozenset({"40P01", "40001"})
+#: Insufficient rights and a server that only reads.
+_REFUSED: Final = frozenset({"42501", "25006"})
 
 
 class Database:
@@ -51,6 +56,7 @@ class Database:
 
         Raises:
             RecordUnavailable: when Postgres is away or refuses, with nothing done.
+            RecordBusy: when it gave in to another transaction, with nothing done; once more is likely to work.
         """
         with self._transaction(scope.tenant_id) as connection:
             yield connection
@@ -64,18 +70,20 @@ class Database:
     @contextmanager
     def _transaction(self, tenant_id: TenantId | None) -> Iterator[Connection]:
         try:
-            with self._engine.begin() as connection:
-                if tenant_id is not None:
-                    connection.execute(_SET_TENANT, {"tenant": str(tenant_id)})
-                yield connection
+            connection = self._engine.connect()
         except (OperationalError, PoolTimeout) as error:
             raise RecordUnavailable("Postgres, the record, does not answer; try again") from _without_values(error)
-        except DBAPIError as error:
-            if error.connection_invalidated or _is_refusal(error):
-                raise RecordUnavailable("Postgres, the record, refused the work; nothing was done") from (
-                    _without_values(error)
-                )
-            raise
+        with connection:
+            try:
+                with connection.begin():
+                    if tenant_id is not None:
+                        connection.execute(_SET_TENANT, {"tenant": str(tenant_id)})
+                    yield connection
+            except DBAPIError as error:
+                told = _told(error)
+                if told is None:
+                    raise
+                raise told from _without_values(error)
 
     def check_role(self) -> None:
         """Refuse a role that row-level security does not bind.
@@ -106,10 +114,20 @@ class Database:
         return psycopg.connect(self._dsn, prepare_threshold=self._threshold)
 
 
-def _is_refusal(error: DBAPIError) -> bool:
-    """Whether Postgres refused for a reason outside the request: rights, read-only, disk, resources, shutdown."""
+def _told(error: DBAPIError) -> RecordUnavailable | None:
+    """Return what to tell of an error whose reason is outside the statement; None for any other, which is a defect.
+
+    Outside are a connection that was lost, another transaction, rights, a server that is read-only, shutting down, out
+    of disk or of resources. Not the mere class OperationalError: psycopg raises it for too many parameters as well.
+    """
     state = getattr(error.orig, "sqlstate", None) or ""
-    return state == "42501" or state == "25006" or state[:2] in ("53", "57", "58", "08")
+    if state in _GAVE_IN:
+        return RecordBusy("two transactions of the record were in each other's way; nothing was done, try again")
+    if error.connection_invalidated or state[:2] in ("08", "57"):
+        return RecordUnavailable("Postgres, the record, does not answer; try again")
+    if state in _REFUSED or state[:2] in ("53", "58"):
+        return RecordUnavailable("Postgres, the record, refused the work; nothing was done")
+    return None
 
 
 def _without_values(error: Exception) -> Exception:

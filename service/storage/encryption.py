@@ -15,14 +15,21 @@ import orjson
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from service.errors import KeyringUnavailable
 from service.scope import TenantId
 
 _VERSION = b"\x01"
 _NONCE_BYTES = 12
 
 
-class CannotOpen(Exception):
+class CannotOpen(KeyringUnavailable):
     """The value was not sealed for this place with this key, or was changed since."""
+
+    def __init__(self, place: Place, why: str) -> None:
+        super().__init__(
+            f"{place.table}.{place.column}: a stored value {why}; restore the record and the keyring from backups that "
+            "belong together"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +66,12 @@ class Cipher:
             CannotOpen: if key, place or bytes are not the ones it was sealed with.
         """
         if sealed[:1] != _VERSION:
-            raise CannotOpen(f"{place.table}.{place.column}: sealed in a version that this release does not know")
+            raise CannotOpen(place, "was sealed in a form that this release does not know")
         nonce, body = sealed[1 : 1 + _NONCE_BYTES], sealed[1 + _NONCE_BYTES :]
         try:
             return self._gcm.decrypt(nonce, body, place.associated_data())
         except InvalidTag:
-            raise CannotOpen(f"{place.table}.{place.column} of row {place.row_id} does not open") from None
+            raise CannotOpen(place, "does not open with its key") from None
 
     def seal_json(self, value: Any, place: Place) -> bytes:
         """Seal a JSON value."""

@@ -10,6 +10,7 @@ import os
 import secrets
 import threading
 from collections import OrderedDict
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final, Protocol
 from uuid import UUID
@@ -18,7 +19,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap, aes_key_wrap
 
-from service.errors import ConfigurationError
+from service.errors import ConfigurationError, KeyringUnavailable
 from service.scope import TenantId
 from service.storage.encryption import Cipher
 
@@ -31,8 +32,11 @@ class KeyDestroyed(Exception):
     """The key was destroyed; what it sealed cannot be read any more, on purpose."""
 
 
-class KeyMissing(Exception):
-    """There is no such key and no tombstone: the keyring is not the one that belongs to this data."""
+class KeyMissing(KeyringUnavailable):
+    """There is no such key and no tombstone, or it does not open: the keyring is not the one of this data."""
+
+    def __init__(self, folder: Path, why: str) -> None:
+        super().__init__(f"the keyring {folder} {why}; restore the folder, with its master.key, from its backup")
 
 
 class Keyring(Protocol):
@@ -67,6 +71,7 @@ class FileKeyring:
         self._lock = threading.Lock()
         self._cache: OrderedDict[tuple[TenantId, UUID], Cipher] = OrderedDict()
         self._secrets: dict[tuple[TenantId, str], bytes] = {}
+        self._destroyed = 0
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             if folder.stat().st_mode & 0o077:
@@ -82,8 +87,9 @@ class FileKeyring:
             if cipher := self._cache.get(known):
                 self._cache.move_to_end(known)
                 return cipher
+            destroyed = self._destroyed
         cipher = Cipher(self._unwrapped(self._subject_path(tenant_id, subject_id)))
-        self._remember(known, cipher)
+        self._remember(known, cipher, destroyed)
         return cipher
 
     def create_subject(self, tenant_id: TenantId, subject_id: UUID) -> Cipher:
@@ -95,14 +101,17 @@ class FileKeyring:
         """Replace a subject's key by a tombstone, durably, and forget it here."""
         path = self._subject_path(tenant_id, subject_id)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if path.exists():
-            # Overwritten in place first: on file systems that write in place, the old bytes are gone too.
-            with path.open("r+b") as file:
-                file.write(secrets.token_bytes(path.stat().st_size))
-                file.flush()
-                os.fsync(file.fileno())
-        _write_durably(path, _TOMBSTONE)
+        with ExitStack() as stack:
+            old = stack.enter_context(path.open("r+b")) if path.exists() else None
+            # The tombstone first: a process that is killed between the two leaves a key that is destroyed, not one that
+            # is neither. Then the old bytes, where the file system writes in place: they have no name any more.
+            _write_durably(path, _TOMBSTONE)
+            if old is not None:
+                old.write(secrets.token_bytes(os.fstat(old.fileno()).st_size))
+                old.flush()
+                os.fsync(old.fileno())
         with self._lock:
+            self._destroyed += 1
             self._cache.pop((tenant_id, subject_id), None)
 
     def create_tenant(self, tenant_id: TenantId) -> None:
@@ -119,8 +128,11 @@ class FileKeyring:
         self._secrets[known] = secret
         return secret
 
-    def _remember(self, known: tuple[TenantId, UUID], cipher: Cipher) -> None:
+    def _remember(self, known: tuple[TenantId, UUID], cipher: Cipher, destroyed: int) -> None:
         with self._lock:
+            if self._destroyed != destroyed:
+                # A key was destroyed since this one was read. It may be this one, and would be kept for ever.
+                return
             self._cache[known] = cipher
             while len(self._cache) > _CACHED_KEYS:
                 self._cache.popitem(last=False)
@@ -140,13 +152,15 @@ class FileKeyring:
         try:
             wrapped = path.read_bytes()
         except FileNotFoundError:
-            raise KeyMissing(f"{path.name} is not in the keyring {self._folder}") from None
+            raise KeyMissing(self._folder, "lacks a key of this data") from None
+        except OSError as error:
+            raise KeyMissing(self._folder, f"cannot be read ({error.strerror})") from None
         if wrapped == _TOMBSTONE:
             raise KeyDestroyed(f"{path.name} was destroyed")
         try:
             return aes_key_unwrap(self._master, wrapped)
         except InvalidUnwrap:
-            raise KeyMissing(f"{path.name} was not wrapped by the master key of {self._folder}") from None
+            raise KeyMissing(self._folder, "has a key that its master.key did not wrap") from None
 
     @staticmethod
     def _read_or_make_master(path: Path) -> bytes:

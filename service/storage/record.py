@@ -7,13 +7,28 @@ import hmac
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime
-from typing import Any, Final
+from typing import Any, Final, cast
 from uuid import UUID
 
 import numpy as np
 import orjson
-from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, or_, select, update
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    Connection,
+    Uuid,
+    and_,
+    any_,
+    delete,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.exc import IntegrityError
 
 from service import clock
 from service.records import Change
@@ -53,8 +68,9 @@ class Record:
     ) -> dict[UUID, UUID]:
         """Insert memories with their history and outbox rows; return, by the id asked for, the id that holds it now.
 
-        One that is there already (same subjects, text and metadata) is not written again: its id maps to the one
-        that exists. Of two transactions that insert the same memory at once, one waits for the other.
+        One that is there already (alike in all but its times) is not written again: its id maps to the one that
+        exists, which stays until this transaction ends. Of two transactions that insert the same memory at once, one
+        waits for the other.
         """
         macs = {memory.id: self.identity(scope, memory) for memory in memories}
         moment = clock.now()
@@ -62,23 +78,14 @@ class Record:
             self._row(scope, memory, vector, own_tokens, embedder, macs[memory.id], moment)
             for memory, vector, own_tokens in zip(memories, vectors, tokens, strict=True)
         ]
-        statement = upsert(memories_table).on_conflict_do_nothing(constraint="memories_identity").returning(_m.id)
-        made: set[UUID] = set(connection.execute(statement.values(rows)).scalars()) if rows else set()
-        new = [memory for memory in memories if memory.id in made]
+        placed = _placed(connection, rows)
+        new = [memory for memory in memories if placed[memory.id] == memory.id]
         if new:
             connection.execute(
                 insert(_history),
                 [self._history_row(scope, memory, Change.ADD, None, memory.text, moment) for memory in new],
             )
             self._enqueue(connection, scope, {memory.id: memory.version for memory in new})
-        placed = {memory.id: memory.id for memory in new}
-        left = [memory for memory in memories if memory.id not in made]
-        if left:
-            found = connection.execute(
-                select(_m.id, _m.identity_mac).where(_m.identity_mac.in_([macs[memory.id] for memory in left]))
-            )
-            by_mac = {bytes(row.identity_mac): row.id for row in found}
-            placed.update({memory.id: by_mac[macs[memory.id]] for memory in left if macs[memory.id] in by_mac})
         return placed
 
     def update(
@@ -97,13 +104,11 @@ class Record:
         after = replace(after, version=before.version + 1, updated_at=moment)
         cipher = self._keyring.subject(scope.tenant_id, after.owner_id)
         mac = self.identity(scope, after)
-        taken = connection.execute(select(_m.id).where(_m.identity_mac == mac, _m.id != after.id)).first()
         values: dict[str, Any] = {
             "version": after.version,
             "content": cipher.seal_json(_content(after), _place(scope, "memories", after.id, "content")),
             "tokens": list(tokens),
-            # Two memories may become the same by an edit; only the older one is found by identical adds then.
-            "identity_mac": None if taken else mac,
+            "identity_mac": mac,
             "updated_at": moment,
             "created_at": after.created_at,
             "expires_on": after.expires_on,
@@ -111,7 +116,13 @@ class Record:
         if vector is not None:
             values["vector"] = _sealed_vector(cipher, scope, after.id, vector)
             values["embedder"] = embedder
-        connection.execute(update(memories_table).where(_m.id == after.id).values(**values))
+        statement = update(memories_table).where(_m.id == after.id)
+        try:
+            with connection.begin_nested():
+                connection.execute(statement.values(**values))
+        except IntegrityError:
+            # Two memories become the same by an edit: an identical add finds the other one only.
+            connection.execute(statement.values(**(values | {"identity_mac": None})))
         connection.execute(
             insert(_history),
             [self._history_row(scope, after, Change.UPDATE, before.text, after.text, before.created_at)],
@@ -126,9 +137,9 @@ class Record:
         if not memories:
             return
         ids = [memory.id for memory in memories]
-        connection.execute(delete(memories_table).where(_m.id.in_(ids)))
+        connection.execute(delete(memories_table).where(one_of(_m.id, ids)))
         if not keep_texts:
-            connection.execute(update(_history).where(_history.c.memory_id.in_(ids)).values(content=None))
+            connection.execute(update(_history).where(one_of(_history.c.memory_id, ids)).values(content=None))
         moment = clock.now()
         connection.execute(
             insert(_history),
@@ -139,7 +150,7 @@ class Record:
                 for memory in memories
             ],
         )
-        self._enqueue(connection, scope, {memory.id: memory.version + 1 for memory in memories})
+        self._enqueue(connection, scope, dict.fromkeys(ids, GONE))
 
     def find(
         self,
@@ -155,7 +166,7 @@ class Record:
         wanted = list(ids)
         if not wanted:
             return {}
-        query = select(*_READ).where(_m.id.in_(wanted), *_reach(users, on))
+        query = select(*_READ).where(one_of(_m.id, wanted), *_reach(users, on))
         if lock:
             query = query.order_by(_m.id).with_for_update()
         return {memory.id: memory for memory in self._opened(scope, connection.execute(query))}
@@ -254,7 +265,7 @@ class Record:
         self._enqueue(connection, scope, dict.fromkeys(ids, GONE))
 
     def identity(self, scope: Scope, memory: StoredMemory) -> bytes:
-        """Return the keyed digest by which an identical memory is recognised: subjects, text and metadata."""
+        """Return the keyed digest by which an identical memory is recognised: all that it holds but its times."""
         parts = [
             [
                 None if one is None else str(one)
@@ -262,6 +273,10 @@ class Record:
             ],
             memory.text,
             memory.metadata,
+            memory.actor,
+            memory.role,
+            sorted(memory.categories),
+            memory.expires_on,
         ]
         secret = self._keyring.tenant_secret(scope.tenant_id, "memory-identity")
         return hmac.digest(secret, orjson.dumps(parts, option=orjson.OPT_SORT_KEYS), hashlib.sha256)
@@ -393,6 +408,37 @@ class Record:
             created_at=row.created_at,
             updated_at=row.updated_at,
         )
+
+
+def one_of(column: Any, ids: Sequence[UUID]) -> ColumnElement[bool]:
+    """Return the condition that a column is one of these ids, as one parameter however many there are."""
+    return cast(ColumnElement[bool], column == any_(literal(list(ids), ARRAY(Uuid))))
+
+
+def _placed(connection: Connection, rows: Sequence[dict[str, Any]]) -> dict[UUID, UUID]:
+    """Insert rows, or find the ones that hold the same identity; return by each row's id the id that holds it."""
+    placed: dict[UUID, UUID] = {}
+    # In the order of their identities, so that two transactions with the same memories never wait for each other.
+    left = sorted(rows, key=lambda row: bytes(row["identity_mac"]))
+    statement = upsert(memories_table).on_conflict_do_nothing(constraint="memories_identity").returning(_m.id)
+    while left:
+        made = set(connection.execute(statement, left).scalars())
+        placed.update({row["id"]: row["id"] for row in left if row["id"] in made})
+        left = [row for row in left if row["id"] not in made]
+        if not left:
+            break
+        # Locked, so that the twin is not deleted before this transaction has told of it.
+        twins = connection.execute(
+            select(_m.id, _m.identity_mac)
+            .where(_m.identity_mac.in_([row["identity_mac"] for row in left]))
+            .order_by(_m.identity_mac)
+            .with_for_update(key_share=True, read=True)
+        )
+        by_mac = {bytes(twin.identity_mac): twin.id for twin in twins}
+        placed.update({row["id"]: by_mac[row["identity_mac"]] for row in left if row["identity_mac"] in by_mac})
+        # A twin that was there a moment ago and is deleted by now: its place is free.
+        left = [row for row in left if row["id"] not in placed]
+    return placed
 
 
 def _content(memory: StoredMemory) -> dict[str, Any]:

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
+from weakref import WeakKeyDictionary
 
-from sqlalchemy import Connection, delete, func, select, tuple_, update
+from sqlalchemy import Connection, RootTransaction, delete, func, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 
 from service import clock
@@ -23,6 +24,7 @@ from service.storage.keyring import KeyDestroyed, Keyring
 from service.tenants.tables import SubjectRow
 
 _CACHED: Final = 50_000
+_BELIEVED_SECONDS: Final = 5.0
 _subjects: Final[Any] = SubjectRow.__table__  # type: ignore[attr-defined]
 
 Name = tuple[SubjectKind, str]
@@ -63,17 +65,22 @@ class Subjects:
     def __init__(self, keyring: Keyring) -> None:
         self._keyring = keyring
         self._lock = threading.Lock()
-        # Names never move to another surrogate while the surrogate lives, so that only erasure has to forget an entry.
-        self._ids: OrderedDict[tuple[TenantId, Name], UUID] = OrderedDict()
+        # A name moves to another surrogate only after an erasure, which another process may have done: so what is
+        # remembered of a name is believed for some seconds only. A surrogate never gets another name.
+        self._ids: OrderedDict[tuple[TenantId, Name], tuple[float, UUID]] = OrderedDict()
         self._names: OrderedDict[tuple[TenantId, UUID], Name] = OrderedDict()
+        # Made by transactions that may still roll back, so not to be remembered from within them.
+        self._uncommitted: WeakKeyDictionary[RootTransaction, set[UUID]] = WeakKeyDictionary()
+        # Surrogates are random and never used again, so a late reader cannot bring an erased one back to memory.
+        self._erased: set[UUID] = set()
 
     def known(self, scope: Scope, names: Iterable[Name]) -> dict[Name, UUID] | None:
         """Return the surrogates of all names from memory, or None when one of them must be looked up."""
         found: dict[Name, UUID] = {}
         with self._lock:
             for name in names:
-                surrogate = self._ids.get((scope.tenant_id, name))
-                if surrogate is None:
+                since, surrogate = self._ids.get((scope.tenant_id, name), (0.0, None))
+                if surrogate is None or clock.monotonic() - since > _BELIEVED_SECONDS:
                     return None
                 found[name] = surrogate
         return found
@@ -91,7 +98,7 @@ class Subjects:
             )
         )
         found = {by_mac[(row.kind, bytes(row.name_mac))]: row.id for row in rows}
-        self._remember(scope, found)
+        self._remember(connection, scope, found)
         return found
 
     def ensure(self, connection: Connection, scope: Scope, names: SubjectNames) -> SubjectIds:
@@ -123,7 +130,8 @@ class Subjects:
             for row in rows:
                 if (name := self._open_name(scope, row.id, row.kind, row.name)) is not None:
                     named[row.id] = name
-            self._remember(scope, {name: surrogate for surrogate, name in named.items() if surrogate in missing})
+            fresh = {name: surrogate for surrogate, name in named.items() if surrogate in missing}
+            self._remember(connection, scope, fresh)
         return named
 
     def list(self, connection: Connection, scope: Scope, *, ids: Sequence[UUID] | None = None) -> Sequence[Subject]:
@@ -168,11 +176,17 @@ class Subjects:
         self.forget(scope, subject_id)
 
     def forget(self, scope: Scope, subject_id: UUID) -> None:
-        """Drop what this process remembers of a subject."""
+        """Drop what this process remembers of a subject that is erased, for good."""
         with self._lock:
+            self._erased.add(subject_id)
             name = self._names.pop((scope.tenant_id, subject_id), None)
             if name is not None:
                 self._ids.pop((scope.tenant_id, name), None)
+
+    def forget_names(self) -> None:
+        """Drop what this process remembers of names, because one of them has turned out to be another subject's."""
+        with self._lock:
+            self._ids.clear()
 
     def tenant_cipher(self, scope: Scope) -> Cipher:
         """Return the cipher for what belongs to the tenant itself and to none of its subjects."""
@@ -196,7 +210,9 @@ class Subjects:
             .returning(_subjects.c.id)
         ).scalar()
         if created is not None:
-            # Not remembered yet: this transaction may still roll back.
+            transaction = connection.get_transaction()
+            if isinstance(transaction, RootTransaction):
+                self._uncommitted.setdefault(transaction, set()).add(surrogate)
             return surrogate
         # Another request made it first; the key that was made for nothing seals nothing.
         self._keyring.destroy_subject(scope.tenant_id, surrogate)
@@ -220,10 +236,15 @@ class Subjects:
         secret = self._keyring.tenant_secret(scope.tenant_id, "subject-names")
         return hmac.digest(secret, f"{kind.value}\x00{name}".encode(), hashlib.sha256)
 
-    def _remember(self, scope: Scope, found: dict[Name, UUID]) -> None:
+    def _remember(self, connection: Connection, scope: Scope, found: dict[Name, UUID]) -> None:
+        transaction = connection.get_transaction()
+        own = self._uncommitted.get(transaction, set()) if isinstance(transaction, RootTransaction) else set()
         with self._lock:
             for name, surrogate in found.items():
-                self._ids[(scope.tenant_id, name)] = surrogate
+                if surrogate in own or surrogate in self._erased:
+                    continue
+                self._ids.pop((scope.tenant_id, name), None)
+                self._ids[(scope.tenant_id, name)] = (clock.monotonic(), surrogate)
                 self._names[(scope.tenant_id, surrogate)] = name
             while len(self._ids) > _CACHED:
                 self._ids.popitem(last=False)

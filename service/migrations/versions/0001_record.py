@@ -152,6 +152,7 @@ CREATE TABLE idempotency (
     created_at timestamptz NOT NULL,
     PRIMARY KEY (tenant_id, principal_id, key_mac),
     FOREIGN KEY (tenant_id, event_id) REFERENCES events (tenant_id, id) ON DELETE CASCADE
+        DEFERRABLE INITIALLY DEFERRED
 );
 CREATE INDEX idempotency_by_time ON idempotency (tenant_id, created_at);
 CREATE INDEX idempotency_by_event ON idempotency (tenant_id, event_id);

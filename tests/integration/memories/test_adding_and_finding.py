@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import date
-from uuid import uuid4
+from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 
-from service.errors import Forbidden, IdempotencyConflict, InvalidInput, NotFound, ReservedMetadata, ScopeRequired
+from service.errors import (
+    Forbidden,
+    IdempotencyConflict,
+    InvalidInput,
+    NotFound,
+    RecordUnavailable,
+    ReservedMetadata,
+    ScopeRequired,
+)
 from service.filters.ast import EVERYTHING
 from service.filters.parse import parse_filter
 from service.memories.actions import Edit, Query
 from service.records import Change, Event, EventStatus, Message, NewMemories, SubjectNames
 from service.scope import Caller, SubjectKind
 from service.wiring import Services
-from tests.conftest import caller_of
+from tests.conftest import Postgres, caller_of
 
 pytestmark = pytest.mark.integration
 
@@ -220,3 +230,87 @@ def test_reserved_metadata_and_unknown_ids_are_refused(services: Services, calle
         services.memories.get(caller, caller.scope, uuid4())
     with pytest.raises(InvalidInput):
         add(services, caller, "x", user="*")
+
+
+def test_an_expired_twin_does_not_swallow_a_new_memory(services: Services, caller: Caller) -> None:
+    add(services, caller, "The code is 4711", expires_on=date(2020, 1, 1))
+    event = add(services, caller, "The code is 4711")
+    assert event.results[0].change is Change.ADD
+    assert found(services, caller, "which code?") == ["The code is 4711"]
+
+
+def test_the_same_words_of_two_speakers_are_two_memories(services: Services, caller: Caller) -> None:
+    messages = [Message("user", "I agree", "Ann"), Message("user", "I agree", "Bob"), Message("user", "I agree", "Ann")]
+    event = services.adds.add(caller, caller.scope, NewMemories(messages, SubjectNames(run_id="r"), infer=False))
+    assert [result.change for result in event.results] == [Change.ADD, Change.ADD, Change.NONE]
+    assert event.results[2].memory_id == event.results[0].memory_id
+
+
+def test_an_add_beside_a_delete_of_its_twin_is_kept(services: Services, caller: Caller) -> None:
+    for _ in range(15):
+        memory_id = add(services, caller, "I love tea").results[0].memory_id
+        with ThreadPoolExecutor(2) as pool:
+            deleting = pool.submit(services.memories.delete, caller, caller.scope, memory_id)
+            added = pool.submit(add, services, caller, "I love tea").result()
+            deleting.result()
+        placed = added.results[0]
+        if placed.change is Change.ADD:
+            assert services.memories.get(caller, caller.scope, placed.memory_id).text == "I love tea"
+            services.memories.delete(caller, caller.scope, placed.memory_id)
+        else:
+            # It was there when the add was answered, and deleted after.
+            assert placed.memory_id == memory_id
+
+
+def test_the_same_texts_in_other_orders_at_once_do_not_fail(services: Services, caller: Caller) -> None:
+    texts = [f"note {number}" for number in range(60)]
+    with ThreadPoolExecutor(4) as pool:
+        orders = [texts, texts[::-1], texts[30:] + texts[:30], texts[::2] + texts[1::2]]
+        events = list(pool.map(lambda order: add(services, caller, *order), orders * 3))
+    assert sum(result.change is Change.ADD for event in events for result in event.results) == 60
+
+
+def test_two_memories_may_become_the_same_at_once(services: Services, caller: Caller) -> None:
+    for round_ in range(10):
+        ids = [result.memory_id for result in add(services, caller, f"a {round_}", f"b {round_}").results]
+        with ThreadPoolExecutor(2) as pool:
+            changed = pool.map(
+                lambda one, text=f"same {round_}": services.memories.update(caller, caller.scope, one, Edit(text=text)),
+                ids,
+            )
+            assert [memory.text for memory in changed] == [f"same {round_}"] * 2
+
+
+def test_an_erasure_beside_updates_gives_not_found_and_nothing_else(services: Services, caller: Caller) -> None:
+    for _ in range(5):
+        ids = [result.memory_id for result in add(services, caller, *(f"n {i}" for i in range(20))).results]
+
+        def change(one: UUID) -> None:
+            with suppress(NotFound):
+                services.memories.update(caller, caller.scope, one, Edit(text="changed"))
+
+        with ThreadPoolExecutor(4) as pool:
+            erasing = pool.submit(services.entities.delete, caller, caller.scope, SubjectKind.USER, "alice")
+            list(pool.map(change, ids))
+            erasing.result()
+        assert services.memories.list(caller, caller.scope, EVERYTHING, page=1, size=1, on=None).total == 0
+
+
+def test_an_expired_memory_is_readable_nowhere_and_can_be_deleted(services: Services, caller: Caller) -> None:
+    event = add(services, caller, "The offer ends today", expires_on=date(2020, 1, 1))
+    memory_id = event.results[0].memory_id
+    with pytest.raises(NotFound):
+        services.memories.history(caller, caller.scope, memory_id)
+    assert services.events.get(caller, caller.scope, event.id).results[0].text is None
+    services.memories.delete(caller, caller.scope, memory_id)
+    assert services.memories.list(caller, caller.scope, EVERYTHING, page=1, size=1, on=None).total == 0
+
+
+def test_a_failed_commit_leaves_no_phantom_subject(services: Services, caller: Caller, database: Postgres) -> None:
+    with psycopg.connect(database.admin, autocommit=True) as connection:
+        connection.execute("REVOKE INSERT ON audit FROM memvault_app")
+        with pytest.raises(RecordUnavailable):
+            add(services, caller, "I love tea")
+        connection.execute("GRANT INSERT ON audit TO memvault_app")
+    assert add(services, caller, "I love tea").results[0].change is Change.ADD
+    assert found(services, caller, "tea", {"user_id": "alice"}) == ["I love tea"]

@@ -1,0 +1,138 @@
+"""`python -m bench`: the speed and the footprint of Memvault beside the floor and beside stock Mem0, in one table."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from bench.serving import scratch_folder
+from bench.speed import Cell, Plan, Race, Results
+
+_QUICK = Plan(sizes=(200,), callers=(1, 4), rounds=1, seconds=0.2)
+
+
+def main(
+    quick: Annotated[bool, typer.Option("--quick", help="A small run of under a minute: does it work at all?")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")] = False,
+    sizes: Annotated[str | None, typer.Option(help="Numbers of memories. Default: 1000,10000")] = None,
+    callers: Annotated[str | None, typer.Option(help="Numbers of concurrent callers. Default: 1,16")] = None,
+    rounds: Annotated[int | None, typer.Option(min=1, help="Runs of each measurement. Default: 3")] = None,
+    seconds: Annotated[float | None, typer.Option(min=0.05, help="Seconds of one run. Default: 1")] = None,
+    large: Annotated[bool, typer.Option("--large", help="Add 100000 memories: half an hour.")] = False,
+    stock: Annotated[bool, typer.Option(help="Measure stock Mem0 too.")] = True,
+) -> None:
+    """Time search and add: the floor, the engine, REST and stock Mem0, each in the same run."""
+    plan = _QUICK if quick else Plan()
+    chosen = _numbers(sizes, "--sizes") or plan.sizes
+    plan = Plan(
+        sizes=(*chosen, 100_000) if large else chosen,
+        callers=_numbers(callers, "--callers") or plan.callers,
+        rounds=rounds or plan.rounds,
+        seconds=seconds or plan.seconds,
+        stock=stock and plan.stock,
+    )
+    logging.disable(logging.WARNING)
+    notes = Console(stderr=True)
+    began = time.perf_counter()
+    with scratch_folder() as folder, notes.status("") as status:
+        results = Race(plan, folder, status.update if notes.is_terminal else notes.print).run()
+    if as_json:
+        print(json.dumps(results.document()))
+    else:
+        show(results, Console())
+        notes.print(f"measured in {time.perf_counter() - began:.0f} s")
+
+
+def show(results: Results, console: Console) -> None:
+    """Print the results for a person."""
+    machine = results.machine
+    table = Table(
+        title=f"{machine['cores']:.0f} cores, {machine['memory_gib']:.0f} GiB",
+        caption="p50: median of the runs' medians, and their spread; ratio: to the floor of the same run\n"
+        f"{min(cell.rounds for cell in results.cells)} to {max(cell.rounds for cell in results.cells)} runs of each",
+        box=box.SIMPLE,
+        pad_edge=False,
+    )
+    table.add_column("", no_wrap=True)
+    table.add_column("contender", no_wrap=True)
+    for name in ("p50 ms", "spread", "p95", "p99", "calls/s", "ratio", "spread"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for _, group in groupby(results.cells, key=lambda cell: (cell.memories, cell.operation, cell.callers)):
+        cells = list(group)
+        for cell in cells:
+            table.add_row(*_row(cell, first=cell is cells[0]), end_section=cell is cells[-1])
+    console.print(table)
+    for cell in results.cells:
+        for kind, count in cell.errors.items():
+            console.print(f"{cell.contender}, {_case(cell)}: {count} calls failed ({kind})")
+    for name, seconds in results.starts.items():
+        console.print(f"start, {name}: {seconds:.1f} s")
+    for one in results.footprints:
+        _show_footprint(one, console)
+
+
+def _case(cell: Cell) -> str:
+    return f"{cell.operation}, {cell.memories} memories, {cell.callers} caller{'s' if cell.callers > 1 else ''}"
+
+
+def _row(cell: Cell, *, first: bool) -> Sequence[str]:
+    return (
+        f"{cell.operation} {cell.memories} ×{cell.callers}" if first else "",
+        cell.contender,
+        f"{cell.p50_ms:.1f}",
+        _range(cell.spread_ms, 1),
+        f"{cell.p95_ms:.1f}",
+        f"{cell.p99_ms:.1f}",
+        f"{cell.per_second:.0f}",
+        f"{cell.ratio:.2f}",
+        _range(cell.ratio_spread, 2),
+    )
+
+
+def _range(values: tuple[float, float], digits: int) -> str:
+    return f"{values[0]:.{digits}f}–{values[1]:.{digits}f}"
+
+
+def _show_footprint(one: dict[str, object], console: Console) -> None:
+    size, memory, disk, stock = (
+        one.get(key) for key in ("memories", "memory_bytes", "disk_bytes_per_memory", "mem0ai")
+    )
+    assert isinstance(memory, dict)
+    assert isinstance(disk, dict)
+    console.print(
+        f"{size} memories: loaded {one['load_per_second']:.0f}/s; resident: service {_mib(memory['service'])}, "
+        f"Postgres {_mib(memory['postgres'])}; disk per memory: "
+        + ", ".join(f"{name} {count:.0f} B" for name, count in disk.items())
+    )
+    if isinstance(stock, dict):
+        console.print(
+            f"{size} memories in stock Mem0: resident {_mib(stock['memory_bytes'])}, "
+            f"start {stock['start_seconds']:.1f} s, disk per memory {stock['disk_bytes_per_memory']:.0f} B"
+        )
+
+
+def _mib(count: float) -> str:
+    return f"{count / 2**20:.0f} MiB"
+
+
+def _numbers(text: str | None, option: str) -> tuple[int, ...]:
+    try:
+        numbers = tuple(int(one) for one in (text or "").split(",") if one.strip())
+    except ValueError:
+        numbers = (0,)
+    if any(number < 1 for number in numbers):
+        raise typer.BadParameter(f"{option}: whole numbers over 0, separated by commas")
+    return numbers
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,144 @@
+"""Starts a Memvault of the benchmark's own in a process of its own, and stops it by its pid."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import psutil
+
+_ROOT: Final = Path(__file__).resolve().parents[1]
+_START_SECONDS: Final = 180.0
+_STOP_SECONDS: Final = 60.0
+#: Would be refused at start, or would send the benchmark somewhere else.
+_UNWANTED: Final = ("OPENROUTER_API_KEY", "OPENAI_BASE_URL", "OPENAI_API_BASE")
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A running service: its address, its first admin key, its process, and the seconds until it was ready."""
+
+    url: str
+    api_key: str
+    pid: int
+    data_dir: Path
+    seconds: float
+
+    def memory_bytes(self) -> dict[str, int]:
+        """Return resident bytes of the service and of the Postgres beside it (shared pages counted once)."""
+        service = psutil.Process(self.pid)
+        postgres = [one for one in _processes_below(service, self.data_dir) if "postgres" in one.name()]
+        return {"service": int(service.memory_info().rss), "postgres": sum(map(_own_bytes, postgres))}
+
+
+class NotServing(RuntimeError):
+    """The service did not start; the message ends with the last lines that it wrote."""
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """Give a temporary folder that the embedded Postgres, another user under root, can pass through."""
+    with tempfile.TemporaryDirectory(prefix="memvault-bench-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        folder.chmod(0o711)
+        yield folder
+
+
+@contextmanager
+def serving(data_dir: Path) -> Iterator[Served]:
+    """Serve a data folder on a free port of this machine until the context ends.
+
+    Raises:
+        NotServing: when it ends, or is not ready after three minutes.
+    """
+    port = _free_port()
+    url = f"http://127.0.0.1:{port}"
+    log = data_dir.with_name(f"{data_dir.name}.log")
+    began = time.perf_counter()
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*_command(), "serve", "--port", str(port), "--data-dir", str(data_dir)],
+            cwd=_ROOT,
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        seconds = _wait(process, url, log, began)
+        credentials: dict[str, Any] = json.loads((data_dir / "credentials.json").read_text(encoding="utf-8"))
+        yield Served(url, str(credentials["api_key"]), process.pid, data_dir, seconds)
+    finally:
+        _stop(process)
+
+
+def _command() -> list[str]:
+    """The console script beside this Python, else the same entry point by name."""
+    script = Path(sys.executable).with_name("memvault")
+    if script.exists():
+        return [str(script)]
+    return [sys.executable, "-c", "from service.cli import main; main()"]
+
+
+def _environment() -> dict[str, str]:
+    """This environment without settings: what is measured are the defaults."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("MEMVAULT_")}
+    return {name: value for name, value in kept.items() if name not in _UNWANTED} | {"MEM0_TELEMETRY": "false"}
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def _wait(process: subprocess.Popen[bytes], url: str, log: Path, began: float) -> float:
+    with httpx.Client(trust_env=False, timeout=5) as client:
+        while (waited := time.perf_counter() - began) < _START_SECONDS:
+            if process.poll() is not None:
+                break
+            try:
+                if client.get(f"{url}/readyz").status_code == 200:
+                    return time.perf_counter() - began
+            except httpx.TransportError:
+                pass
+            time.sleep(0.02)
+    last = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-10:])
+    raise NotServing(f"the service was not ready after {waited:.0f} s; the last lines of its log:\n{last}")
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _processes_below(service: psutil.Process, data_dir: Path) -> list[psutil.Process]:
+    """The processes that the service started, and the embedded Postgres, which may have left its family."""
+    found = {one.pid: one for one in service.children(recursive=True)}
+    for file in (data_dir / "postgres").rglob("postmaster.pid"):
+        postmaster = psutil.Process(int(file.read_text(encoding="ascii").split()[0]))
+        found |= {one.pid: one for one in (postmaster, *postmaster.children(recursive=True))}
+    return list(found.values())
+
+
+def _own_bytes(process: psutil.Process) -> int:
+    """Proportional bytes where the system tells them, else resident ones."""
+    try:
+        return int(getattr(process.memory_full_info(), "pss", process.memory_info().rss))
+    except (psutil.AccessDenied, psutil.NoSuchProcess):
+        return 0

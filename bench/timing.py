@@ -1,0 +1,75 @@
+"""Times one call again and again from one or many threads."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+Call = Callable[[int], object]
+
+
+@dataclass
+class Sample:
+    """The latencies in seconds of the calls that succeeded, the errors by kind, and the wall time of it all."""
+
+    latencies: list[float] = field(default_factory=list)
+    errors: Counter[str] = field(default_factory=Counter)
+    elapsed: float = 0.0
+
+
+def percentile(values: list[float], share: float) -> float:
+    """Return the smallest value that `share` of the values do not exceed; NaN without values."""
+    if not values:
+        return float("nan")
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(len(ordered) * share) - 1)]
+
+
+def sample(call: Call, numbers: Iterator[int], *, callers: int, seconds: float) -> Sample:
+    """Call from so many threads for so many seconds, each call with a number of its own.
+
+    The first call of each thread is neither timed nor counted. One that is under way at the end is waited for and is.
+    """
+    taken = Sample()
+    lock = threading.Lock()
+    ready = threading.Barrier(callers + 1)
+
+    def number() -> int:
+        with lock:
+            return next(numbers)
+
+    def work() -> None:
+        latencies: list[float] = []
+        errors: Counter[str] = Counter()
+        _once(call, number(), [], Counter())
+        ready.wait()
+        until = time.perf_counter() + seconds
+        while time.perf_counter() < until:
+            _once(call, number(), latencies, errors)
+        with lock:
+            taken.latencies += latencies
+            taken.errors += errors
+
+    threads = [threading.Thread(target=work) for _ in range(callers)]
+    for thread in threads:
+        thread.start()
+    ready.wait()
+    began = time.perf_counter()
+    for thread in threads:
+        thread.join()
+    taken.elapsed = time.perf_counter() - began
+    return taken
+
+
+def _once(call: Call, number: int, latencies: list[float], errors: Counter[str]) -> None:
+    began = time.perf_counter()
+    try:
+        call(number)
+    except Exception as error:
+        errors[type(error).__name__] += 1
+    else:
+        latencies.append(time.perf_counter() - began)

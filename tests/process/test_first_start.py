@@ -1,0 +1,168 @@
+"""The first start says how to go on, in three blocks that work as they are printed; later starts keep the secret."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.process.fixtures import MakeMemvault
+from tests.process.memvault import Memvault, add, eventually, listed, search
+
+pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("process")]
+
+
+@pytest.fixture(scope="module")
+def first(written_model: Path) -> Iterator[Memvault]:
+    """An installation in its first start."""
+    memvault = Memvault(written_model)
+    try:
+        yield memvault.start()
+    finally:
+        memvault.remove()
+
+
+def block(printed: str, number: int) -> str:
+    """Return one of the numbered blocks, without its heading."""
+    parts = re.split(r"^\d\. .*\n", printed, flags=re.MULTILINE)
+    assert len(parts) == 4
+    return parts[number].strip()
+
+
+def test_the_three_blocks_work_as_they_are_printed(first: Memvault) -> None:
+    # In this order, as a reader takes them: the second finds what the first stored.
+    shell = subprocess.run(
+        ["bash", "-c", block(first.printed, 1)], capture_output=True, text=True, env=first.environment(), timeout=60
+    )
+    assert shell.returncode == 0, shell.stderr
+    answer = json.loads(shell.stdout)
+    assert answer["status"] == "SUCCEEDED"
+    assert [result["memory"] for result in answer["results"]] == ["I love Italian food"]
+
+    python = subprocess.run(
+        [sys.executable, "-c", block(first.printed, 2)],
+        capture_output=True,
+        text=True,
+        cwd=first.cwd,
+        # The client library reports its own use to its makers unless it is told not to; the service has no part in it.
+        env=first.environment(MEM0_TELEMETRY="false"),
+        timeout=120,
+    )
+    assert python.returncode == 0, python.stderr
+    assert "I love Italian food" in python.stdout
+
+    (server,) = json.loads(block(first.printed, 3))["mcpServers"].values()
+    body = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}}
+    headers = {"Accept": "application/json, text/event-stream", "MCP-Protocol-Version": "2025-11-25"}
+    tools = httpx.post(server["url"], json=body, headers=server["headers"] | headers, trust_env=False, timeout=30)
+    assert tools.status_code == 200, tools.text
+    names = {tool["name"] for tool in tools.json()["result"]["tools"]}
+    assert "search_memories" in names
+    call = {"name": "search_memories", "arguments": {"query": "which cuisine?", "filters": {"user_id": "alice"}}}
+    found = httpx.post(
+        server["url"],
+        json={"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": call},
+        headers=server["headers"] | headers,
+        trust_env=False,
+        timeout=30,
+    )
+    assert "I love Italian food" in found.text
+
+
+def test_the_credentials_are_kept_readable_by_their_owner_only(first: Memvault) -> None:
+    path = first.data_dir / "credentials.json"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert set(first.credentials) == {"tenant_id", "api_key", "url"}
+    assert first.credentials["url"] == first.url
+    (tenant,) = first.json("tenant", "list")
+    assert (tenant["tenant_id"], tenant["name"]) == (first.credentials["tenant_id"], "default")
+    assert str(path) in first.printed
+
+
+def test_the_key_is_in_no_log(first: Memvault) -> None:
+    assert first.credentials["api_key"] in first.printed
+    assert first.credentials["api_key"] not in first.stderr
+
+
+def test_a_second_start_keeps_everything_and_shows_no_key(make_memvault: MakeMemvault) -> None:
+    memvault = make_memvault().start()
+    with memvault.client() as client:
+        ids = add(client, "I moved to Lisbon", "My locker is XK-4711")
+    assert memvault.stop() == 0
+    memvault.start()
+    assert "mv_" not in memvault.printed
+    assert str(memvault.data_dir / "credentials.json") in memvault.printed
+    with memvault.client() as client:
+        # The port is another one now, and the file says so.
+        kept = json.loads((memvault.data_dir / "credentials.json").read_text())
+        assert kept["url"] == memvault.url
+        assert [hit["id"] for hit in search(client, "where does she live?", top_k=1)] == ids[:1]
+        assert set(listed(client)) == set(ids)
+    assert not (memvault.data_dir / "mem0").exists()
+
+
+def test_search_is_served_while_mem0_is_still_being_imported(make_memvault: MakeMemvault) -> None:
+    """A `mem0` that takes for ever to import stands before the real one on the path."""
+    slow = make_memvault()
+    package = slow.place / "slow"
+    (package / "mem0").mkdir(parents=True)
+    mark = slow.place / "import-began"
+    (package / "mem0" / "__init__.py").write_text(f"import time\nopen({str(mark)!r}, 'w').close()\ntime.sleep(3600)\n")
+    path = f"{package}:{slow.environment()['PYTHONPATH']}"
+    slow.start(
+        PYTHONPATH=path,
+        MEMVAULT_LLM__PROVIDER="openai",
+        MEMVAULT_LLM__MODEL="scripted",
+        MEMVAULT_LLM__API_KEY="sk-none",
+        MEMVAULT_LLM__BASE_URL="http://127.0.0.1:9/v1",
+    )
+    eventually(mark.exists)
+    with slow.client() as client:
+        assert client.get("/readyz").json()["parts"]["extraction"]["status"] == "starting"
+        (memory_id,) = add(client, "I play the cello")
+        assert [hit["id"] for hit in search(client, "which instrument?")] == [memory_id]
+    assert slow.stop() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_ends_everything_and_leaves_nothing_behind(make_memvault: MakeMemvault, number: int) -> None:
+    memvault = make_memvault().start()
+    assert len(memvault.processes()) > 1
+    assert memvault.stop(number) == 0
+    assert memvault.processes() == []
+    assert "Traceback" not in memvault.stderr
+    assert list(memvault.temporary.iterdir()) == []
+    assert list((memvault.data_dir / "postgres" / "run").iterdir()) == []
+
+
+def test_a_stop_during_the_start_ends_everything_too(make_memvault: MakeMemvault) -> None:
+    memvault = make_memvault()
+    memvault.spawn()
+    eventually(lambda: (memvault.data_dir / "postgres" / "start.log").exists() or None, seconds=60)
+    assert memvault.stop() == 0
+    assert memvault.processes() == []
+    assert "Traceback" not in memvault.stderr
+    with memvault.start().client() as client:
+        add(client, "still works")
+
+
+def test_a_folder_too_deep_for_a_socket_leaves_no_socket_folder_behind(make_memvault: MakeMemvault) -> None:
+    memvault = make_memvault()
+    deep = memvault.place / ("deep" * 12) / ("er" * 20)
+    deep.parent.mkdir(mode=0o711)
+    memvault.data_dir.rename(deep)
+    memvault.data_dir = deep
+    memvault.start()
+    (sockets,) = memvault.temporary.iterdir()
+    assert stat.S_IMODE(sockets.stat().st_mode) == 0o700
+    assert memvault.stop() == 0
+    assert list(memvault.temporary.iterdir()) == []
+    assert memvault.processes() == []
