@@ -7,6 +7,7 @@
     ├── NotFound 404
     ├── Conflict 409 ── IdempotencyConflict
     ├── TooLarge 413
+    ├── TooManyRequests 429
     ├── NotOffered 501
     ├── Unavailable 503 ── IndexUnavailable, RecordUnavailable (RecordBusy), StillStarting
     └── ConfigurationError (no status: the process does not start, exit code 2)
@@ -95,6 +96,16 @@ class TooLarge(MemvaultError):
 
     status = 413
     code = "too_large"
+
+
+class TooManyRequests(MemvaultError):
+    """The caller is over a rate limit; the same request can succeed after `Retry-After` seconds."""
+
+    status = 429
+    code = "rate_limited"
+
+    def __init__(self, detail: str, *, retry_after: int) -> None:
+        super().__init__(detail, headers={"Retry-After": str(max(1, retry_after))})
 
 
 class NotOffered(MemvaultError):

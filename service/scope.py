@@ -11,6 +11,8 @@ from enum import StrEnum
 from typing import Final, NewType
 from uuid import UUID
 
+from service import clock
+
 TenantId = NewType("TenantId", UUID)
 
 #: The tenant whose trail keeps what happened before a tenant was known (a wrong key, say). It holds no memories.
@@ -34,6 +36,7 @@ class Permission(StrEnum):
     MEMORY_DELETE = "memory:delete"
     ENTITY_DELETE = "entity:delete"
     AUDIT_READ = "audit:read"
+    AUDIT_MATCH = "audit:match"
     KEY_MANAGE = "key:manage"
     SETTINGS_READ = "settings:read"
 
@@ -57,6 +60,9 @@ class Action(StrEnum):
     CREATE_KEY = "create_key"
     LIST_KEYS = "list_keys"
     REVOKE_KEY = "revoke_key"
+    READ_AUDIT = "read_audit"
+    EXPORT_AUDIT = "export_audit"
+    MATCH_AUDIT = "match_audit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +70,7 @@ class Principal:
     """An authenticated credential: one tenant, a set of permissions, and the users it is bound to.
 
     `users` is None for a principal that is not bound; a bound one reads and writes the rows of these users only.
+    `acts_for` is the surrogate of the user that a principal with one user acts for.
     """
 
     tenant_id: TenantId
@@ -72,16 +79,23 @@ class Principal:
     users: frozenset[str] | None = None
     connector: str | None = None
     name: str = ""
+    acts_for: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """One call by a principal: what the audit trail says beside the action. `client` is untrusted text."""
+    """One call by a principal: what the audit trail says beside the action. `client` and `purpose` are untrusted."""
 
     principal: Principal
     request_id: str
     client: str = ""
     face: str = "rest"
+    purpose: str | None = None
+
+    @property
+    def acting(self) -> UUID | None:
+        """The surrogate of the user for whom the call is made, where the credential says so."""
+        return self.principal.acts_for
 
     @property
     def scope(self) -> Scope:
@@ -116,3 +130,9 @@ SERVICE_ID: Final = UUID(int=1)
 def service_principal(tenant_id: TenantId) -> Principal:
     """Return the principal that the service itself works as inside one tenant."""
     return Principal(tenant_id=tenant_id, id=SERVICE_ID, permissions=frozenset(), name="service")
+
+
+def installation_caller(tenant_id: TenantId, permissions: frozenset[Permission] = frozenset()) -> Caller:
+    """Return a caller of the installation's plane, whose credential is the database's: what the CLI works as."""
+    principal = Principal(tenant_id=tenant_id, id=SERVICE_ID, permissions=permissions, name="service")
+    return Caller(principal, request_id=str(clock.new_id()), client="memvault", face="cli")

@@ -6,11 +6,17 @@ import logging
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from service.audit.assembly import Sealing, open_sealing
+from service.audit.keeper import Keeper
+from service.audit.matching import Matching
+from service.audit.reading import Reading
+from service.audit.stream import AuditStream, LinesFile, Sink, StandardOutput
+from service.audit.syslog import Syslog
 from service.audit.trail import Trail
 from service.auth.authenticator import Authenticator
 from service.auth.keys import Keys
@@ -33,8 +39,8 @@ from service.memories.indexing import Indexing, Upkeep
 from service.memories.stores import Stores
 from service.policy.gate import Gate
 from service.queue.tasks import Queue, Worker
-from service.scope import Scope, service_principal
-from service.settings import Llm, Settings
+from service.scope import SYSTEM_TENANT, Scope, TenantId, service_principal
+from service.settings import Audit, Llm, Settings
 from service.storage.database import Database
 from service.storage.embedded import EmbeddedPostgres, EmbeddedPostgresError, ensure_database
 from service.storage.keyring import FileKeyring, Keyring
@@ -52,10 +58,11 @@ DEFAULT_TENANT: Final = "default"
 
 @dataclass(frozen=True, slots=True)
 class Connections:
-    """How to reach the record: as the application role, and as the owner where this process may migrate."""
+    """How to reach the record: as the application role, and as the owner and the maintenance role where this may."""
 
     app_dsn: str
     owner_dsn: str | None
+    maintenance_dsn: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +85,14 @@ class Installation:
     """What the installation's plane works with: the record and the keyring, without index and engine."""
 
     settings: Settings
+    connections: Connections
     database: Database
     keyring: Keyring
     tenants: Tenants
     keys: Keys
     trail: Trail
+    reading: Reading
+    matching: Matching
     gate: Gate
     subjects: Subjects
     queue: Queue
@@ -106,6 +116,8 @@ class Services:
     index: Index
     indexing: Indexing
     outbox: Outbox
+    #: One where this process runs the worker, which seals the trail too; none elsewhere.
+    keepers: list[Keeper] = field(default_factory=list)
 
     def readiness(self) -> list[Part]:
         """Return every store and feature with its state; cheap enough to be asked every second."""
@@ -125,6 +137,12 @@ class Services:
                 None if in_process else "queue.in_process is off: nothing extracts here",
             )
         )
+        for keeper in self.keepers:
+            state, reason = keeper.state()
+            # Sinks may be late; a database that is not the one that was signed over must not be served.
+            parts.append(Part("audit sealing", state, reason, needed=keeper.changed))
+        if not self.keepers:
+            parts.append(Part("audit sealing", "off", "the process that runs the worker seals the trail"))
         return parts
 
     def _ask_index(self) -> None:
@@ -139,8 +157,12 @@ def reach_record(settings: Settings, stack: ExitStack) -> Connections:
         ConfigurationError: when the embedded Postgres cannot be started, in one line.
     """
     if settings.database.url is not None:
-        owner = settings.database.owner_url
-        return Connections(settings.database.url.get_secret_value(), owner.get_secret_value() if owner else None)
+        owner, maintenance = settings.database.owner_url, settings.database.maintenance_url
+        return Connections(
+            settings.database.url.get_secret_value(),
+            owner.get_secret_value() if owner else None,
+            maintenance.get_secret_value() if maintenance else None,
+        )
     folder = settings.data_dir / "postgres"
     try:
         prepare_data_dir(settings.data_dir)
@@ -150,7 +172,7 @@ def reach_record(settings: Settings, stack: ExitStack) -> Connections:
         credentials = ensure_database(server, folder=folder)
     except EmbeddedPostgresError as error:
         raise ConfigurationError(f"embedded Postgres: {error}") from None
-    return Connections(credentials.app_dsn, credentials.owner_dsn)
+    return Connections(credentials.app_dsn, credentials.owner_dsn, credentials.maintenance_dsn)
 
 
 def prepare_data_dir(folder: Path) -> None:
@@ -182,11 +204,14 @@ def open_installation(settings: Settings, connections: Connections, stack: ExitS
     gate = Gate(trail)
     return Installation(
         settings=settings,
+        connections=connections,
         database=database,
         keyring=keyring,
-        tenants=Tenants(database, keyring),
+        tenants=Tenants(database, keyring, trail),
         keys=Keys(database, subjects, trail, gate),
         trail=trail,
+        reading=Reading(database, keyring, trail, gate, subjects),
+        matching=Matching(database, keyring, trail, gate, subjects, per_minute=settings.audit.matches_per_minute),
         gate=gate,
         subjects=subjects,
         queue=Queue(connections.app_dsn),
@@ -240,6 +265,10 @@ def open_services(installation: Installation, stack: ExitStack, *, upkeep: bool 
         keeper = Upkeep(indexing, index, jobs.tenant_ids, maintenance_interval=settings.index.maintenance_interval)
         keeper.start()
         stack.callback(keeper.stop)
+        for sink in _sinks(settings.audit):
+            stream = AuditStream(installation.database, sink)
+            stream.start()
+            stack.callback(stream.stop)
     return Services(
         settings=settings,
         installation=installation,
@@ -258,18 +287,57 @@ def open_services(installation: Installation, stack: ExitStack, *, upkeep: bool 
 
 
 def start_worker(services: Services, stack: ExitStack) -> Worker:
-    """Run the worker in the background until the stack closes."""
+    """Run the worker in the background until the stack closes, and seal the audit trail.
+
+    Raises:
+        ConfigurationError: when the key that signs checkpoints is missing or in the wrong place.
+    """
     settings = services.settings
+    sealing = seal_trail(services.installation)
     worker = Worker(
         services.installation.database.dsn,
         services.jobs.handlers(),
-        services.jobs.periodic(),
+        {**services.jobs.periodic(), **_old_parts_job(services.installation, sealing)},
         concurrency=settings.queue.concurrency,
         poll_interval=settings.queue.poll_interval,
     )
+    sealing.keeper.start()
+    services.keepers.append(sealing.keeper)
+    stack.callback(sealing.keeper.stop)
     worker.start()
     stack.callback(worker.stop)
     return worker
+
+
+def seal_trail(installation: Installation) -> Sealing:
+    """Return what seals the audit trail; nothing runs yet.
+
+    Raises:
+        ConfigurationError: when the signing key is missing, cannot be used or lies where the database does.
+    """
+    tenants = partial(audited_tenants, installation)
+    return open_sealing(installation.settings, installation.database, installation.trail, tenants)
+
+
+def audited_tenants(installation: Installation) -> list[TenantId]:
+    """Return all tenants that have a trail, the service's own first."""
+    return [SYSTEM_TENANT, *(tenant.id for tenant in installation.tenants.list())]
+
+
+def _old_parts_job(installation: Installation, sealing: Sealing) -> dict[str, tuple[str, Callable[[int], None]]]:
+    """Return the daily drop of old parts, where a retention is set and there is a role that may drop."""
+    keep_days, dsn = installation.settings.audit.retention_days, installation.connections.maintenance_dsn
+    if keep_days is None or dsn is None:
+        return {}
+
+    def drop(timestamp: int) -> None:
+        maintenance = Database(dsn, pool_size=2)
+        try:
+            sealing.old_parts.drop(audited_tenants(installation), keep_days, maintenance)
+        finally:
+            maintenance.close()
+
+    return {"drop_old_audit": ("41 3 * * *", drop)}
 
 
 def llm_settings(llm: Llm) -> LlmSettings | None:
@@ -284,6 +352,21 @@ def llm_settings(llm: Llm) -> LlmSettings | None:
     if llm.base_url is not None:
         config[f"{llm.provider}_base_url"] = llm.base_url
     return LlmSettings(provider=llm.provider, config=config, timeout_seconds=llm.timeout)
+
+
+def _sinks(audit: Audit) -> list[Sink]:
+    """Return where the trail is streamed to."""
+    sinks: list[Sink] = []
+    if audit.stream:
+        sinks.append(StandardOutput())
+    if audit.stream_file is not None:
+        sinks.append(LinesFile(audit.stream_file))
+    if audit.syslog.address is not None:
+        to = audit.syslog
+        sinks.append(
+            Syslog(audit.syslog.address, to.port, protocol=to.protocol, facility=to.facility, ca_file=to.ca_file)
+        )
+    return sinks
 
 
 def _index(settings: Settings, embedder: Embedder) -> Index:

@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from starlette.routing import BaseRoute
 
 from service.api import docs, health
-from service.api.admin import routes_keys
+from service.api.admin import routes_audit, routes_keys
 from service.api.errors import add_error_handlers
 from service.api.metrics import RequestMetrics
 from service.api.middleware import BodyLimit, Surroundings
@@ -32,6 +32,7 @@ _ROUTERS: Final = (
     routes_events.router,
     routes_older.router,
     routes_keys.router,
+    routes_audit.router,
 )
 _ABOUT: Final = (
     "Self-hosted memory for AI agents: the dialect of the Mem0 Platform, with tenants, audit, encryption and retention."

@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from service.api.json_body import read_object
 from service.api.opening import Opening
+from service.audit.trail import purpose_of
 from service.scope import Caller
 from service.wiring import Services
 
@@ -94,7 +95,8 @@ def _authenticated(services: Services, request: Request) -> Caller:
         secret_of(request.headers), request_id=request_id, client=client, face="rest"
     )
     request.state.tenant = str(principal.tenant_id)
-    return Caller(principal, request_id=request_id, client=client, face="rest")
+    purpose = purpose_of(request.headers.get("x-purpose"))
+    return Caller(principal, request_id=request_id, client=client, face="rest", purpose=purpose)
 
 
 async def _caller(

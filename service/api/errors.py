@@ -42,6 +42,7 @@ _MEANINGS: Final = {
     404: "There is no such thing within the caller's scope.",
     409: "The request contradicts the present state.",
     413: "The body, a message or the number of items is over its limit.",
+    429: "Too many such calls with this key; `Retry-After` says when to try again.",
     500: "An error of the service; its log has the request id.",
     503: "A part that is needed is away or still starting.",
 }
@@ -55,6 +56,8 @@ def errors(*more: int) -> dict[int | str, dict[str, Any]]:
         answers[status] = {"model": ErrorOut, "description": _MEANINGS[status]}
     answers[401]["headers"] = {"WWW-Authenticate": {"schema": {"type": "string"}, "required": True}}
     answers[503]["headers"] = {"Retry-After": {"schema": {"type": "string"}, "required": True}}
+    if 429 in answers:
+        answers[429]["headers"] = {"Retry-After": {"schema": {"type": "string"}, "required": True}}
     return answers
 
 

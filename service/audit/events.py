@@ -1,4 +1,4 @@
-"""The closed list of audit events: `thing:happened`, past tense, one for each action."""
+"""The closed list of audit events: `thing:happened`, past tense, one for each action, and what kind of act each is."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from service.scope import Action
 
 
 class AuditEvent(StrEnum):
-    """What the trail can say happened."""
+    """What the trail can say happened. Each has one detail model in `service.audit.details`."""
 
     SERVICE_PINGED = "service:pinged"
     MEMORY_ADDED = "memory:added"
     MEMORY_ADD_REQUESTED = "memory:add_requested"
     MEMORY_ADD_ENDED = "memory:add_ended"
+    MEMORY_RECALLED = "memory:recalled"
     MEMORY_SEARCHED = "memory:searched"
     MEMORY_LISTED = "memory:listed"
     MEMORY_READ = "memory:read"
@@ -29,6 +30,14 @@ class AuditEvent(StrEnum):
     KEY_CREATED = "key:created"
     KEYS_LISTED = "keys:listed"
     KEY_REVOKED = "key:revoked"
+    TENANT_CREATED = "tenant:created"
+    TENANT_SUSPENDED = "tenant:suspended"
+    TENANT_RESUMED = "tenant:resumed"
+    AUDIT_READ = "audit:read"
+    AUDIT_EXPORTED = "audit:exported"
+    AUDIT_MATCHED = "audit:matched"
+    TRAIL_DROPPED = "trail:dropped"
+    TRAIL_RESTORED = "trail:restored"
     ACCESS_DENIED = "access:denied"
     CREDENTIAL_REFUSED = "credential:refused"
 
@@ -51,6 +60,55 @@ EVENT_OF: Final[dict[Action, AuditEvent]] = {
     Action.CREATE_KEY: AuditEvent.KEY_CREATED,
     Action.LIST_KEYS: AuditEvent.KEYS_LISTED,
     Action.REVOKE_KEY: AuditEvent.KEY_REVOKED,
+    Action.READ_AUDIT: AuditEvent.AUDIT_READ,
+    Action.EXPORT_AUDIT: AuditEvent.AUDIT_EXPORTED,
+    Action.MATCH_AUDIT: AuditEvent.AUDIT_MATCHED,
+}
+
+#: The action of a refused call, by the event that it would have left.
+ACTION_OF: Final[dict[AuditEvent, Action]] = {event: action for action, event in EVENT_OF.items()}
+
+
+class Activity(StrEnum):
+    """What kind of act an event is; `read` is every event by which memories reached somebody."""
+
+    CREATE = "create"
+    READ = "read"
+    UPDATE = "update"
+    DELETE = "delete"
+    OTHER = "other"
+
+
+ACTIVITY_OF: Final[dict[AuditEvent, Activity]] = {
+    AuditEvent.SERVICE_PINGED: Activity.OTHER,
+    AuditEvent.MEMORY_ADDED: Activity.CREATE,
+    AuditEvent.MEMORY_ADD_REQUESTED: Activity.CREATE,
+    AuditEvent.MEMORY_ADD_ENDED: Activity.CREATE,
+    AuditEvent.MEMORY_RECALLED: Activity.READ,
+    AuditEvent.MEMORY_SEARCHED: Activity.READ,
+    AuditEvent.MEMORY_LISTED: Activity.READ,
+    AuditEvent.MEMORY_READ: Activity.READ,
+    AuditEvent.MEMORY_UPDATED: Activity.UPDATE,
+    AuditEvent.MEMORY_DELETED: Activity.DELETE,
+    AuditEvent.MEMORIES_DELETED: Activity.DELETE,
+    AuditEvent.HISTORY_READ: Activity.READ,
+    AuditEvent.ENTITIES_LISTED: Activity.READ,
+    AuditEvent.ENTITY_DELETED: Activity.DELETE,
+    AuditEvent.EVENTS_LISTED: Activity.READ,
+    AuditEvent.EVENT_READ: Activity.READ,
+    AuditEvent.KEY_CREATED: Activity.CREATE,
+    AuditEvent.KEYS_LISTED: Activity.READ,
+    AuditEvent.KEY_REVOKED: Activity.DELETE,
+    AuditEvent.TENANT_CREATED: Activity.CREATE,
+    AuditEvent.TENANT_SUSPENDED: Activity.UPDATE,
+    AuditEvent.TENANT_RESUMED: Activity.UPDATE,
+    AuditEvent.AUDIT_READ: Activity.OTHER,
+    AuditEvent.AUDIT_EXPORTED: Activity.OTHER,
+    AuditEvent.AUDIT_MATCHED: Activity.OTHER,
+    AuditEvent.TRAIL_DROPPED: Activity.DELETE,
+    AuditEvent.TRAIL_RESTORED: Activity.OTHER,
+    AuditEvent.ACCESS_DENIED: Activity.OTHER,
+    AuditEvent.CREDENTIAL_REFUSED: Activity.OTHER,
 }
 
 

@@ -9,7 +9,7 @@ from typing import Final
 from service import clock
 from service.audit.trail import Trail
 from service.auth.keys import Keys, key_hash
-from service.errors import Unauthenticated
+from service.errors import RecordUnavailable, Unauthenticated
 from service.scope import Principal
 
 _CACHED: Final = 10_000
@@ -64,7 +64,14 @@ class Authenticator:
             if clock.monotonic() - self._reported < _REFUSALS_EVERY:
                 return
             count, self._refused = self._refused, 0
+        try:
+            self._trail.credential_refused(
+                request_id=request_id, client=client, face=face, count=count, code="unauthenticated"
+            )
+        except RecordUnavailable:
+            # Not in the trail, so not answered either; the next refusal tries again with all that were counted.
+            with self._lock:
+                self._refused += count
+            raise
+        with self._lock:
             self._reported = clock.monotonic()
-        self._trail.credential_refused(
-            request_id=request_id, client=client, face=face, count=count, code="unauthenticated"
-        )

@@ -14,13 +14,24 @@ from sqlalchemy import Connection, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from service import clock
-from service.audit.events import AuditEvent
+from service.audit.details import KeyCreated, Reason
+from service.audit.events import AuditEvent, Outcome
 from service.audit.trail import Trail
 from service.auth.tables import ApiKeyRow, KeyIndexRow
 from service.errors import Forbidden, InvalidInput, NotFound
 from service.policy.gate import Gate
 from service.records import SubjectNames
-from service.scope import Action, Caller, Permission, Principal, Scope, SubjectKind, TenantId, service_principal
+from service.scope import (
+    Action,
+    Caller,
+    Permission,
+    Principal,
+    Scope,
+    SubjectKind,
+    TenantId,
+    installation_caller,
+    service_principal,
+)
 from service.storage.database import Database
 from service.storage.encryption import Place
 from service.tenants.actions import is_active
@@ -89,30 +100,27 @@ class Keys:
         self._gate.check(caller, Action.CREATE_KEY)
         principal = caller.principal
         if not grant.permissions <= principal.permissions:
-            self._trail.refuse(caller, AuditEvent.ACCESS_DENIED, code="create_key:wider")
+            self._trail.refuse(caller, Action.CREATE_KEY, Reason.WIDER)
             raise Forbidden("a key cannot make a key with permissions that it lacks itself")
         if principal.users is not None and (grant.users is None or not grant.users <= principal.users):
-            self._trail.refuse(caller, AuditEvent.ACCESS_DENIED, code="create_key:users")
+            self._trail.refuse(caller, Action.CREATE_KEY, Reason.USERS)
             raise Forbidden("a key that is bound to users can only make keys that are bound to some of them")
         if principal.connector is not None and grant.connector != principal.connector:
-            self._trail.refuse(caller, AuditEvent.ACCESS_DENIED, code="create_key:connector")
+            self._trail.refuse(caller, Action.CREATE_KEY, Reason.CONNECTOR)
             raise Forbidden("a key that is bound to a connector can only make keys for that connector")
         with self._database.transaction(scope) as connection:
             own_end = connection.execute(select(_keys.c.expires_at).where(_keys.c.id == principal.id)).scalar()
             if own_end is not None and (grant.expires_at is None or grant.expires_at > own_end):
-                self._trail.refuse(caller, AuditEvent.ACCESS_DENIED, code="create_key:expiry")
+                self._trail.refuse(caller, Action.CREATE_KEY, Reason.EXPIRY)
                 raise Forbidden("a key that expires cannot make one that lives longer")
-            minted = self._mint(connection, scope, grant, new_secret(), created_by=principal.id)
-            self._trail.write(connection, caller, AuditEvent.KEY_CREATED, targets=[minted.id])
+            minted = self._mint(connection, caller, grant, new_secret(), created_by=principal.id)
         return minted
 
     def mint_for_installation(self, tenant_id: TenantId, grant: Grant, *, secret: str | None = None) -> MintedKey:
         """Make a key with the authority of the installation, that is of whoever has the database's credential."""
-        caller = Caller(service_principal(tenant_id), request_id=str(clock.new_id()), client="memvault", face="cli")
+        caller = installation_caller(tenant_id)
         with self._database.transaction(caller.scope) as connection:
-            minted = self._mint(connection, caller.scope, grant, secret or new_secret(), created_by=None)
-            self._trail.write(connection, caller, AuditEvent.KEY_CREATED, targets=[minted.id])
-        return minted
+            return self._mint(connection, caller, grant, secret or new_secret(), created_by=None)
 
     def ensure_bootstrap(self, tenant_id: TenantId, secret: str) -> None:
         """Accept the bootstrap secret as an admin key of the tenant, unless it was ever accepted before.
@@ -144,9 +152,11 @@ class Keys:
         self._gate.check(caller, Action.REVOKE_KEY, targets=[key_id])
         with self._database.transaction(scope) as connection:
             bound = caller.principal.users is not None and caller.principal.id != key_id
-            if bound or not _revoke(connection, key_id):
-                raise NotFound("there is no such key")
-            self._trail.write(connection, caller, AuditEvent.KEY_REVOKED, targets=[key_id])
+            revoked = not bound and _revoke(connection, key_id)
+            outcome = Outcome.DONE if revoked else Outcome.NOT_FOUND
+            self._trail.write(connection, caller, AuditEvent.KEY_REVOKED, targets=[key_id], outcome=outcome)
+        if not revoked:
+            raise NotFound("there is no such key")
 
     def revoke_for_installation(self, tenant_id: TenantId, key_id: UUID) -> None:
         """Revoke a key with the authority of the installation.
@@ -154,7 +164,7 @@ class Keys:
         Raises:
             NotFound: when the tenant has no such key.
         """
-        caller = Caller(service_principal(tenant_id), request_id=str(clock.new_id()), client="memvault", face="cli")
+        caller = installation_caller(tenant_id)
         with self._database.transaction(caller.scope) as connection:
             if not _revoke(connection, key_id):
                 raise NotFound(f"the tenant has no key {key_id}")
@@ -162,9 +172,12 @@ class Keys:
 
     def list_for_installation(self, tenant_id: TenantId) -> Sequence[ApiKey]:
         """Return the keys of a tenant with the authority of the installation."""
-        scope = Scope.of(service_principal(tenant_id))
-        with self._database.transaction(scope) as connection:
-            return [_api_key(row) for row in connection.execute(select(_keys).order_by(_keys.c.created_at, _keys.c.id))]
+        caller = installation_caller(tenant_id)
+        with self._database.transaction(caller.scope) as connection:
+            query = select(_keys).order_by(_keys.c.created_at, _keys.c.id)
+            keys = [_api_key(row) for row in connection.execute(query)]
+            self._trail.write(connection, caller, AuditEvent.KEYS_LISTED, results=[key.id for key in keys])
+        return keys
 
     def _find(self, hashed: bytes) -> Principal | None:
         with self._database.tenant_blind() as connection:
@@ -192,11 +205,13 @@ class Keys:
             users=users,
             connector=row.connector,
             name=row.prefix,
+            acts_for=key_acts_for(row),
         )
 
     def _mint(
-        self, connection: Connection, scope: Scope, grant: Grant, secret: str, *, created_by: UUID | None
+        self, connection: Connection, caller: Caller, grant: Grant, secret: str, *, created_by: UUID | None
     ) -> MintedKey:
+        scope = caller.scope
         key_id = clock.new_id()
         user_ids = None
         if grant.users is not None:
@@ -218,6 +233,18 @@ class Keys:
             )
         )
         connection.execute(insert(_index).values(key_hash=key_hash(secret), tenant_id=scope.tenant_id, key_id=key_id))
+        self._trail.write(
+            connection,
+            caller,
+            AuditEvent.KEY_CREATED,
+            subjects=user_ids or (),
+            targets=[key_id],
+            detail=KeyCreated(
+                permissions=sorted(grant.permissions),
+                users=None if user_ids is None else len(user_ids),
+                expires_at=grant.expires_at,
+            ),
+        )
         return MintedKey(id=key_id, tenant_id=scope.tenant_id, secret=secret)
 
     def _sealed_label(self, scope: Scope, key_id: UUID, label: str | None) -> bytes | None:
@@ -244,6 +271,11 @@ def find_live_key(connection: Connection, key_id: UUID) -> Any | None:
     if row is None or row.revoked_at is not None or (row.expires_at is not None and row.expires_at <= clock.now()):
         return None
     return row
+
+
+def key_acts_for(row: Any) -> UUID | None:
+    """Return the one user that the key of a row acts for, or None when it is bound to none or to several."""
+    return UUID(str(row.user_ids[0])) if row.user_ids is not None and len(row.user_ids) == 1 else None
 
 
 def permissions_of(names: Iterable[str]) -> frozenset[Permission]:

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from service.cli import doctor, index, keys, serve, tenants
+from service.cli import audit, audit_tail, doctor, index, keys, serve, tenants
 from service.errors import ConfigurationError, MemvaultError
 
 app = typer.Typer(
@@ -25,6 +25,9 @@ app.command("doctor")(doctor.doctor)
 app.add_typer(tenants.app, name="tenant")
 app.add_typer(keys.app, name="key")
 app.add_typer(index.app, name="index")
+app.add_typer(audit.app, name="audit")
+audit.app.command("tail")(audit_tail.tail)
+audit.app.command("match")(audit_tail.match)
 
 
 def main() -> None:

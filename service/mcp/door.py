@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service import clock
+from service.audit.trail import purpose_of
 from service.errors import MemvaultError, StillStarting, Unauthenticated
 from service.mcp.threads import Threads, TimeLimitReached
 from service.scope import Principal
@@ -33,6 +34,7 @@ class Visitor:
     services: Services
     principal: Principal
     request_id: str
+    purpose: str | None
 
 
 def visitor_of(request: Request) -> Visitor:
@@ -100,6 +102,7 @@ class Door:
                 face="mcp",
             )
             principal = await self._threads.run(check)
+            purpose = purpose_of(request.headers.get("x-purpose"))
         except Unauthenticated as error:
             told = f'{_CHALLENGE}, error="invalid_token"' if secret_of(request) else _CHALLENGE
             return _answer(error.status, error.code, error.detail, request_id, {"WWW-Authenticate": told})
@@ -111,7 +114,7 @@ class Door:
             detail = "send JSON-RPC messages by POST; there are no sessions"
             return _answer(405, "method_not_allowed", detail, request_id, {"Allow": "POST"})
         scope = request.scope
-        scope[_VISITOR] = Visitor(services, principal, request_id)
+        scope[_VISITOR] = Visitor(services, principal, request_id, purpose)
         # For the log line and the metrics of whoever serves this app.
         scope.setdefault("state", {})["tenant"] = str(principal.tenant_id)
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from service import clock
-from service.audit.events import AuditEvent
+from service.audit.details import Reason
 from service.errors import Forbidden, InvalidInput
 from service.filters.build import and_, subjects_filter
 from service.filters.parse import parse_filter
@@ -43,7 +43,7 @@ from service.mcp.translate import (
 from service.memories.actions import UNSET, Edit, Query
 from service.memories.context import compose
 from service.records import Change, EventStatus, Message, NewMemories, SubjectNames
-from service.scope import Caller, Principal
+from service.scope import Action, Caller, Principal
 from service.wiring import Services
 
 #: The least score of a hit, the same as the default of the REST face.
@@ -180,7 +180,7 @@ def store_interaction_summary(services: Services, caller: Caller, given: StoreIn
     if connector is None:
         raise InvalidInput("connector: say what the interaction came through, for instance 'slack'")
     if bound_to is not None and connector != bound_to:
-        services.installation.trail.refuse(caller, AuditEvent.ACCESS_DENIED, code="add:connector")
+        services.installation.trail.refuse(caller, Action.ADD, Reason.CONNECTOR)
         raise Forbidden("this key is bound to a connector: give that connector, and no other")
     event = services.adds.add(
         caller,

@@ -182,7 +182,13 @@ def _caller(context: Context) -> Caller:
         client = f"{told.client_info.name}/{told.client_info.version}"
     else:
         client = context.request.headers.get("user-agent", "") if context.request is not None else ""
-    return Caller(visitor.principal, request_id=visitor.request_id, client=printable(client), face="mcp")
+    return Caller(
+        visitor.principal,
+        request_id=visitor.request_id,
+        client=printable(client),
+        face="mcp",
+        purpose=visitor.purpose,
+    )
 
 
 def _refuse_cursor(params: types.PaginatedRequestParams | None) -> None:

@@ -11,6 +11,7 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from service import clock
+from service.audit.details import Changed, MemoriesDeleted, MemoryListed, MemorySearched, MemoryUpdated
 from service.audit.events import AuditEvent, Outcome
 from service.errors import InvalidInput, NotFound, ScopeRequired
 from service.filters.ast import EVERYTHING, Node, subject_names
@@ -104,8 +105,10 @@ class Memories:
                         connection,
                         caller,
                         AuditEvent.MEMORY_SEARCHED,
+                        subjects=lookup.subject_ids(),
                         results=[hit.memory.id for hit in hits],
                         query=query.text,
+                        detail=MemorySearched(limit=query.limit),
                     )
                     return hits
             asked *= 4
@@ -128,7 +131,14 @@ class Memories:
                     if part.skip <= total < part.skip + part.size:
                         memories.append(memory)
                     total += 1
-            stores.trail.write(connection, caller, AuditEvent.MEMORY_LISTED, results=[memory.id for memory in memories])
+            stores.trail.write(
+                connection,
+                caller,
+                AuditEvent.MEMORY_LISTED,
+                subjects=lookup.subject_ids(),
+                results=[memory.id for memory in memories],
+                detail=MemoryListed(page=page, total=total),
+            )
         return Page(memories, total, page, size)
 
     def get(self, caller: Caller, scope: Scope, memory_id: UUID) -> Memory:
@@ -143,7 +153,14 @@ class Memories:
             stored = self._find(connection, scope, memory_id, on=clock.today())
             memories = stores.presented(connection, scope, [stored]) if stored else []
             outcome = Outcome.DONE if memories else Outcome.NOT_FOUND
-            stores.trail.write(connection, caller, AuditEvent.MEMORY_READ, targets=[memory_id], outcome=outcome)
+            stores.trail.write(
+                connection,
+                caller,
+                AuditEvent.MEMORY_READ,
+                subjects=stored.subject_ids() if stored else (),
+                targets=[memory_id],
+                outcome=outcome,
+            )
         if not memories:
             raise NotFound("there is no such memory")
         return memories[0]
@@ -178,7 +195,14 @@ class Memories:
                 for step in steps
             ]
             outcome = Outcome.DONE if entries else Outcome.NOT_FOUND
-            stores.trail.write(connection, caller, AuditEvent.HISTORY_READ, targets=[memory_id], outcome=outcome)
+            stores.trail.write(
+                connection,
+                caller,
+                AuditEvent.HISTORY_READ,
+                subjects=dict.fromkeys(one for step in steps for one in step.subject_ids),
+                targets=[memory_id],
+                outcome=outcome,
+            )
         if not entries:
             raise NotFound("there is no such memory")
         return entries
@@ -268,7 +292,7 @@ class Memories:
                 AuditEvent.MEMORIES_DELETED,
                 subjects=known,
                 targets=[memory.id for memory in removed],
-                detail={"count": len(removed)},
+                detail=MemoriesDeleted(count=len(removed)),
             )
         self._indexing.apply(scope, [], gone={memory.id: GONE for memory in removed})
         return len(removed)
@@ -320,20 +344,33 @@ class Memories:
         stores = self._stores
         with stores.database.transaction(scope) as connection:
             before = self._find(connection, scope, memory_id, lock=True)
-            stores.trail.write(
-                connection,
-                caller,
-                AuditEvent.MEMORY_UPDATED,
-                subjects=before.subject_ids() if before else (),
-                targets=[memory_id],
-                outcome=Outcome.DONE if before else Outcome.NOT_FOUND,
-            )
             if before is None:
+                stores.trail.write(
+                    connection,
+                    caller,
+                    AuditEvent.MEMORY_UPDATED,
+                    targets=[memory_id],
+                    outcome=Outcome.NOT_FOUND,
+                    detail=MemoryUpdated(changed=_fields(edit)),
+                )
                 return None
             after = _edited(before, edit)
             tokens = stores.tokenizer(scope).row_tokens(after.metadata, after.categories, after.actor)
             after = stores.record.update(
                 connection, scope, before, after, vector, tokens, embedder=stores.embedder.name
+            )
+            stores.trail.write(
+                connection,
+                caller,
+                AuditEvent.MEMORY_UPDATED,
+                subjects=after.subject_ids(),
+                targets=[memory_id],
+                texts=[] if isinstance(edit.text, _Unset) else [after.text],
+                detail=MemoryUpdated(
+                    changed=_fields(edit),
+                    version=after.version,
+                    expires_on=None if isinstance(edit.expires_on, _Unset) else edit.expires_on,
+                ),
             )
             entries = stores.record.index_entries(connection, scope, [memory_id])
             presented = stores.presented(connection, scope, [after])
@@ -380,6 +417,10 @@ def _reached(subject_ids: Sequence[UUID], users: frozenset[UUID] | None) -> list
     if users is None or users.intersection(subject_ids):
         return [list(subject_ids)]
     return [[*subject_ids, user] for user in users]
+
+
+def _fields(edit: Edit) -> list[Changed]:
+    return [one for one in Changed if not isinstance(getattr(edit, one.value), _Unset)]
 
 
 def _edited(before: StoredMemory, edit: Edit) -> StoredMemory:

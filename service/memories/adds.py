@@ -16,6 +16,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 
 from service import clock
+from service.audit.details import EventRead, MemoryAdded
 from service.audit.events import AuditEvent
 from service.errors import Conflict, ExtractionUnavailable, IdempotencyConflict, InvalidInput, RecordBusy
 from service.filters.metadata_limits import validate_metadata
@@ -244,7 +245,14 @@ class Adds:
         stores = self._stores
         with stores.database.transaction(scope) as connection:
             event = self._events.read(connection, scope, event_id)
-            stores.trail.write(connection, caller, AuditEvent.EVENT_READ, targets=[event_id], detail={"replayed": True})
+            stores.trail.write(
+                connection,
+                caller,
+                AuditEvent.EVENT_READ,
+                targets=[event_id],
+                results=[result.memory_id for result in event.results if result.text is not None],
+                detail=EventRead(replayed=True),
+            )
         return event
 
 
@@ -272,7 +280,12 @@ def store_memories(
         subjects=memories[0].subject_ids() if memories else (),
         targets=[event_id],
         results=added,
-        detail={"added": len(added), "known": len(results) - len(added)},
+        texts=[memory.text for memory in memories if placed.get(memory.id) == memory.id],
+        detail=MemoryAdded(
+            added=len(added),
+            known=len(results) - len(added),
+            expires_on=memories[0].expires_on if memories else None,
+        ),
     )
     entries = [
         IndexEntry(memory, vector, stores.embedder.name, own)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from service import clock
+from service.audit.details import EntitiesListed
 from service.audit.events import AuditEvent, Outcome
 from service.errors import NotFound
 from service.filters.ast import EVERYTHING
@@ -37,7 +38,11 @@ class Entities:
                 memories, changed = counts.get(subject.id, (0, subject.created_at))
                 entities.append(Entity(subject.id, subject.kind, subject.name, memories, subject.created_at, changed))
             stores.trail.write(
-                connection, caller, AuditEvent.ENTITIES_LISTED, subjects=[subject.id for subject in part]
+                connection,
+                caller,
+                AuditEvent.ENTITIES_LISTED,
+                results=[subject.id for subject in part],
+                detail=EntitiesListed(page=page, total=len(subjects)),
             )
         return Page(entities, len(subjects), page, size)
 

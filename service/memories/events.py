@@ -9,6 +9,7 @@ from uuid import UUID
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from service import clock
+from service.audit.details import EventsListed
 from service.audit.events import AuditEvent, Outcome
 from service.errors import NotFound
 from service.filters.ast import EVERYTHING
@@ -42,8 +43,16 @@ class Events:
             query = select(_events).where(_events.c.id == event_id, *self._reach(connection, scope))
             row = connection.execute(query).first()
             outcome = Outcome.DONE if row else Outcome.NOT_FOUND
-            stores.trail.write(connection, caller, AuditEvent.EVENT_READ, targets=[event_id], outcome=outcome)
             found = None if row is None else self._presented(connection, scope, [row])[0]
+            stores.trail.write(
+                connection,
+                caller,
+                AuditEvent.EVENT_READ,
+                subjects=row.subject_ids if row else (),
+                targets=[event_id],
+                results=_shown([found] if found else []),
+                outcome=outcome,
+            )
         if found is None:
             raise NotFound("there is no such event")
         return found
@@ -58,7 +67,14 @@ class Events:
             query = select(_events).where(*reach).order_by(_events.c.created_at.desc(), _events.c.id.desc())
             rows = connection.execute(query.offset((page - 1) * size).limit(size)).all()
             events = self._presented(connection, scope, rows)
-            stores.trail.write(connection, caller, AuditEvent.EVENTS_LISTED, results=[event.id for event in events])
+            stores.trail.write(
+                connection,
+                caller,
+                AuditEvent.EVENTS_LISTED,
+                targets=[event.id for event in events],
+                results=_shown(events),
+                detail=EventsListed(page=page, total=int(total)),
+            )
         return Page(events, int(total), page, size)
 
     def read(self, connection: Connection, scope: Scope, event_id: UUID) -> Event:
@@ -214,6 +230,11 @@ def remove_events(connection: Connection, subject_id: UUID) -> None:
     """Remove every event of a subject, and with it the idempotency keys that point at it."""
     connection.execute(delete(_messages).where(_messages.c.owner_id == subject_id))
     connection.execute(delete(_events).where(_events.c.subject_ids.contains([subject_id])))
+
+
+def _shown(events: Sequence[Event]) -> list[UUID]:
+    """Return the memories whose texts these events show."""
+    return list(dict.fromkeys(one.memory_id for event in events for one in event.results if one.text is not None))
 
 
 def _stored(results: Sequence[tuple[UUID, Change]]) -> list[dict[str, str]]:

@@ -12,8 +12,9 @@ import orjson
 from sqlalchemy import Connection, delete, insert, select
 
 from service import clock
+from service.audit.details import MemoryAddEnded
 from service.audit.events import AuditEvent, Outcome
-from service.auth.keys import find_live_key, permissions_of
+from service.auth.keys import find_live_key, key_acts_for, permissions_of
 from service.embeddings.embedder import Vector
 from service.engine.engine import Engine
 from service.engine.errors import EngineError
@@ -204,7 +205,7 @@ class Extractions:
                 outcome=Outcome.FAILED,
                 subjects=row.subject_ids,
                 targets=[work.event_id],
-                detail={"code": code},
+                detail=MemoryAddEnded(code=code),
             )
 
     def _check(self, connection: Connection, scope: Scope, row: Any) -> tuple[Caller | None, str]:
@@ -219,7 +220,9 @@ class Extractions:
             return None, "permission_lost"
         if self._stores.subjects.lock(connection, row.subject_ids) != set(row.subject_ids):
             return None, "erased"
-        principal = Principal(scope.tenant_id, row.principal_id, permissions, connector=key.connector)
+        principal = Principal(
+            scope.tenant_id, row.principal_id, permissions, connector=key.connector, acts_for=key_acts_for(key)
+        )
         return Caller(principal, request_id=row.request_id, client=row.client, face=row.face), ""
 
     def _cancel(self, connection: Connection, scope: Scope, row: Any, code: str) -> None:
@@ -231,7 +234,7 @@ class Extractions:
             AuditEvent.MEMORY_ADD_ENDED,
             outcome=Outcome.REFUSED,
             targets=[row.id],
-            detail={"code": code},
+            detail=MemoryAddEnded(code=code),
         )
 
     def _buffer(self, connection: Connection, scope: Scope, work: _Work, messages: Sequence[Message]) -> None:
@@ -290,6 +293,15 @@ class _Reader:
         with stores.database.transaction(scope) as connection:
             ids = [one.memory_id for one in ranked]
             found = stores.record.find(connection, scope, ids, users=None, on=clock.today())
+            stores.trail.write(
+                connection,
+                self._work.caller,
+                AuditEvent.MEMORY_RECALLED,
+                subjects=self._work.ids.all(),
+                targets=[self._work.event_id],
+                results=[one for one in ids if one in found],
+                query=text,
+            )
         return [
             Recalled(one.memory_id, found[one.memory_id].text, one.score) for one in ranked if one.memory_id in found
         ]

@@ -84,6 +84,12 @@ class TenantLookup:
         """Return the tenant's filter token of a text."""
         return self.tokenizer.token(text)
 
+    def subject_ids(self) -> list[UUID]:
+        """Return the subjects that the filter names or the principal is bound to, users first."""
+        order = list(SubjectKind)
+        named = sorted(self.ids, key=lambda name: (order.index(name[0]), name[1]))
+        return [self.ids[name] for name in named]
+
     @cached_property
     def users(self) -> frozenset[UUID] | None:
         """The users that the principal is bound to, as surrogates; None when it is not bound."""

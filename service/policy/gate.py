@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from uuid import UUID
 
-from service.audit.events import AuditEvent
+from service.audit.details import Reason
 from service.audit.trail import Trail
 from service.errors import Forbidden
 from service.policy.table import NEEDS, authorize
@@ -27,7 +27,7 @@ class Gate:
         """
         if authorize(caller.principal, action):
             return
-        self._trail.refuse(caller, AuditEvent.ACCESS_DENIED, targets=targets, code=action.value)
+        self._trail.refuse(caller, action, Reason.PERMISSION, targets=targets)
         needed = NEEDS.get(action)
         raise Forbidden(f"this key may not do that: it lacks the permission {needed}")
 
@@ -40,5 +40,5 @@ class Gate:
         users = caller.principal.users
         if users is None or (names.user_id in users) or (names.user_id is None and not writing):
             return
-        self._trail.refuse(caller, AuditEvent.ACCESS_DENIED, code=f"{action.value}:user")
+        self._trail.refuse(caller, action, Reason.USER)
         raise Forbidden("this key is bound to a user: name that user, and no other, as user_id")

@@ -24,6 +24,9 @@ NEEDS: Final[dict[Action, Permission | None]] = {
     Action.CREATE_KEY: Permission.KEY_MANAGE,
     Action.LIST_KEYS: Permission.KEY_MANAGE,
     Action.REVOKE_KEY: Permission.KEY_MANAGE,
+    Action.READ_AUDIT: Permission.AUDIT_READ,
+    Action.EXPORT_AUDIT: Permission.AUDIT_READ,
+    Action.MATCH_AUDIT: Permission.AUDIT_MATCH,
 }
 
 #: Roles are names for bundles of permissions.
@@ -32,7 +35,13 @@ ROLES: Final[dict[str, frozenset[Permission]]] = {
     "agent": frozenset({Permission.MEMORY_READ, Permission.MEMORY_WRITE, Permission.MEMORY_DELETE}),
     "operator": frozenset({Permission.KEY_MANAGE, Permission.SETTINGS_READ}),
     "compliance_officer": frozenset(
-        {Permission.AUDIT_READ, Permission.MEMORY_READ, Permission.MEMORY_DELETE, Permission.ENTITY_DELETE}
+        {
+            Permission.AUDIT_READ,
+            Permission.AUDIT_MATCH,
+            Permission.MEMORY_READ,
+            Permission.MEMORY_DELETE,
+            Permission.ENTITY_DELETE,
+        }
     ),
     "admin": frozenset(Permission),
 }

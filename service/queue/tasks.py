@@ -10,13 +10,18 @@ from datetime import datetime
 from typing import Final
 
 import procrastinate
-from procrastinate import PsycopgConnector, SyncPsycopgConnector
+from procrastinate import PsycopgConnector, RetryStrategy, SyncPsycopgConnector
 from procrastinate.exceptions import ConnectorException
 from sqlalchemy import Connection
+
+from service.errors import RecordUnavailable
 
 _QUEUE: Final = "memvault"
 _STALLED_AFTER_SECONDS: Final = 30
 _STOP_SECONDS: Final = 10.0
+
+#: A job whose work the record could not take (Postgres away, the trail not writable) is done later.
+_AGAIN: Final = RetryStrategy(wait=5, retry_exceptions=[RecordUnavailable])
 
 Handler = Callable[..., None]
 
@@ -74,7 +79,7 @@ class Worker:
         self._thread = threading.Thread(target=self._run, name="memvault-worker", daemon=True)
         self._log = logging.getLogger("memvault.queue")
         for name, handler in handlers.items():
-            self._app.task(name=name, queue=_QUEUE)(handler)
+            self._app.task(name=name, queue=_QUEUE, retry=_AGAIN)(handler)
         for name, (cron, work) in periodic.items():
             self._app.periodic(cron=cron)(self._app.task(name=name, queue=_QUEUE, queueing_lock=name)(work))
 

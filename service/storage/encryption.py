@@ -6,6 +6,8 @@ the associated data, so that a value moved to another row or column does not ope
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +16,8 @@ from uuid import UUID
 import orjson
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from service.errors import KeyringUnavailable
 from service.scope import TenantId
@@ -47,12 +51,25 @@ class Place:
 
 
 class Cipher:
-    """Seals and opens values under one 256-bit key."""
+    """Seals, opens and fingerprints values under one 256-bit key."""
 
-    __slots__ = ("_gcm",)
+    __slots__ = ("_gcm", "_key", "_secrets")
 
     def __init__(self, key: bytes) -> None:
         self._gcm = AESGCM(key)
+        self._key = key
+        self._secrets: dict[str, bytes] = {}
+
+    def mac(self, value: bytes, purpose: str) -> bytes:
+        """Return the HMAC-SHA256 of a value under a secret derived for the purpose (HKDF-SHA256, RFC 5869).
+
+        Whoever destroys the key destroys with it every way to tell what was fingerprinted.
+        """
+        secret = self._secrets.get(purpose)
+        if secret is None:
+            secret = HKDF(SHA256(), 32, salt=None, info=f"memvault/{purpose}".encode()).derive(self._key)
+            self._secrets[purpose] = secret
+        return hmac.digest(secret, value, hashlib.sha256)
 
     def seal(self, plain: bytes, place: Place) -> bytes:
         """Return the sealed value; two calls with the same text give different bytes."""

@@ -13,8 +13,10 @@ from sqlalchemy import Connection, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from service import clock
+from service.audit.events import AuditEvent
+from service.audit.trail import Trail
 from service.errors import Conflict, InvalidInput, NotFound
-from service.scope import TenantId
+from service.scope import TenantId, installation_caller
 from service.storage.database import Database
 from service.storage.keyring import Keyring
 from service.tenants.tables import TenantRow
@@ -36,9 +38,10 @@ class Tenant:
 class Tenants:
     """What the installation's plane can do with tenants."""
 
-    def __init__(self, database: Database, keyring: Keyring) -> None:
+    def __init__(self, database: Database, keyring: Keyring, trail: Trail) -> None:
         self._database = database
         self._keyring = keyring
+        self._trail = trail
 
     def create(self, name: str) -> Tenant:
         """Make a tenant.
@@ -55,13 +58,16 @@ class Tenants:
         # The key first: a tenant without its key could not be used, a key without its tenant is harmless.
         self._keyring.create_tenant(tenant_id)
         moment = clock.now()
-        with self._database.tenant_blind() as connection:
+        caller = installation_caller(tenant_id)
+        with self._database.transaction(caller.scope) as connection:
             made = connection.execute(
                 insert(_tenants)
                 .values(id=tenant_id, name=name, status="active", created_at=moment, updated_at=moment)
                 .on_conflict_do_nothing(index_elements=["name"])
                 .returning(_tenants.c.id)
             ).scalar()
+            if made is not None:
+                self._trail.write(connection, caller, AuditEvent.TENANT_CREATED)
         if made is None:
             raise Conflict(f"there is a tenant {name} already")
         return Tenant(tenant_id, name, "active", moment)
@@ -91,18 +97,20 @@ class Tenants:
 
     def suspend(self, name_or_id: str) -> Tenant:
         """Stop every key of a tenant, within the seconds that a checked key is trusted."""
-        return self._set_status(name_or_id, "suspended")
+        return self._set_status(name_or_id, "suspended", AuditEvent.TENANT_SUSPENDED)
 
     def resume(self, name_or_id: str) -> Tenant:
         """Let the keys of a suspended tenant work again."""
-        return self._set_status(name_or_id, "active")
+        return self._set_status(name_or_id, "active", AuditEvent.TENANT_RESUMED)
 
-    def _set_status(self, name_or_id: str, status: str) -> Tenant:
+    def _set_status(self, name_or_id: str, status: str, event: AuditEvent) -> Tenant:
         tenant = self.get(name_or_id)
-        with self._database.tenant_blind() as connection:
+        caller = installation_caller(tenant.id)
+        with self._database.transaction(caller.scope) as connection:
             connection.execute(
                 update(_tenants).where(_tenants.c.id == tenant.id).values(status=status, updated_at=clock.now())
             )
+            self._trail.write(connection, caller, event)
         return Tenant(tenant.id, tenant.name, status, tenant.created_at)
 
 

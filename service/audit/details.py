@@ -1,0 +1,340 @@
+"""What each audit event says beside who, when and which: one model an event, of numbers, ids, times and codes only.
+
+No model has a field that could hold free text: `Detail` refuses one when the class is made, so that content cannot get
+into the trail by way of a new event.
+"""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from enum import StrEnum
+from types import NoneType, UnionType
+from typing import Annotated, Any, ClassVar, Final, Literal, Union, get_args, get_origin, get_type_hints
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, StringConstraints
+
+from service.audit.events import AuditEvent
+from service.scope import Action, Permission
+
+_CODE: Final = StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")
+#: A name that the code itself gives (an error's code, say): no spaces, no capitals, 64 characters at most.
+Code = Annotated[str, _CODE]
+
+_PLAIN: Final = (int, bool, UUID, date, datetime, NoneType)
+_CONTAINERS: Final = (list, tuple, dict, Union, UnionType)
+
+#: The model of each event.
+DETAIL_OF: Final[dict[AuditEvent, type[Detail]]] = {}
+
+
+class Reason(StrEnum):
+    """Why a call was refused."""
+
+    PERMISSION = "permission"
+    USER = "user"
+    WIDER = "wider"
+    USERS = "users"
+    CONNECTOR = "connector"
+    EXPIRY = "expiry"
+    BOUND = "bound"
+    RATE = "rate"
+
+
+class Changed(StrEnum):
+    """What of a memory an update changed."""
+
+    TEXT = "text"
+    METADATA = "metadata"
+    EXPIRES_ON = "expires_on"
+    CREATED_AT = "created_at"
+
+
+class Filter(StrEnum):
+    """By what the trail was read."""
+
+    SINCE = "from"
+    UNTIL = "to"
+    PRINCIPAL = "principal"
+    SUBJECT = "subject"
+    EVENT = "event"
+    ACTIVITY = "activity"
+    MEMORY = "memory"
+    OUTCOME = "outcome"
+    REQUEST = "request"
+    CONNECTOR = "connector"
+
+
+class View(StrEnum):
+    """What of the trail was asked for."""
+
+    ROWS = "rows"
+    KNOWN = "known"
+    TAIL = "tail"
+
+
+class ExportFormat(StrEnum):
+    """The line format of an export."""
+
+    JSONL = "jsonl"
+    OCSF = "ocsf"
+
+
+class MatchBy(StrEnum):
+    """Against what a value was held."""
+
+    ROW = "row"
+    MEMORY = "memory"
+    SUBJECT = "subject"
+
+
+class Detail(BaseModel):
+    """The root of all details. A list of ids over the bound of a row goes into `parts` rows, of which this is `part`.
+
+    Raises:
+        TypeError: when a class declares a field that could hold text that is not a code of ours.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    event: ClassVar[AuditEvent]
+
+    part: int | None = None
+    parts: int | None = None
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        """Check the fields and enter the model in `DETAIL_OF`."""
+        hints = get_type_hints(cls, include_extras=True)
+        for name in cls.model_fields:
+            if not holds_no_text(hints[name]):
+                raise TypeError(f"{cls.__name__}.{name}: {hints[name]} could hold content; use a number, id or code")
+        if DETAIL_OF.setdefault(cls.event, cls).__qualname__ != cls.__qualname__:
+            raise TypeError(f"{cls.event} has two detail models: {DETAIL_OF[cls.event].__name__} and {cls.__name__}")
+
+    def document(self) -> dict[str, Any]:
+        """Return the detail as JSON, what is not set left out."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+
+def holds_no_text(kind: Any) -> bool:
+    """Tell whether values of a type can hold nothing but numbers, ids, times and codes."""
+    origin = get_origin(kind)
+    if origin is Annotated:
+        inner, *marks = get_args(kind)
+        return _CODE in marks if inner is str else holds_no_text(inner)
+    if origin is Literal:
+        return True
+    if origin in _CONTAINERS:
+        return all(holds_no_text(one) for one in get_args(kind) if one is not Ellipsis)
+    return isinstance(kind, type) and (kind in _PLAIN or issubclass(kind, StrEnum))
+
+
+class ServicePinged(Detail):
+    """A credential was shown to be good."""
+
+    event = AuditEvent.SERVICE_PINGED
+
+
+class MemoryAdded(Detail):
+    """Memories were stored: how many are new, how many were there already, and their last visible day."""
+
+    event = AuditEvent.MEMORY_ADDED
+    added: int
+    known: int
+    expires_on: date | None = None
+
+
+class MemoryAddRequested(Detail):
+    """An add was put into the queue for extraction."""
+
+    event = AuditEvent.MEMORY_ADD_REQUESTED
+
+
+class MemoryAddEnded(Detail):
+    """An add ended without effect: the code says why."""
+
+    event = AuditEvent.MEMORY_ADD_ENDED
+    code: Code
+
+
+class MemoryRecalled(Detail):
+    """Memories were shown to the language model for the extraction of an add."""
+
+    event = AuditEvent.MEMORY_RECALLED
+
+
+class MemorySearched(Detail):
+    """Memories were found by a query."""
+
+    event = AuditEvent.MEMORY_SEARCHED
+    limit: int
+
+
+class MemoryListed(Detail):
+    """A page of memories was read."""
+
+    event = AuditEvent.MEMORY_LISTED
+    page: int
+    total: int
+
+
+class MemoryRead(Detail):
+    """One memory was read."""
+
+    event = AuditEvent.MEMORY_READ
+
+
+class MemoryUpdated(Detail):
+    """One memory was changed: what of it, its version, and its new last visible day if that was changed."""
+
+    event = AuditEvent.MEMORY_UPDATED
+    changed: list[Changed]
+    version: int | None = None
+    expires_on: date | None = None
+
+
+class MemoryDeleted(Detail):
+    """One memory was deleted."""
+
+    event = AuditEvent.MEMORY_DELETED
+
+
+class MemoriesDeleted(Detail):
+    """All memories of a scope were deleted."""
+
+    event = AuditEvent.MEMORIES_DELETED
+    count: int
+
+
+class HistoryRead(Detail):
+    """The history of one memory was read."""
+
+    event = AuditEvent.HISTORY_READ
+
+
+class EntitiesListed(Detail):
+    """A page of users, agents, apps and runs was read."""
+
+    event = AuditEvent.ENTITIES_LISTED
+    page: int
+    total: int
+
+
+class EntityDeleted(Detail):
+    """A user, agent, app or run was removed with all that belongs to it."""
+
+    event = AuditEvent.ENTITY_DELETED
+
+
+class EventsListed(Detail):
+    """A page of events was read, with the memories that they made."""
+
+    event = AuditEvent.EVENTS_LISTED
+    page: int
+    total: int
+
+
+class EventRead(Detail):
+    """One event was read; `replayed`: as the answer to a repeated add."""
+
+    event = AuditEvent.EVENT_READ
+    replayed: bool = False
+
+
+class KeyCreated(Detail):
+    """An API key was made."""
+
+    event = AuditEvent.KEY_CREATED
+    permissions: list[Permission]
+    users: int | None = None
+    expires_at: datetime | None = None
+
+
+class KeysListed(Detail):
+    """The tenant's keys were listed."""
+
+    event = AuditEvent.KEYS_LISTED
+
+
+class KeyRevoked(Detail):
+    """An API key was revoked."""
+
+    event = AuditEvent.KEY_REVOKED
+
+
+class TenantCreated(Detail):
+    """The installation made the tenant."""
+
+    event = AuditEvent.TENANT_CREATED
+
+
+class TenantSuspended(Detail):
+    """The installation stopped every key of the tenant."""
+
+    event = AuditEvent.TENANT_SUSPENDED
+
+
+class TenantResumed(Detail):
+    """The installation let the keys of the tenant work again."""
+
+    event = AuditEvent.TENANT_RESUMED
+
+
+class AuditRead(Detail):
+    """The trail itself was read: what of it, by which filters, how many rows, and whether people were named."""
+
+    event = AuditEvent.AUDIT_READ
+    view: View
+    filters: list[Filter] = []
+    rows: int = 0
+    names: bool = False
+
+
+class AuditExported(Detail):
+    """The trail was exported. The row is written before the first line leaves."""
+
+    event = AuditEvent.AUDIT_EXPORTED
+    format: ExportFormat
+    filters: list[Filter] = []
+
+
+class AuditMatched(Detail):
+    """A value was held against the HMACs of the trail."""
+
+    event = AuditEvent.AUDIT_MATCHED
+    by: MatchBy
+    checked: int
+    matched: int
+    unmatchable: int
+
+
+class TrailDropped(Detail):
+    """The trail's own retention dropped its first `rows` rows, all older than `keep_days`."""
+
+    event = AuditEvent.TRAIL_DROPPED
+    rows: int
+    keep_days: int
+
+
+class TrailRestored(Detail):
+    """The database was restored: it went back to checkpoint `resumes`, and those up to `last` are void."""
+
+    event = AuditEvent.TRAIL_RESTORED
+    resumes: int
+    last: int
+
+
+class AccessDenied(Detail):
+    """A call was refused: which action, and why."""
+
+    event = AuditEvent.ACCESS_DENIED
+    action: Action
+    reason: Reason
+
+
+class CredentialRefused(Detail):
+    """Credentials were refused, `count` of them since the row before."""
+
+    event = AuditEvent.CREDENTIAL_REFUSED
+    code: Code
+    count: int

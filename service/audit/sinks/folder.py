@@ -1,0 +1,133 @@
+"""Checkpoints in a folder: one file a day, one checkpoint a line, only ever appended to."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, Final
+
+from service.audit.checkpoints import BadDocument, Checkpoint, parse_line
+from service.audit.sinks import SinkUnavailable
+from service.errors import ConfigurationError
+
+_PREFIX: Final = "checkpoints-"
+_SUFFIX: Final = ".jsonl"
+_BLOCK: Final = 65_536
+
+
+class FolderSink:
+    """Appends to files in a folder. Writers of several processes take turns."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder.resolve()
+
+    @property
+    def name(self) -> str:
+        """The place itself: another folder begins with the first checkpoint."""
+        return f"folder:{self._folder}"
+
+    def deliver(self, checkpoints: Sequence[Checkpoint]) -> None:
+        """Append what is not there yet and wait for the disk."""
+        try:
+            self._folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+            with (self._folder / ".lock").open("a") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                head = self._head()
+                there = 0 if head is None else head.body.number
+                for checkpoint in checkpoints:
+                    if checkpoint.body.number > there:
+                        self._append(checkpoint)
+        except OSError as error:
+            raise SinkUnavailable(f"{self._folder}: checkpoints cannot be written ({error.strerror})") from None
+
+    def newest(self, *, beyond: int) -> Checkpoint | None:
+        """Return the last checkpoint in the folder if its number is above `beyond`."""
+        try:
+            head = self._head()
+        except OSError as error:
+            raise SinkUnavailable(f"{self._folder}: checkpoints cannot be read ({error.strerror})") from None
+        return head if head is not None and head.body.number > beyond else None
+
+    def _append(self, checkpoint: Checkpoint) -> None:
+        path = self._folder / f"{_PREFIX}{checkpoint.body.at.date().isoformat()}{_SUFFIX}"
+        with path.open("a+b") as file:
+            _cut_unfinished(file)
+            file.write(checkpoint.line() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _head(self) -> Checkpoint | None:
+        """The last whole line of the newest file that has one. The clock may have been set back, so all ends count."""
+        heads = []
+        for path in sorted(self._folder.glob(f"{_PREFIX}*{_SUFFIX}"), reverse=True)[:3]:
+            line = _last_line(path)
+            if line:
+                try:
+                    heads.append(parse_line(line))
+                except BadDocument:
+                    raise SinkUnavailable(f"{path}: the last line is no checkpoint") from None
+        return max(heads, key=lambda checkpoint: checkpoint.body.number, default=None)
+
+
+def read_checkpoints(path: Path) -> Iterator[tuple[Checkpoint, str]]:
+    """Read exported checkpoints from a file or a folder of `.jsonl` and `.json` files, each with where it stands.
+
+    Raises:
+        ConfigurationError: when there is nothing to read.
+        BadDocument: naming file and line of what is no checkpoint.
+    """
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.suffix in (".jsonl", ".json") and file.is_file())
+    else:
+        files = [path]
+    if not files:
+        raise ConfigurationError(f"{path}: holds no checkpoints (.jsonl or .json)")
+    for file in files:
+        try:
+            with file.open("rb") as lines:
+                for number, line in enumerate(lines, 1):
+                    if not line.endswith(b"\n") and file.suffix == ".jsonl":
+                        # The process was killed while it wrote this line; it is written again.
+                        continue
+                    try:
+                        yield parse_line(line), f"{file.name}:{number}"
+                    except BadDocument as error:
+                        raise BadDocument(f"{file}, line {number}: {error}") from None
+        except OSError as error:
+            raise ConfigurationError(f"{file}: cannot be read ({error.strerror})") from None
+
+
+def _cut_unfinished(file: IO[bytes]) -> None:
+    """Remove what a killed process left of a line."""
+    end = file.seek(0, os.SEEK_END)
+    if end == 0:
+        return
+    file.seek(end - 1)
+    if file.read(1) == b"\n":
+        return
+    file.truncate(_line_start(file, end))
+
+
+def _last_line(path: Path) -> bytes:
+    with path.open("rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        whole = _line_start(file, end)
+        if whole == 0:
+            return b""
+        start = _line_start(file, whole - 1)
+        file.seek(start)
+        return file.read(whole - start)
+
+
+def _line_start(file: IO[bytes], end: int) -> int:
+    """Return where the line begins that holds the byte before `end`: behind the last line end, or 0."""
+    while end > 0:
+        start = max(0, end - _BLOCK)
+        file.seek(start)
+        found = file.read(end - start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        end = start
+    return 0

@@ -1,0 +1,289 @@
+"""Verifies rows of the trail against a chain of checkpoints. Pure: rows come as canonical lines, from wherever.
+
+Every row under a checkpoint is hashed into its tenant's tree again and the root compared with each seal. Where a row
+differs, what the seals tell of each row (its id and the head of its hash) names it and says what was done to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from hashlib import sha256
+from typing import Any, Final
+from uuid import UUID
+
+from service.audit.chain import FLOOR, Chain, Kind, Numbered, Problem, problems_in_order
+from service.audit.checkpoints import ROW_BYTES, split_entry
+from service.audit.encoding import name_of
+from service.audit.merkle import Frontier
+
+#: Problems told at most; a report of millions helps nobody.
+MOST_PROBLEMS: Final = 1000
+_ID_BYTES: Final = 16
+_PROGRESS_ROWS: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """Where the rows of a tenant begin, after retention dropped the first `size`: what remains of the tree."""
+
+    size: int = 0
+    peaks: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A declared drop that the rows begin after."""
+
+    tenant_id: UUID
+    rows: int
+    keep_days: int
+    declared_in: int
+
+    def document(self) -> dict[str, Any]:
+        """Return the drop for a report."""
+        return {
+            "tenant_id": str(self.tenant_id),
+            "rows": self.rows,
+            "keep_days": self.keep_days,
+            "declared_in": self.declared_in,
+        }
+
+
+@dataclass(slots=True)
+class Report:
+    """What was found. `unsealed` counts the rows that no exported checkpoint covers yet."""
+
+    chain: Chain
+    rows: int = 0
+    tenants: int = 0
+    unsealed: int = 0
+    oldest_unsealed: datetime | None = None
+    problems: list[Problem] = field(default_factory=list)
+    dropped: list[Dropped] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+    def document(self, *, now: datetime) -> dict[str, Any]:
+        """Return the report as it is printed."""
+        chain, oldest = self.chain, self.oldest_unsealed
+        return {
+            "ok": self.ok,
+            "rows": self.rows,
+            "tenants": self.tenants,
+            "checkpoints": {
+                "count": chain.count,
+                "first": chain.first,
+                "last": chain.last,
+                "exported": chain.exported,
+                "last_at": None if chain.last_at is None else chain.last_at.isoformat(),
+            },
+            "first_bad": self.problems[0].document() if self.problems else None,
+            "problems": [problem.document() for problem in self.problems],
+            "unsealed": {
+                "rows": self.unsealed,
+                "oldest_at": None if oldest is None else oldest.isoformat(),
+                "age_seconds": None if oldest is None else max(0.0, (now - oldest).total_seconds()),
+            },
+            "dropped": [drop.document() for drop in self.dropped],
+            "restored": [
+                {
+                    "checkpoint": one.number,
+                    "at": one.at.isoformat(),
+                    "resumes": one.resumes,
+                    "void_checkpoints": one.void,
+                    "lost_rows": one.lost_rows,
+                }
+                for one in chain.restored
+            ],
+        }
+
+
+class Verifier:
+    """Takes the tenants one after the other, then reports."""
+
+    def __init__(self, chain: Chain, *, progress: Callable[[int], None] = lambda rows: None) -> None:
+        """`progress` is told how many rows were read since it was last told."""
+        self._chain = chain
+        self._progress = progress
+        self._report = Report(chain)
+        self._found: list[Problem] = []
+        self._seen: set[UUID] = set()
+
+    def tenant(self, tenant_id: UUID, base: Base, lines: Iterable[bytes]) -> None:
+        """Verify the rows of a tenant, given in order."""
+        self._seen.add(tenant_id)
+        self._report.tenants += 1
+        seals = self._chain.seals.get(tenant_id, [])
+        frontier = self._begin(tenant_id, base, seals)
+        under = [numbered for numbered in seals if numbered.seal.size > frontier.size]
+        rest = self._counted(lines)
+        bad = self._sealed(tenant_id, frontier, under, rest)
+        if bad is not None:
+            _Diff(tenant_id, under, self._note).run(bad, rest)
+
+    def report(self, *, only: UUID | None = None) -> Report:
+        """Return what was found; tenants with seals and no rows given are missing, unless only one was asked for."""
+        for tenant_id in sorted(self._chain.seals):
+            if tenant_id not in self._seen and only in (None, tenant_id):
+                self.tenant(tenant_id, Base(), ())
+        self._report.problems = problems_in_order([*self._found, *self._chain.problems])
+        return self._report
+
+    def _begin(self, tenant_id: UUID, base: Base, seals: list[Numbered]) -> Frontier:
+        """Return the tree that the rows continue, once the dropped part is found to be declared and old."""
+        if base.size == 0:
+            return Frontier()
+        declared = self._chain.dropped.get(tenant_id)
+        last = next((one for one in seals if one.seal.size == base.size), None)
+        try:
+            frontier = Frontier(base.size, base.peaks)
+        except ValueError:
+            return self._undeclared(tenant_id, base, "what remains of them does not fit")
+        if declared is None or declared.size < base.size:
+            return self._undeclared(tenant_id, base, "no signed checkpoint declares it")
+        if last is None or frontier.root() != last.seal.root:
+            return self._undeclared(tenant_id, base, "what remains of them is not what was sealed")
+        if declared.at - last.at < FLOOR:
+            return self._undeclared(tenant_id, base, "they were younger than the floor")
+        self._report.dropped.append(Dropped(tenant_id, base.size, declared.keep_days, declared.number))
+        return frontier
+
+    def _undeclared(self, tenant_id: UUID, base: Base, why: str) -> Frontier:
+        detail = f"the first {base.size} rows are gone and {why}"
+        self._note(Problem(Kind.DROPPED_UNDECLARED, detail, tenant_id=tenant_id, position=0))
+        try:
+            return Frontier(base.size, base.peaks)
+        except ValueError:
+            return Frontier()
+
+    def _sealed(
+        self, tenant_id: UUID, frontier: Frontier, seals: list[Numbered], lines: Iterator[bytes]
+    ) -> _Bad | None:
+        """Hash the rows of each seal in turn; return where the first bad one is, or None when all are as sealed."""
+        for place, numbered in enumerate(seals):
+            seal = numbered.seal
+            # The seals before it may not be at hand; the root speaks for their rows too.
+            while frontier.size < seal.first and (line := next(lines, None)) is not None:
+                frontier.append(sha256(b"\x00" + line).digest())
+            offset = (frontier.size - seal.first) * ROW_BYTES + _ID_BYTES
+            heads = seal.rows
+            line = None
+            while frontier.size < seal.size:
+                line = next(lines, None)
+                if line is None:
+                    return _Bad(place, frontier.size, None)
+                leaf = sha256(b"\x00" + line).digest()
+                if leaf[:8] != heads[offset : offset + 8]:
+                    return _Bad(place, frontier.size, line)
+                frontier.append(leaf)
+                offset += ROW_BYTES
+            if frontier.root() != seal.root:
+                detail = "the rows do not add up to the sealed root"
+                position = seal.size - 1
+                self._note(
+                    Problem(Kind.ROOT_DIFFERS, detail, numbered.number, tenant_id, position, split_entry(heads, 0)[0])
+                )
+                return None
+            if numbered.number > self._chain.exported:
+                self._count_unsealed(seal.size - seal.first, line)
+        for line in lines:
+            self._count_unsealed(1, line)
+        return None
+
+    def _count_unsealed(self, rows: int, line: bytes | None) -> None:
+        self._report.unsealed += rows
+        if self._report.oldest_unsealed is None and line is not None:
+            self._report.oldest_unsealed = name_of(line).at
+
+    def _counted(self, lines: Iterable[bytes]) -> Iterator[bytes]:
+        told = 0
+        for line in lines:
+            self._report.rows += 1
+            told += 1
+            if told == _PROGRESS_ROWS:
+                self._progress(told)
+                told = 0
+            yield line
+        self._progress(told)
+
+    def _note(self, problem: Problem) -> None:
+        if len(self._found) < MOST_PROBLEMS:
+            self._found.append(problem)
+
+
+@dataclass(frozen=True, slots=True)
+class _Bad:
+    """The first row that is not as sealed: in which seal, at which position, and the line found there, if any."""
+
+    place: int
+    position: int
+    line: bytes | None
+
+
+class _Diff:
+    """Says of the rows from the first bad one on what was done to each, by the ids that the seals tell."""
+
+    def __init__(self, tenant_id: UUID, seals: list[Numbered], note: Callable[[Problem], None]) -> None:
+        self._tenant_id = tenant_id
+        self._seals = seals
+        self._note = note
+
+    def run(self, bad: _Bad, rest: Iterator[bytes]) -> None:
+        """Note what is wrong with the rows from the bad one on."""
+        expected = list(self._expected(bad))
+        place_of = {row_id: place for place, (_, row_id, _, _) in enumerate(expected)}
+        skipped: set[int] = set()
+        at = 0
+        for line in self._lines(bad, rest):
+            leaf = sha256(b"\x00" + line).digest()
+            if at < len(expected) and leaf[:8] == expected[at][2]:
+                at += 1
+                continue
+            row_id = name_of(line).id
+            found = None if row_id is None else place_of.get(row_id)
+            if at >= len(expected) and found is None:
+                # Behind the last seal: not sealed yet, so nothing can be said of it.
+                break
+            if found is None and row_id is None and at < len(expected):
+                self._tell(Kind.EDITED, expected[at], "the row is not what was sealed")
+                at += 1
+            elif found is None:
+                position = expected[at][0]
+                detail = "a row that was never sealed stands before the one that was sealed here"
+                self._note(Problem(Kind.INSERTED, detail, expected[at][3], self._tenant_id, position, row_id))
+            elif found == at:
+                self._tell(Kind.EDITED, expected[at], "the row is not what was sealed")
+                at += 1
+            elif found > at:
+                skipped.update(range(at, found))
+                at = found + 1
+                if leaf[:8] != expected[found][2]:
+                    self._tell(Kind.EDITED, expected[found], "the row is not what was sealed")
+            else:
+                kind = Kind.REORDERED if found in skipped else Kind.INSERTED
+                skipped.discard(found)
+                self._tell(kind, expected[found], "the row stands behind rows that were sealed after it")
+        for place in sorted({*skipped, *range(at, len(expected))}):
+            self._tell(Kind.REMOVED, expected[place], "the sealed row is gone")
+
+    def _tell(self, kind: Kind, expected: tuple[int, UUID, bytes, int], detail: str) -> None:
+        position, row_id, _, number = expected
+        self._note(Problem(kind, detail, number, self._tenant_id, position, row_id))
+
+    def _expected(self, bad: _Bad) -> Iterator[tuple[int, UUID, bytes, int]]:
+        for numbered in self._seals[bad.place :]:
+            seal = numbered.seal
+            for position in range(max(seal.first, bad.position), seal.size):
+                row_id, head = split_entry(seal.rows, position - seal.first)
+                yield position, row_id, head, numbered.number
+
+    @staticmethod
+    def _lines(bad: _Bad, rest: Iterator[bytes]) -> Iterator[bytes]:
+        if bad.line is not None:
+            yield bad.line
+        yield from rest

@@ -1,0 +1,165 @@
+"""`memvault audit …` as an administrator and an auditor run it, online and offline."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from service.audit.signing import public_pem
+from service.cli.app import app
+from service.errors import ConfigurationError, MemvaultError
+from tests.integration.audit_integrity.conftest import House
+
+pytestmark = pytest.mark.integration
+
+
+def run(*arguments: str, code: int = 0) -> Any:
+    """Run a command and return its JSON document."""
+    result = CliRunner().invoke(app, [*arguments, "--json"])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == code, result.output
+    return json.loads(result.stdout)
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> Path:
+    """A signing key as the documentation makes one."""
+    path = tmp_path / "signing.pem"
+    subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", str(path)], check=True, capture_output=True)
+    path.chmod(0o600)
+    return path
+
+
+@pytest.fixture
+def config(house: House, key: Path, tmp_path: Path) -> str:
+    """Settings of the server mode on the house's database, with the key that it signed with so far retired."""
+    retired = tmp_path / "retired.pem"
+    retired.write_text(public_pem(house.sealing.signer.public_keys()[0]))
+    settings = {
+        "data_dir": str(tmp_path / "server"),
+        "database": {"url": house.postgres.app, "owner_url": house.postgres.owner},
+        "audit": {
+            "signing_key": str(key),
+            "public_keys": [str(retired)],
+            "checkpoint_folder": str(house.folder),
+        },
+    }
+    # The keyring of the house, so that the trail can be written with its tenants' keys.
+    (tmp_path / "server").mkdir()
+    (tmp_path / "server" / "keys").symlink_to(house.installation.settings.data_dir / "keys")
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    return str(path)
+
+
+def test_verify_online_and_offline(house: House, config: str, tmp_path: Path) -> None:
+    tenant = str(house.tenants[0])
+    house.write(house.tenants[0], 3)
+    report = run("audit", "verify", "--config", config)
+    assert report["ok"] is True
+    assert report["unsealed"]["rows"] == 3
+    assert run("audit", "checkpoint", "--config", config)["rows"] == 3
+    report = run("audit", "verify", "--config", config, "--tenant", "tenant-0")
+    assert (report["ok"], report["unsealed"]["rows"], report["tenants"]) == (True, 0, 1)
+
+    export, public = tmp_path / "trail.jsonl", tmp_path / "public.pem"
+    own = tmp_path / "own.jsonl"
+    rows = run("audit", "export-trail", str(export), "--checkpoints", str(own), "--config", config)["rows"]
+    (current,) = run("audit", "public-key", "--config", config)
+    retired = yaml.safe_load(Path(config).read_text())["audit"]["public_keys"][0]
+    public.write_text(Path(retired).read_text() + current["pem"])
+    offline = ["audit", "verify", "--export", str(export), "--public-key", str(public), "--checkpoints"]
+    for checkpoints in (house.folder, own):
+        report = run(*offline, str(checkpoints))
+        assert (report["ok"], report["rows"], report["unsealed"]["rows"]) == (True, rows, 0)
+
+    lines = export.read_bytes().splitlines(keepends=True)
+    place = next(n for n, line in enumerate(lines) if line.startswith(f'{{"_tenant":"{tenant}"'.encode())) + 2
+    lines[place] = lines[place].replace(b'"cli"', b'"mcp"')
+    export.write_bytes(b"".join(lines))
+    first = run(*offline, str(house.folder), code=1)["first_bad"]
+    assert (first["kind"], first["tenant_id"], first["position"]) == ("edited", tenant, 1)
+    assert first["row_id"] == json.loads(lines[place])["id"]
+    export.write_bytes(b"".join(lines[:-1]))
+    with pytest.raises(ConfigurationError, match="was not finished"):
+        run(*offline, str(house.folder))
+
+
+def test_a_person_is_told_in_words(house: House, config: str) -> None:
+    house.superuser("DELETE FROM audit WHERE seq = 2")
+    result = CliRunner().invoke(app, ["audit", "verify", "--config", config])
+    assert result.exit_code == 1
+    assert "BAD removed: checkpoint 1, tenant" in result.stdout
+    assert "1 problems were found" in result.stdout
+
+
+def test_prove(house: House, config: str) -> None:
+    row = json.loads(house.lines(house.tenants[2])[0])["id"]
+    assert run("audit", "prove", row, "--tenant", "tenant-2", "--config", config)["position"] == 0
+
+
+def test_during_a_rotation_either_public_key_verifies(house: House, config: str, key: Path, tmp_path: Path) -> None:
+    settings = yaml.safe_load(Path(config).read_text())
+    old = house.installation.settings.data_dir / "keys" / "audit-signing.pem"
+    settings["audit"]["previous_signing_key"] = str(old)
+    Path(config).write_text(yaml.safe_dump(settings))
+    house.write(house.tenants[0])
+    run("audit", "checkpoint", "--config", config)
+    keys = run("audit", "public-key", "--config", config)
+    assert len(keys) == 2
+    for one in keys:
+        public = tmp_path / "one.pem"
+        public.write_text(one["pem"])
+        assert run("audit", "verify", "--config", config, "--public-key", str(public))["ok"] is True
+    # After the overlap the old checkpoints hang on the new signatures by their hashes.
+    del settings["audit"]["previous_signing_key"]
+    Path(config).write_text(yaml.safe_dump(settings))
+    house.write(house.tenants[0])
+    run("audit", "checkpoint", "--config", config)
+    public.write_text(run("audit", "public-key", "--config", config)[0]["pem"])
+    assert run("audit", "verify", "--config", config, "--public-key", str(public))["ok"] is True
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"signing_key": None}, r"audit\.signing_key: is needed"),
+        ({"signing_key": "inside"}, r"must not lie in the data folder"),
+        ({"signing_key": "absent"}, r"cannot be read"),
+        ({"signing_key": "readable"}, r"everyone can read it"),
+        ({"signing_key": "rsa"}, r"is not an Ed25519 key"),
+        ({"signing_key": "garbage"}, r"is not a PEM file"),
+    ],
+)
+def test_a_signing_key_in_the_wrong_place_is_refused(
+    change: dict[str, str | None], told: str, house: House, config: str, key: Path, tmp_path: Path
+) -> None:
+    places = {name: tmp_path / f"{name}.pem" for name in ("absent", "readable", "rsa", "garbage")}
+    places["inside"] = tmp_path / "server" / "signing.pem"
+    for name in ("inside", "readable"):
+        places[name].write_bytes(key.read_bytes())
+        places[name].chmod(0o600 if name == "inside" else 0o644)
+    places["garbage"].write_text("garbage")
+    subprocess.run(["openssl", "genrsa", "-out", str(places["rsa"]), "2048"], check=True, capture_output=True)
+    settings = yaml.safe_load(Path(config).read_text())
+    value = change["signing_key"]
+    settings["audit"]["signing_key"] = None if value is None else str(places[value])
+    Path(config).write_text(yaml.safe_dump(settings))
+    with pytest.raises(MemvaultError, match=told):
+        run("audit", "public-key", "--config", config)
+
+
+def test_retention_that_is_not_set_drops_nothing(house: House, config: str) -> None:
+    with pytest.raises(ConfigurationError, match="kept for ever"):
+        run("audit", "drop-old", "--config", config)
+    settings = yaml.safe_load(Path(config).read_text())
+    settings["audit"]["retention_days"] = 183
+    Path(config).write_text(yaml.safe_dump(settings))
+    assert run("audit", "drop-old", "--dry-run", "--config", config) == {"dry_run": True, "dropped": []}

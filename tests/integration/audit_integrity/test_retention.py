@@ -1,0 +1,135 @@
+"""Old parts are dropped by the maintenance role, never younger than the floor; what stays still verifies."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import timedelta
+
+import psycopg
+import pytest
+
+from service import clock
+from service.audit.chain import Kind
+from service.errors import ConfigurationError
+from service.settings import load_settings
+from service.storage.database import Database
+from tests.conftest import Postgres
+from tests.integration.audit_integrity.conftest import House, MakeHouse
+
+pytestmark = pytest.mark.integration
+
+ROLE = "memvault_maintenance"
+PASSWORD = "only-for-this-test"
+
+
+@pytest.fixture
+def maintenance(database: Postgres) -> Iterator[Database]:
+    """A connection as the maintenance role, with what an administrator grants it."""
+    with psycopg.connect(database.admin, autocommit=True) as connection:
+        if connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [ROLE]).fetchone() is None:
+            connection.execute(f"CREATE ROLE {ROLE}")  # type: ignore[arg-type]
+        connection.execute(f"ALTER ROLE {ROLE} LOGIN PASSWORD '{PASSWORD}'")  # type: ignore[arg-type]
+        connection.execute(f"GRANT CONNECT ON DATABASE {connection.info.dbname} TO {ROLE}")  # type: ignore[arg-type]
+        connection.execute(
+            f"GRANT EXECUTE ON FUNCTION audit_drop(uuid, bigint, bigint, bigint, bytea, integer) TO {ROLE}"  # type: ignore[arg-type]
+        )
+    made = Database(psycopg.conninfo.make_conninfo(database.app, user=ROLE, password=PASSWORD), pool_size=2)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def aged(make_house: MakeHouse, monkeypatch: pytest.MonkeyPatch) -> House:
+    """A house with rows of 500, 300 and 100 days ago, in a checkpoint each."""
+    now, made = clock.now, None
+    for days in (500, 300, 100):
+        with monkeypatch.context() as patch:
+            patch.setattr(clock, "now", lambda days=days: now() - timedelta(days=days))
+            made = made or make_house(tenants=2)
+            made.write(made.tenants[0], 5)
+            made.seal()
+    assert made is not None
+    return made
+
+
+def test_what_is_older_than_the_setting_goes_and_the_rest_verifies(aged: House, maintenance: Database) -> None:
+    tenant_id, other = aged.tenants
+    before = aged.lines(tenant_id)
+    found = aged.sealing.old_parts.find(aged.tenants, 200)
+    assert {(part.tenant_id, part.rows) for part in found} == {(tenant_id, 11), (other, 1)}
+    assert aged.lines(tenant_id) == before
+
+    dropped = aged.sealing.old_parts.drop(aged.tenants, 200, maintenance)
+    assert dropped == found
+    aged.seal()
+    after = aged.lines(tenant_id)
+    assert after[:5] == before[11:]
+    assert b"trail:dropped" in after[5]
+    report = aged.verify()
+    assert report.problems == []
+    assert {(one.tenant_id, one.rows, one.keep_days) for one in report.dropped} == {
+        (tenant_id, 11, 200),
+        (other, 1, 200),
+    }
+    assert report.chain.first == 1
+
+    # Once more, later: from the first drop on.
+    aged.write(tenant_id, 2)
+    assert aged.sealing.old_parts.drop(aged.tenants, 200, maintenance) == []
+    aged.superuser(
+        f"DELETE FROM audit WHERE request_id = (SELECT min(request_id) FROM audit WHERE xid = {_xid(after[2])})"
+    )
+    first = aged.verify().problems[0]
+    assert (first.kind, first.tenant_id, first.position) == (Kind.REMOVED, tenant_id, 13)
+
+
+def test_below_the_floor_nothing_is_dropped(aged: House, maintenance: Database) -> None:
+    with pytest.raises(ConfigurationError, match="183 or more"):
+        aged.sealing.old_parts.drop(aged.tenants, 182, maintenance)
+    tenant_id = aged.tenants[0]
+    tip = aged.sealing.ledger.newest_seal_before(tenant_id, clock.now())
+    assert tip is not None
+    place = [tenant_id, tip.size, tip.last_xid, tip.last_seq, tip.peaks]
+    with psycopg.connect(maintenance.dsn) as connection:
+        for days, message in ((100, "183 days at least"), (183, "younger than 183 days")):
+            with pytest.raises(psycopg.errors.CheckViolation, match=message):
+                connection.execute("SELECT audit_drop(%s, %s, %s, %s, %s, %s)", [*place, days])
+            connection.rollback()
+        for statement in ("DELETE FROM audit", "TRUNCATE audit", "SELECT count(*) FROM audit"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(statement.encode())
+            connection.rollback()
+    assert aged.verify().problems == []
+
+
+def test_a_drop_that_nobody_signed_is_told(aged: House) -> None:
+    """A superuser drops a part and writes the database's own note of it; the signed declaration is missing."""
+    tenant_id = aged.tenants[0]
+    tip = aged.sealing.ledger.newest_seal_before(tenant_id, clock.now() - timedelta(days=200))
+    assert tip is not None
+    place = f"({tip.last_xid}, {tip.last_seq})"
+    aged.superuser(f"DELETE FROM audit WHERE tenant_id = '{tenant_id}' AND (xid, seq) <= {place}")
+    assert aged.verify().problems[0].kind is Kind.REMOVED
+    aged.superuser(
+        "INSERT INTO audit_drops VALUES (%(tenant)s, %(size)s, %(xid)s, %(seq)s, %(peaks)s, now())",
+        parameters={
+            "tenant": tenant_id,
+            "size": tip.size,
+            "xid": tip.last_xid,
+            "seq": tip.last_seq,
+            "peaks": tip.peaks,
+        },
+    )
+    first = aged.verify().problems[0]
+    assert (first.kind, first.tenant_id, first.position) == (Kind.DROPPED_UNDECLARED, tenant_id, 0)
+
+
+def _xid(line: bytes) -> int:
+    return int(json.loads(line)["xid"])
+
+
+def test_floor_in_the_settings() -> None:
+    with pytest.raises(ConfigurationError, match=r"retention_days.*183 or more"):
+        load_settings(environ={}, flags={"audit": {"retention_days": 182}})
+    assert load_settings(environ={}, flags={"audit": {"retention_days": 183}}).audit.retention_days == 183
