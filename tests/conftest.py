@@ -10,11 +10,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlencode
 
 import psycopg
 import pytest
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from service import clock, wiring
 from service.auth.keys import Grant
@@ -35,6 +36,11 @@ class Postgres:
     admin: str
     owner: str
     app: str
+
+    @property
+    def urls(self) -> dict[str, str]:
+        """The database's URLs as a configuration file has them."""
+        return {"url": _url(self.app), "owner_url": _url(self.owner)}
 
     def on(self, database: str) -> Postgres:
         """The same roles on another database."""
@@ -166,6 +172,13 @@ def _make_database(postgres: Postgres, name: str, template: str) -> None:
         connection.execute(
             sql.SQL("GRANT CONNECT, TEMPORARY ON DATABASE {} TO memvault_app").format(sql.Identifier(name))
         )
+
+
+def _url(dsn: str) -> str:
+    """Return a connection string as a URL, the folder of a socket included."""
+    parts = conninfo_to_dict(dsn)
+    user, password, name = (quote(str(parts.pop(key)), safe="") for key in ("user", "password", "dbname"))
+    return f"postgresql://{user}:{password}@/{name}?{urlencode(parts)}"
 
 
 def _roles_on(url: str) -> Postgres:

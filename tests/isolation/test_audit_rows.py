@@ -9,7 +9,10 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
+from service.audit.details import ExportFormat
 from service.audit.events import EVENT_OF, AuditEvent
+from service.audit.matching import Where
+from service.audit.selection import Selection
 from service.auth.keys import Grant
 from service.errors import MemvaultError, RecordUnavailable, Unauthenticated
 from service.filters.ast import EVERYTHING
@@ -45,6 +48,11 @@ DO: dict[Action, Callable[[Services, Caller, UUID, UUID], object]] = {
     Action.GET_EVENT: lambda s, c, m, e: s.events.get(c, c.scope, e),
     Action.CREATE_KEY: lambda s, c, m, e: s.keys.mint(c, c.scope, Grant(frozenset({Permission.MEMORY_READ}))),
     Action.LIST_KEYS: lambda s, c, m, e: s.keys.list(c, c.scope),
+    Action.READ_AUDIT: lambda s, c, m, e: s.installation.reading.page(c, c.scope, Selection(), size=5),
+    Action.EXPORT_AUDIT: lambda s, c, m, e: list(
+        s.installation.reading.export(c, c.scope, Selection(), ExportFormat.JSONL)
+    ),
+    Action.MATCH_AUDIT: lambda s, c, m, e: s.installation.matching.match(c, c.scope, CANARY, Where(memory_id=m)),
     Action.REVOKE_KEY: lambda s, c, m, e: s.keys.revoke(c, c.scope, c.principal.id),
 }
 

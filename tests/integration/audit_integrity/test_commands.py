@@ -44,7 +44,7 @@ def config(house: House, key: Path, tmp_path: Path) -> str:
     retired.write_text(public_pem(house.sealing.signer.public_keys()[0]))
     settings = {
         "data_dir": str(tmp_path / "server"),
-        "database": {"url": house.postgres.app, "owner_url": house.postgres.owner},
+        "database": house.postgres.urls,
         "audit": {
             "signing_key": str(key),
             "public_keys": [str(retired)],

@@ -40,7 +40,7 @@ def config(services: Services, tenant: TenantId, database: Postgres, tmp_path: P
     key.chmod(0o600)
     settings = {
         "data_dir": str(services.settings.data_dir),
-        "database": {"url": database.app, "owner_url": database.owner},
+        "database": database.urls,
         "audit": {"signing_key": str(key), "checkpoint_folder": str(tmp_path / "checkpoints")},
     }
     path = tmp_path / "config.yaml"
