@@ -138,10 +138,11 @@ class InProcess:
         with installation.database.transaction(self.scope) as connection:
             user = installation.subjects.find(connection, self.scope, [name])[name]
             after: UUID | None = None
-            while part := record.all_index_entries(connection, self.scope, after=after, limit=1000):
-                after = part[-1].memory.id
+            while True:
+                part, after = record.all_index_entries(connection, self.scope, after=after, limit=1000, unreadable={})
                 found += [entry for entry in part if entry.memory.user_id == user]
-        return found
+                if after is None:
+                    return found
 
     def search(self, number: int) -> None:
         """See `Contender`."""

@@ -35,8 +35,9 @@ from service.memories.adds import Adds
 from service.memories.entities import Entities
 from service.memories.events import Events
 from service.memories.extraction import Extractions
-from service.memories.indexing import Indexing, Upkeep
+from service.memories.indexing import Indexing
 from service.memories.stores import Stores
+from service.memories.upkeep import Upkeep
 from service.policy.gate import Gate
 from service.queue.tasks import Queue, Worker
 from service.scope import SYSTEM_TENANT, Scope, TenantId, service_principal
@@ -48,6 +49,7 @@ from service.storage.outbox import Outbox
 from service.storage.record import Record
 from service.storage.tasks import Tasks
 from service.tenants.actions import Tenants
+from service.tenants.belonging import check_keyring
 from service.tenants.subjects import Subjects
 
 _log = logging.getLogger("memvault")
@@ -116,6 +118,7 @@ class Services:
     index: Index
     indexing: Indexing
     outbox: Outbox
+    upkeep: Upkeep | None
     #: One where this process runs the worker, which seals the trail too; none elsewhere.
     keepers: list[Keeper] = field(default_factory=list)
 
@@ -125,6 +128,7 @@ class Services:
         parts = [
             _asked("record", self.installation.database.ping),
             _asked("index", self._ask_index),
+            Part("upkeep", *(self.upkeep.state() if self.upkeep else ("off", "another process keeps the index"))),
             Part("embeddings", "ok", needed=True),
             Part("extraction", engine_state, engine_reason),
             *(Part(name, *state) for name, state in self.engine.features().items()),
@@ -190,7 +194,11 @@ def prepare_data_dir(folder: Path) -> None:
 
 
 def open_installation(settings: Settings, connections: Connections, stack: ExitStack) -> Installation:
-    """Open the record and the keyring, and refuse a role that row-level security does not bind."""
+    """Open the record and the keyring.
+
+    Raises:
+        ConfigurationError: for a role that row-level security does not bind, and a keyring that is not this record's.
+    """
     database = Database(
         connections.app_dsn,
         pool_size=settings.database.pool_size,
@@ -198,7 +206,10 @@ def open_installation(settings: Settings, connections: Connections, stack: ExitS
     )
     stack.callback(database.close)
     database.check_role()
-    keyring = FileKeyring(settings.data_dir / "keys")
+    keys_folder = settings.data_dir / "keys"
+    keyring = FileKeyring(keys_folder)
+    with database.tenant_blind() as connection:
+        check_keyring(connection, keyring, keys_folder)
     subjects = Subjects(keyring)
     trail = Trail(database, keyring)
     gate = Gate(trail)
@@ -261,6 +272,7 @@ def open_services(installation: Installation, stack: ExitStack, *, upkeep: bool 
     entities = Entities(stores, indexing)
     extractions = Extractions(stores, indexing, engine, installation.queue)
     jobs = Jobs(installation.database, installation.tenants, extractions, entities, indexing, installation.tasks)
+    keeper: Upkeep | None = None
     if upkeep:
         keeper = Upkeep(indexing, index, jobs.tenant_ids, maintenance_interval=settings.index.maintenance_interval)
         keeper.start()
@@ -283,6 +295,7 @@ def open_services(installation: Installation, stack: ExitStack, *, upkeep: bool 
         index=index,
         indexing=indexing,
         outbox=outbox,
+        upkeep=keeper,
     )
 
 

@@ -37,6 +37,7 @@ class Reason(StrEnum):
     USERS = "users"
     CONNECTOR = "connector"
     EXPIRY = "expiry"
+    REVOKED = "revoked"
     BOUND = "bound"
     RATE = "rate"
 

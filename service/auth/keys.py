@@ -12,14 +12,16 @@ from uuid import UUID
 
 from sqlalchemy import Connection, select, update
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import IntegrityError
 
 from service import clock
 from service.audit.details import KeyCreated, Reason
 from service.audit.events import AuditEvent, Outcome
 from service.audit.trail import Trail
 from service.auth.tables import ApiKeyRow, KeyIndexRow
-from service.errors import Forbidden, InvalidInput, NotFound
+from service.errors import Forbidden, InvalidInput, MemvaultError, NotFound, Unauthenticated
 from service.policy.gate import Gate
+from service.policy.table import authorize
 from service.records import SubjectNames
 from service.scope import (
     Action,
@@ -94,26 +96,28 @@ class Keys:
     def mint(self, caller: Caller, scope: Scope, grant: Grant) -> MintedKey:
         """Make a key with a key: never wider than the one that asks.
 
+        What the asking key may do is read again here: a face trusts a checked key for some seconds, and a new key must
+        not outlive the revocation of the one that made it.
+
         Raises:
+            Unauthenticated: when the caller's key was revoked, has expired or lost its tenant meanwhile.
             Forbidden: when the grant has a permission, a user, a connector or a life that the caller's key has not.
         """
         self._gate.check(caller, Action.CREATE_KEY)
-        principal = caller.principal
-        if not grant.permissions <= principal.permissions:
-            self._trail.refuse(caller, Action.CREATE_KEY, Reason.WIDER)
-            raise Forbidden("a key cannot make a key with permissions that it lacks itself")
-        if principal.users is not None and (grant.users is None or not grant.users <= principal.users):
-            self._trail.refuse(caller, Action.CREATE_KEY, Reason.USERS)
-            raise Forbidden("a key that is bound to users can only make keys that are bound to some of them")
-        if principal.connector is not None and grant.connector != principal.connector:
-            self._trail.refuse(caller, Action.CREATE_KEY, Reason.CONNECTOR)
-            raise Forbidden("a key that is bound to a connector can only make keys for that connector")
+        refusal: tuple[Reason, MemvaultError] | None
         with self._database.transaction(scope) as connection:
-            own_end = connection.execute(select(_keys.c.expires_at).where(_keys.c.id == principal.id)).scalar()
-            if own_end is not None and (grant.expires_at is None or grant.expires_at > own_end):
-                self._trail.refuse(caller, Action.CREATE_KEY, Reason.EXPIRY)
-                raise Forbidden("a key that expires cannot make one that lives longer")
-            minted = self._mint(connection, caller, grant, new_secret(), created_by=principal.id)
+            row = find_live_key(connection, caller.principal.id, keep=True)
+            if row is None or not is_active(connection, scope.tenant_id):
+                refusal = (Reason.REVOKED, Unauthenticated("the API key is not valid any more"))
+            else:
+                refusal = _wider(grant, self._principal(connection, scope, row), row.expires_at)
+            if refusal is None:
+                minted = self._mint(connection, caller, grant, new_secret(), created_by=caller.principal.id)
+        if refusal is not None:
+            # After the block: the trail takes a connection of its own, and the pool may have no second one.
+            reason, error = refusal
+            self._trail.refuse(caller, Action.CREATE_KEY, reason)
+            raise error
         return minted
 
     def mint_for_installation(self, tenant_id: TenantId, grant: Grant, *, secret: str | None = None) -> MintedKey:
@@ -122,15 +126,20 @@ class Keys:
         with self._database.transaction(caller.scope) as connection:
             return self._mint(connection, caller, grant, secret or new_secret(), created_by=None)
 
-    def ensure_bootstrap(self, tenant_id: TenantId, secret: str) -> None:
-        """Accept the bootstrap secret as an admin key of the tenant, unless it was ever accepted before.
+    def ensure_bootstrap(self, tenant_id: TenantId, secret: str, *, label: str = "bootstrap") -> bool:
+        """Accept a secret as an admin key of the tenant unless it was ever accepted; tell whether it is new.
 
-        A bootstrap key that was revoked stays revoked, however often the service starts with it.
+        A key that was revoked stays revoked, however often the service starts with its secret.
         """
         with self._database.tenant_blind() as connection:
             if connection.execute(select(_index.c.key_id).where(_index.c.key_hash == key_hash(secret))).first():
-                return
-        self.mint_for_installation(tenant_id, Grant(frozenset(Permission), label="bootstrap"), secret=secret)
+                return False
+        try:
+            self.mint_for_installation(tenant_id, Grant(frozenset(Permission), label=label), secret=secret)
+        except IntegrityError:
+            # Another process that starts with the same secret was first.
+            return False
+        return True
 
     def list(self, caller: Caller, scope: Scope) -> Sequence[ApiKey]:
         """Return the tenant's keys, the oldest first; a bound key sees none but itself."""
@@ -150,12 +159,8 @@ class Keys:
             NotFound: when the tenant has no such key, or a bound key names another than itself.
         """
         self._gate.check(caller, Action.REVOKE_KEY, targets=[key_id])
-        with self._database.transaction(scope) as connection:
-            bound = caller.principal.users is not None and caller.principal.id != key_id
-            revoked = not bound and _revoke(connection, key_id)
-            outcome = Outcome.DONE if revoked else Outcome.NOT_FOUND
-            self._trail.write(connection, caller, AuditEvent.KEY_REVOKED, targets=[key_id], outcome=outcome)
-        if not revoked:
+        bound = caller.principal.users is not None and caller.principal.id != key_id
+        if not self._revoke(caller, scope, key_id, reachable=not bound):
             raise NotFound("there is no such key")
 
     def revoke_for_installation(self, tenant_id: TenantId, key_id: UUID) -> None:
@@ -165,10 +170,8 @@ class Keys:
             NotFound: when the tenant has no such key.
         """
         caller = installation_caller(tenant_id)
-        with self._database.transaction(caller.scope) as connection:
-            if not _revoke(connection, key_id):
-                raise NotFound(f"the tenant has no key {key_id}")
-            self._trail.write(connection, caller, AuditEvent.KEY_REVOKED, targets=[key_id])
+        if not self._revoke(caller, caller.scope, key_id):
+            raise NotFound(f"the tenant has no key {key_id}")
 
     def list_for_installation(self, tenant_id: TenantId) -> Sequence[ApiKey]:
         """Return the keys of a tenant with the authority of the installation."""
@@ -192,14 +195,17 @@ class Keys:
             row = find_live_key(connection, indexed.key_id)
             if row is None:
                 return None
-            users = None
-            if row.user_ids is not None:
-                named = self._subjects.names(connection, scope, row.user_ids)
-                users = frozenset(name for kind, name in named.values() if kind is SubjectKind.USER)
             if row.last_used_at is None or clock.now() - row.last_used_at > _LAST_USE_STEP:
                 connection.execute(update(_keys).where(_keys.c.id == row.id).values(last_used_at=clock.now()))
+            return self._principal(connection, scope, row)
+
+    def _principal(self, connection: Connection, scope: Scope, row: Any) -> Principal:
+        users = None
+        if row.user_ids is not None:
+            named = self._subjects.names(connection, scope, row.user_ids)
+            users = frozenset(name for kind, name in named.values() if kind is SubjectKind.USER)
         return Principal(
-            tenant_id=tenant_id,
+            tenant_id=scope.tenant_id,
             id=row.id,
             permissions=permissions_of(row.permissions),
             users=users,
@@ -207,6 +213,19 @@ class Keys:
             name=row.prefix,
             acts_for=key_acts_for(row),
         )
+
+    def _revoke(self, caller: Caller, scope: Scope, key_id: UUID, *, reachable: bool = True) -> bool:
+        """Revoke a key if there is one within reach, tell whether there is, and write down either way who asked."""
+        with self._database.transaction(scope) as connection:
+            row = None
+            if reachable:
+                # Waits for a key that is being minted with this one, so that whoever lists the keys next sees it.
+                row = connection.execute(select(_keys).where(_keys.c.id == key_id).with_for_update()).first()
+            if row is not None and row.revoked_at is None:
+                connection.execute(update(_keys).where(_keys.c.id == key_id).values(revoked_at=clock.now()))
+            outcome = Outcome.DONE if row is not None else Outcome.NOT_FOUND
+            self._trail.write(connection, caller, AuditEvent.KEY_REVOKED, outcome=outcome, targets=[key_id])
+        return row is not None
 
     def _mint(
         self, connection: Connection, caller: Caller, grant: Grant, secret: str, *, created_by: UUID | None
@@ -265,9 +284,13 @@ def key_hash(secret: str) -> bytes:
     return hashlib.sha256(secret.encode()).digest()
 
 
-def find_live_key(connection: Connection, key_id: UUID) -> Any | None:
-    """Return the row of a key that is neither revoked nor expired, or None."""
-    row = connection.execute(select(_keys).where(_keys.c.id == key_id)).first()
+def find_live_key(connection: Connection, key_id: UUID, *, keep: bool = False) -> Any | None:
+    """Return the row of a key that is neither revoked nor expired, or None.
+
+    `keep` lets nobody revoke it until this transaction ends.
+    """
+    query = select(_keys).where(_keys.c.id == key_id)
+    row = connection.execute(query.with_for_update(read=True) if keep else query).first()
     if row is None or row.revoked_at is not None or (row.expires_at is not None and row.expires_at <= clock.now()):
         return None
     return row
@@ -284,13 +307,19 @@ def permissions_of(names: Iterable[str]) -> frozenset[Permission]:
     return frozenset(known[name] for name in names if name in known)
 
 
-def _revoke(connection: Connection, key_id: UUID) -> bool:
-    row = connection.execute(select(_keys.c.id, _keys.c.revoked_at).where(_keys.c.id == key_id)).first()
-    if row is None:
-        return False
-    if row.revoked_at is None:
-        connection.execute(update(_keys).where(_keys.c.id == key_id).values(revoked_at=clock.now()))
-    return True
+def _wider(grant: Grant, principal: Principal, own_end: datetime | None) -> tuple[Reason, MemvaultError] | None:
+    """Return in what a grant goes beyond the key that would make it, as a code and an error, or None."""
+    if not authorize(principal, Action.CREATE_KEY):
+        return Reason.PERMISSION, Forbidden("this key may not make keys any more")
+    if not grant.permissions <= principal.permissions:
+        return Reason.WIDER, Forbidden("a key cannot make a key with permissions that it lacks itself")
+    if principal.users is not None and (grant.users is None or not grant.users <= principal.users):
+        return Reason.USERS, Forbidden("a key that is bound to users can only make keys that are bound to some of them")
+    if principal.connector is not None and grant.connector != principal.connector:
+        return Reason.CONNECTOR, Forbidden("a key that is bound to a connector can only make keys for that connector")
+    if own_end is not None and (grant.expires_at is None or grant.expires_at > own_end):
+        return Reason.EXPIRY, Forbidden("a key that expires cannot make one that lives longer")
+    return None
 
 
 def _api_key(row: Any) -> ApiKey:

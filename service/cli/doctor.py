@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as json_
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Final
 
@@ -74,8 +74,8 @@ def _folder(folder: Path) -> Part:
 def _service(settings: Settings) -> Part:
     url = f"http://{settings.server.host}:{settings.server.port}"
     credentials = settings.data_dir / "credentials.json"
-    if credentials.exists() and os.access(credentials, os.R_OK):
-        url = json_.loads(credentials.read_text(encoding="utf-8"))["url"]
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        url = str(json_.loads(credentials.read_text(encoding="utf-8"))["url"])
     try:
         answer = httpx.get(f"{url}/readyz", timeout=_TIMEOUT, trust_env=False)
     except httpx.HTTPError:

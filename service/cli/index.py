@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from service import wiring
+from service import clock, wiring
 from service.cli.options import Config, DataDir, Json, open_migrated, settings_from, show
 from service.errors import MemvaultError
 from service.index.interface import IndexLocked
@@ -19,6 +19,8 @@ from service.storage.tasks import TaskState
 
 app = typer.Typer(help="The index.", no_args_is_help=True)
 _POLL_SECONDS: Final = 0.2
+#: Seconds after which a rebuild that no worker has begun is not waited for any longer.
+_NOBODY_SECONDS: Final = 30.0
 
 
 @app.callback()
@@ -50,6 +52,7 @@ def _through_the_queue(installation: wiring.Installation, progress: Progress, ba
     with installation.database.tenant_blind() as connection:
         task_id = installation.tasks.start(connection, REBUILD_INDEX)
         installation.queue.defer(connection, REBUILD_INDEX, {"task_id": str(task_id)}, lock=REBUILD_INDEX)
+    asked = clock.monotonic()
     while True:
         task = installation.tasks.get(task_id)
         progress.update(bar, completed=task.done)  # type: ignore[arg-type]
@@ -57,6 +60,11 @@ def _through_the_queue(installation: wiring.Installation, progress: Progress, ba
             return task.done
         if task.state is TaskState.FAILED:
             raise MemvaultError(f"the rebuild failed: {task.error}")
+        if task.state is TaskState.PENDING and clock.monotonic() - asked > _NOBODY_SECONDS:
+            raise MemvaultError(
+                f"no worker has begun the rebuild within {_NOBODY_SECONDS:g} s; it stays queued. The process that "
+                "serves must run the queue: set queue.in_process to true and start it again"
+            )
         time.sleep(_POLL_SECONDS)
 
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from service import wiring
+from service.errors import ConfigurationError, RecordUnavailable
 from service.migrations.runner import check_schema, upgrade
 from service.observability.logs import configure_logs
 from service.settings import Settings, load_settings
@@ -31,13 +32,24 @@ def settings_from(config: Path | None, data_dir: Path | None, flags: Mapping[str
 
 
 def open_migrated(settings: Settings, stack: ExitStack) -> wiring.Installation:
-    """Open the installation: the embedded schema is brought to this release, another's must be there already."""
+    """Open the installation: the embedded schema is brought to this release, another's must be there already.
+
+    Raises:
+        ConfigurationError: when the database of `database.url` does not answer, or what is there cannot be used.
+    """
     connections = wiring.reach_record(settings, stack)
     if settings.embedded and connections.owner_dsn is not None:
         upgrade(connections.owner_dsn, app_role=settings.database.app_role)
-    installation = wiring.open_installation(settings, connections, stack)
-    with installation.database.tenant_blind() as connection:
-        check_schema(connection)
+    try:
+        installation = wiring.open_installation(settings, connections, stack)
+        with installation.database.tenant_blind() as connection:
+            check_schema(connection)
+    except RecordUnavailable as error:
+        if settings.embedded:
+            raise
+        raise ConfigurationError(
+            f"database.url: cannot be used ({error.detail}); check host, port, database, user and password"
+        ) from None
     return installation
 
 

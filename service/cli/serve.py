@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import typer
 import uvicorn
 
 from service import wiring
-from service.auth.keys import Grant
+from service.cli.credentials import FILE, first_key
 from service.cli.options import Config, DataDir, Json, open_migrated, settings_from, show
 from service.cli.welcome import welcome
 from service.engine import refuse_environment
-from service.errors import ConfigurationError
+from service.errors import ConfigurationError, StillStarting
+from service.index.interface import IndexLocked
 from service.main import create_app
 from service.migrations.runner import upgrade
-from service.policy.table import ROLES
 from service.settings import Settings
 from service.storage.embedded import EmbeddedPostgresError, make_template
 
@@ -64,8 +63,10 @@ def serve(
             # uvicorn raises the signal that ended it once more for whoever handled it before. By default that would end
             # the process with the stack still open, and leave Postgres running.
             signal.signal(number, lambda *_: setattr(server, "should_exit", True))
-        server.run(sockets=[listener])
-        opening.settle()
+        try:
+            server.run(sockets=[listener])
+        finally:
+            opening.settle()
 
 
 class _Opening:
@@ -75,7 +76,9 @@ class _Opening:
         self._settings = settings
         self._url = url
         self._stack = stack
+        self._lock = threading.Lock()
         self._begun = False
+        self._settled = False
         self._ended = threading.Event()
         self._failure: BaseException | None = None
         self._stop: Callable[[], None] = lambda: None
@@ -86,20 +89,31 @@ class _Opening:
 
     def open(self) -> wiring.Services:
         """Open the services, print the welcome, and return them."""
-        self._begun = True
-        settings = self._settings
+        with self._lock:
+            if self._settled:
+                # The server was stopped before this thread came to run: what is opened now would never be closed.
+                raise StillStarting("the server was stopped before it was up")
+            self._begun = True
         try:
-            installation = open_migrated(settings, self._stack)
-            credentials, new = _first_key(installation, self._url)
-            services = wiring.open_services(installation, self._stack)
-            if settings.worker_in_process:
-                wiring.start_worker(services, self._stack)
+            return self._open()
         except BaseException as error:
             self._failure = error
             raise
         finally:
             self._ended.set()
-        print(welcome(self._url, credentials, path=settings.data_dir / "credentials.json", new=new), flush=True)
+
+    def _open(self) -> wiring.Services:
+        settings = self._settings
+        installation = open_migrated(settings, self._stack)
+        # The index first: its folder has one owner, and a start that is refused it must leave no trace of itself.
+        services = wiring.open_services(installation, self._stack)
+        known = first_key(installation, self._url)
+        if settings.worker_in_process:
+            wiring.start_worker(services, self._stack)
+        if not self._settled:
+            # Nobody may be reading any more, which is no reason not to serve.
+            with suppress(OSError):
+                print(welcome(self._url, known, path=settings.data_dir / FILE), flush=True)
         return services
 
     def fail(self, error: BaseException) -> None:
@@ -108,6 +122,8 @@ class _Opening:
 
     def settle(self) -> None:
         """Wait until nothing is being opened any more, then raise what went wrong, if anything did."""
+        with self._lock:
+            self._settled = True
         if self._begun:
             self._ended.wait()
         if self._failure is not None:
@@ -121,7 +137,14 @@ def worker(config: Config = None, data_dir: DataDir = None) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopping.set())
     with ExitStack() as stack:
-        services = wiring.open_services(open_migrated(settings, stack), stack)
+        installation = open_migrated(settings, stack)
+        try:
+            services = wiring.open_services(installation, stack)
+        except IndexLocked as error:
+            raise ConfigurationError(
+                "worker: the process that serves has the index and runs the queue itself (queue.in_process); no worker "
+                f"is needed beside it. {error.detail}"
+            ) from None
         wiring.start_worker(services, stack)
         print("memvault worker: waiting for work; Ctrl-C ends it", flush=True)
         stopping.wait()
@@ -168,54 +191,3 @@ def _url(settings: Settings, listener: socket.socket) -> str:
     host = settings.server.host
     shown = "127.0.0.1" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
     return f"http://{shown}:{listener.getsockname()[1]}"
-
-
-def _first_key(installation: wiring.Installation, url: str) -> tuple[dict[str, str] | None, bool]:
-    """Make the tenant `default` and its admin key on the first start; return the kept credentials and whether new.
-
-    With a bootstrap key nothing is minted and nothing is kept on disk: whoever set the key has it.
-    """
-    settings = installation.settings
-    tenant = installation.tenants.find(wiring.DEFAULT_TENANT)
-    first = tenant is None
-    tenant = tenant or installation.tenants.create(wiring.DEFAULT_TENANT)
-    if settings.bootstrap_key is not None:
-        installation.keys.ensure_bootstrap(tenant.id, settings.bootstrap_key.get_secret_value())
-        return None, False
-    path = settings.data_dir / "credentials.json"
-    kept = _read(path)
-    if kept is not None:
-        if kept["url"] != url:
-            kept["url"] = url
-            _write(path, kept)
-        return kept, False
-    if not first and installation.keys.list_for_installation(tenant.id):
-        # Keys exist and the file is gone: making another admin key unasked would be a way around a revocation.
-        return None, False
-    minted = installation.keys.mint_for_installation(tenant.id, Grant(ROLES["admin"], label="first admin key"))
-    credentials = {"tenant_id": str(tenant.id), "api_key": minted.secret, "url": url}
-    _write(path, credentials)
-    return credentials, True
-
-
-def _read(path: Path) -> dict[str, str] | None:
-    try:
-        kept: Any = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError):
-        raise ConfigurationError(
-            f"{path}: cannot be read; remove it and make a key with `memvault key create`"
-        ) from None
-    return {str(name): str(value) for name, value in kept.items()}
-
-
-def _write(path: Path, credentials: dict[str, str]) -> None:
-    temporary = path.with_suffix(".new")
-    temporary.unlink(missing_ok=True)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        json.dump(credentials, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
+
+from service.cli.credentials import FirstKey, KeyState
+from service.wiring import DEFAULT_TENANT
+
+_MAKE_A_KEY: Final = f"memvault key create --tenant {DEFAULT_TENANT} --role admin"
 
 
-def welcome(url: str, credentials: Mapping[str, str] | None, *, path: Path, new: bool) -> str:
+def welcome(url: str, known: FirstKey, *, path: Path) -> str:
     """Return the text for the terminal. The key is shown on the first start only; later its file is named."""
     head = f"Memvault serves on {url}  (docs: {url}/docs, state: {url}/readyz, stop: Ctrl-C)"
-    if credentials is None:
+    if known.state is KeyState.BOOTSTRAP:
         return head
-    if not new:
-        return f"{head}\nThe admin key of tenant {credentials['tenant_id']} is in {path}"
-    key = credentials["api_key"]
+    if known.state is KeyState.KEPT:
+        return f"{head}\nThe admin key of tenant {known.credentials['tenant_id']} is in {path}"
+    if known.state is KeyState.REFUSED:
+        return f"{head}\nThe key in {path} is not valid any more; make another with: {_MAKE_A_KEY}"
+    if known.state is KeyState.UNKNOWN:
+        return f"{head}\nNo admin key is kept in {path}; make one with: {_MAKE_A_KEY}"
+    key = known.credentials["api_key"]
     server = {"mcpServers": {"memvault": {"url": f"{url}/mcp", "headers": {"Authorization": f"Bearer {key}"}}}}
     return f"""{head}
 

@@ -29,7 +29,7 @@ _REMOVED_SHARE: Final = 0.05
 #: or when something deleted has been on the disk for this many seconds,
 _REMOVED_SECONDS: Final = 24 * 3600.0
 #: or when this many points were written, or this share of all.
-_STORED_LEAST: Final = 20_000
+_STORED_LEAST: Final = 5_000
 _STORED_SHARE: Final = 0.5
 #: Operations that are applied to a new shard while writes wait; more are applied before, while writes go on.
 _LAST_OPERATIONS: Final = 20
@@ -111,7 +111,7 @@ class EdgeIndex:
                 yield rebuild
                 self._flush(shard)
                 with self._writing:
-                    old = self._replace(shard, removed=rebuild.left_behind)
+                    old = self._replace(shard, removed=rebuild.left_behind, complete=True)
                     self._rebuild = None
             except BaseException:
                 with self._writing:
@@ -169,6 +169,16 @@ class EdgeIndex:
         with self.using("count") as engine:
             return int(engine.count(qdrant_edge.CountRequest()))
 
+    def is_complete(self) -> bool:
+        """See `Index`."""
+        return self._folder.complete
+
+    def mark_complete(self) -> None:
+        """See `Index`."""
+        with self._writing:
+            if not self._folder.complete:
+                self._folder.switch(self._shard.folder, complete=True)
+
     def close(self) -> None:
         """See `Index`. Ends a compaction that is under way. Closing twice is closing once."""
         with self._writing:
@@ -190,7 +200,7 @@ class EdgeIndex:
         current = None if fresh else self._folder.current()
         if current is None:
             shard = Shard.create(self._folder.new(), self.dimensions)
-            self._folder.switch(shard.folder)
+            self._folder.switch(shard.folder, complete=False)
             self._folder.clear_removed()
             return shard
         try:
@@ -228,15 +238,15 @@ class EdgeIndex:
                     if len(missed) <= _LAST_OPERATIONS:
                         shard.apply(missed)
                         self._flush(shard)
-                        return self._replace(shard, removed=self._removed)
+                        return self._replace(shard, removed=self._removed, complete=self._folder.complete)
                 shard.apply(missed)
         except BaseException:
             shard.close()
             raise
 
-    def _replace(self, shard: Shard, *, removed: int) -> Shard:
+    def _replace(self, shard: Shard, *, removed: int, complete: bool) -> Shard:
         """Put a shard in place and return the old one. `removed` points of it are deleted data. Writes are locked."""
-        self._folder.switch(shard.folder)
+        self._folder.switch(shard.folder, complete=complete)
         with self._swap:
             old, self._shard = self._shard, shard
         self._removed = removed

@@ -2,7 +2,8 @@
 
 index/
 ├── lock          held by the process that serves; its pid inside
-├── current       JSON: the generation that serves and what it was made for; replaced atomically
+├── current       JSON: the generation that serves, whether it has all that the record has, and what it was made for;
+│                 replaced atomically
 ├── removed       there is deleted data in the files; its time says since when
 └── <generation>/ one Edge shard
 """
@@ -31,6 +32,8 @@ class IndexFolder:
     def __init__(self, path: Path, *, dimensions: int, model: str) -> None:
         self.path = path
         self._made_for = {"format": _FORMAT, "dimensions": dimensions, "model": model}
+        #: Whether the current generation has all that the record has; False until that is known.
+        self.complete = False
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
@@ -53,6 +56,7 @@ class IndexFolder:
         try:
             content = json.loads((self.path / "current").read_text(encoding="utf-8"))
             generation = self.path / str(content.pop("generation"))
+            self.complete = content.pop("complete") is True
         except FileNotFoundError:
             if any(entry.is_dir() for entry in self.path.iterdir()):
                 raise self.damaged("the file `current` is missing") from None
@@ -76,11 +80,11 @@ class IndexFolder:
         """Return the path of a new generation. It is not made yet and not current."""
         return self.path / clock.new_id().hex
 
-    def switch(self, generation: Path) -> None:
+    def switch(self, generation: Path, *, complete: bool) -> None:
         """Make a generation the current one, durably and at once."""
         fresh = self.path / "current.new"
         with fresh.open("w", encoding="utf-8") as file:
-            json.dump({"generation": generation.name} | self._made_for, file)
+            json.dump({"generation": generation.name, "complete": complete} | self._made_for, file)
             file.flush()
             os.fsync(file.fileno())
         fresh.replace(self.path / "current")
@@ -89,6 +93,7 @@ class IndexFolder:
             os.fsync(folder)
         finally:
             os.close(folder)
+        self.complete = complete
 
     def sweep(self, keep: Path) -> None:
         """Remove every generation but one."""

@@ -141,7 +141,9 @@ class EdgeScopedIndex:
         return within(self._tenant, Points(frozenset(ids)))
 
     def _meaning(self, vector: Dense) -> dict[str, Any]:
-        return {"query": edge.Query.Nearest(checked(vector, self._engine.dimensions), using=DENSE)}
+        query = edge.Query.Nearest(checked(vector, self._engine.dimensions), using=DENSE)
+        # Every candidate passes here and is named once; by words only its score is asked for.
+        return {"query": query, "with_payload": _IDENTITY}
 
     def _words(self, terms: SparseTerms) -> dict[str, Any] | None:
         if not terms:
@@ -155,7 +157,7 @@ class EdgeScopedIndex:
 def _run(shard: edge.EdgeShard, *asked: tuple[dict[str, Any] | None, Selection, int]) -> list[dict[Any, Any]]:
     """Run queries as one batch and return the points of each by id; one without a query or a limit finds nothing."""
     requests = {
-        number: edge.QueryRequest(limit=limit, filter=edge_filter(where), with_payload=_IDENTITY, **query)
+        number: edge.QueryRequest(limit=limit, filter=edge_filter(where), **query)
         for number, (query, where, limit) in enumerate(asked)
         if query is not None and limit > 0
     }

@@ -138,8 +138,20 @@ class Index(Protocol):
     def rebuild(self) -> AbstractContextManager[Rebuild]:
         """Fill a new index from the record while this one serves; leaving the block switches, an error abandons.
 
-        What is written to this index meanwhile reaches the new one too. One at a time, else `IndexUnavailable`.
+        What is written to this index meanwhile reaches the new one too. One at a time, else `IndexUnavailable`. The new
+        one is complete.
         """
+        ...
+
+    def is_complete(self) -> bool:
+        """Tell whether the index has all that the record had when it was made; False for one that began empty.
+
+        It is kept with the index: a rebuild that is cut short leaves it as it was.
+        """
+        ...
+
+    def mark_complete(self) -> None:
+        """Remember, durably, that nothing is missing though the index began empty: the record was empty too."""
         ...
 
     def maintain(self) -> bool:

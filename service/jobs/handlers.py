@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Final
@@ -23,8 +24,9 @@ from service.tenants.actions import Tenants
 REBUILD_INDEX: Final = "rebuild_index"
 #: The task that goes round the tenants and finishes what was left undone.
 SWEEP: Final = "sweep"
-#: Longer than any extraction may take with all its waits, so that only an event whose job is lost is taken up again.
-_LOST_AFTER: Final = timedelta(minutes=30)
+#: An event without a job is lost at once; this only keeps the sweep away from what changes just now.
+_LOST_AFTER: Final = timedelta(minutes=2)
+_log: Final = logging.getLogger("memvault.jobs")
 
 
 class Jobs:
@@ -62,13 +64,18 @@ class Jobs:
             done = self.rebuild(lambda count: self._tasks.progress(task, count))
         except MemvaultError as error:
             self._tasks.move(task, TaskState.FAILED, error=error.detail)
+        except Exception as error:
+            _log.error("a rebuild failed", extra={"error": type(error).__name__}, exc_info=error)
+            self._tasks.move(
+                task, TaskState.FAILED, error="unexpectedly; the log of the service tells the kind of error"
+            )
         else:
             self._tasks.progress(task, done)
             self._tasks.move(task, TaskState.SUCCEEDED)
 
     def rebuild(self, progress: Callable[[int], None]) -> int:
         """Make the index anew and return how many memories it holds."""
-        return self._indexing.rebuild(self.tenant_ids(), progress=progress)
+        return self._indexing.rebuild(self.tenant_ids, progress=progress)
 
     def tenant_ids(self) -> list[TenantId]:
         """Return the ids of all tenants."""
@@ -76,13 +83,24 @@ class Jobs:
 
     def sweep(self, timestamp: int) -> None:
         """Finish erasures that a crash cut short, take up lost events, forget old idempotency keys."""
-        for tenant in self._tenants.list():
-            self.sweep_tenant(tenant.id)
+        for tenant_id in self.tenant_ids():
+            self.sweep_tenant(tenant_id)
 
     def sweep_tenant(self, tenant_id: TenantId) -> None:
-        """Do the sweep for one tenant."""
+        """Do the sweep for one tenant. A part that fails is logged by its kind and keeps no other from being done."""
         scope = Scope.of(service_principal(tenant_id))
-        self._entities.finish_all(scope)
-        self._extractions.retry_unfinished(scope, older_than=_LOST_AFTER)
+        parts: Mapping[str, Callable[[], object]] = {
+            "erasures": lambda: self._entities.finish_all(scope),
+            "extractions": lambda: self._extractions.retry_unfinished(scope, older_than=_LOST_AFTER),
+            "idempotency keys": lambda: self._forget_old_keys(scope),
+        }
+        for name, part in parts.items():
+            try:
+                part()
+            except Exception as error:
+                more = {"task": name, "tenant": str(tenant_id), "error": type(error).__name__}
+                _log.error("a part of the sweep failed", extra=more, exc_info=error)
+
+    def _forget_old_keys(self, scope: Scope) -> None:
         with self._database.transaction(scope) as connection:
             forget_old_keys(connection)

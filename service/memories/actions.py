@@ -27,7 +27,8 @@ from service.records import HistoryEntry, Hit, Memory, Metadata, Page, SubjectNa
 from service.scope import Action, Caller, Scope, SubjectKind
 from service.storage.filter_sql import compile_sql
 from service.storage.keyring import KeyDestroyed
-from service.storage.record import GONE, memories_table
+from service.storage.outbox import GONE
+from service.storage.record import memories_table
 from service.storage.stored import IndexEntry, Slice, StoredMemory, searchable
 
 #: Candidates that are asked of the index for each memory wanted, so that fusion has something to choose from.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from typing import Final
 from uuid import UUID
 
 from service import clock
@@ -14,7 +16,12 @@ from service.memories.indexing import Indexing
 from service.memories.stores import Stores
 from service.records import Entity, Page
 from service.scope import Action, Caller, Scope, SubjectKind
-from service.storage.record import GONE
+from service.storage.erasing import purge_history, purge_memories
+from service.storage.outbox import GONE
+
+#: Memories that are removed in one transaction: short enough that other requests of the tenant go on beside it.
+_ERASED_AT_ONCE: Final = 1000
+_log = logging.getLogger("memvault.erasing")
 
 
 class Entities:
@@ -72,22 +79,36 @@ class Entities:
         return self.finish(scope, subject_id)
 
     def finish(self, scope: Scope, subject_id: UUID) -> int:
-        """Destroy the key and remove the rows of a subject whose erasure has begun; return how many memories."""
+        """Destroy the key and remove the rows of a subject whose erasure has begun; return how many memories.
+
+        Each batch stands for itself, so that whatever ends this in the middle, the next call goes on from there.
+        """
         stores = self._stores
         stores.keyring.destroy_subject(scope.tenant_id, subject_id)
-        with stores.database.transaction(scope) as connection:
-            stores.subjects.wait_for_writers(connection, subject_id)
-            ids = stores.record.owned_by(connection, scope, subject_id)
-            remove_events(connection, subject_id)
-            stores.record.purge(connection, scope, ids, subject_id)
-            stores.subjects.remove(connection, scope, subject_id)
-        self._indexing.apply(scope, [], gone=dict.fromkeys(ids, GONE))
-        return len(ids)
+        removed, ended = 0, False
+        while not ended:
+            with stores.database.transaction(scope) as connection:
+                stores.subjects.wait_for_writers(connection, subject_id)
+                ids = purge_memories(connection, scope, subject_id, limit=_ERASED_AT_ONCE)
+                ended = len(ids) < _ERASED_AT_ONCE
+                if ended:
+                    # In the transaction that found the last memories, under the lock: nothing can be added between.
+                    remove_events(connection, subject_id)
+                    purge_history(connection, subject_id)
+                    stores.subjects.remove(connection, scope, subject_id)
+            self._indexing.apply(scope, [], gone=dict.fromkeys(ids, GONE))
+            removed += len(ids)
+        return removed
 
     def finish_all(self, scope: Scope) -> int:
-        """Finish every erasure of the tenant that a crash cut short; return how many."""
+        """Finish every erasure of the tenant that a crash cut short; return how many. One that fails stops no other."""
         with self._stores.database.transaction(scope) as connection:
             waiting = self._stores.subjects.erasing(connection)
+        finished = 0
         for subject_id in waiting:
-            self.finish(scope, subject_id)
-        return len(waiting)
+            try:
+                self.finish(scope, subject_id)
+                finished += 1
+            except Exception as error:
+                _log.error("an erasure could not be finished and is tried again", extra={"error": type(error).__name__})
+        return finished

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -19,7 +21,7 @@ from service.embeddings.embedder import Vector
 from service.engine.engine import Engine
 from service.engine.errors import EngineError
 from service.engine.shapes import Extraction, Recalled
-from service.errors import MemvaultError
+from service.errors import MemvaultError, RecordUnavailable, Unavailable
 from service.filters.build import subjects_filter
 from service.index.fusion import fuse
 from service.memories.adds import EXTRACT, payload_place, scope_lock, scope_mac, store_memories, stored_memory
@@ -31,17 +33,25 @@ from service.queue.tasks import Queue
 from service.records import EventStatus, Message, NewMemories, SubjectNames
 from service.scope import Caller, Permission, Principal, Scope, TenantId, service_principal
 from service.storage.encryption import Place
-from service.storage.keyring import KeyDestroyed
+from service.storage.keyring import KeyDestroyed, KeyMissing
 from service.storage.stored import IndexEntry
 from service.storage.tables import MessageRow
 from service.tenants.actions import is_active
 from service.tenants.subjects import SubjectIds
 
+_log: Final = logging.getLogger("memvault.extraction")
 _events: Final[Any] = EventRow.__table__  # type: ignore[attr-defined]
 _messages: Final[Any] = MessageRow.__table__  # type: ignore[attr-defined]
 #: Mem0 shows the LLM this many earlier messages; older ones are of no use and are not kept.
 _KEPT_MESSAGES: Final = 10
 _CANDIDATES: Final = 40
+#: An event that was begun so often and never ended takes its workers down with it.
+_MOST_STARTS: Final = 50
+#: Seconds between the tries to commit.
+_COMMIT_WAITS: Final = (0.1, 1.0, 3.0)
+_UNFINISHED: Final = (EventStatus.PENDING.value, EventStatus.RUNNING.value)
+_UNEXPECTED: Final = "the service failed in a way that it did not expect; its log tells the kind of error"
+_NEVER_ENDED: Final = f"the extraction was begun {_MOST_STARTS} times and never ended"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +75,26 @@ class Extractions:
         self._queue = queue
 
     def run(self, tenant_id: str, event_id: str) -> None:
-        """Extract the memories of an event and end it, or put it back into the queue for another try."""
+        """Extract the memories of an event and end it, or put it back into the queue for another try.
+
+        Raises:
+            Unavailable: when a store is away, with the event as it was: the same job is to be run again later.
+        """
         scope = Scope.of(service_principal(TenantId(UUID(tenant_id))))
-        work = self._take_up(scope, UUID(event_id))
+        event = UUID(event_id)
+        try:
+            self._run(scope, event)
+        except Unavailable:
+            raise
+        except KeyMissing:
+            # Ending the event would throw its messages away, and the right keyring can still be put in place.
+            raise Unavailable("the keyring is not the one that belongs to this data") from None
+        except Exception as error:
+            _log.error("an extraction failed", extra={"error": type(error).__name__}, exc_info=error)
+            self._end(scope, event, code="internal_error", reason=_UNEXPECTED)
+
+    def _run(self, scope: Scope, event_id: UUID) -> None:
+        work = self._take_up(scope, event_id)
         if work is None:
             return
         reader = _Reader(self._stores, self._indexing, scope, work)
@@ -84,31 +111,56 @@ class Extractions:
         except EngineError as error:
             self._fail(scope, work, error)
             return
+        except Unavailable:
+            raise
         except MemvaultError as error:
-            self._end(scope, work, EventStatus.FAILED, code=error.code, reason=error.detail)
+            self._end(scope, event_id, code=error.code, reason=error.detail, caller=work.caller)
             return
-        self._indexing.apply(scope, self._commit(scope, work, extraction))
+        self._indexing.apply(scope, self._committed(scope, work, extraction))
 
     def retry_unfinished(self, scope: Scope, *, older_than: timedelta) -> int:
-        """Queue again the events that are unfinished though nothing has touched them for long; return how many.
+        """Queue again the events that are unfinished and have no job, untouched for so long; return how many.
 
         Jobs of workers that died come back by themselves; this is for an event whose job is lost.
         """
-        with self._stores.database.transaction(scope) as connection:
-            query = select(_events.c.id).where(
-                _events.c.status.in_([EventStatus.PENDING.value, EventStatus.RUNNING.value]),
-                _events.c.updated_at < clock.now() - older_than,
+        stores = self._stores
+        with stores.database.transaction(scope) as connection:
+            query = (
+                select(_events.c.id, _events.c.subject_ids)
+                .where(
+                    _events.c.status.in_(_UNFINISHED),
+                    _events.c.updated_at < clock.now() - older_than,
+                    ~self._queue.has_job(EXTRACT, "event_id", _events.c.id),
+                )
+                .order_by(_events.c.updated_at)
+                .with_for_update(skip_locked=True)
             )
-            ids = list(connection.execute(query.with_for_update(skip_locked=True)).scalars())
-            for event_id in ids:
-                self._queue.defer(connection, EXTRACT, {"tenant_id": str(scope.tenant_id), "event_id": str(event_id)})
-                move_event(connection, event_id, EventStatus.PENDING)
-        return len(ids)
+            rows = connection.execute(query).all()
+            for row in rows:
+                named = stores.subjects.names(connection, scope, row.subject_ids)
+                ids = SubjectIds(**{f"{kind.value}_id": subject_id for subject_id, (kind, _) in named.items()})
+                self._defer(connection, scope, row.id, ids)
+                move_event(connection, row.id, EventStatus.PENDING)
+        return len(rows)
+
+    def _defer(
+        self, connection: Connection, scope: Scope, event_id: UUID, ids: SubjectIds, *, at: datetime | None = None
+    ) -> None:
+        self._queue.defer(
+            connection,
+            EXTRACT,
+            {"tenant_id": str(scope.tenant_id), "event_id": str(event_id)},
+            lock=scope_lock(self._stores, scope, ids),
+            at=at,
+        )
 
     def _take_up(self, scope: Scope, event_id: UUID) -> _Work | None:
         with self._stores.database.transaction(scope) as connection:
             row = lock_event(connection, event_id)
             if row is None or EventStatus(row.status).is_final:
+                return None
+            if row.attempts >= _MOST_STARTS:
+                self._close(connection, scope, row, code="internal_error", reason=_NEVER_ENDED)
                 return None
             caller, obstacle = self._check(connection, scope, row)
             if caller is None:
@@ -123,6 +175,15 @@ class Extractions:
             ids = self._stores.subjects.ensure(connection, scope, new.subjects)
             move_event(connection, event_id, EventStatus.RUNNING, attempts=row.attempts + 1)
         return _Work(event_id, caller, new, ids, row.attempts + 1)
+
+    def _committed(self, scope: Scope, work: _Work, extraction: Extraction) -> Sequence[IndexEntry]:
+        """Commit, with some patience for a record that is away or busy: asking the LLM again would cost more."""
+        for wait in _COMMIT_WAITS:
+            try:
+                return self._commit(scope, work, extraction)
+            except RecordUnavailable:
+                time.sleep(wait)
+        return self._commit(scope, work, extraction)
 
     def _commit(self, scope: Scope, work: _Work, extraction: Extraction) -> Sequence[IndexEntry]:
         """Write what was staged, in one transaction that first checks that nothing was revoked or erased meanwhile."""
@@ -176,7 +237,7 @@ class Extractions:
         llm = self._stores.settings.llm
         most = min(llm.attempts, error.max_attempts or llm.attempts)
         if not error.transient or work.attempt >= most:
-            self._end(scope, work, EventStatus.FAILED, code=error.code, reason=error.detail)
+            self._end(scope, work.event_id, code=error.code, reason=error.detail, caller=work.caller)
             return
         wait = max(llm.retry_wait * 2 ** (work.attempt - 1), error.retry_after or 0)
         with self._stores.database.transaction(scope) as connection:
@@ -184,29 +245,37 @@ class Extractions:
             if row is None or row.status != EventStatus.RUNNING.value:
                 return
             move_event(connection, work.event_id, EventStatus.PENDING, code=error.code, reason=error.detail)
-            self._queue.defer(
-                connection,
-                EXTRACT,
-                {"tenant_id": str(scope.tenant_id), "event_id": str(work.event_id)},
-                lock=scope_lock(self._stores, scope, work.ids),
-                at=clock.now() + timedelta(seconds=wait),
-            )
+            self._defer(connection, scope, work.event_id, work.ids, at=clock.now() + timedelta(seconds=wait))
 
-    def _end(self, scope: Scope, work: _Work, status: EventStatus, *, code: str, reason: str) -> None:
+    def _end(self, scope: Scope, event_id: UUID, *, code: str, reason: str, caller: Caller | None = None) -> None:
         with self._stores.database.transaction(scope) as connection:
-            row = lock_event(connection, work.event_id)
-            if row is None or EventStatus(row.status).is_final:
-                return
-            move_event(connection, work.event_id, status, code=code, reason=reason)
-            self._stores.trail.write(
-                connection,
-                work.caller,
-                AuditEvent.MEMORY_ADD_ENDED,
-                outcome=Outcome.FAILED,
-                subjects=row.subject_ids,
-                targets=[work.event_id],
-                detail=MemoryAddEnded(code=code),
-            )
+            row = lock_event(connection, event_id)
+            if row is not None and not EventStatus(row.status).is_final:
+                self._close(connection, scope, row, code=code, reason=reason, caller=caller)
+
+    def _close(
+        self,
+        connection: Connection,
+        scope: Scope,
+        row: Any,
+        *,
+        code: str,
+        reason: str,
+        status: EventStatus = EventStatus.FAILED,
+        caller: Caller | None = None,
+    ) -> None:
+        """End an event without an effect, for the reason that is given."""
+        move_event(connection, row.id, status, code=code, reason=reason)
+        asked = Principal(scope.tenant_id, row.principal_id, frozenset())
+        self._stores.trail.write(
+            connection,
+            caller or Caller(asked, request_id=row.request_id, client=row.client, face=row.face),
+            AuditEvent.MEMORY_ADD_ENDED,
+            outcome=Outcome.FAILED if status is EventStatus.FAILED else Outcome.REFUSED,
+            subjects=row.subject_ids,
+            targets=[row.id],
+            detail=MemoryAddEnded(code=code),
+        )
 
     def _check(self, connection: Connection, scope: Scope, row: Any) -> tuple[Caller | None, str]:
         """Return the caller that the event acts for, or None with the code of what changed since it asked."""
@@ -226,16 +295,7 @@ class Extractions:
         return Caller(principal, request_id=row.request_id, client=row.client, face=row.face), ""
 
     def _cancel(self, connection: Connection, scope: Scope, row: Any, code: str) -> None:
-        move_event(connection, row.id, EventStatus.CANCELLED, code=code, reason=_OBSTACLES[code])
-        principal = Principal(scope.tenant_id, row.principal_id, frozenset())
-        self._stores.trail.write(
-            connection,
-            Caller(principal, request_id=row.request_id, client=row.client, face=row.face),
-            AuditEvent.MEMORY_ADD_ENDED,
-            outcome=Outcome.REFUSED,
-            targets=[row.id],
-            detail=MemoryAddEnded(code=code),
-        )
+        self._close(connection, scope, row, code=code, reason=_OBSTACLES[code], status=EventStatus.CANCELLED)
 
     def _buffer(self, connection: Connection, scope: Scope, work: _Work, messages: Sequence[Message]) -> None:
         """Keep the last messages as context for the next extraction of the same subjects, and no older ones."""

@@ -5,26 +5,28 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import groupby
 from typing import Final
 from uuid import UUID
 
 from sqlalchemy import Connection
 
-from service import clock
 from service.embeddings import Embedder
-from service.errors import IndexUnavailable, RecordUnavailable
+from service.errors import IndexUnavailable, KeyringUnavailable, Unavailable
 from service.index.interface import Index, Point, ScopedWriter
-from service.index.terms import Bm25Terms
+from service.index.terms import Bm25Terms, TenantTerms
 from service.scope import Scope, TenantId, service_principal
 from service.storage.database import Database
 from service.storage.keyring import Keyring
-from service.storage.outbox import Due, Outbox
-from service.storage.record import Record
+from service.storage.outbox import GONE, Due, Outbox, enqueue
+from service.storage.record import Record, Unreadable
 from service.storage.stored import IndexEntry
 
 _BATCH: Final = 500
+#: Outbox rows that are done before the index is made durable and they are forgotten.
+_FLUSHED_AT_ONCE: Final = 10_000
 #: Small, since searches and writes wait while a batch is written.
 _REBUILD_BATCH: Final = 100
 _REMEMBERED: Final = 200_000
@@ -47,36 +49,47 @@ class Indexing:
     ) -> None:
         self._database = database
         self._record = record
-        self._keyring = keyring
         self._index = index
         self._embedder = embedder
         self._outbox = outbox
-        self._language = language
         self._lock = threading.RLock()
         self._applied: OrderedDict[UUID, int] = OrderedDict()
-        self._terms: dict[TenantId, Bm25Terms] = {}
-        # Set until it is known that the index is not an empty one beside a record with memories.
+        self._terms = TenantTerms(lambda tenant_id: keyring.tenant_secret(tenant_id, "keyword-terms"), language)
+        self._behind = threading.Event()
+        self._left_out = 0
+        # Set until it is known that the index does not lack what the record had before.
         self._incomplete = threading.Event()
         self._incomplete.set()
 
+    @property
+    def behind(self) -> bool:
+        """Whether something was committed that could not be brought into the index at once."""
+        return self._behind.is_set()
+
+    @property
+    def left_out(self) -> int:
+        """How many outbox rows the last `drain` had to leave, since their memories cannot be opened or indexed."""
+        return self._left_out
+
     def terms(self, scope: Scope) -> Bm25Terms:
         """Return what turns the tenant's texts into keyed keyword vectors."""
-        terms = self._terms.get(scope.tenant_id)
-        if terms is None:
-            key = self._keyring.tenant_secret(scope.tenant_id, "keyword-terms")
-            terms = self._terms.setdefault(scope.tenant_id, Bm25Terms(key, language=self._language))
-        return terms
+        return self._terms.of(scope.tenant_id)
 
     def apply(self, scope: Scope, entries: Sequence[IndexEntry], *, gone: Mapping[UUID, int] | None = None) -> None:
         """Bring committed memories into the index and take deleted ones (id and version) out.
 
-        When the index is away nothing is lost: the outbox rows of the commit stay, and `drain` does the work later.
+        It never fails, for the commit stands: the outbox rows stay, and `drain` does later what could not be done now.
         """
-        points = [self._point(scope, entry) for entry in entries]
+        # What another model embedded (an edit of the metadata alone keeps the vector) is embedded again by `drain`.
+        ours = [entry for entry in entries if entry.embedder == self._embedder.name]
         try:
-            self._apply(scope, points, gone or {})
-        except IndexUnavailable:
-            _log.warning("the index is behind the record", extra={"memories": len(points) + len(gone or {})})
+            self._apply(scope, [self._point(scope, entry) for entry in ours], gone or {})
+        except Exception as error:
+            self._behind.set()
+            missing = len(entries) + len(gone or {})
+            _log.warning("the index is behind the record", extra={"memories": missing, "error": type(error).__name__})
+        if len(ours) < len(entries):
+            self._behind.set()
 
     def check(self) -> None:
         """Return unless the index is known to miss memories; costs nothing.
@@ -88,94 +101,161 @@ class Indexing:
             raise IndexUnavailable("the index is being made again from the record; try again in a minute")
 
     def heal(self, tenants: Callable[[], Sequence[TenantId]]) -> None:
-        """Make the index again when the record has memories and the index has lost them all; searches wait for it."""
-        if self._index.count() or not any(self._has_memories(tenant_id) for tenant_id in tenants()):
-            self._incomplete.clear()
-            return
-        _log.warning("the index is empty and is made again from the record")
-        self.rebuild(tenants())
+        """Make the index again if it began empty beside a record with memories; searches wait for it.
+
+        The index itself keeps in mind whether that is done, so that a heal that was cut short is begun again.
+        """
+        if not self._index.is_complete():
+            if any(self._has_memories(tenant_id) for tenant_id in tenants()):
+                _log.warning("the index lacks what the record has and is made again from it")
+                self.rebuild(tenants)
+            else:
+                self._index.mark_complete()
         self._incomplete.clear()
 
-    def drain(self, *, most: int | None = None) -> int:
+    def drain(self) -> int:
         """Do what the outbox says and forget the rows once the index is durable; return how many were done.
+
+        A memory that cannot be opened or indexed holds up no other: its rows stay, and count as `left_out`.
 
         Raises:
             IndexUnavailable, RecordUnavailable: with the rest still in the outbox.
         """
-        total, last = 0, 0
-        while most is None or total < most:
-            due = self._outbox.due(_BATCH, after=last)
-            if not due:
-                break
+        self._behind.clear()
+        total, last, left_out = 0, 0, 0
+        done: list[int] = []
+        while due := self._outbox.due(_BATCH, after=last):
+            last = due[-1].row
             for tenant_id, group in groupby(sorted(due, key=lambda one: one.tenant_id), key=lambda one: one.tenant_id):
-                self._catch_up(tenant_id, list(group))
-            self._index.flush()
-            self._outbox.done([one.row for one in due])
-            total, last = total + len(due), due[-1].row
+                rows = list(group)
+                settled = self._settled(tenant_id, rows)
+                done += settled
+                left_out += len(rows) - len(settled)
+            if len(done) >= _FLUSHED_AT_ONCE:
+                total += self._forget(done)
+                done = []
+        total += self._forget(done)
+        if left_out != self._left_out:
+            _log.error("changes stay in the outbox: their memories do not open", extra={"count": left_out})
+            self._left_out = left_out
         return total
 
-    def run(self, stopping: threading.Event, *, every: float = 1.0) -> None:
-        """Drain again and again until told to stop, through outages of either store."""
-        while not stopping.is_set():
-            try:
-                self.drain()
-            except (IndexUnavailable, RecordUnavailable):
-                stopping.wait(every)
-            stopping.wait(every)
-
-    def rebuild(self, tenants: Sequence[TenantId], *, progress: Callable[[int], None] = lambda done: None) -> int:
+    def rebuild(
+        self, tenants: Callable[[], Sequence[TenantId]], *, progress: Callable[[int], None] = lambda done: None
+    ) -> int:
         """Make the whole index anew from the record, beside the old one, and switch; return how many points it has.
 
-        Searches and writes go on meanwhile; what is written reaches both.
+        Searches and writes go on meanwhile; what is written reaches both. Memories that cannot be opened are left to
+        the outbox. `tenants` is asked after the new index has begun: what is written to a later tenant reaches it.
         """
-        done = 0
+        done, left_out = 0, 0
         with self._index.rebuild() as fresh:
-            for tenant_id in tenants:
+            for tenant_id in tenants():
                 scope = Scope.of(service_principal(tenant_id))
                 after: UUID | None = None
-                while entries := self._copy(scope, fresh.of(scope), after):
-                    after = entries[-1].memory.id
-                    done += len(entries)
+                while True:
+                    copied, skipped, after = self._copy(scope, fresh.of(scope), after)
+                    done, left_out = done + copied, left_out + skipped
                     progress(done)
+                    if after is None:
+                        break
+        if left_out:
+            _log.error("memories that the new index lacks: they cannot be opened", extra={"memories": left_out})
+        self._incomplete.clear()
         return done
 
-    def _copy(self, scope: Scope, fresh: ScopedWriter, after: UUID | None) -> list[IndexEntry]:
-        # Read and written under the lock: a delete that commits in between is applied after, to both indexes.
-        with self._lock:
-            with self._database.transaction(scope) as connection:
-                entries = self._record.all_index_entries(connection, scope, after=after, limit=_REBUILD_BATCH)
-                entries = self._of_this_model(connection, scope, entries)
-            fresh.upsert([self._point(scope, entry) for entry in entries])
-        return entries
+    def _copy(self, scope: Scope, fresh: ScopedWriter, after: UUID | None) -> tuple[int, int, UUID | None]:
+        """Write the next memories into a new index; return how many, how many were left out, and where to go on."""
+        unreadable: Unreadable = {}
+        cursor: UUID | None = None
 
-    def _of_this_model(self, connection: Connection, scope: Scope, entries: list[IndexEntry]) -> list[IndexEntry]:
-        """Embed again what another model embedded: vectors of two models cannot be compared."""
-        name = self._embedder.name
-        foreign = [entry for entry in entries if entry.embedder != name]
-        if not foreign:
+        def read(connection: Connection) -> Sequence[IndexEntry]:
+            nonlocal cursor
+            unreadable.clear()
+            entries, cursor = self._record.all_index_entries(
+                connection, scope, after=after, limit=_REBUILD_BATCH, unreadable=unreadable
+            )
             return entries
-        vectors = self._embedder.embed_documents([entry.memory.searchable for entry in foreign])
-        again = {
-            entry.memory.id: IndexEntry(entry.memory, vector, name, entry.tokens)
-            for entry, vector in zip(foreign, vectors, strict=True)
-        }
-        self._record.replace_vectors(connection, scope, list(again.values()))
-        return [again.get(entry.memory.id, entry) for entry in entries]
+
+        # Read and written under the lock: a delete that commits in between is applied after, to both indexes.
+        with self._of_this_model(scope, read) as entries:
+            points = self._points(scope, entries, unreadable)
+            fresh.upsert(points)
+            for memory_id in unreadable:
+                self._applied.pop(memory_id, None)
+        if unreadable:
+            with self._database.transaction(scope) as connection:
+                enqueue(connection, scope, dict.fromkeys(unreadable, 1))
+        return len(points), len(unreadable), cursor
+
+    @contextmanager
+    def _of_this_model(
+        self, scope: Scope, read: Callable[[Connection], Sequence[IndexEntry]]
+    ) -> Iterator[Sequence[IndexEntry]]:
+        """Read entries and hold the lock for the block that writes them.
+
+        What another model embedded is embedded again first, since vectors of two models cannot be compared. That takes
+        long, so neither the lock nor a transaction is held; then all is read again, for it may have changed.
+        """
+        name = self._embedder.name
+        while True:
+            with self._lock:
+                with self._database.transaction(scope) as connection:
+                    entries = read(connection)
+                foreign = [entry for entry in entries if entry.embedder != name]
+                if not foreign:
+                    yield entries
+                    return
+            vectors = self._embedder.embed_documents([entry.memory.searchable for entry in foreign])
+            again = [
+                IndexEntry(entry.memory, vector, name, entry.tokens)
+                for entry, vector in zip(foreign, vectors, strict=True)
+            ]
+            with self._database.transaction(scope) as connection:
+                self._record.replace_vectors(connection, scope, again)
 
     def _has_memories(self, tenant_id: TenantId) -> bool:
         with self._database.transaction(Scope.of(service_principal(tenant_id))) as connection:
             return self._record.count(connection) > 0
 
-    def _catch_up(self, tenant_id: TenantId, due: Sequence[Due]) -> None:
-        behind = {one.memory_id: one.version for one in due if self._applied.get(one.memory_id, 0) < one.version}
+    def _forget(self, rows: Sequence[int]) -> int:
+        if rows:
+            self._index.flush()
+            self._outbox.done(rows)
+        return len(rows)
+
+    def _settled(self, tenant_id: TenantId, due: Sequence[Due]) -> list[int]:
+        """Bring the index up to these rows of one tenant; return those that are done with."""
+        try:
+            unreadable = self._catch_up(tenant_id, due)
+        except Unavailable:
+            raise
+        except Exception as error:
+            if len(due) > 1:
+                # One of them is bad, and the others must not wait for it.
+                half = len(due) // 2
+                return self._settled(tenant_id, due[:half]) + self._settled(tenant_id, due[half:])
+            _log.error("a memory cannot be indexed", extra={"error": type(error).__name__})
+            return []
+        return [one.row for one in due if one.memory_id not in unreadable]
+
+    def _catch_up(self, tenant_id: TenantId, due: Sequence[Due]) -> Unreadable:
+        behind = {one.memory_id for one in due if self._applied.get(one.memory_id, 0) < one.version}
+        unreadable: Unreadable = {}
         if not behind:
-            return
+            return unreadable
         scope = Scope.of(service_principal(tenant_id))
-        with self._lock:
-            with self._database.transaction(scope) as connection:
-                entries = self._record.index_entries(connection, scope, behind)
-            gone = {memory_id: version for memory_id, version in behind.items() if memory_id not in entries}
-            self._apply(scope, [self._point(scope, entry) for entry in entries.values()], gone)
+
+        def read(connection: Connection) -> Sequence[IndexEntry]:
+            unreadable.clear()
+            return list(self._record.index_entries(connection, scope, behind, unreadable=unreadable).values())
+
+        with self._of_this_model(scope, read) as entries:
+            points = self._points(scope, entries, unreadable)
+            # Its outbox row is there and its row is not: it was deleted, whatever version the outbox row is of.
+            gone = behind - {point.memory_id for point in points} - unreadable.keys()
+            self._apply(scope, points, dict.fromkeys(gone, GONE))
+        return unreadable
 
     def _apply(self, scope: Scope, points: Sequence[Point], gone: Mapping[UUID, int]) -> None:
         with self._lock:
@@ -189,6 +269,15 @@ class Indexing:
                 self._applied[memory_id] = max(version, self._applied.pop(memory_id, 0))
             while len(self._applied) > _REMEMBERED:
                 self._applied.popitem(last=False)
+
+    def _points(self, scope: Scope, entries: Sequence[IndexEntry], unreadable: Unreadable) -> list[Point]:
+        points = []
+        for entry in entries:
+            try:
+                points.append(self._point(scope, entry))
+            except KeyringUnavailable as error:
+                unreadable[entry.memory.id] = error
+        return points
 
     def _point(self, scope: Scope, entry: IndexEntry) -> Point:
         memory = entry.memory
@@ -206,55 +295,3 @@ class Indexing:
             updated_at=memory.updated_at,
             expires_on=memory.expires_on,
         )
-
-
-class Upkeep:
-    """The thread that keeps the index in step and in shape while the service runs."""
-
-    def __init__(
-        self,
-        indexing: Indexing,
-        index: Index,
-        tenants: Callable[[], Sequence[TenantId]],
-        *,
-        maintenance_interval: float,
-    ) -> None:
-        self._indexing = indexing
-        self._index = index
-        self._tenants = tenants
-        self._interval = maintenance_interval
-        self._stopping = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._catch_up, name="memvault-outbox", daemon=True),
-            threading.Thread(target=self._maintain, name="memvault-index", daemon=True),
-        ]
-
-    def start(self) -> None:
-        """Begin."""
-        for thread in self._threads:
-            thread.start()
-
-    def stop(self) -> None:
-        """End, after what is under way."""
-        self._stopping.set()
-        for thread in self._threads:
-            if thread.is_alive():
-                thread.join(30)
-
-    def _catch_up(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                self._indexing.heal(self._tenants)
-                break
-            except (IndexUnavailable, RecordUnavailable):
-                self._stopping.wait(1.0)
-        self._indexing.run(self._stopping)
-
-    def _maintain(self) -> None:
-        while not self._stopping.wait(self._interval):
-            started = clock.monotonic()
-            try:
-                if self._index.maintain():
-                    _log.info("index optimised", extra={"seconds": round(clock.monotonic() - started, 2)})
-            except IndexUnavailable:
-                _log.warning("the index could not be optimised")

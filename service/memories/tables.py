@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Column, DateTime, ForeignKeyConstraint, Index, Integer, LargeBinary
+from sqlalchemy import Column, DateTime, ForeignKeyConstraint, Index, Integer, LargeBinary, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.dialects.postgresql import UUID as SqlUuid
 from sqlmodel import Field, SQLModel
@@ -23,6 +23,12 @@ class EventRow(SQLModel, table=True):
     __table_args__ = (
         Index("events_by_time", "tenant_id", "created_at", "id"),
         Index("events_by_owner", "tenant_id", "owner_id"),
+        Index(
+            "events_unfinished",
+            "tenant_id",
+            "updated_at",
+            postgresql_where=text("status IN ('PENDING', 'RUNNING')"),
+        ),
     )
 
     tenant_id: UUID = Field(primary_key=True, foreign_key="tenants.id")

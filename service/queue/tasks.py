@@ -5,28 +5,34 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
-from typing import Final
+from functools import wraps
+from typing import Any, Final
 
 import procrastinate
-from procrastinate import PsycopgConnector, RetryStrategy, SyncPsycopgConnector
+from procrastinate import BaseRetryStrategy, JobContext, PsycopgConnector, RetryDecision, SyncPsycopgConnector
 from procrastinate.exceptions import ConnectorException
-from sqlalchemy import Connection
+from procrastinate.jobs import Job
+from sqlalchemy import ColumnElement, Connection, String, column, exists, table
 
-from service.errors import RecordUnavailable
+from service.errors import RecordUnavailable, Unavailable
 
 _QUEUE: Final = "memvault"
 _STALLED_AFTER_SECONDS: Final = 30
+_RESCUE_EVERY_SECONDS: Final = 10
 _STOP_SECONDS: Final = 10.0
+_LONGEST_WAIT_SECONDS: Final = 60
 
-#: A job whose work the record could not take (Postgres away, the trail not writable) is done later.
-_AGAIN: Final = RetryStrategy(wait=5, retry_exceptions=[RecordUnavailable])
 
 Handler = Callable[..., None]
 
-# It logs the arguments of every job at INFO. They are ids only, yet a log is no place for who is waiting for what.
-logging.getLogger("procrastinate").setLevel(logging.ERROR)
+_jobs: Final = table("procrastinate_jobs", column("task_name"), column("status"), column("args"))
+_log: Final = logging.getLogger("memvault.queue")
+
+# It logs every job with its arguments, and what it raised with its text. The arguments are ids only, yet a log is no
+# place for who is waiting for what; what is worth telling is told here by its kind.
+logging.getLogger("procrastinate").setLevel(logging.CRITICAL)
 
 
 class Queue:
@@ -45,7 +51,11 @@ class Queue:
         lock: str | None = None,
         at: datetime | None = None,
     ) -> None:
-        """Note work to be done once this transaction commits; jobs with the same lock run one after the other."""
+        """Note work to be done once this transaction commits; jobs with the same lock run one after the other.
+
+        Raises:
+            RecordUnavailable: when Postgres does not take it; the transaction is lost then.
+        """
         deferrer = self._app.configure_task(
             task,
             queue=_QUEUE,
@@ -54,11 +64,24 @@ class Queue:
             connection=connection.connection.driver_connection,
             allow_unknown=True,
         )
-        deferrer.defer(**arguments)
+        try:
+            deferrer.defer(**arguments)
+        except ConnectorException as error:
+            raise RecordUnavailable("Postgres, the record, did not take the work; nothing was done") from _kind(error)
+
+    @staticmethod
+    def has_job(task: str, argument: str, value: ColumnElement[Any]) -> ColumnElement[bool]:
+        """Return the condition that a job of this task, with this value as its argument, waits or runs."""
+        of_task = (_jobs.c.task_name == task) & _jobs.c.status.cast(String).in_(["todo", "doing"])
+        return exists().where(of_task, _jobs.c.args.op("->>")(argument) == value.cast(String))
 
 
 class Worker:
-    """Runs the handlers of deferred work in one thread with its own event loop; handlers run in threads of theirs."""
+    """Runs the handlers of deferred work in one thread with its own event loop; handlers run in threads of theirs.
+
+    A handler that raises Unavailable is run again later as the same job, which keeps its place and its lock. Anything
+    else that it raises is logged by its kind and ends the job.
+    """
 
     def __init__(
         self,
@@ -77,11 +100,15 @@ class Worker:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
         self._thread = threading.Thread(target=self._run, name="memvault-worker", daemon=True)
-        self._log = logging.getLogger("memvault.queue")
+        self._worker_id: int | None = None
+        self._running: set[int | None] = set()
+        self._strays: set[int | None] = set()
         for name, handler in handlers.items():
-            self._app.task(name=name, queue=_QUEUE, retry=_AGAIN)(handler)
+            self._app.task(name=name, queue=_QUEUE, retry=_Backoff())(_quiet(name, handler))
         for name, (cron, work) in periodic.items():
-            self._app.periodic(cron=cron)(self._app.task(name=name, queue=_QUEUE, queueing_lock=name)(work))
+            # Not tried again: its next time comes soon.
+            task = self._app.task(name=name, queue=_QUEUE, queueing_lock=name)(_quiet(name, work))
+            self._app.periodic(cron=cron)(task)
 
     def start(self) -> None:
         """Begin to work in the background."""
@@ -100,12 +127,13 @@ class Worker:
         while not self._stopping.is_set():
             try:
                 asyncio.run(self._work())
-            except (ConnectorException, OSError) as error:
-                # Postgres is away: look again soon instead of ending for good.
-                self._log.warning("the worker lost the queue", extra={"error": type(error).__name__})
-                self._stopping.wait(2.0)
+                _log.warning("the worker lost the queue")
             except asyncio.CancelledError:
                 break
+            except Exception as error:
+                # Postgres is away, most likely: look again soon instead of ending for good.
+                _log.warning("the worker lost the queue", extra={"error": type(error).__name__})
+            self._stopping.wait(2.0)
 
     async def _work(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -126,14 +154,70 @@ class Worker:
                     fetch_job_polling_interval=self._poll_interval,
                     shutdown_graceful_timeout=_STOP_SECONDS,
                     delete_jobs="always",
+                    worker_middleware=[self._watched],
                 )
             finally:
                 rescue.cancel()
 
+    async def _watched(self, run: Callable[[], Awaitable[Any]], context: JobContext, worker: Any) -> Any:
+        """Remember which jobs this worker really runs."""
+        self._worker_id = worker.worker_id
+        self._running.add(context.job.id)
+        try:
+            return await run()
+        finally:
+            self._running.discard(context.job.id)
+
     async def _rescue_stalled(self) -> None:
-        """Give the jobs of workers that died back to the queue; their locks would stay taken otherwise."""
-        manager = self._app.job_manager
+        """Give jobs that nobody runs back to the queue again and again; their locks would stay taken otherwise."""
         while True:
-            for job in await manager.get_stalled_jobs(seconds_since_heartbeat=_STALLED_AFTER_SECONDS):
-                await manager.retry_job(job)
-            await asyncio.sleep(_STALLED_AFTER_SECONDS / 3)
+            try:
+                await self._rescue()
+            except Exception as error:
+                _log.warning("lost jobs could not be looked for", extra={"error": type(error).__name__})
+            await asyncio.sleep(_RESCUE_EVERY_SECONDS)
+
+    async def _rescue(self) -> None:
+        manager = self._app.job_manager
+        for job in await manager.get_stalled_jobs(seconds_since_heartbeat=_STALLED_AFTER_SECONDS):
+            await manager.retry_job(job)
+        if self._worker_id is None:
+            return
+        # Jobs that ended here while Postgres did not take note of it. A job may end between the question and the
+        # look, so that it must be found so twice.
+        mine = await manager.list_jobs_async(queue=_QUEUE, status="doing", worker_id=self._worker_id)
+        strays = {job.id: job for job in mine if job.id not in self._running}
+        for job_id in strays.keys() & self._strays:
+            await manager.retry_job(strays[job_id])
+        self._strays = set(strays)
+
+
+class _Backoff(BaseRetryStrategy):
+    """Tries again, ever more slowly, what failed because a store was away."""
+
+    def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
+        """Return when the job is to be tried again, or None for never."""
+        if not isinstance(exception, Unavailable):
+            return None
+        return RetryDecision(retry_in={"seconds": min(2 ** min(job.attempts, 10), _LONGEST_WAIT_SECONDS)})
+
+
+def _quiet(name: str, handler: Handler) -> Handler:
+    """Return the handler without what it raises but Unavailable, which the queue is to hear of."""
+
+    @wraps(handler)
+    def run(*arguments: Any, **named: Any) -> None:
+        try:
+            handler(*arguments, **named)
+        except Unavailable as error:
+            _log.warning("a job waits for a store that is away", extra={"task": name, "error": error.code})
+            raise
+        except Exception as error:
+            _log.error("a job failed", extra={"task": name, "error": type(error).__name__}, exc_info=error)
+
+    return run
+
+
+def _kind(error: Exception) -> Exception:
+    """Return a cause without the text: Postgres puts values into its errors."""
+    return RuntimeError(type(error.__cause__ or error).__name__)

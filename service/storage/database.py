@@ -9,7 +9,7 @@ from typing import Any, Final
 import psycopg
 from psycopg.conninfo import make_conninfo
 from sqlalchemy import Connection, Engine, create_engine, text
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from service.errors import ConfigurationError, RecordBusy, RecordUnavailable
@@ -33,7 +33,10 @@ class Database:
     """A bounded pool of connections as one role. Transactions are short: nothing waits for the world inside one."""
 
     def __init__(self, dsn: str, *, pool_size: int = 20, prepared_statements: bool = True) -> None:
-        self._dsn = make_conninfo(dsn, connect_timeout="5", application_name="memvault")
+        try:
+            self._dsn = make_conninfo(dsn, connect_timeout="5", application_name="memvault")
+        except psycopg.ProgrammingError:
+            raise ConfigurationError("database.url: Postgres does not understand this URL") from None
         self._threshold = 2 if prepared_statements else None
         # Statement parameters are memory text: they must not get into an exception and from there into a log.
         self._engine: Engine = create_engine(
@@ -71,7 +74,7 @@ class Database:
     def _transaction(self, tenant_id: TenantId | None) -> Iterator[Connection]:
         try:
             connection = self._engine.connect()
-        except (OperationalError, PoolTimeout) as error:
+        except (DBAPIError, PoolTimeout) as error:
             raise RecordUnavailable("Postgres, the record, does not answer; try again") from _without_values(error)
         with connection:
             try:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import delete, func, select, text
+from sqlalchemy import ARRAY, BigInteger, Connection, any_, delete, func, insert, literal, select, text
 
-from service.scope import TenantId
+from service import clock
+from service.scope import Scope, TenantId
 from service.storage.database import Database
 from service.storage.tables import OutboxRow
 
 _outbox: Final[Any] = OutboxRow.__table__  # type: ignore[attr-defined]
+#: The version of a memory that will never be written again.
+GONE: Final = 2**62
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,17 @@ class Due:
     tenant_id: TenantId
     memory_id: UUID
     version: int
+
+
+def enqueue(connection: Connection, scope: Scope, versions: Mapping[UUID, int]) -> None:
+    """Note, inside the transaction that writes them, that the index is behind these versions of memories."""
+    moment = clock.now()
+    rows = [
+        {"tenant_id": scope.tenant_id, "memory_id": one, "version": version, "created_at": moment}
+        for one, version in versions.items()
+    ]
+    if rows:
+        connection.execute(insert(_outbox), rows)
 
 
 class Outbox:
@@ -47,7 +61,8 @@ class Outbox:
         with self._database.tenant_blind() as connection:
             # Losing this delete in a crash only means doing the work again, so it need not wait for the disk.
             connection.execute(text("SET LOCAL synchronous_commit = off"))
-            connection.execute(delete(_outbox).where(_outbox.c.id.in_(list(rows))))
+            # One parameter, however many there are: a statement takes 65,535 of them.
+            connection.execute(delete(_outbox).where(_outbox.c.id == any_(literal(list(rows), ARRAY(BigInteger)))))
 
     def size(self) -> int:
         """Return how many rows wait."""

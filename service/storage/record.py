@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import date, datetime
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 from uuid import UUID
 
 import numpy as np
@@ -31,19 +33,22 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.exc import IntegrityError
 
 from service import clock
+from service.errors import KeyringUnavailable
 from service.records import Change
 from service.scope import Scope
 from service.storage.encryption import Cipher, Place
 from service.storage.keyring import KeyDestroyed, Keyring
+from service.storage.outbox import GONE, enqueue
 from service.storage.stored import IndexEntry, Slice, StoredHistory, StoredMemory
-from service.storage.tables import HistoryRow, MemoryRow, OutboxRow
+from service.storage.tables import HistoryRow, MemoryRow
 
 memories_table: Final[Any] = MemoryRow.__table__  # type: ignore[attr-defined]
 _history: Final[Any] = HistoryRow.__table__  # type: ignore[attr-defined]
-_outbox: Final[Any] = OutboxRow.__table__  # type: ignore[attr-defined]
 _m: Final[Any] = memories_table.c
-#: The version of a memory that will never be written again.
-GONE: Final = 2**62
+_log = logging.getLogger("memvault.record")
+_Opened = TypeVar("_Opened")
+#: Rows that cannot be opened, by id, with the reason.
+Unreadable = dict[UUID, KeyringUnavailable]
 #: What a read needs; the vector stays behind.
 _READ: Final = tuple(
     column for column in memories_table.columns if column.name not in ("vector", "tokens", "identity_mac")
@@ -85,7 +90,7 @@ class Record:
                 insert(_history),
                 [self._history_row(scope, memory, Change.ADD, None, memory.text, moment) for memory in new],
             )
-            self._enqueue(connection, scope, {memory.id: memory.version for memory in new})
+            enqueue(connection, scope, {memory.id: memory.version for memory in new})
         return placed
 
     def update(
@@ -127,7 +132,7 @@ class Record:
             insert(_history),
             [self._history_row(scope, after, Change.UPDATE, before.text, after.text, before.created_at)],
         )
-        self._enqueue(connection, scope, {after.id: after.version})
+        enqueue(connection, scope, {after.id: after.version})
         return after
 
     def delete(
@@ -150,7 +155,7 @@ class Record:
                 for memory in memories
             ],
         )
-        self._enqueue(connection, scope, dict.fromkeys(ids, GONE))
+        enqueue(connection, scope, dict.fromkeys(ids, GONE))
 
     def find(
         self,
@@ -169,7 +174,7 @@ class Record:
         query = select(*_READ).where(one_of(_m.id, wanted), *_reach(users, on))
         if lock:
             query = query.order_by(_m.id).with_for_update()
-        return {memory.id: memory for memory in self._opened(scope, connection.execute(query))}
+        return {memory.id: memory for memory in self._readable(scope, connection.execute(query))}
 
     def page(
         self,
@@ -186,7 +191,7 @@ class Record:
         total = connection.execute(select(func.count()).select_from(memories_table).where(matching)).scalar_one()
         query = select(*_READ).where(matching).order_by(_m.created_at.desc(), _m.id.desc())
         rows = connection.execute(query.offset(part.skip).limit(part.size))
-        return list(self._opened(scope, rows)), int(total)
+        return self._readable(scope, rows), int(total)
 
     def stream(
         self,
@@ -220,49 +225,42 @@ class Record:
             counted.update({row[0]: (row[1], row[2]) for row in connection.execute(query)})
         return counted
 
-    def index_entries(self, connection: Connection, scope: Scope, ids: Iterable[UUID]) -> dict[UUID, IndexEntry]:
-        """Return what the index needs of those memories that exist and can be read."""
-        wanted = list(ids)
-        query = select(memories_table).where(_m.id.in_(wanted))
-        return {entry.memory.id: entry for entry in self._entries(scope, connection.execute(query))}
+    def index_entries(
+        self, connection: Connection, scope: Scope, ids: Iterable[UUID], *, unreadable: Unreadable | None = None
+    ) -> dict[UUID, IndexEntry]:
+        """Return what the index needs of those memories that exist.
+
+        Those that cannot be opened are put into `unreadable`. Raises KeyringUnavailable for them where it is not given.
+        """
+        query = select(memories_table).where(one_of(_m.id, list(ids)))
+        return {entry.memory.id: entry for entry in self._entries(scope, connection.execute(query), unreadable)}
 
     def all_index_entries(
-        self, connection: Connection, scope: Scope, *, after: UUID | None, limit: int
-    ) -> list[IndexEntry]:
-        """Return the next entries by id, for a rebuild; an empty list at the end."""
+        self, connection: Connection, scope: Scope, *, after: UUID | None, limit: int, unreadable: Unreadable
+    ) -> tuple[list[IndexEntry], UUID | None]:
+        """Return the next entries by id, for a rebuild, and the id to go on after, None at the end.
+
+        Those that cannot be opened are put into `unreadable`.
+        """
         query = select(memories_table).order_by(_m.id).limit(limit)
         if after is not None:
             query = query.where(_m.id > after)
-        return list(self._entries(scope, connection.execute(query)))
+        rows = connection.execute(query).all()
+        return list(self._entries(scope, rows, unreadable)), rows[-1].id if len(rows) == limit else None
 
     def replace_vectors(self, connection: Connection, scope: Scope, entries: Sequence[IndexEntry]) -> None:
-        """Write the vectors that another model made of the same texts."""
+        """Write the vectors that another model made of the same texts; a memory that was changed meanwhile stays."""
         for entry in entries:
-            cipher = self._keyring.subject(scope.tenant_id, entry.memory.owner_id)
-            sealed = _sealed_vector(cipher, scope, entry.memory.id, entry.vector)
-            statement = update(memories_table).where(_m.id == entry.memory.id)
-            connection.execute(statement.values(vector=sealed, embedder=entry.embedder))
+            memory = entry.memory
+            with suppress(KeyDestroyed):
+                cipher = self._keyring.subject(scope.tenant_id, memory.owner_id)
+                sealed = _sealed_vector(cipher, scope, memory.id, entry.vector)
+                statement = update(memories_table).where(_m.id == memory.id, _m.version == memory.version)
+                connection.execute(statement.values(vector=sealed, embedder=entry.embedder))
 
     def count(self, connection: Connection) -> int:
         """Return how many memories the tenant has."""
         return int(connection.execute(select(func.count()).select_from(memories_table)).scalar_one())
-
-    def owned_by(self, connection: Connection, scope: Scope, subject_id: UUID) -> list[UUID]:
-        """Return the ids of all memories that belong to a subject, readable or not."""
-        query = select(_m.id).where(
-            or_(_m.user_id == subject_id, _m.agent_id == subject_id, _m.app_id == subject_id, _m.run_id == subject_id)
-        )
-        return list(connection.execute(query).scalars())
-
-    def purge(self, connection: Connection, scope: Scope, ids: Sequence[UUID], subject_id: UUID) -> None:
-        """Remove memories and all history of theirs and of a subject, leaving no row: for an erased subject."""
-        connection.execute(delete(memories_table).where(_m.id.in_(ids)))
-        connection.execute(
-            delete(_history).where(
-                or_(_history.c.memory_id.in_(ids), _history.c.owner_id == subject_id, _history.c.user_id == subject_id)
-            )
-        )
-        self._enqueue(connection, scope, dict.fromkeys(ids, GONE))
 
     def identity(self, scope: Scope, memory: StoredMemory) -> bytes:
         """Return the keyed digest by which an identical memory is recognised: all that it holds but its times."""
@@ -280,17 +278,6 @@ class Record:
         ]
         secret = self._keyring.tenant_secret(scope.tenant_id, "memory-identity")
         return hmac.digest(secret, orjson.dumps(parts, option=orjson.OPT_SORT_KEYS), hashlib.sha256)
-
-    @staticmethod
-    def _enqueue(connection: Connection, scope: Scope, versions: Mapping[UUID, int]) -> None:
-        """Note in the outbox that the index is behind these versions."""
-        moment = clock.now()
-        rows = [
-            {"tenant_id": scope.tenant_id, "memory_id": one, "version": version, "created_at": moment}
-            for one, version in versions.items()
-        ]
-        if rows:
-            connection.execute(insert(_outbox), rows)
 
     def _row(
         self,
@@ -347,47 +334,62 @@ class Record:
             "memory_id": memory.id,
             "owner_id": memory.owner_id,
             "user_id": memory.user_id,
+            "agent_id": memory.agent_id,
+            "app_id": memory.app_id,
+            "run_id": memory.run_id,
             "change": change.value,
             "content": content,
             "created_at": created_at,
             "updated_at": updated_at or memory.updated_at,
         }
 
-    def _opened(self, scope: Scope, rows: Iterable[Any]) -> Iterator[StoredMemory]:
-        for row in rows:
-            try:
-                cipher = self._keyring.subject(scope.tenant_id, row.owner_id)
-            except KeyDestroyed:
-                # Erased, with the row still to be removed: it is gone already for everybody who asks.
-                continue
-            content = cipher.open_json(row.content, _place(scope, "memories", row.id, "content"))
-            yield StoredMemory(
-                id=row.id,
-                version=row.version,
-                user_id=row.user_id,
-                agent_id=row.agent_id,
-                app_id=row.app_id,
-                run_id=row.run_id,
-                text=content["text"],
-                metadata=content["metadata"],
-                categories=tuple(content["categories"]),
-                actor=content["actor"],
-                role=content["role"],
-                inferred=content["inferred"],
-                created_at=row.created_at,
-                updated_at=row.updated_at,
-                expires_on=row.expires_on,
-                event_id=row.event_id,
-                principal_id=row.principal_id,
-                linked_ids=tuple(UUID(one) for one in content["links"]),
-            )
+    def _readable(self, scope: Scope, rows: Iterable[Any]) -> list[StoredMemory]:
+        """Open rows; those that cannot be opened are left out, unless there are no others."""
+        unreadable: Unreadable = {}
+        opened = list(self._opened(scope, rows, unreadable))
+        if unreadable:
+            _log.error("stored memories cannot be opened", extra={"memories": len(unreadable)})
+            if not opened:
+                raise next(iter(unreadable.values()))
+        return opened
 
-    def _entries(self, scope: Scope, rows: Iterable[Any]) -> Iterator[IndexEntry]:
-        for row in rows:
-            for memory in self._opened(scope, [row]):
-                cipher = self._keyring.subject(scope.tenant_id, row.owner_id)
-                raw = cipher.open(row.vector, _place(scope, "memories", row.id, "vector"))
-                yield IndexEntry(memory, np.frombuffer(raw, dtype="<f4"), row.embedder, row.tokens)
+    def _opened(
+        self, scope: Scope, rows: Iterable[Any], unreadable: Unreadable | None = None
+    ) -> Iterator[StoredMemory]:
+        return _each(rows, lambda row: self._memory(scope, row), unreadable)
+
+    def _entries(self, scope: Scope, rows: Iterable[Any], unreadable: Unreadable | None) -> Iterator[IndexEntry]:
+        return _each(rows, lambda row: self._entry(scope, row), unreadable)
+
+    def _memory(self, scope: Scope, row: Any) -> StoredMemory:
+        cipher = self._keyring.subject(scope.tenant_id, row.owner_id)
+        content = cipher.open_json(row.content, _place(scope, "memories", row.id, "content"))
+        return StoredMemory(
+            id=row.id,
+            version=row.version,
+            user_id=row.user_id,
+            agent_id=row.agent_id,
+            app_id=row.app_id,
+            run_id=row.run_id,
+            text=content["text"],
+            metadata=content["metadata"],
+            categories=tuple(content["categories"]),
+            actor=content["actor"],
+            role=content["role"],
+            inferred=content["inferred"],
+            created_at=row.created_at,
+            updated_at=row.updated_at,
+            expires_on=row.expires_on,
+            event_id=row.event_id,
+            principal_id=row.principal_id,
+            linked_ids=tuple(UUID(one) for one in content["links"]),
+        )
+
+    def _entry(self, scope: Scope, row: Any) -> IndexEntry:
+        memory = self._memory(scope, row)
+        cipher = self._keyring.subject(scope.tenant_id, row.owner_id)
+        raw = cipher.open(row.vector, _place(scope, "memories", row.id, "vector"))
+        return IndexEntry(memory, np.frombuffer(raw, dtype="<f4"), row.embedder, row.tokens)
 
     def _opened_history(self, scope: Scope, row: Any) -> StoredHistory:
         content: dict[str, Any] = {"old": None, "new": None, "metadata": {}}
@@ -439,6 +441,22 @@ def _placed(connection: Connection, rows: Sequence[dict[str, Any]]) -> dict[UUID
         # A twin that was there a moment ago and is deleted by now: its place is free.
         left = [row for row in left if row["id"] not in placed]
     return placed
+
+
+def _each(rows: Iterable[Any], open_row: Callable[[Any], _Opened], unreadable: Unreadable | None) -> Iterator[_Opened]:
+    """Open rows one by one; those that cannot be opened go into `unreadable`, where it is given."""
+    for row in rows:
+        try:
+            opened = open_row(row)
+        except KeyDestroyed:
+            # Erased, with the row still to be removed: it is gone already for everybody who asks.
+            continue
+        except KeyringUnavailable as error:
+            if unreadable is None:
+                raise
+            unreadable[row.id] = error
+        else:
+            yield opened
 
 
 def _content(memory: StoredMemory) -> dict[str, Any]:

@@ -84,6 +84,9 @@ class HistoryRow(SQLModel, table=True):
     memory_id: UUID
     owner_id: UUID
     user_id: UUID | None = None
+    agent_id: UUID | None = None
+    app_id: UUID | None = None
+    run_id: UUID | None = None
     change: str
     content: bytes | None = None
     created_at: datetime = Field(sa_column=moment())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -47,12 +46,16 @@ class Tenants:
         """Make a tenant.
 
         Raises:
-            InvalidInput: for a name that is not 1 to 63 lower-case letters, digits and hyphens.
+            InvalidInput: for a name that is not 1 to 63 lower-case letters, digits and hyphens, or looks like an id.
             Conflict: when the name is taken.
         """
         if not _NAME.fullmatch(name):
             raise InvalidInput(
                 "tenant name: 1 to 63 lower-case letters, digits and hyphens, not starting with a hyphen"
+            )
+        if _as_id(name) is not None:
+            raise InvalidInput(
+                "tenant name: must not look like an id: commands take a name or an id, and would mix them up"
             )
         tenant_id = TenantId(clock.new_random_id())
         # The key first: a tenant without its key could not be used, a key without its tenant is harmless.
@@ -119,10 +122,16 @@ def is_active(connection: Connection, tenant_id: TenantId) -> bool:
     return connection.execute(select(_tenants.c.status).where(_tenants.c.id == tenant_id)).scalar() == "active"
 
 
+def _as_id(name_or_id: str) -> UUID | None:
+    try:
+        return UUID(name_or_id)
+    except ValueError:
+        return None
+
+
 def _find(connection: Connection, name_or_id: str) -> Tenant | None:
-    condition = _tenants.c.name == name_or_id
-    with suppress(ValueError):
-        condition = condition | (_tenants.c.id == UUID(name_or_id))
+    tenant_id = _as_id(name_or_id)
+    condition = _tenants.c.name == name_or_id if tenant_id is None else _tenants.c.id == tenant_id
     row = connection.execute(select(_tenants).where(condition, _tenants.c.status != "system")).first()
     return None if row is None else _tenant(row)
 

@@ -14,7 +14,7 @@ from service.audit.events import EVENT_OF, AuditEvent
 from service.audit.matching import Where
 from service.audit.selection import Selection
 from service.auth.keys import Grant
-from service.errors import MemvaultError, RecordUnavailable, Unauthenticated
+from service.errors import MemvaultError, NotFound, RecordUnavailable, Unauthenticated
 from service.filters.ast import EVERYTHING
 from service.memories.actions import Edit, Query
 from service.records import Message, NewMemories, SubjectNames
@@ -101,6 +101,20 @@ def test_what_is_not_found_leaves_one_row_in_the_trail_of_who_asked(
         DO[action](services, other, event.results[0].memory_id, event.id)
     assert rows(database, caller) == mine
     assert rows(database, other)[len(theirs) :] == [(EVENT_OF[action].value, "not_found")]
+
+
+def test_revoking_what_is_not_there_leaves_one_row_too(services: Services, caller: Caller, database: Postgres) -> None:
+    other = caller_of(services, services.installation.tenants.create("rival").id)
+    bound = caller_of(services, caller.principal.tenant_id, users=frozenset({CANARY}))
+    cases = [(caller, uuid4()), (caller, other.principal.id), (bound, caller.principal.id)]
+    mine, theirs = len(rows(database, caller)), rows(database, other)
+    for who, key_id in cases:
+        with pytest.raises(NotFound):
+            services.keys.revoke(who, who.scope, key_id)
+    with pytest.raises(NotFound):
+        services.keys.revoke_for_installation(caller.principal.tenant_id, other.principal.id)
+    assert rows(database, caller)[mine:] == [(AuditEvent.KEY_REVOKED.value, "not_found")] * 4
+    assert rows(database, other) == theirs
 
 
 def test_a_wrong_credential_is_in_the_trail_of_the_service(services: Services, database: Postgres) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import psycopg
 import pytest
 
 from service import clock
-from service.auth.keys import Grant, key_hash
-from service.errors import Forbidden, NotFound, Unauthenticated
+from service.auth.keys import Grant, find_live_key, key_hash
+from service.errors import Forbidden, InvalidInput, NotFound, Unauthenticated
 from service.policy.table import NEEDS, ROLES, authorize
 from service.scope import Action, Caller, Permission, Principal, Scope, TenantId
 from service.wiring import Services
@@ -138,3 +140,92 @@ def test_last_use_is_noted(services: Services, tenant: TenantId, caller: Caller)
     key = next(key for key in services.keys.list(caller, caller.scope) if key.id == caller.principal.id)
     assert key.last_used_at is not None
     assert key.prefix.startswith("mv_")
+
+
+def test_a_key_that_was_revoked_a_moment_ago_makes_none(make_services: MakeServices, database: Postgres) -> None:
+    services = make_services(auth={"cache_seconds": 5})
+    watcher = caller_of(services, services.installation.tenants.create("acme").id)
+    _, secret = principal_of(services, watcher.principal.tenant_id)
+    trusted = Caller(authenticate(services, secret), request_id="r")
+    services.keys.revoke(watcher, watcher.scope, trusted.principal.id)
+    # The authenticator may trust what it checked before: `trusted` is what it would return.
+    before = {key.id for key in services.keys.list(watcher, watcher.scope)}
+    with pytest.raises(Unauthenticated):
+        services.keys.mint(trusted, trusted.scope, Grant(frozenset(Permission)))
+    assert {key.id for key in services.keys.list(watcher, watcher.scope)} == before
+    with psycopg.connect(database.admin) as connection:
+        refused = connection.execute("SELECT detail->>'code' FROM audit WHERE outcome = 'refused'").fetchall()
+    assert refused == [("create_key:revoked",)]
+
+
+def test_what_the_asking_key_may_is_read_from_its_row(services: Services, caller: Caller, database: Postgres) -> None:
+    minted = services.keys.mint(caller, caller.scope, Grant(frozenset(Permission)))
+    trusted = Caller(authenticate(services, minted.secret), request_id="r")
+    with psycopg.connect(database.admin) as connection:
+        connection.execute(
+            "UPDATE api_keys SET permissions = %s WHERE id = %s", [["key:manage", "memory:read"], minted.id]
+        )
+    with pytest.raises(Forbidden):
+        services.keys.mint(trusted, trusted.scope, Grant(frozenset({Permission.MEMORY_WRITE})))
+    services.keys.mint(trusted, trusted.scope, Grant(frozenset({Permission.MEMORY_READ})))
+
+
+def test_a_key_makes_none_once_its_tenant_is_suspended(services: Services, caller: Caller) -> None:
+    services.installation.tenants.suspend(str(caller.principal.tenant_id))
+    with pytest.raises(Unauthenticated):
+        services.keys.mint(caller, caller.scope, Grant(frozenset({Permission.MEMORY_READ})))
+
+
+def test_a_revocation_waits_for_a_key_that_is_being_made(services: Services, caller: Caller) -> None:
+    revoked = threading.Event()
+
+    def revoke() -> None:
+        services.keys.revoke(caller, caller.scope, caller.principal.id)
+        revoked.set()
+
+    with services.installation.database.transaction(caller.scope) as connection:
+        assert find_live_key(connection, caller.principal.id, keep=True) is not None
+        thread = threading.Thread(target=revoke)
+        thread.start()
+        assert not revoked.wait(0.5)
+    thread.join(10)
+    assert revoked.is_set()
+
+
+def test_refusals_need_no_second_connection(make_services: MakeServices) -> None:
+    services = make_services(database={"pool_size": 2})
+    tenant = services.installation.tenants.create("acme").id
+    ends = Grant(frozenset(Permission), expires_at=clock.now() + timedelta(days=1))
+    secret = services.installation.keys.mint_for_installation(tenant, ends).secret
+    caller = Caller(authenticate(services, secret), request_id="r")
+    both = threading.Barrier(2)
+
+    def ask(_: int) -> float:
+        both.wait()
+        began = clock.monotonic()
+        with pytest.raises(Forbidden):
+            services.keys.mint(caller, caller.scope, Grant(frozenset(Permission)))
+        return clock.monotonic() - began
+
+    for _ in range(5):
+        with ThreadPoolExecutor(2) as pool:
+            assert max(pool.map(ask, range(2))) < 5
+
+
+def test_a_secret_that_two_processes_accept_at_once_is_one_key(services: Services, tenant: TenantId) -> None:
+    both = threading.Barrier(2)
+
+    def accept(_: int) -> bool:
+        both.wait()
+        return services.keys.ensure_bootstrap(tenant, "a-bootstrap-secret-of-enough-length")
+
+    with ThreadPoolExecutor(2) as pool:
+        assert sorted(pool.map(accept, range(2))) == [False, True]
+    assert len(services.keys.list_for_installation(tenant)) == 1
+
+
+def test_a_tenant_is_not_named_like_an_id(services: Services, tenant: TenantId) -> None:
+    for name in (str(tenant), tenant.hex, str(clock.new_id())):
+        with pytest.raises(InvalidInput, match="must not look like an id"):
+            services.installation.tenants.create(name)
+    assert services.installation.tenants.get(str(tenant)).name == "acme"

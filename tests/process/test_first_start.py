@@ -166,3 +166,117 @@ def test_a_folder_too_deep_for_a_socket_leaves_no_socket_folder_behind(make_memv
     assert memvault.stop() == 0
     assert list(memvault.temporary.iterdir()) == []
     assert memvault.processes() == []
+
+
+HINT = "memvault key create --tenant default --role admin"
+
+
+def one_line(ended: subprocess.CompletedProcess[str], *told: str) -> None:
+    """Check that a command was refused with exit code 2 and one line."""
+    assert ended.returncode == 2, (ended.returncode, ended.stderr)
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("memvault: ")
+    for part in told:
+        assert part in line
+
+
+def test_a_second_serve_and_a_worker_are_refused_and_leave_no_trace(first: Memvault) -> None:
+    path = first.data_dir / "credentials.json"
+    before = path.read_bytes()
+    # Each says in its log, too, that it could not open; the last line is for the one who typed the command.
+    second = first.run("serve", "--port", "0")
+    assert second.returncode == 2
+    assert "in use by process" in second.stderr.splitlines()[-1]
+    assert path.read_bytes() == before
+    one_line(first.run("worker"), "worker: ", "runs the queue itself", "queue.in_process")
+    with first.client() as client:
+        assert client.get("/v1/ping/").status_code == 200
+
+
+def test_of_two_first_starts_at_once_one_serves_and_its_key_is_the_one_that_is_kept(
+    make_memvault: MakeMemvault,
+) -> None:
+    memvault = make_memvault()
+    other = memvault.spawn()
+    memvault.process = None
+    winner = memvault.spawn()
+    ended = eventually(lambda: next((one for one in (other, winner) if one.poll() is not None), None), seconds=90)
+    assert ended.returncode == 2
+    memvault.process = winner if ended is other else other
+    memvault._read_from = 0
+    memvault.wait_ready()
+    assert memvault.stdout.count("Your admin key") == 1
+    assert memvault.credentials["url"] == memvault.url
+    assert memvault.credentials["api_key"] in memvault.stdout
+    with memvault.client() as client:
+        add(client, "the key works")
+
+
+def test_a_crash_before_the_key_was_made_is_made_good_by_the_next_start(make_memvault: MakeMemvault) -> None:
+    memvault = make_memvault()
+    tenant = memvault.json("tenant", "create", "default")
+    # As it is after the file was written and before the database had the key.
+    kept = {"tenant_id": tenant["tenant_id"], "api_key": "mv_" + "x" * 43, "url": "http://127.0.0.1:1"}
+    path = memvault.data_dir / "credentials.json"
+    path.write_text(json.dumps(kept))
+    memvault.start()
+    assert f"Your admin key: {kept['api_key']}" in memvault.printed
+    assert json.loads(path.read_text()) == kept | {"url": memvault.url}
+    with memvault.client() as client:
+        add(client, "the key works")
+    (key,) = memvault.json("key", "list", "--tenant", "default")
+    memvault.json("key", "revoke", key["key_id"], "--tenant", "default")
+    memvault.stop()
+    # Revoked stays revoked, and the start says what to do.
+    memvault.start()
+    assert "is not valid any more" in memvault.printed
+    assert HINT in memvault.printed
+    with memvault.client() as client:
+        assert client.get("/v1/ping/").status_code == 401
+    assert len(memvault.json("key", "list", "--tenant", "default")) == 1
+    memvault.stop()
+    path.unlink()
+    memvault.start()
+    assert HINT in memvault.printed
+    assert "mv_" not in memvault.printed
+    assert not path.exists()
+    made = memvault.json(*HINT.split()[1:])
+    with memvault.client(made["api_key"]) as client:
+        add(client, "and doing so helps")
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"url": 1}'])
+def test_credentials_that_are_none_are_one_line(content: str, make_memvault: MakeMemvault) -> None:
+    memvault = make_memvault()
+    (memvault.data_dir / "credentials.json").write_text(content)
+    ended = memvault.run("serve", "--port", "0")
+    assert ended.returncode == 2
+    assert "credentials.json: cannot be read" in ended.stderr.splitlines()[-1]
+    assert "Traceback" not in ended.stderr
+    assert memvault.processes() == []
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("tenant", "list"), ("key", "list", "--tenant", "default"), ("worker",), ("index", "rebuild"), ("serve",)],
+    ids=" ".join,
+)
+def test_a_database_that_is_not_there_is_one_line_that_names_the_setting(
+    command: tuple[str, ...], make_memvault: MakeMemvault
+) -> None:
+    memvault = make_memvault(MEMVAULT_DATABASE__URL="postgresql://app:hidden-word@127.0.0.1:1/memvault")
+    port = ["--port", "0"] if command == ("serve",) else []
+    ended = memvault.run(*command, *port)
+    assert ended.returncode == 2, ended.stderr
+    lines = ended.stderr.splitlines()
+    assert lines[-1].startswith("memvault: database.url: ")
+    assert len(lines) == 1 or command == ("serve",)
+    assert "hidden-word" not in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_rebuild_that_no_worker_takes_is_not_waited_for_for_ever(make_memvault: MakeMemvault) -> None:
+    memvault = make_memvault(MEMVAULT_QUEUE__IN_PROCESS="false").start()
+    ended = memvault.run("index", "rebuild", "--json")
+    assert ended.returncode == 1
+    assert "queue.in_process" in ended.stderr.splitlines()[-1]

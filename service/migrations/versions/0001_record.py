@@ -94,6 +94,9 @@ CREATE TABLE history (
     memory_id uuid NOT NULL,
     owner_id uuid NOT NULL,
     user_id uuid,
+    agent_id uuid,
+    app_id uuid,
+    run_id uuid,
     change varchar NOT NULL CHECK (change IN ('ADD', 'UPDATE', 'DELETE')),
     content bytea,
     created_at timestamptz NOT NULL,
@@ -127,6 +130,7 @@ CREATE TABLE events (
 );
 CREATE INDEX events_by_time ON events (tenant_id, created_at, id);
 CREATE INDEX events_by_owner ON events (tenant_id, owner_id);
+CREATE INDEX events_unfinished ON events (tenant_id, updated_at) WHERE status IN ('PENDING', 'RUNNING');
 
 CREATE TABLE messages (
     tenant_id uuid NOT NULL REFERENCES tenants (id),
