@@ -7,6 +7,7 @@ does not type-check and a scope without a credential cannot be spelled.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import Final, NewType
 from uuid import UUID
@@ -59,11 +60,19 @@ class Action(StrEnum):
     REVOKE_KEY = "revoke_key"
 
 
+class PrincipalKind(StrEnum):
+    """What a principal was authenticated by."""
+
+    KEY = "key"
+    TOKEN = "token"
+
+
 @dataclass(frozen=True, slots=True)
 class Principal:
     """An authenticated credential: one tenant, a set of permissions, and the users it is bound to.
 
     `users` is None for a principal that is not bound; a bound one reads and writes the rows of these users only.
+    `expires_at` is when a token ends; the end of a key is in its row.
     """
 
     tenant_id: TenantId
@@ -72,6 +81,8 @@ class Principal:
     users: frozenset[str] | None = None
     connector: str | None = None
     name: str = ""
+    kind: PrincipalKind = PrincipalKind.KEY
+    expires_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

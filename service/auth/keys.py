@@ -20,7 +20,17 @@ from service.auth.tables import ApiKeyRow, KeyIndexRow
 from service.errors import Forbidden, InvalidInput, NotFound
 from service.policy.gate import Gate
 from service.records import SubjectNames
-from service.scope import Action, Caller, Permission, Principal, Scope, SubjectKind, TenantId, service_principal
+from service.scope import (
+    Action,
+    Caller,
+    Permission,
+    Principal,
+    PrincipalKind,
+    Scope,
+    SubjectKind,
+    TenantId,
+    service_principal,
+)
 from service.storage.database import Database
 from service.storage.encryption import Place
 from service.tenants.actions import is_active
@@ -81,10 +91,10 @@ class Keys:
         return self._find(key_hash(secret))
 
     def mint(self, caller: Caller, scope: Scope, grant: Grant) -> MintedKey:
-        """Make a key with a key: never wider than the one that asks.
+        """Make a key with a key or an access token: never wider than the one that asks.
 
         Raises:
-            Forbidden: when the grant has a permission, a user, a connector or a life that the caller's key has not.
+            Forbidden: when the grant has a permission, a user, a connector or a life that the caller's own has not.
         """
         self._gate.check(caller, Action.CREATE_KEY)
         principal = caller.principal
@@ -98,10 +108,12 @@ class Keys:
             self._trail.refuse(caller, AuditEvent.ACCESS_DENIED, code="create_key:connector")
             raise Forbidden("a key that is bound to a connector can only make keys for that connector")
         with self._database.transaction(scope) as connection:
-            own_end = connection.execute(select(_keys.c.expires_at).where(_keys.c.id == principal.id)).scalar()
+            own_end = principal.expires_at
+            if principal.kind is PrincipalKind.KEY:
+                own_end = connection.execute(select(_keys.c.expires_at).where(_keys.c.id == principal.id)).scalar()
             if own_end is not None and (grant.expires_at is None or grant.expires_at > own_end):
                 self._trail.refuse(caller, AuditEvent.ACCESS_DENIED, code="create_key:expiry")
-                raise Forbidden("a key that expires cannot make one that lives longer")
+                raise Forbidden("a credential that expires cannot make a key that lives longer")
             minted = self._mint(connection, scope, grant, new_secret(), created_by=principal.id)
             self._trail.write(connection, caller, AuditEvent.KEY_CREATED, targets=[minted.id])
         return minted

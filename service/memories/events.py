@@ -118,6 +118,7 @@ def start_event(
             owner_id=subject_ids[0],
             subject_ids=list(subject_ids),
             principal_id=caller.principal.id,
+            principal_kind=caller.principal.kind.value,
             payload=payload,
             results=[],
             notes=notes or {},
