@@ -2,8 +2,8 @@
 
     MemvaultError
     ├── InvalidInput 400 ── ExtractionUnavailable, ReservedMetadata, ScopeRequired
-    ├── Unauthenticated 401
-    ├── Forbidden 403
+    ├── Unauthenticated 401 ── InvalidToken
+    ├── Forbidden 403 ── InsufficientScope
     ├── NotFound 404
     ├── Conflict 409 ── IdempotencyConflict
     ├── TooLarge 413
@@ -18,6 +18,8 @@ Messages are for users: what is wrong, where, what to do next. They never hold m
 from __future__ import annotations
 
 from typing import ClassVar
+
+from service.scope import Permission
 
 
 class MemvaultError(Exception):
@@ -64,11 +66,27 @@ class Unauthenticated(MemvaultError):
     code = "unauthenticated"
 
 
+class InvalidToken(Unauthenticated):
+    """An access token that is not valid (any more), or not for this service; a new one may be."""
+
+    code = "invalid_token"
+
+
 class Forbidden(MemvaultError):
     """The credential is valid and may not do this."""
 
     status = 403
     code = "forbidden"
+
+
+class InsufficientScope(Forbidden):
+    """An access token lacks permissions that its client could ask the issuer for: `missing` has all of them."""
+
+    code = "insufficient_scope"
+
+    def __init__(self, detail: str, *, missing: frozenset[Permission]) -> None:
+        super().__init__(detail)
+        self.missing = missing
 
 
 class NotFound(MemvaultError):

@@ -7,6 +7,7 @@ does not type-check and a scope without a credential cannot be spelled.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import Final, NewType
 from uuid import UUID
@@ -65,12 +66,20 @@ class Action(StrEnum):
     MATCH_AUDIT = "match_audit"
 
 
+class PrincipalKind(StrEnum):
+    """What a principal was authenticated by."""
+
+    KEY = "key"
+    TOKEN = "token"
+
+
 @dataclass(frozen=True, slots=True)
 class Principal:
     """An authenticated credential: one tenant, a set of permissions, and the users it is bound to.
 
     `users` is None for a principal that is not bound; a bound one reads and writes the rows of these users only.
     `acts_for` is the surrogate of the user that a principal with one user acts for.
+    `expires_at` is when a token ends; the end of a key is in its row.
     """
 
     tenant_id: TenantId
@@ -80,6 +89,8 @@ class Principal:
     connector: str | None = None
     name: str = ""
     acts_for: UUID | None = None
+    kind: PrincipalKind = PrincipalKind.KEY
+    expires_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings.sources import EnvSettingsSource
 
@@ -20,6 +31,33 @@ ENV_PREFIX = "MEMVAULT_"
 TEST_ENV_PREFIX = "MEMVAULT_TEST_"
 #: Days that the trail is kept at least; the database refuses to drop younger rows too.
 AUDIT_FLOOR_DAYS: Final = 183
+
+
+def secure_url(url: str) -> str:
+    """Return the URL when what is read from it or sent to it cannot be changed on the way.
+
+    Raises:
+        ValueError: for anything but `https://…`, or `http://…` on this machine, and for a URL with more than a path.
+    """
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if not host or parts.username is not None or parts.query or parts.fragment or not url.isascii() or " " in url:
+        raise ValueError("must be a URL with a host, without a user name, query or fragment")
+    if parts.scheme != "https" and not (parts.scheme == "http" and _is_loopback(host)):
+        raise ValueError("must be an https:// URL (http:// only on this machine)")
+    return url
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+SecureUrl = Annotated[str, AfterValidator(secure_url)]
 
 
 class _Section(BaseModel):
@@ -33,6 +71,11 @@ class Server(_Section):
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    public_url: SecureUrl | None = Field(
+        None,
+        description="URL at which clients reach the service, for instance `https://memory.example.com`. Needed for "
+        "access tokens (`auth.oidc.issuer`): it is what they are issued for.",
+    )
     threads: int = Field(16, ge=2, le=256, description="Threads that run the actions; the bound on concurrent work.")
     body_limit: int = Field(4 * 1024 * 1024, ge=1024, description="Largest request body in bytes; more is 413.")
     allowed_hosts: list[str] = Field(
@@ -43,6 +86,11 @@ class Server(_Section):
     event_wait: float = Field(
         25.0, ge=0, le=300, description="Seconds that the v1 and open-source dialects wait for an extraction."
     )
+
+    @field_validator("public_url")
+    @classmethod
+    def _without_slash(cls, value: str | None) -> str | None:
+        return None if value is None else value.rstrip("/")
 
 
 class Database(_Section):
@@ -154,12 +202,73 @@ class Limits(_Section):
     query_chars: int = Field(4_000, ge=1, description="Characters in a search query; more is 400.")
 
 
+Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
+
+
+class Oidc(_Section):
+    """Access tokens of one OAuth or OpenID Connect issuer as credentials, beside API keys. Off without an issuer."""
+
+    issuer: SecureUrl | None = Field(None, description="The issuer, exactly as its tokens say in `iss`. Not set: off.")
+    audience: str | None = Field(
+        None,
+        min_length=1,
+        description="What a token for the MCP endpoint must have in `aud`. Not set: `server.public_url` with `/mcp`.",
+    )
+    rest_audience: str | None = Field(
+        None,
+        min_length=1,
+        description="What a token for the REST API must have in `aud`. Not set: `server.public_url`.",
+    )
+    jwks_url: SecureUrl | None = Field(
+        None, description="URL of the issuer's signing keys. Not set: the one that the issuer's metadata names."
+    )
+    ca_file: Path | None = Field(
+        None, description="PEM file of the authority that signed the issuer's certificate. Not set: the public ones."
+    )
+    timeout: float = Field(5.0, gt=0, le=30, description="Seconds that one request to the issuer may take.")
+    algorithms: list[Algorithm] = Field(
+        ["RS256", "ES256", "EdDSA"], min_length=1, description="Signature algorithms that are accepted."
+    )
+    leeway: float = Field(30.0, ge=0, le=300, description="Seconds by which the issuer's clock may differ from ours.")
+    tenant_claim: str = Field(
+        "tenant", min_length=1, description="Claim with the tenant's name or id; `a.b` reaches into an object."
+    )
+    user_claim: str = Field(
+        "sub",
+        min_length=1,
+        description="Claim with the user, or a list of users, that the token is bound to; a token without is refused.",
+    )
+    bind_users: bool = Field(True, description="Off: tokens reach every user of their tenant, whatever they claim.")
+    system_claim: str | None = Field(
+        None,
+        min_length=1,
+        description="Claim that is `true` in tokens of system agents: those are bound to no user. Not set: there are "
+        "none.",
+    )
+    scope_claim: str = Field("scope", min_length=1, description="Claim with the scopes: words in a string, or a list.")
+    scope_map: dict[str, list[str]] = Field(
+        default_factory=dict,
+        description="What each scope of the issuer stands for: permissions or roles. Not empty: other scopes grant "
+        "nothing. Empty: the scopes are the permissions themselves (`memory:read`).",
+    )
+    keys_fresh: float = Field(
+        300.0, ge=1, le=86_400, description="Seconds after which the signing keys are fetched again, in the background."
+    )
+    keys_stale: float = Field(
+        86_400.0, ge=1, description="Seconds that known signing keys are used while the issuer does not answer."
+    )
+    refetch_wait: float = Field(
+        10.0, ge=0, le=300, description="Least seconds between two requests for signing keys, whatever tokens arrive."
+    )
+
+
 class Auth(_Section):
     """How credentials are checked."""
 
     cache_seconds: float = Field(
         2.0, ge=0, le=5, description="Seconds that a checked key is trusted; the longest a revoked key goes on."
     )
+    oidc: Oidc = Field(default_factory=Oidc)
 
 
 class History(_Section):
@@ -287,6 +396,14 @@ class Settings(BaseSettings):
     def _is_long_enough(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and len(value.get_secret_value()) < 32:
             raise ValueError("must have 32 characters or more")
+        return value
+
+    @field_validator("auth")
+    @classmethod
+    def _has_what_tokens_are_for(cls, value: Auth, info: ValidationInfo) -> Auth:
+        server = info.data.get("server")
+        if value.oidc.issuer is not None and isinstance(server, Server) and server.public_url is None:
+            raise ValueError("oidc.issuer needs server.public_url: it is what access tokens are issued for")
         return value
 
     @property

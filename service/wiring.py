@@ -20,6 +20,7 @@ from service.audit.syslog import Syslog
 from service.audit.trail import Trail
 from service.auth.authenticator import Authenticator
 from service.auth.keys import Keys
+from service.auth.tokens import Tokens
 from service.embeddings import Embedder
 from service.embeddings.batching import Batched
 from service.embeddings.minilm import MiniLM
@@ -132,6 +133,7 @@ class Services:
             Part("embeddings", "ok", needed=True),
             Part("extraction", engine_state, engine_reason),
             *(Part(name, *state) for name, state in self.engine.features().items()),
+            Part("tokens", *self.authenticator.token_state()),
         ]
         in_process = self.settings.worker_in_process
         parts.append(
@@ -284,7 +286,7 @@ def open_services(installation: Installation, stack: ExitStack, *, upkeep: bool 
     return Services(
         settings=settings,
         installation=installation,
-        authenticator=Authenticator(installation.keys, installation.trail, cache_seconds=settings.auth.cache_seconds),
+        authenticator=_authenticator(installation),
         memories=Memories(stores, indexing),
         adds=Adds(stores, indexing, events, installation.queue, extraction=llm is not None),
         events=events,
@@ -380,6 +382,14 @@ def _sinks(audit: Audit) -> list[Sink]:
             Syslog(audit.syslog.address, to.port, protocol=to.protocol, facility=to.facility, ca_file=to.ca_file)
         )
     return sinks
+
+
+def _authenticator(installation: Installation) -> Authenticator:
+    auth = installation.settings.auth
+    tokens = None if auth.oidc.issuer is None else Tokens(installation.settings, installation.tenants)
+    if tokens is not None:
+        tokens.start()
+    return Authenticator(installation.keys, installation.trail, cache_seconds=auth.cache_seconds, tokens=tokens)
 
 
 def _index(settings: Settings, embedder: Embedder) -> Index:

@@ -12,9 +12,11 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.responses import Response
 
+from service.api.errors import CHALLENGE
 from service.api.json_body import read_object
 from service.api.opening import Opening
 from service.audit.trail import purpose_of
+from service.errors import InsufficientScope, InvalidInput, InvalidToken
 from service.scope import Caller
 from service.wiring import Services
 
@@ -23,7 +25,9 @@ _CLIENT_CHARS: Final = 200
 _SCHEMES: Final = ("token", "bearer")
 
 # Declared for the OpenAPI document; `GuardedRoute` reads the headers itself, before the body is looked at.
-_bearer = HTTPBearer(scheme_name="Bearer", description="`Authorization: Bearer <API key>`", auto_error=False)
+_bearer = HTTPBearer(
+    scheme_name="Bearer", description="`Authorization: Bearer <API key or access token>`", auto_error=False
+)
 _token = APIKeyHeader(
     name="Authorization", scheme_name="Token", description="`Authorization: Token <API key>`", auto_error=False
 )
@@ -53,11 +57,18 @@ class GuardedRoute(APIRoute):
         async def guarded(request: Request) -> Response:
             services = services_of(request)
             request.state.caller = await run_in_threadpool(_authenticated, services, request)
+            _refuse_repeated(request)
             strict = StrictRequest(request.scope, request.receive)
             if has_body:
                 # Read here as well, so that no body and a foreign content type meet the strict reader too.
                 await strict.json()
-            return await handle(strict)
+            try:
+                return await handle(strict)
+            except InsufficientScope as error:
+                scopes = " ".join(services.authenticator.scopes(error.missing))
+                told = f', scope="{scopes}"' if scopes else ""
+                error.headers["WWW-Authenticate"] = f'Bearer realm="memvault", error="{error.code}"{told}'
+                raise
 
         return guarded
 
@@ -73,7 +84,7 @@ def services_of(request: Request) -> Services:
 
 
 def secret_of(headers: Headers) -> str | None:
-    """Return the API key that a request carries, or None."""
+    """Return the API key or access token that a request carries, or None."""
     scheme, _, secret = headers.get("authorization", "").strip().partition(" ")
     if scheme.lower() in _SCHEMES and secret.strip():
         return secret.strip()
@@ -91,12 +102,27 @@ def client_of(headers: Headers) -> str:
 def _authenticated(services: Services, request: Request) -> Caller:
     request_id = str(request.state.request_id)
     client = client_of(request.headers)
-    principal = services.authenticator.authenticate(
-        secret_of(request.headers), request_id=request_id, client=client, face="rest"
-    )
+    if "access_token" in request.query_params:
+        raise InvalidInput(
+            "access_token: does not belong into a URL, where logs keep it; send it as 'Authorization: Bearer'"
+        )
+    try:
+        principal = services.authenticator.authenticate(
+            secret_of(request.headers), request_id=request_id, client=client, face="rest"
+        )
+    except InvalidToken as error:
+        error.headers["WWW-Authenticate"] = f'{CHALLENGE}, error="{error.code}"'
+        raise
     request.state.tenant = str(principal.tenant_id)
     purpose = purpose_of(request.headers.get("x-purpose"))
     return Caller(principal, request_id=request_id, client=client, face="rest", purpose=purpose)
+
+
+def _refuse_repeated(request: Request) -> None:
+    """Refuse a query that gives a parameter twice: of two users that a deletion names, neither may win by its place."""
+    given = request.query_params.multi_items()
+    if len(given) != len({name for name, _ in given}):
+        raise InvalidInput("query: a parameter is given more than once; no route takes a list there")
 
 
 async def _caller(

@@ -4,30 +4,46 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final
 
 from service import clock
 from service.audit.trail import Trail
 from service.auth.keys import Keys, key_hash
-from service.errors import RecordUnavailable, Unauthenticated
-from service.scope import Principal
+from service.auth.tokens import Tokens, looks_like_token
+from service.errors import InvalidToken, RecordUnavailable, Unauthenticated
+from service.scope import Permission, Principal
 
 _CACHED: Final = 10_000
 _LONGEST_SECRET: Final = 512
+_LONGEST_TOKEN: Final = 16 * 1024
 #: Refused credentials are counted and written to the trail once in this many seconds, so that guessing cannot fill it.
 _REFUSALS_EVERY: Final = 10.0
 _REFUSED = "the API key is missing or not valid; send it as 'Authorization: Token <key>'"
 
 
-class Authenticator:
-    """Checks secrets, and trusts what it checked for a few seconds, so that the steady state needs no database."""
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """A secret that was found good: when, and whose it is."""
 
-    def __init__(self, keys: Keys, trail: Trail, *, cache_seconds: float) -> None:
+    at: float
+    principal: Principal
+
+
+class Authenticator:
+    """Checks secrets, and trusts what it checked for a few seconds, so that the steady state needs no database.
+
+    A secret is an API key or, where an issuer is configured (`tokens`), an access token.
+    """
+
+    def __init__(self, keys: Keys, trail: Trail, *, cache_seconds: float, tokens: Tokens | None = None) -> None:
         self._keys = keys
         self._trail = trail
         self._cache_seconds = cache_seconds
+        self._tokens = tokens
         self._lock = threading.Lock()
-        self._cache: OrderedDict[bytes, tuple[float, Principal]] = OrderedDict()
+        self._cache: OrderedDict[bytes, _Checked] = OrderedDict()
         self._refused = 0
         self._reported = -_REFUSALS_EVERY
 
@@ -35,28 +51,70 @@ class Authenticator:
         """Return the principal of a secret.
 
         Raises:
-            Unauthenticated: for no secret, an unknown, expired or revoked one, or one of a tenant that is not active.
+            Unauthenticated: for no secret, an unknown, expired or revoked one, or one of a tenant that is not active;
+                for an access token as InvalidToken.
+            Unavailable: for an access token that cannot be checked, because its issuer does not answer.
         """
-        if not secret or len(secret) > _LONGEST_SECRET:
+        try:
+            if not secret:
+                raise Unauthenticated(_REFUSED)
+            if self._tokens is not None and looks_like_token(secret):
+                return self._of_token(self._tokens, secret, face)
+            return self._of_key(secret)
+        except Unauthenticated:
             self._report(request_id, client, face)
+            raise
+
+    def scopes(self, permissions: Iterable[Permission]) -> tuple[str, ...]:
+        """Return the scopes to ask the issuer for to get these permissions; none where there is no issuer."""
+        return () if self._tokens is None else self._tokens.scopes.names(permissions)
+
+    def token_state(self) -> tuple[str, str | None]:
+        """Return whether access tokens can be checked, for `/readyz`."""
+        return ("off", "auth.oidc.issuer is not set") if self._tokens is None else self._tokens.state()
+
+    def _of_key(self, secret: str) -> Principal:
+        if len(secret) > _LONGEST_SECRET:
             raise Unauthenticated(_REFUSED)
         hashed = key_hash(secret)
-        with self._lock:
-            known = self._cache.get(hashed)
-        if known is not None and clock.monotonic() - known[0] < self._cache_seconds:
-            return known[1]
+        known = self._find_checked(hashed)
+        if known is not None:
+            return known
         checked_at = clock.monotonic()
         principal = self._keys.find_principal(secret)
-        with self._lock:
-            self._cache.pop(hashed, None)
-            if principal is not None:
-                self._cache[hashed] = (checked_at, principal)
-                while len(self._cache) > _CACHED:
-                    self._cache.popitem(last=False)
+        self._remember(hashed, None if principal is None else _Checked(checked_at, principal))
         if principal is None:
-            self._report(request_id, client, face)
             raise Unauthenticated(_REFUSED)
         return principal
+
+    def _of_token(self, tokens: Tokens, secret: str, face: str) -> Principal:
+        if len(secret) > _LONGEST_TOKEN:
+            raise InvalidToken(f"the access token has more than {_LONGEST_TOKEN} characters")
+        # A token that was found good for one face is checked anew for another.
+        hashed = key_hash(f"{face}\n{secret}")
+        known = self._find_checked(hashed)
+        if known is not None:
+            return known
+        checked_at = clock.monotonic()
+        principal = tokens.principal(secret, face=face)
+        self._remember(hashed, _Checked(checked_at, principal))
+        return principal
+
+    def _find_checked(self, hashed: bytes) -> Principal | None:
+        with self._lock:
+            known = self._cache.get(hashed)
+        if known is None or clock.monotonic() - known.at >= self._cache_seconds:
+            return None
+        ends = known.principal.expires_at
+        return known.principal if ends is None or clock.now() < ends else None
+
+    def _remember(self, hashed: bytes, checked: _Checked | None) -> None:
+        with self._lock:
+            self._cache.pop(hashed, None)
+            if checked is not None:
+                self._cache[hashed] = checked
+                while len(self._cache) > _CACHED:
+                    self._cache.popitem(last=False)
 
     def _report(self, request_id: str, client: str, face: str) -> None:
         with self._lock:

@@ -28,6 +28,7 @@ from service.scope import (
     Caller,
     Permission,
     Principal,
+    PrincipalKind,
     Scope,
     SubjectKind,
     TenantId,
@@ -94,25 +95,32 @@ class Keys:
         return self._find(key_hash(secret))
 
     def mint(self, caller: Caller, scope: Scope, grant: Grant) -> MintedKey:
-        """Make a key with a key: never wider than the one that asks.
+        """Make a key with a key or an access token: never wider than the one that asks.
 
         What the asking key may do is read again here: a face trusts a checked key for some seconds, and a new key must
         not outlive the revocation of the one that made it.
 
         Raises:
             Unauthenticated: when the caller's key was revoked, has expired or lost its tenant meanwhile.
-            Forbidden: when the grant has a permission, a user, a connector or a life that the caller's key has not.
+            Forbidden: when the grant has a permission, a user, a connector or a life that the caller's own has not.
         """
         self._gate.check(caller, Action.CREATE_KEY)
         refusal: tuple[Reason, MemvaultError] | None
         with self._database.transaction(scope) as connection:
-            row = find_live_key(connection, caller.principal.id, keep=True)
-            if row is None or not is_active(connection, scope.tenant_id):
+            principal = caller.principal
+            own_end = principal.expires_at
+            live = True
+            if principal.kind is PrincipalKind.KEY:
+                row = find_live_key(connection, principal.id, keep=True)
+                live = row is not None
+                if row is not None:
+                    principal, own_end = self._principal(connection, scope, row), row.expires_at
+            if not live or not is_active(connection, scope.tenant_id):
                 refusal = (Reason.REVOKED, Unauthenticated("the API key is not valid any more"))
             else:
-                refusal = _wider(grant, self._principal(connection, scope, row), row.expires_at)
+                refusal = _wider(grant, principal, own_end)
             if refusal is None:
-                minted = self._mint(connection, caller, grant, new_secret(), created_by=caller.principal.id)
+                minted = self._mint(connection, caller, grant, new_secret(), created_by=principal.id)
         if refusal is not None:
             # After the block: the trail takes a connection of its own, and the pool may have no second one.
             reason, error = refusal

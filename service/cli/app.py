@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from service.cli import audit, audit_tail, doctor, index, keys, serve, tenants
+from service.cli import audit, audit_tail, doctor, index, keys, mcp, serve, tenants
 from service.errors import ConfigurationError, MemvaultError
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app.command("worker")(serve.worker)
 app.command("migrate")(serve.migrate)
 app.command("postgres-template")(serve.postgres_template)
 app.command("doctor")(doctor.doctor)
+app.command("mcp")(mcp.mcp)
 app.add_typer(tenants.app, name="tenant")
 app.add_typer(keys.app, name="key")
 app.add_typer(index.app, name="index")

@@ -11,18 +11,21 @@ from mcp import types
 from mcp.server.transport_security import TransportSecurityMiddleware, TransportSecuritySettings
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import clock
-from service.audit.trail import purpose_of
-from service.errors import MemvaultError, StillStarting, Unauthenticated
+from service.audit.trail import printable, purpose_of
+from service.errors import InsufficientScope, MemvaultError, StillStarting, Unauthenticated
+from service.mcp.metadata import ProtectedResource
+from service.mcp.needs import Intent, intent_of
 from service.mcp.threads import Threads, TimeLimitReached
-from service.scope import Principal
+from service.policy.table import authorize
+from service.scope import Caller, Principal, PrincipalKind
 from service.wiring import Services
 
 #: Where the visitor of a request stands in its ASGI scope.
 _VISITOR: Final = "memvault.visitor"
-_CHALLENGE: Final = 'Bearer realm="memvault"'
+_IN_URL: Final = "access_token: does not belong into a URL, where logs keep it; send it as 'Authorization: Bearer'"
 _HOST_REFUSED: Final = "the service does not answer to this host name: add it to server.allowed_hosts"
 _ORIGIN_REFUSED: Final = "web pages of this origin may not call the service: add its host to server.allowed_hosts"
 
@@ -58,7 +61,9 @@ class Door:
 
     Answers 421 to a foreign Host and 403 to a foreign Origin (a web page that was rebound to this address), 503 until
     the services are there, 401 with a challenge to what is no valid credential, and 405 to all methods but POST: the
-    service keeps no sessions, so there is no stream to open (GET) and none to end (DELETE).
+    service keeps no sessions, so there is no stream to open (GET) and none to end (DELETE). A message that an access
+    token does not suffice for is 403 with the scopes that are missing, for which its client can ask the issuer; with
+    an API key it goes through, and the protocol answers with an error that an agent can read.
     """
 
     def __init__(
@@ -67,11 +72,16 @@ class Door:
         services: Callable[[], Services | None],
         threads: Threads,
         security: TransportSecuritySettings,
+        resource: ProtectedResource,
+        *,
+        body_limit: int,
     ) -> None:
         self._app = app
         self._services = services
         self._threads = threads
         self._security = TransportSecurityMiddleware(security)
+        self._resource = resource
+        self._body_limit = body_limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let one request in, or answer it here."""
@@ -81,6 +91,13 @@ class Door:
         if refusal is not None:
             await refusal(scope, receive, send)
             return
+        visitor: Visitor = scope[_VISITOR]
+        if visitor.principal.kind is PrincipalKind.TOKEN:
+            body, receive = await _peeked(receive, self._body_limit)
+            refusal = await self._out_of_scope(visitor, intent_of(body), request)
+            if refusal is not None:
+                await refusal(scope, receive, send)
+                return
         await self._app(scope, receive, send)
 
     async def _refusal(self, request: Request, request_id: str) -> Response | None:
@@ -90,6 +107,9 @@ class Door:
                 ("foreign_origin", _ORIGIN_REFUSED) if foreign.status_code == 403 else ("foreign_host", _HOST_REFUSED)
             )
             return _answer(foreign.status_code, code, detail, request_id)
+        if "access_token" in request.query_params:
+            told = {"WWW-Authenticate": self._resource.malformed()}
+            return _answer(400, "invalid_request", _IN_URL, request_id, told)
         services = self._services()
         try:
             if services is None:
@@ -104,8 +124,8 @@ class Door:
             principal = await self._threads.run(check)
             purpose = purpose_of(request.headers.get("x-purpose"))
         except Unauthenticated as error:
-            told = f'{_CHALLENGE}, error="invalid_token"' if secret_of(request) else _CHALLENGE
-            return _answer(error.status, error.code, error.detail, request_id, {"WWW-Authenticate": told})
+            told = {"WWW-Authenticate": self._resource.unauthorized(invalid=bool(secret_of(request)))}
+            return _answer(error.status, error.code, error.detail, request_id, told)
         except MemvaultError as error:
             return _answer(error.status, error.code, error.detail, request_id, error.headers)
         except TimeLimitReached:
@@ -119,17 +139,61 @@ class Door:
         scope.setdefault("state", {})["tenant"] = str(principal.tenant_id)
         return None
 
+    async def _out_of_scope(self, visitor: Visitor, intent: Intent | None, request: Request) -> Response | None:
+        """Return the refusal of what the token's scopes do not cover; it is in the trail by then."""
+        if intent is None or authorize(visitor.principal, intent.action):
+            return None
+        client = printable(intent.client or request.headers.get("user-agent", ""))
+        caller = Caller(visitor.principal, request_id=visitor.request_id, client=client, face="mcp")
+        number = intent.message_id
+        try:
+            await self._threads.run(partial(visitor.services.installation.gate.check, caller, intent.action))
+        except InsufficientScope as error:
+            scopes = visitor.services.authenticator.scopes(error.missing)
+            told = {"WWW-Authenticate": self._resource.forbidden(scopes)}
+            return _answer(error.status, error.code, error.detail, visitor.request_id, told, number=number)
+        except MemvaultError as error:
+            return _answer(error.status, error.code, error.detail, visitor.request_id, error.headers, number=number)
+        except TimeLimitReached:
+            return _answer(503, "unavailable", "no answer in time; try again", visitor.request_id, number=number)
+        return None
+
+
+async def _peeked(receive: Receive, limit: int) -> tuple[bytes, Receive]:
+    """Return the body, and a `receive` that gives it once more. Of one over the limit, what came until then."""
+    taken: list[Message] = []
+    size, more = 0, True
+    while more and size <= limit:
+        message = await receive()
+        taken.append(message)
+        size += len(message.get("body", b""))
+        more = message["type"] == "http.request" and message.get("more_body", False)
+    waiting = iter(taken)
+
+    async def again() -> Message:
+        return next(waiting, None) or await receive()
+
+    return b"".join(message.get("body", b"") for message in taken), again
+
 
 def secret_of(request: Request) -> str | None:
-    """Return the secret of a request: `Authorization: Bearer` or `Token`, else `X-API-Key`."""
+    """Return the key or token of a request: `Authorization: Bearer` or `Token`, else `X-API-Key`."""
     scheme, _, secret = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() in ("bearer", "token") and secret.strip():
         return secret.strip()
     return request.headers.get("x-api-key")
 
 
-def _answer(status: int, code: str, detail: str, request_id: str, headers: dict[str, str] | None = None) -> Response:
+def _answer(
+    status: int,
+    code: str,
+    detail: str,
+    request_id: str,
+    headers: dict[str, str] | None = None,
+    *,
+    number: str | int | None = None,
+) -> Response:
     """Return a refusal as an error of JSON-RPC: clients show its message, of any other body only that it failed."""
-    number = types.INTERNAL_ERROR if status >= 500 else types.INVALID_REQUEST
-    error = {"code": number, "message": f"{code}: {detail}", "data": {"code": code, "request_id": request_id}}
-    return JSONResponse({"jsonrpc": "2.0", "id": None, "error": error}, status_code=status, headers=headers)
+    kind = types.INTERNAL_ERROR if status >= 500 else types.INVALID_REQUEST
+    error = {"code": kind, "message": f"{code}: {detail}", "data": {"code": code, "request_id": request_id}}
+    return JSONResponse({"jsonrpc": "2.0", "id": number, "error": error}, status_code=status, headers=headers)

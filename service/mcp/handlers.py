@@ -31,6 +31,7 @@ from service.mcp.schemas import (
 )
 from service.mcp.translate import (
     change_outputs,
+    checked_names_of,
     context_output,
     entity_output,
     event_output,
@@ -42,6 +43,7 @@ from service.mcp.translate import (
 )
 from service.memories.actions import UNSET, Edit, Query
 from service.memories.context import compose
+from service.memories.limits import check_names
 from service.records import Change, EventStatus, Message, NewMemories, SubjectNames
 from service.scope import Action, Caller, Principal
 from service.wiring import Services
@@ -126,7 +128,7 @@ def delete_memory(services: Services, caller: Caller, given: MemoryIdInput) -> D
 
 def delete_all_memories(services: Services, caller: Caller, given: Subjects) -> DeletedOutput:
     """Delete the memories of the named subjects. Nothing is filled in here: what is deleted must have been named."""
-    count = services.memories.delete_all(caller, caller.scope, names_of(given))
+    count = services.memories.delete_all(caller, caller.scope, checked_names_of(given))
     return DeletedOutput(message=f"{count} memories were deleted.", deleted=count)
 
 
@@ -162,7 +164,9 @@ def get_user_context(services: Services, caller: Caller, given: GetUserContextIn
     user_id = given.user_id or only_user(caller.principal)
     if user_id is None:
         raise InvalidInput("user_id: say whose context you want")
-    where = subjects_filter(SubjectNames(user_id=user_id))
+    user = SubjectNames(user_id=user_id)
+    check_names(user)
+    where = subjects_filter(user)
     if given.connectors is not None:
         where = and_(where, parse_filter({"metadata": {"connector": {"in": given.connectors}}}, where="connectors"))
     limit = min(max(given.max_tokens // _TOKENS_PER_HIT, _FEWEST_HITS), _MOST_HITS)

@@ -32,7 +32,7 @@ Context = ServerRequestContext[dict[str, Any], Request]
 _PASSED_OVER: Final = frozenset({"enable_graph"})
 _SHOWN_PROBLEMS: Final = 5
 _SHOWN_CHARS: Final = 64
-#: The lists depend on the key alone, and a key never changes: a client may keep them for itself for a while.
+#: These lists depend on the key alone, and a key never changes: a client may keep them for itself for a while.
 _LISTS: Final = CacheHint(ttl_ms=60_000, scope="private")
 _NEVER: Final = CacheHint(ttl_ms=0, scope="private")
 
@@ -42,13 +42,13 @@ def create_server(threads: Threads) -> Server[dict[str, Any]]:
     protocol = _Protocol(threads)
     return Server(
         "memvault",
-        version=_release(),
+        version=release(),
         title="Memvault",
         description="Long-term memory for agents, self-hosted.",
         instructions=prompts.INSTRUCTIONS,
         cache_hints={
             "tools/list": _LISTS,
-            "resources/list": _LISTS,
+            "resources/list": _NEVER,
             "resources/templates/list": _LISTS,
             "prompts/list": _LISTS,
             "resources/read": _NEVER,
@@ -83,7 +83,8 @@ class _Protocol:
             # Before the arguments are looked at, so that a refusal is in the trail however the call is made.
             await self._authorize(visitor, caller, tool.action)
             arguments = tool.takes.model_validate(given)
-            answer = await self._threads.run(partial(tool.run, visitor.services, caller, arguments))
+            run = partial(tool.run, visitor.services, caller, arguments)
+            answer = await self._threads.run(run, tell=partial(_tell, context))
             return types.CallToolResult(
                 content=[types.TextContent(text=tool.text(answer))],
                 structured_content=answer.model_dump(mode="json"),
@@ -103,10 +104,17 @@ class _Protocol:
     async def list_resources(
         self, context: Context, params: types.PaginatedRequestParams | None
     ) -> types.ListResourcesResult:
-        _refuse_cursor(params)
-        principal = _visitor(context).principal
-        found = resources.resources_of(principal) if authorize(principal, Action.LIST) else ()
-        return types.ListResourcesResult(resources=list(found))
+        visitor, caller = _visitor(context), _caller(context)
+        if not authorize(visitor.principal, Action.LIST_ENTITIES):
+            _refuse_cursor(params)
+            return types.ListResourcesResult(resources=[])
+        try:
+            number = resources.page_of(params.cursor if params is not None else None)
+        except InvalidInput as error:
+            raise MCPError(types.INVALID_PARAMS, f"Invalid cursor: {error.detail}") from None
+        found = partial(resources.resources_of, visitor.services, caller, number)
+        listed, cursor = await self._answered(found, context)
+        return types.ListResourcesResult(resources=listed, next_cursor=cursor)
 
     async def list_resource_templates(
         self, context: Context, params: types.PaginatedRequestParams | None
@@ -120,7 +128,7 @@ class _Protocol:
     ) -> types.ReadResourceResult:
         visitor = _visitor(context)
         read = partial(resources.read, visitor.services, _caller(context), params.uri)
-        return types.ReadResourceResult(contents=[await self._answered(read, visitor)])
+        return types.ReadResourceResult(contents=[await self._answered(read, context)])
 
     async def list_prompts(
         self, context: Context, params: types.PaginatedRequestParams | None
@@ -138,12 +146,15 @@ class _Protocol:
         if not authorize(caller.principal, action):
             await self._threads.run(partial(visitor.services.installation.gate.check, caller, action))
 
-    async def _answered(self, action: Callable[[], T], visitor: Visitor) -> T:
+    async def _answered(self, action: Callable[[], T], context: Context) -> T:
         """Run an action whose errors are errors of the protocol."""
+        visitor = _visitor(context)
         try:
-            return await self._threads.run(action)
+            return await self._threads.run(action, tell=partial(_tell, context))
         except (InvalidInput, NotFound) as error:
-            _raise(types.INVALID_PARAMS, error.code, error.detail)
+            # Which resource it was: clients read several at once.
+            about = context.params.get("uri") if context.params is not None else None
+            _raise(types.INVALID_PARAMS, error.code, error.detail, **({} if about is None else {"uri": about}))
         except MemvaultError as error:
             _raise(types.INTERNAL_ERROR, error.code, error.detail)
         except TimeLimitReached:
@@ -161,7 +172,8 @@ class _Protocol:
         )
 
 
-def _release() -> str:
+def release() -> str:
+    """Return the version of this release."""
     try:
         return version("memvault")
     except PackageNotFoundError:  # run from a checkout that was never installed
@@ -191,6 +203,11 @@ def _caller(context: Context) -> Caller:
     )
 
 
+async def _tell(context: Context, seconds: float) -> None:
+    """Tell a client that asked for progress that its call still goes on: how long it will take is not known."""
+    await context.session.report_progress(round(seconds, 1), message=f"working for {seconds:.0f} s")
+
+
 def _refuse_cursor(params: types.PaginatedRequestParams | None) -> None:
     """Refuse every cursor: the lists have one page, so none was ever given out."""
     if params is not None and params.cursor is not None:
@@ -201,8 +218,8 @@ def _failed(code: str, detail: str) -> types.CallToolResult:
     return types.CallToolResult(content=[types.TextContent(text=f"{code}: {detail}")], is_error=True)
 
 
-def _raise(number: int, code: str, detail: str) -> NoReturn:
-    raise MCPError(number, f"{code}: {detail}", data={"code": code}) from None
+def _raise(number: int, code: str, detail: str, **more: Any) -> NoReturn:
+    raise MCPError(number, f"{code}: {detail}", data={"code": code, **more}) from None
 
 
 def _problems(error: ValidationError) -> str:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
 from typing import Final
 
 from mcp import types
 from mcp.shared.uri_template import UriTemplate
 
 from service import clock
-from service.errors import NotFound
+from service.errors import InvalidInput, NotFound
 from service.filters.build import subjects_filter
 from service.memories.context import source
+from service.memories.limits import check_names
 from service.records import Memory, Page, SubjectNames
-from service.scope import Caller, Principal
+from service.scope import Action, Caller, SubjectKind
 from service.wiring import Services
 
 _TEMPLATE: Final = UriTemplate.parse("memory://users/{user_id}{?page}")
@@ -21,6 +22,8 @@ _MARKDOWN: Final = "text/markdown"
 _PAGE_SIZE: Final = 50
 _MOST_PAGES: Final = 1_000_000
 _MOST_LISTED: Final = 100
+_CURSOR: Final = "users-{}"
+_GIVEN: Final = re.compile(r"users-([1-9][0-9]{0,6})", re.ASCII)
 
 TEMPLATE: Final = types.ResourceTemplate(
     name="user_profile",
@@ -31,26 +34,61 @@ TEMPLATE: Final = types.ResourceTemplate(
 )
 
 
-def resources_of(principal: Principal) -> Iterator[types.Resource]:
-    """Yield the profiles that a principal is bound to; others are reached through the template."""
-    for user in sorted(principal.users or ())[:_MOST_LISTED]:
-        yield types.Resource(
-            name="user_profile",
-            title="Profile of a user",
-            uri=_TEMPLATE.expand({"user_id": user}),
-            description="What is remembered about this user.",
-            mime_type=_MARKDOWN,
-        )
+def resources_of(services: Services, caller: Caller, number: int) -> tuple[list[types.Resource], str | None]:
+    """Return one page of the profiles that a caller can read, and the cursor of the next page, if there is one.
+
+    Those of the users that its key is bound to; else those of the tenant's users, by the same action as list_entities.
+    A page of these may be shorter than others, since agents, apps and runs are counted with them.
+    """
+    bound_to = caller.principal.users
+    if bound_to is not None:
+        users = sorted(bound_to)
+        names, total = users[(number - 1) * _MOST_LISTED : number * _MOST_LISTED], len(users)
+    else:
+        page = services.entities.list(caller, caller.scope, page=number, size=_MOST_LISTED)
+        names, total = [one.name for one in page.items if one.kind is SubjectKind.USER], page.total
+    cursor = _CURSOR.format(number + 1) if number * _MOST_LISTED < total else None
+    return [_profile(name) for name in names], cursor
+
+
+def page_of(cursor: str | None) -> int:
+    """Return the page of the list of resources that a cursor stands for.
+
+    Raises:
+        InvalidInput: for one that this service never gave out.
+    """
+    if cursor is None:
+        return 1
+    found = _GIVEN.fullmatch(cursor)
+    if found is None:
+        raise InvalidInput("it is none that this list gave out; begin without one")
+    return int(found[1])
+
+
+def _profile(user: str) -> types.Resource:
+    return types.Resource(
+        name="user_profile",
+        title="Profile of a user",
+        uri=_TEMPLATE.expand({"user_id": user}),
+        description="What is remembered about this user.",
+        mime_type=_MARKDOWN,
+    )
 
 
 def read(services: Services, caller: Caller, uri: str) -> types.TextResourceContents:
     """Return one page of a user's profile.
 
     Raises:
+        Forbidden: to who may not list memories.
         NotFound: for a URI that is no profile's.
+        InvalidInput: for a name in it that no user can have.
     """
+    # Before the URI is looked at, so that a refusal is in the trail however it is asked for.
+    services.installation.gate.check(caller, Action.LIST)
     user_id, number = _parsed(uri)
-    where = subjects_filter(SubjectNames(user_id=user_id))
+    user = SubjectNames(user_id=user_id)
+    check_names(user)
+    where = subjects_filter(user)
     page = services.memories.list(caller, caller.scope, where, page=number, size=_PAGE_SIZE, on=clock.today())
     return types.TextResourceContents(uri=uri, mime_type=_MARKDOWN, text=_markdown(user_id, page))
 

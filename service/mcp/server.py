@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
+from urllib.parse import urlsplit
 
-from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from service.mcp.door import Door, allowed
+from service.mcp.metadata import ProtectedResource
 from service.mcp.protocol import create_server
+from service.mcp.streams import Streams
 from service.mcp.threads import Threads
 from service.settings import Settings
 from service.wiring import Services
@@ -33,30 +35,34 @@ class MountableMcp:
         self._settings = settings
         self._threads = Threads(seconds=call_seconds)
         self._server = create_server(self._threads)
-        self._sessions: StreamableHTTPSessionManager | None = None
-        self.app = Door(self._handle, services, self._threads, allowed(_hosts(settings)))
+        self._streams: Streams | None = None
+        resource = ProtectedResource(settings, PATH)
+        self.app = Door(
+            self._handle,
+            services,
+            self._threads,
+            allowed(_hosts(settings)),
+            resource,
+            body_limit=settings.server.body_limit,
+        )
         self.routes = [Route(path, self.app, include_in_schema=False) for path in (PATH, f"{PATH}/")]
+        self.routes += resource.routes
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
         """Serve until the context ends. Can be entered again afterwards."""
-        sessions = StreamableHTTPSessionManager(
-            self._server,
-            stateless=True,
-            json_response=True,
-            max_request_body_size=self._settings.server.body_limit,
-        )
-        async with self._threads.open(), sessions.run():
-            self._sessions = sessions
+        streams = Streams(self._server, body_limit=self._settings.server.body_limit)
+        async with self._threads.open(), streams.run():
+            self._streams = streams
             try:
                 yield
             finally:
-                self._sessions = None
+                self._streams = None
 
     async def _handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._sessions is None:
+        if self._streams is None:
             raise RuntimeError("the lifespan of the MCP face was not entered")
-        await self._sessions.handle_request(scope, receive, send)
+        await self._streams.answer(scope, receive, send)
 
 
 def create_mcp(
@@ -68,4 +74,9 @@ def create_mcp(
 
 def _hosts(settings: Settings) -> list[str]:
     own = settings.server.host
-    return [*([] if own in _EVERYWHERE else [own]), *settings.server.allowed_hosts]
+    public = urlsplit(settings.server.public_url or "").hostname
+    return [
+        *([] if own in _EVERYWHERE else [own]),
+        *([] if public is None else [f"[{public}]" if ":" in public else public]),
+        *settings.server.allowed_hosts,
+    ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
@@ -10,7 +10,11 @@ import anyio
 import anyio.abc
 import anyio.to_thread
 
+from service import clock
+
 T = TypeVar("T")
+#: Told every so often, with the seconds since the beginning, that an action still goes on.
+Tell = Callable[[float], Awaitable[None]]
 
 
 class TimeLimitReached(Exception):
@@ -20,12 +24,14 @@ class TimeLimitReached(Exception):
 class Threads:
     """The way from the event loop to the actions.
 
-    A caller stops waiting at the time limit; the thread goes on to its end and keeps its place in the pool until then,
-    so that slow actions cannot pile up threads. What still waits for a thread at the limit is not started any more.
+    A caller stops waiting at the time limit, or when it is cancelled; the thread goes on to its end and keeps its place
+    in the pool until then, so that slow actions cannot pile up threads. What still waits for a thread by then is not
+    started any more.
     """
 
-    def __init__(self, *, seconds: float) -> None:
+    def __init__(self, *, seconds: float, tell_every: float = 1.0) -> None:
         self.seconds = seconds
+        self._tell_every = tell_every
         self._tasks: anyio.abc.TaskGroup | None = None
 
     @asynccontextmanager
@@ -39,8 +45,8 @@ class Threads:
                 self._tasks = None
                 tasks.cancel_scope.cancel()
 
-    async def run(self, action: Callable[[], T]) -> T:
-        """Run an action in a thread and return its result, or raise its error.
+    async def run(self, action: Callable[[], T], *, tell: Tell | None = None) -> T:
+        """Run an action in a thread and return its result, or raise its error; `tell` hears while it goes on.
 
         Raises:
             TimeLimitReached: when it did not end in time.
@@ -62,11 +68,24 @@ class Threads:
             done.set()
 
         self._tasks.start_soon(carry)
-        with anyio.move_on_after(self.seconds):
-            await done.wait()
+        try:
+            with anyio.move_on_after(self.seconds):
+                await self._wait(done, tell)
+        finally:
+            if not done.is_set():
+                waiting.cancel()
         if errors:
             raise errors[0]
         if not results:
-            waiting.cancel()
             raise TimeLimitReached
         return results[0]
+
+    async def _wait(self, done: anyio.Event, tell: Tell | None) -> None:
+        if tell is not None:
+            began = clock.monotonic()
+            while not done.is_set():
+                with anyio.move_on_after(self._tell_every):
+                    await done.wait()
+                if not done.is_set():
+                    await tell(clock.monotonic() - began)
+        await done.wait()

@@ -18,6 +18,7 @@ from service.mcp.schemas import (
     Subjects,
 )
 from service.memories.context import Context, source
+from service.memories.limits import check_names
 from service.records import Entity, Event, EventResult, Hit, Memory, Page, SubjectNames
 
 T = TypeVar("T")
@@ -28,16 +29,30 @@ def names_of(subjects: Subjects) -> SubjectNames:
     return SubjectNames(subjects.user_id, subjects.agent_id, subjects.app_id, subjects.run_id)
 
 
+def checked_names_of(subjects: Subjects) -> SubjectNames:
+    """Return the subjects that a tool's arguments name, where a name that nobody can have must not pass for nobody's.
+
+    Raises:
+        InvalidInput: for a name that cannot be one.
+    """
+    names = names_of(subjects)
+    check_names(names)
+    return names
+
+
 def uuid_of(text: str, thing: str) -> UUID:
     """Return the id that a text stands for.
 
     Raises:
-        NotFound: for anything else: there is no such thing.
+        NotFound: for anything but the usual spelling of a UUID: there is no such thing.
     """
     try:
-        return UUID(text)
+        found = UUID(text)
     except ValueError:
-        raise NotFound(f"there is no such {thing}: ids are UUIDs, as the tools give them") from None
+        found = None
+    if found is None or str(found) != text.lower():
+        raise NotFound(f"there is no such {thing}: ids are UUIDs, as the tools give them")
+    return found
 
 
 def memory_fields(memory: Memory) -> dict[str, Any]:

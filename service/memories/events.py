@@ -135,6 +135,7 @@ def start_event(
         owner_id=subject_ids[0],
         subject_ids=list(subject_ids),
         principal_id=caller.principal.id,
+        principal_kind=caller.principal.kind.value,
         payload=payload,
         results=_stored(results),
         notes=notes or {},

@@ -31,7 +31,7 @@ from service.memories.stores import Stores
 from service.memories.tables import EventRow
 from service.queue.tasks import Queue
 from service.records import EventStatus, Message, NewMemories, SubjectNames
-from service.scope import Caller, Permission, Principal, Scope, TenantId, service_principal
+from service.scope import Caller, Permission, Principal, PrincipalKind, Scope, TenantId, service_principal
 from service.storage.encryption import Place
 from service.storage.keyring import KeyDestroyed, KeyMissing
 from service.storage.stored import IndexEntry
@@ -266,7 +266,7 @@ class Extractions:
     ) -> None:
         """End an event without an effect, for the reason that is given."""
         move_event(connection, row.id, status, code=code, reason=reason)
-        asked = Principal(scope.tenant_id, row.principal_id, frozenset())
+        asked = Principal(scope.tenant_id, row.principal_id, frozenset(), kind=PrincipalKind(row.principal_kind))
         self._stores.trail.write(
             connection,
             caller or Caller(asked, request_id=row.request_id, client=row.client, face=row.face),
@@ -281,17 +281,13 @@ class Extractions:
         """Return the caller that the event acts for, or None with the code of what changed since it asked."""
         if not is_active(connection, scope.tenant_id):
             return None, "tenant_suspended"
-        key = find_live_key(connection, row.principal_id)
-        if key is None:
+        principal = _principal_of(connection, scope, row)
+        if principal is None:
             return None, "key_revoked"
-        permissions = permissions_of(key.permissions)
-        if Permission.MEMORY_WRITE not in permissions:
+        if Permission.MEMORY_WRITE not in principal.permissions:
             return None, "permission_lost"
         if self._stores.subjects.lock(connection, row.subject_ids) != set(row.subject_ids):
             return None, "erased"
-        principal = Principal(
-            scope.tenant_id, row.principal_id, permissions, connector=key.connector, acts_for=key_acts_for(key)
-        )
         return Caller(principal, request_id=row.request_id, client=row.client, face=row.face), ""
 
     def _cancel(self, connection: Connection, scope: Scope, row: Any, code: str) -> None:
@@ -386,6 +382,27 @@ _OBSTACLES: Final = {
     "permission_lost": "the key that asked may not write any more",
     "erased": "the user, agent, app or run was erased meanwhile",
 }
+
+
+def _principal_of(connection: Connection, scope: Scope, row: Any) -> Principal | None:
+    """Return whom an event acts for, as it may act now, or None when its key was revoked or expired.
+
+    A token cannot be asked about again: it is not kept, and its issuer tells no one what became of it. What was allowed
+    when it was presented is carried out also after it ended; suspending the tenant or erasing the subject stops it.
+    """
+    kind = PrincipalKind(row.principal_kind)
+    if kind is PrincipalKind.TOKEN:
+        return Principal(scope.tenant_id, row.principal_id, frozenset({Permission.MEMORY_WRITE}), kind=kind)
+    key = find_live_key(connection, row.principal_id)
+    if key is None:
+        return None
+    return Principal(
+        scope.tenant_id,
+        row.principal_id,
+        permissions_of(key.permissions),
+        connector=key.connector,
+        acts_for=key_acts_for(key),
+    )
 
 
 def _message_place(scope: Scope, row_id: UUID) -> Place:

@@ -38,6 +38,7 @@ class EventRow(SQLModel, table=True):
     owner_id: UUID
     subject_ids: list[UUID] = Field(sa_column=Column(ARRAY(SqlUuid(as_uuid=True)), nullable=False))
     principal_id: UUID
+    principal_kind: str
     payload: bytes | None = Field(default=None, sa_type=LargeBinary)
     results: list[dict[str, Any]] = Field(sa_column=Column(JSONB, nullable=False))
     notes: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))

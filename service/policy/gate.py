@@ -7,10 +7,10 @@ from uuid import UUID
 
 from service.audit.details import Reason
 from service.audit.trail import Trail
-from service.errors import Forbidden
+from service.errors import Forbidden, InsufficientScope
 from service.policy.table import NEEDS, authorize
 from service.records import SubjectNames
-from service.scope import Action, Caller
+from service.scope import Action, Caller, PrincipalKind
 
 
 class Gate:
@@ -23,12 +23,16 @@ class Gate:
         """Return if the caller may take the action.
 
         Raises:
-            Forbidden: otherwise, with the permission that is missing; the refusal is in the trail by then.
+            Forbidden: otherwise, with the permission that is missing; the refusal is in the trail by then. For an
+                access token it is an InsufficientScope.
         """
         if authorize(caller.principal, action):
             return
         self._trail.refuse(caller, action, Reason.PERMISSION, targets=targets)
         needed = NEEDS.get(action)
+        if caller.principal.kind is PrincipalKind.TOKEN and needed is not None:
+            detail = f"this access token may not do that: it lacks the permission {needed}"
+            raise InsufficientScope(detail, missing=frozenset({needed}))
         raise Forbidden(f"this key may not do that: it lacks the permission {needed}")
 
     def check_user(self, caller: Caller, action: Action, names: SubjectNames, *, writing: bool) -> None:

@@ -7,6 +7,7 @@ import pytest
 from service.main import create_app
 from service.scope import TenantId
 from service.wiring import Services
+from tests.clients.npm_packages import NodePackages, NotInstalled, install
 from tests.clients.serving import serving
 from tests.conftest import principal_of
 
@@ -23,3 +24,12 @@ def secret(services: Services, tenant: TenantId) -> str:
     """An admin key of the tenant."""
     _, secret = principal_of(services, tenant)
     return secret
+
+
+@pytest.fixture(scope="session")
+def node_packages(tmp_path_factory: pytest.TempPathFactory) -> NodePackages:
+    """Node with the official packages, or a skip that says why they are not there."""
+    try:
+        return install(tmp_path_factory.mktemp("npm"))
+    except NotInstalled as error:
+        pytest.skip(str(error))

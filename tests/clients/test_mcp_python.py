@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
-import anyio
 import httpx2
 import pytest
 from mcp import Client, MCPError
@@ -113,21 +112,3 @@ async def test_a_wrong_key_is_told_to_the_user(connect: Connect, mode: str) -> N
     with pytest.RaisesGroup(refusal, flatten_subgroups=True):
         async with connect(mode=mode, key="mv_wrong"):
             pass
-
-
-async def test_fifty_clients_at_once(connect: Connect) -> None:
-    answers: dict[int, list[str]] = {}
-
-    async def work(number: int) -> None:
-        async with connect(
-            mode="auto" if number % 2 else "legacy", role="agent", users=frozenset({f"u{number}"})
-        ) as one:
-            await answer(one, "add_memory", text=f"Locker L{number}", infer=False)
-            found = await answer(one, "search_memories", query="locker")
-            answers[number] = [hit["memory"] for hit in found["results"]]
-
-    with anyio.fail_after(120):
-        async with anyio.create_task_group() as tasks:
-            for number in range(50):
-                tasks.start_soon(work, number)
-    assert answers == {number: [f"Locker L{number}"] for number in range(50)}

@@ -1,0 +1,437 @@
+"""One matrix of principals, actions and targets, run over REST and over MCP: both faces decide the same.
+
+The decision that is expected is worked out from the table of permissions and from who owns a target, so that both faces
+cannot be wrong together. A route or a tool that is in no row fails the test.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from urllib.parse import quote
+from uuid import uuid4
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from fastapi.routing import APIRoute, iter_route_contexts
+
+from service import clock
+from service.api.deps import GuardedRoute
+from service.auth.keys import Grant
+from service.main import create_app
+from service.mcp.tools import TOOLS
+from service.policy.table import ROLES, authorize
+from service.records import Message, NewMemories, SubjectNames
+from service.scope import Action, Caller, Permission, Principal, TenantId
+from service.wiring import Services
+from tests.clients.serving import serving
+
+pytestmark = pytest.mark.integration
+
+VERSION = "2026-07-28"
+ALLOWED, NOT_FOUND, FORBIDDEN, UNAUTHENTICATED, INVALID = (
+    "allowed",
+    "not found",
+    "forbidden",
+    "unauthenticated",
+    "invalid",
+)
+DECISIONS = {400: INVALID, 401: UNAUTHENTICATED, 403: FORBIDDEN, 404: NOT_FOUND}
+NULL = "\x00"
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a call is about. `user` and `tenant` own it; None: there is no such thing, or it cannot be one's name."""
+
+    name: str
+    value: str = ""
+    user: str | None = None
+    tenant: TenantId | None = None
+
+
+@dataclass(frozen=True)
+class Who:
+    """A principal of the matrix. `principal` is None for a key that is no credential any more."""
+
+    name: str
+    key: str
+    principal: Principal | None
+
+
+@dataclass(frozen=True)
+class Rest:
+    """A request of the REST face for a target."""
+
+    method: str
+    path: str
+    json: Callable[[str], dict[str, Any]] | None = None
+    query: str | None = None
+
+    def send(self, client: httpx.Client, key: str, value: str) -> str:
+        """Send it and return the decision."""
+        path = self.path.replace("{memory_id}", quote(value, safe="")).replace("{event_id}", quote(value, safe=""))
+        path = path.replace("{key_id}", quote(value, safe="")).replace("{entity_type}", "user")
+        answer = client.request(
+            self.method,
+            path.replace("{name:path}", quote(value, safe="")),
+            json=None if self.json is None else self.json(value),
+            params=None if self.query is None else {self.query: value},
+            headers={"Authorization": f"Token {key}"},
+        )
+        assert answer.status_code in (200, 201, *DECISIONS), answer.text
+        return DECISIONS.get(answer.status_code, ALLOWED)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One thing to do. `about` says what its targets are; a row without `tool` is of the REST face alone."""
+
+    action: Action
+    about: str
+    rest: tuple[Rest, ...]
+    tool: str | None = None
+    arguments: Callable[[str], dict[str, Any]] = lambda value: {}
+    resource: bool = False
+    consumes: bool = False
+
+    @property
+    def name(self) -> str:
+        """What it is called in the report."""
+        return self.tool or ("resources/read" if self.resource else self.action.value)
+
+
+def messages(user: str) -> dict[str, Any]:
+    """The body of an add for a user."""
+    return {"messages": [{"role": "user", "content": "x"}], "user_id": user, "infer": False}
+
+
+def filtered(user: str) -> dict[str, Any]:
+    """A filter for a user."""
+    return {"filters": {"user_id": user}}
+
+
+def searched(user: str) -> dict[str, Any]:
+    """The body of a search for a user."""
+    return {"query": "x", **filtered(user)}
+
+
+ONE = "/v1/memories/{memory_id}/"
+ROWS = (
+    Row(
+        Action.ADD,
+        "user",
+        (Rest("POST", "/v3/memories/add/", messages), Rest("POST", "/v1/memories/", messages)),
+        "add_memory",
+        lambda user: {"text": "x", "user_id": user, "infer": False},
+    ),
+    Row(
+        Action.ADD,
+        "user",
+        (Rest("POST", "/v3/memories/add/", messages),),
+        "store_interaction_summary",
+        lambda user: {"summary": "x", "channel": "c", "connector": "c", "user_id": user},
+    ),
+    Row(
+        Action.SEARCH,
+        "user",
+        (
+            Rest("POST", "/v3/memories/search/", searched),
+            Rest("POST", "/v2/memories/search/", searched),
+            Rest("POST", "/v1/memories/search/", lambda user: {"query": "x", "user_id": user}),
+        ),
+        "search_memories",
+        searched,
+    ),
+    Row(
+        Action.SEARCH,
+        "user",
+        (Rest("POST", "/v3/memories/search/", searched),),
+        "get_user_context",
+        lambda user: {"query": "x", "user_id": user},
+    ),
+    Row(
+        Action.LIST,
+        "user",
+        (
+            Rest("POST", "/v3/memories/", filtered),
+            Rest("POST", "/v2/memories/", filtered),
+            Rest("GET", "/v1/memories/", query="user_id"),
+        ),
+        "get_memories",
+        filtered,
+    ),
+    Row(Action.LIST, "user", (Rest("POST", "/v3/memories/", filtered),), resource=True),
+    Row(Action.GET, "memory", (Rest("GET", ONE),), "get_memory", lambda one: {"memory_id": one}),
+    Row(
+        Action.UPDATE,
+        "memory",
+        (Rest("PUT", ONE, lambda one: {"text": "y"}),),
+        "update_memory",
+        lambda one: {"memory_id": one, "text": "y"},
+    ),
+    Row(Action.HISTORY, "memory", (Rest("GET", f"{ONE}history/"),)),
+    Row(
+        Action.DELETE,
+        "memory",
+        (Rest("DELETE", ONE),),
+        "delete_memory",
+        lambda one: {"memory_id": one},
+        consumes=True,
+    ),
+    Row(
+        Action.GET_EVENT,
+        "event",
+        (Rest("GET", "/v1/event/{event_id}/"),),
+        "get_event_status",
+        lambda one: {"event_id": one},
+    ),
+    Row(Action.LIST_EVENTS, "nothing", (Rest("GET", "/v1/events/"),), "list_events"),
+    Row(Action.LIST_ENTITIES, "nothing", (Rest("GET", "/v1/entities/"),), "list_entities"),
+    Row(
+        Action.DELETE_ALL,
+        "user",
+        (Rest("DELETE", "/v1/memories/", query="user_id"),),
+        "delete_all_memories",
+        lambda user: {"user_id": user},
+    ),
+    Row(
+        Action.DELETE_ENTITY,
+        "entity",
+        (
+            Rest("DELETE", "/v2/entities/{entity_type}/{name:path}/"),
+            Rest("DELETE", "/v1/entities/{entity_type}/{name:path}/"),
+        ),
+        "delete_entities",
+        lambda user: {"user_id": user},
+        consumes=True,
+    ),
+    Row(Action.PING, "nothing", (Rest("GET", "/v1/ping/"),)),
+    Row(Action.LIST_KEYS, "nothing", (Rest("GET", "/v1/keys/"),)),
+    Row(
+        Action.CREATE_KEY,
+        "nothing",
+        # Wider than nobody: what a key may pass on is another test's matter.
+        (Rest("POST", "/v1/keys/", lambda _: {"permissions": [Permission.KEY_MANAGE.value]}),),
+    ),
+    Row(Action.REVOKE_KEY, "key", (Rest("DELETE", "/v1/keys/{key_id}/"),), consumes=True),
+)
+
+
+class Matrix:
+    """The principals and the targets, made anew where a call uses them up."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        tenants = services.installation.tenants
+        self.home, self.abroad = tenants.create("home").id, tenants.create("abroad").id
+        self._callers = {tenant: self._caller(tenant) for tenant in (self.home, self.abroad)}
+        self._count = 0
+
+    def principals(self) -> list[Who]:
+        """The principals."""
+        keys = self._services.installation.keys
+        roles = [self._who(role, self.home, Grant(ROLES[role])) for role in ROLES]
+        bound = self._who("bound agent", self.home, Grant(ROLES["agent"], users=frozenset({"alice"})))
+        foreign = self._who("other tenant's admin", self.abroad, Grant(ROLES["admin"]))
+        revoked = keys.mint_for_installation(self.home, Grant(ROLES["admin"]))
+        keys.revoke_for_installation(self.home, revoked.id)
+        ended = Grant(ROLES["admin"], expires_at=clock.now() - timedelta(seconds=1))
+        expired = keys.mint_for_installation(self.home, ended)
+        gone = [Who("revoked key", revoked.secret, None), Who("expired key", expired.secret, None)]
+        return [*roles, bound, foreign, *gone]
+
+    def targets(self, about: str) -> list[Target]:
+        """The targets of a row, new ones."""
+        if about == "nothing":
+            return [Target("-")]
+        if about == "user":
+            return [
+                Target("own user", "alice", "alice", self.home),
+                Target("other user", "bob", "bob", self.home),
+                Target("other tenant's user", "zoe", "zoe", self.abroad),
+                Target("missing user", f"nobody-{self._next()}"),
+                Target("malformed user", NULL),
+            ]
+        if about == "entity":
+            # Alice is needed to the end, so it is somebody new each time.
+            names = [f"person-{self._next()}" for _ in range(3)]
+            owners = [self.home, self.home, self.abroad]
+            for name, owner in zip(names, owners, strict=True):
+                self._added(owner, name)
+            kinds = ("own user", "other user", "other tenant's user")
+            made = [Target(*one) for one in zip(kinds, names, names, owners, strict=True)]
+            return [*made, Target("missing user", f"nobody-{self._next()}"), Target("malformed user", NULL)]
+        places = [
+            ("own", self.home, "alice"),
+            ("other user's", self.home, "bob"),
+            ("other tenant's", self.abroad, "zoe"),
+        ]
+        made = [Target(kind, self._made(about, tenant, user), user, tenant) for kind, tenant, user in places]
+        return [*made, Target("missing id", str(uuid4())), Target("malformed id", "not-an-id")]
+
+    def _made(self, about: str, tenant: TenantId, user: str) -> str:
+        if about == "key":
+            return str(self._services.installation.keys.mint_for_installation(tenant, Grant(ROLES["reader"])).id)
+        event, memory = self._added(tenant, user)
+        return event if about == "event" else memory
+
+    def _added(self, tenant: TenantId, user: str) -> tuple[str, str]:
+        caller = self._callers[tenant]
+        told = Message("user", f"fact {self._next()}")
+        new = NewMemories([told], SubjectNames(user_id=user), infer=False)
+        event = self._services.adds.add(caller, caller.scope, new)
+        return str(event.id), str(event.results[0].memory_id)
+
+    def _caller(self, tenant: TenantId) -> Caller:
+        who = self._who("maker", tenant, Grant(ROLES["admin"]))
+        assert who.principal is not None
+        return Caller(who.principal, request_id="matrix")
+
+    def _who(self, name: str, tenant: TenantId, grant: Grant) -> Who:
+        minted = self._services.installation.keys.mint_for_installation(tenant, grant)
+        principal = self._services.installation.keys.find_principal(minted.secret)
+        assert principal is not None
+        return Who(name, minted.secret, principal)
+
+    def _next(self) -> int:
+        self._count += 1
+        return self._count
+
+
+def expected(who: Who, row: Row, target: Target) -> str:
+    """The decision by the rules: the credential, then the permission, then the bounds, then the thing itself."""
+    if who.principal is None:
+        return UNAUTHENTICATED
+    if not authorize(who.principal, row.action):
+        return FORBIDDEN
+    users, home = who.principal.users, who.principal.tenant_id
+    if row.about == "nothing":
+        return ALLOWED
+    if row.about == "user":
+        if target.value == NULL:
+            return INVALID
+        return ALLOWED if users is None or target.value in users else FORBIDDEN
+    reached = target.tenant == home and (users is None or target.user in users)
+    return ALLOWED if reached else NOT_FOUND
+
+
+def refused_by_form(row: Row, target: Target) -> str | None:
+    """What REST may say to what is malformed before it looks at permissions; it is refused, whoever asks."""
+    if not target.name.startswith("malformed"):
+        return None
+    return INVALID if row.about == "user" else NOT_FOUND
+
+
+def over_mcp(client: httpx.Client, who: Who, row: Row, value: str) -> str:
+    """Make the call over MCP and return the decision."""
+    if row.resource:
+        uri = f"memory://users/{quote(value, safe='')}"
+        answer = send(client, who, "resources/read", {"uri": uri}, uri)
+    else:
+        arguments = row.arguments(value)
+        answer = send(client, who, "tools/call", {"name": row.tool, "arguments": arguments}, str(row.tool))
+    if answer.status_code == 401:
+        return UNAUTHENTICATED
+    body = answer.json()
+    if "error" in body:
+        told = body["error"]["message"]
+    elif body["result"].get("isError"):
+        told = body["result"]["content"][0]["text"]
+    else:
+        return ALLOWED
+    codes = {"forbidden": FORBIDDEN, "not_found": NOT_FOUND, "invalid_input": INVALID}
+    return codes.get(told.partition(":")[0], told)
+
+
+def send(
+    client: httpx.Client, who: Who, method: str, params: dict[str, Any], name: str | None = None
+) -> httpx.Response:
+    """Send one MCP message."""
+    meta = {"io.modelcontextprotocol/protocolVersion": VERSION, "io.modelcontextprotocol/clientCapabilities": {}}
+    headers = {"Authorization": f"Bearer {who.key}", "MCP-Protocol-Version": VERSION, "Mcp-Method": method}
+    headers |= {"Accept": "application/json, text/event-stream"} | ({} if name is None else {"Mcp-Name": name})
+    body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {**params, "_meta": meta}}
+    return client.post("/mcp", json=body, headers=headers)
+
+
+@pytest.fixture
+def app(services: Services) -> FastAPI:
+    """The whole app."""
+    return create_app(services)
+
+
+@pytest.fixture
+def client(app: FastAPI) -> Iterator[httpx.Client]:
+    """A client of the served app."""
+    with serving(app) as url, httpx.Client(base_url=url, timeout=60) as client:
+        yield client
+
+
+def guarded(app: FastAPI) -> set[tuple[str, str]]:
+    """Method and path of every route behind the doorway."""
+    found = set()
+    for route in iter_route_contexts(app.routes):
+        if isinstance(route.original_route, GuardedRoute):
+            found |= {(method, str(route.path)) for method in route.methods or ()}
+    return found
+
+
+def test_every_route_and_every_tool_is_in_the_matrix(app: FastAPI) -> None:
+    routes = {(rest.method, rest.path) for row in ROWS for rest in row.rest}
+    behind = guarded(app)
+    assert len(behind) > 10
+    assert routes == behind
+    outside = {
+        str(route.path)
+        for route in iter_route_contexts(app.routes)
+        if isinstance(route.original_route, APIRoute) and not isinstance(route.original_route, GuardedRoute)
+    }
+    assert outside <= {"/healthz", "/readyz", "/metrics", "/openapi.json", "/docs"}, "a route without a principal"
+    assert {row.tool for row in ROWS if row.tool} == set(TOOLS)
+    assert {row.action for row in ROWS} == set(Action)
+    assert all(TOOLS[row.tool].action is row.action for row in ROWS if row.tool)
+
+
+def test_both_faces_decide_the_same(services: Services, client: httpx.Client) -> None:
+    matrix = Matrix(services)
+    principals = matrix.principals()
+    cells = Counter[str]()
+    wrong: list[str] = []
+    for row in ROWS:
+        for place, target in enumerate(matrix.targets(row.about)):
+            for who in principals:
+                wanted = expected(who, row, target)
+                # What a call uses up is made anew for the next one.
+                used_up = row.consumes and wanted == ALLOWED
+
+                def value(row: Row = row, place: int = place, kept: Target | None = None if used_up else target) -> str:
+                    return (kept or matrix.targets(row.about)[place]).value
+
+                decided = {f"{rest.method} {rest.path}": rest.send(client, who.key, value()) for rest in row.rest}
+                if row.tool or row.resource:
+                    decided["mcp"] = over_mcp(client, who, row, value())
+                cells[wanted] += 1
+                wrong += [
+                    f"{who.name} / {row.name} / {target.name}: {face} says {got!r}, not {wanted!r}"
+                    for face, got in decided.items()
+                    if got != wanted and (face == "mcp" or wanted != FORBIDDEN or got != refused_by_form(row, target))
+                ]
+    print(f"matrix: {cells.total()} cells, {dict(cells)}")
+    assert not wrong, "\n".join(wrong)
+    assert set(cells) == {ALLOWED, NOT_FOUND, FORBIDDEN, UNAUTHENTICATED, INVALID}
+    assert cells.total() > 600
+
+
+def test_a_principal_sees_the_tools_that_it_may_use_and_no_others(services: Services, client: httpx.Client) -> None:
+    for who in Matrix(services).principals():
+        answer = send(client, who, "tools/list", {})
+        if who.principal is None:
+            assert answer.status_code == 401
+            continue
+        shown = {tool["name"] for tool in answer.json()["result"]["tools"]}
+        assert shown == {row.tool for row in ROWS if row.tool and authorize(who.principal, row.action)}, who.name
