@@ -1,0 +1,22 @@
+"""Every knob, nested by owner: defaults < `--config` file < environment (`MEMVAULT_…`, nested with `__`) < flags."""
+
+from service.settings.base import secure_url
+from service.settings.credentials import Oidc
+from service.settings.loading import load_settings, setting_names
+from service.settings.trail import AUDIT_FLOOR_DAYS, Audit, AuditS3
+from service.settings.tree import ENV_PREFIX, Fallback, Limits, Llm, Settings
+
+__all__ = [
+    "AUDIT_FLOOR_DAYS",
+    "ENV_PREFIX",
+    "Audit",
+    "AuditS3",
+    "Fallback",
+    "Limits",
+    "Llm",
+    "Oidc",
+    "Settings",
+    "load_settings",
+    "secure_url",
+    "setting_names",
+]

@@ -1,0 +1,116 @@
+"""Reads the settings: defaults < `--config` file < environment (`MEMVAULT_…`, nested with `__`) < flags."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_settings.sources import EnvSettingsSource
+
+from service.errors import ConfigurationError
+from service.settings.tree import ENV_PREFIX, Settings
+
+#: Read by the test fixtures only, never by the service.
+TEST_ENV_PREFIX: Final = "MEMVAULT_TEST_"
+
+Overrides = Annotated[Mapping[str, Any], "nested like the settings"]
+
+
+def load_settings(
+    *, config: Path | None = None, environ: Mapping[str, str] | None = None, flags: Overrides | None = None
+) -> Settings:
+    """Build the settings from a file, the environment and flags, the later ones winning.
+
+    Raises:
+        ConfigurationError: naming the setting that is unknown or wrong and where it was given.
+    """
+    environ = os.environ if environ is None else environ
+    layers = [_from_file(config) if config else {}, _from_environment(environ), _pruned(flags or {})]
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        merged = _merged(merged, layer)
+    try:
+        return Settings(**merged)
+    except ValidationError as error:
+        raise ConfigurationError(_one_line(error, config, environ)) from None
+
+
+def setting_names(section: type[BaseModel] = Settings, prefix: str = "") -> dict[str, Any]:
+    """Return every setting by its dotted name with its pydantic field, for the docs and for error messages."""
+    names: dict[str, Any] = {}
+    for name, field in section.model_fields.items():
+        annotation = field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            names.update(setting_names(annotation, f"{prefix}{name}."))
+        else:
+            names[f"{prefix}{name}"] = field
+    return names
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"--config {path}: cannot be read ({error.strerror})") from None
+    except (yaml.YAMLError, UnicodeDecodeError):
+        raise ConfigurationError(f"--config {path}: is not valid YAML") from None
+    if raw is None:
+        return {}
+    if not isinstance(raw, dict):
+        raise ConfigurationError(f"--config {path}: must be a mapping of settings")
+    return raw
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    """Read `MEMVAULT_…` variables; one that names no setting is an error, since a typing mistake must not pass."""
+    known = {f"{ENV_PREFIX}{name.upper().replace('.', '__')}" for name in setting_names()}
+    sections = {f"{ENV_PREFIX}{name.upper()}" for name in Settings.model_fields}
+    for name in environ:
+        if not name.startswith(ENV_PREFIX) or name.startswith(TEST_ENV_PREFIX):
+            continue
+        nested_free_form = name.startswith((f"{ENV_PREFIX}LLM__CONFIG__", f"{ENV_PREFIX}EMBEDDINGS__CONFIG__"))
+        if name not in known and name not in sections and not nested_free_form:
+            raise ConfigurationError(f"{name}: there is no such setting; see docs/settings.md")
+    source = EnvSettingsSource(Settings, case_sensitive=False)
+    source.env_vars = {key.lower(): value for key, value in environ.items()}
+    try:
+        return source()
+    except Exception as error:
+        raise ConfigurationError(f"environment: {_first_line(error)}") from None
+
+
+def _pruned(flags: Overrides) -> dict[str, Any]:
+    pruned: dict[str, Any] = {}
+    for key, value in flags.items():
+        if isinstance(value, Mapping):
+            if inner := _pruned(value):
+                pruned[key] = inner
+        elif value is not None:
+            pruned[key] = value
+    return pruned
+
+
+def _merged(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(low)
+    for key, value in high.items():
+        below = merged.get(key)
+        merged[key] = _merged(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def _one_line(error: ValidationError, config: Path | None, environ: Mapping[str, str]) -> str:
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    name = ".".join(str(part) for part in first["loc"])
+    variable = f"{ENV_PREFIX}{name.upper().replace('.', '__')}"
+    where = f"environment variable {variable}" if variable in environ else f"in {config}" if config else "flag"
+    if first["type"] == "extra_forbidden":
+        return f"{name} ({where}): there is no such setting; see docs/settings.md"
+    return f"{name} ({where}): {first['msg'].removeprefix('Value error, ')}"
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
