@@ -6,7 +6,7 @@ import sys
 import types
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
@@ -57,6 +57,8 @@ def _section(title: str, about: str, fields: dict[str, FieldInfo]) -> str:
 
 
 def _kind(annotation: Any) -> str:
+    if get_origin(annotation) is Annotated:
+        return _kind(get_args(annotation)[0])
     if get_origin(annotation) in (Union, types.UnionType):
         return " or ".join(_kind(one) for one in get_args(annotation) if one is not type(None))
     if get_origin(annotation) is Literal:

@@ -42,7 +42,8 @@ def test_defaults_are_the_embedded_mode_on_this_machine_only() -> None:
 def test_with_a_server_the_defaults_are_the_careful_ones() -> None:
     settings = load_settings(environ={"MEMVAULT_DATABASE__URL": "postgresql://app:x@db/memvault"})
     assert not settings.embedded
-    assert not settings.worker_in_process
+    # The index is embedded all the same, and belongs to one process.
+    assert settings.worker_in_process
     assert settings.fallback is Fallback.REFUSE
 
 
