@@ -85,6 +85,8 @@ def _bounds(field: FieldInfo) -> str:
 
 def _default(field: FieldInfo) -> str:
     value = field.get_default(call_default_factory=True)
+    if isinstance(value, tuple):
+        value = list(value)
     if value is None:
         return "not set"
     if isinstance(value, bool):

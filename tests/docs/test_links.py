@@ -12,8 +12,9 @@ from tests.docs.pages import ROOT, anchors, blocks, links, page, pages
 
 pytestmark = pytest.mark.unit
 
-#: What a block may be: run by test_examples, loaded by test_settings, drawn by GitHub, or not to be run.
-LANGUAGES = {"bash", "python", "yaml", "json", "mermaid", "text"}
+#: What a block may be: run by test_examples, loaded by test_settings, drawn by GitHub, sent by the tests of the audit
+#: trail (http), or not to be run.
+LANGUAGES = {"bash", "python", "yaml", "json", "mermaid", "http", "text"}
 
 
 def inside(path: str) -> Iterator[tuple[str, str]]:

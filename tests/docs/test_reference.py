@@ -64,7 +64,10 @@ def test_every_route_is_documented() -> None:
     assert named - served == set(), "docs/api.md names what is not served"
 
 
-@pytest.mark.parametrize("path", [PERMISSIONS, "docs/connect.md", OPERATE, "docs/extraction.md", "README.md"])
+@pytest.mark.parametrize(
+    "path",
+    [PERMISSIONS, "docs/connect.md", OPERATE, "docs/extraction.md", "docs/audit.md", "docs/tokens.md", "README.md"],
+)
 def test_routes_that_are_named_exist(path: str) -> None:
     templates = [(method, re.sub(r"\{\w+\}", r"[^/]+", route)) for method, route in _routes()]
     for method, route in _named_routes(page(path)):
@@ -90,7 +93,7 @@ def test_commands_and_targets_that_are_named_exist(path: str) -> None:
 
 
 def test_options_that_are_named_exist() -> None:
-    options = {name for command in _leaves() for parameter in command.params for name in parameter.opts}
+    options = {name for command in _leaves() for parameter in command.params for name in parameter.opts} | {"--help"}
     for path in pages():
         for line in re.findall(r"\.venv/bin/memvault [^\n`]*", page(path)):
             assert set(re.findall(r"--[a-z-]+", line)) <= options, f"{path}: {line}"

@@ -31,7 +31,8 @@ def test_every_setting_is_on_the_page() -> None:
 @pytest.mark.parametrize("path", [path for path in pages() if path != "docs/settings.md"])
 def test_settings_that_are_named_exist(path: str) -> None:
     sections = {name.split(".")[0] for name in setting_names() if "." in name}
-    known = {*setting_names(), *sections}
+    inner = {name.rsplit(".", 1)[0] for name in setting_names() if "." in name}
+    known = {*setting_names(), *sections, *inner}
     for word in re.findall(r"`([a-z_]+(?:\.[a-z_]+)+)(?::[^`]*)?`", prose(path)):
         if word.split(".")[0] in sections and not word.endswith((".yaml", ".py", ".md", ".json")):
             assert word in known, f"{path}: there is no setting {word}"

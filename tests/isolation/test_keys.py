@@ -154,8 +154,8 @@ def test_a_key_that_was_revoked_a_moment_ago_makes_none(make_services: MakeServi
         services.keys.mint(trusted, trusted.scope, Grant(frozenset(Permission)))
     assert {key.id for key in services.keys.list(watcher, watcher.scope)} == before
     with psycopg.connect(database.admin) as connection:
-        refused = connection.execute("SELECT detail->>'code' FROM audit WHERE outcome = 'refused'").fetchall()
-    assert refused == [("create_key:revoked",)]
+        refused = connection.execute("SELECT detail->>'reason' FROM audit WHERE outcome = 'refused'").fetchall()
+    assert refused == [("revoked",)]
 
 
 def test_what_the_asking_key_may_is_read_from_its_row(services: Services, caller: Caller, database: Postgres) -> None:
