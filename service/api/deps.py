@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, get_args, get_origin
 
 from fastapi import Depends, Request, Security
+from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from fastapi.security import APIKeyHeader, HTTPBearer
 from starlette.concurrency import run_in_threadpool
@@ -53,11 +54,12 @@ class GuardedRoute(APIRoute):
         """Return the handler, behind the check."""
         handle = super().get_route_handler()
         has_body = self.body_field is not None
+        lists = _lists(self.dependant)
 
         async def guarded(request: Request) -> Response:
             services = services_of(request)
             request.state.caller = await run_in_threadpool(_authenticated, services, request)
-            _refuse_repeated(request)
+            _refuse_repeated(request, lists)
             strict = StrictRequest(request.scope, request.receive)
             if has_body:
                 # Read here as well, so that no body and a foreign content type meet the strict reader too.
@@ -118,11 +120,21 @@ def _authenticated(services: Services, request: Request) -> Caller:
     return Caller(principal, request_id=request_id, client=client, face="rest", purpose=purpose)
 
 
-def _refuse_repeated(request: Request) -> None:
+def _refuse_repeated(request: Request, lists: frozenset[str]) -> None:
     """Refuse a query that gives a parameter twice: of two users that a deletion names, neither may win by its place."""
-    given = request.query_params.multi_items()
-    if len(given) != len({name for name, _ in given}):
-        raise InvalidInput("query: a parameter is given more than once; no route takes a list there")
+    given = [name for name, _ in request.query_params.multi_items() if name not in lists]
+    if len(given) != len(set(given)):
+        raise InvalidInput("query: a parameter is given more than once that is no list")
+
+
+def _lists(dependant: Dependant) -> frozenset[str]:
+    """Return the query parameters of a route that may stand many times."""
+    own = {
+        param.alias
+        for param in dependant.query_params
+        if any(get_origin(one) is list for one in (param.field_info.annotation, *get_args(param.field_info.annotation)))
+    }
+    return frozenset(own).union(*(_lists(one) for one in dependant.dependencies))
 
 
 async def _caller(

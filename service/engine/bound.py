@@ -12,7 +12,7 @@ from mem0.memory.main import Memory
 
 from service.embeddings import Embedder
 from service.engine.answers import AnswerLimits, read_answer, read_procedure
-from service.engine.errors import EngineError, NotSupported
+from service.engine.errors import NotSupported, PipelineFailed
 from service.engine.prompt import with_observation_date
 from service.engine.provider import Provider
 from service.engine.staging import StagingEmbedder, StagingHistory, StagingVectorStore, UnitOfWork, recorded
@@ -114,11 +114,3 @@ def run_add(memory: BoundMemory, messages: list[dict[str, str]], *, procedural: 
         memory._unit.fail(PipelineFailed(f"Mem0's pipeline failed ({type(error).__name__})"))
         return None
     return results
-
-
-class PipelineFailed(EngineError):
-    """Mem0 raised an error of its own."""
-
-    code = "engine_pipeline_failed"
-    transient = True
-    max_attempts = 3

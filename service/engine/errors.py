@@ -4,7 +4,7 @@
     ├── EngineStarting, EngineFailed
     ├── LlmRateLimited, LlmUnavailable, LlmRejected
     ├── LlmAnswerUnparsable, LlmAnswerMalformed
-    ├── EmbeddingFailed
+    ├── EmbeddingFailed, ReadFailed, PipelineFailed
     └── StagingMismatch ── NotSupported
 
 A provider's error body, the raw answer and the messages never get into a detail or into an exception's context: all of
@@ -105,3 +105,19 @@ class NotSupported(StagingMismatch):
     """Mem0 asked its stores for something that a staged call has no answer to."""
 
     code = "engine_call_not_supported"
+
+
+class ReadFailed(EngineError):
+    """The reader could not read what the extraction needs."""
+
+    code = "engine_read_failed"
+    transient = True
+    max_attempts = None
+
+
+class PipelineFailed(EngineError):
+    """Mem0 raised an error of its own."""
+
+    code = "engine_pipeline_failed"
+    transient = True
+    max_attempts = 3

@@ -14,7 +14,7 @@ import numpy as np
 from service.clock import new_random_id
 from service.embeddings import Embedder, Vector
 from service.engine.answers import Answer
-from service.engine.errors import EmbeddingFailed, EngineError, NotSupported, StagingMismatch
+from service.engine.errors import EmbeddingFailed, EngineError, NotSupported, ReadFailed, StagingMismatch
 from service.engine.prompt import as_data
 from service.engine.shapes import Reader, Recalled, TokenUsage
 from service.records import SubjectNames
@@ -92,14 +92,6 @@ def recorded(call: Call) -> Call:
         raise failure
 
     return cast(Call, watched)
-
-
-class ReadFailed(EngineError):
-    """The reader could not read what the extraction needs."""
-
-    code = "engine_read_failed"
-    transient = True
-    max_attempts = None
 
 
 class StagingEmbedder:
