@@ -110,9 +110,10 @@ $(VENV)/.installed: $(VENV)/.made $(REQUIREMENTS)/runtime.txt pyproject.toml
 	@rm $(VENV)/.unfinished
 	@touch $@
 
-$(VENV)/.test-deps: $(VENV)/.installed $(REQUIREMENTS)/test.txt
+$(VENV)/.test-deps: $(VENV)/.installed $(REQUIREMENTS)/test.txt tests/clients/npm/package.json
 	@echo "Installing what the tests need into $(VENV)"
 	@touch $(VENV)/.unfinished
 	@$(INSTALL) $(REQUIREMENTS)/test.txt
+	@$(BIN)/python tests/clients/npm_packages.py
 	@rm $(VENV)/.unfinished
 	@touch $@

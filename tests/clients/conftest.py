@@ -7,7 +7,7 @@ import pytest
 from service.main import create_app
 from service.scope import TenantId
 from service.wiring import Services
-from tests.clients.npm_packages import NodePackages, NotInstalled, install
+from tests.clients.npm_packages import NodePackages, NotInstalled, find
 from tests.clients.serving import serving
 from tests.conftest import principal_of
 
@@ -27,9 +27,9 @@ def secret(services: Services, tenant: TenantId) -> str:
 
 
 @pytest.fixture(scope="session")
-def node_packages(tmp_path_factory: pytest.TempPathFactory) -> NodePackages:
+def node_packages() -> NodePackages:
     """Node with the official packages, or a skip that says why they are not there."""
     try:
-        return install(tmp_path_factory.mktemp("npm"))
+        return find()
     except NotInstalled as error:
         pytest.skip(str(error))

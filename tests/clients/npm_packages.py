@@ -1,4 +1,4 @@
-"""Installs the official TypeScript clients and the conformance suite into a folder, with npm."""
+"""The official TypeScript clients and the conformance suite: installed by `make test-deps`, found by the tests."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 NPM = Path(__file__).parent / "npm"
+#: Where `make test-deps` puts the packages.
+INSTALLED = Path(__file__).resolve().parents[2] / ".venv" / "npm"
 #: Where the conformance suite is, from the folder of the packages.
 CONFORMANCE = ("node_modules", "@modelcontextprotocol", "conformance")
 #: The oldest Node that all the packages run on.
@@ -42,25 +44,40 @@ class NodePackages:
         return self.run(*shim, str(main), *arguments, timeout=timeout)
 
 
-def install(folder: Path) -> NodePackages:
-    """Install the packages into a folder, from npm's cache if they are there, and return them.
+def find(folder: Path = INSTALLED) -> NodePackages:
+    """Return the packages that `install` put into a folder; no network is asked.
 
     Raises:
-        NotInstalled: without Node or npm, or when the packages cannot be had.
+        NotInstalled: without Node, or when one of the packages is not there.
     """
-    node, npm = shutil.which("node"), shutil.which("npm")
-    if node is None or npm is None:
-        raise NotInstalled("node and npm are not installed")
+    node = shutil.which("node")
+    if node is None:
+        raise NotInstalled("node is not installed")
     said = subprocess.run([node, "--version"], capture_output=True, text=True, check=True).stdout
     major = int(re.findall(r"\d+", said)[0])
     if major < OLDEST_NODE:
         raise NotInstalled(f"Node {said.strip()} is older than {OLDEST_NODE}")
+    wanted = json.loads((NPM / "package.json").read_text(encoding="utf-8"))["dependencies"]
+    missing = [name for name in wanted if not (folder / "node_modules" / name).is_dir()]
+    if missing:
+        raise NotInstalled(f"`make test-deps` could not install {', '.join(missing)}")
+    return NodePackages(node, major, folder)
+
+
+def install(folder: Path) -> NodePackages:
+    """Install the packages into a folder, npm's cache included, and return them.
+
+    Raises:
+        NotInstalled: without Node or npm, or when the packages cannot be had.
+    """
+    npm = shutil.which("npm")
+    if npm is None:
+        raise NotInstalled("npm is not installed")
+    folder.mkdir(parents=True, exist_ok=True)
     for file in NPM.iterdir():
         shutil.copy(file, folder)
-    wanted = json.loads((folder / "package.json").read_text(encoding="utf-8"))["dependencies"]
     command = [npm, "install", "--no-save", "--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts"]
-    # What is in the cache already is taken without asking, and a network that is not there is given up on at once.
-    command += ["--prefer-offline", "--fetch-retries=0", "--fetch-timeout=30000", "--prefix", str(folder)]
+    command += ["--fetch-retries=1", "--fetch-timeout=30000", "--prefix", str(folder), "--cache", str(folder / "cache")]
     try:
         done = subprocess.run(
             command, cwd=folder, capture_output=True, text=True, timeout=_INSTALL_SECONDS, check=False
@@ -70,7 +87,12 @@ def install(folder: Path) -> NodePackages:
     if done.returncode:
         told = [line for line in done.stderr.splitlines() if line.startswith("npm error")]
         raise NotInstalled(f"npm install failed: {' '.join(told[:2]) or done.returncode}")
-    missing = [name for name in wanted if not (folder / "node_modules" / name).is_dir()]
-    if missing:
-        raise NotInstalled(f"npm install left out {', '.join(missing)}")
-    return NodePackages(node, major, folder)
+    shutil.rmtree(folder / "cache", ignore_errors=True)
+    return find(folder)
+
+
+if __name__ == "__main__":
+    try:
+        install(INSTALLED)
+    except NotInstalled as reason:
+        print(f"The tests with the TypeScript clients will be skipped: {reason}")
