@@ -11,11 +11,12 @@ from mcp import types
 from mcp.server.transport_security import TransportSecurityMiddleware, TransportSecuritySettings
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service import clock
 from service.audit.trail import printable, purpose_of
 from service.errors import InsufficientScope, MemvaultError, StillStarting, Unauthenticated
+from service.mcp.bodies import peeked
 from service.mcp.metadata import ProtectedResource
 from service.mcp.needs import Intent, intent_of
 from service.mcp.threads import Threads, TimeLimitReached
@@ -93,7 +94,7 @@ class Door:
             return
         visitor: Visitor = scope[_VISITOR]
         if visitor.principal.kind is PrincipalKind.TOKEN:
-            body, receive = await _peeked(receive, self._body_limit)
+            body, receive = await peeked(receive, self._body_limit)
             refusal = await self._out_of_scope(visitor, intent_of(body), request)
             if refusal is not None:
                 await refusal(scope, receive, send)
@@ -157,23 +158,6 @@ class Door:
         except TimeLimitReached:
             return _answer(503, "unavailable", "no answer in time; try again", visitor.request_id, number=number)
         return None
-
-
-async def _peeked(receive: Receive, limit: int) -> tuple[bytes, Receive]:
-    """Return the body, and a `receive` that gives it once more. Of one over the limit, what came until then."""
-    taken: list[Message] = []
-    size, more = 0, True
-    while more and size <= limit:
-        message = await receive()
-        taken.append(message)
-        size += len(message.get("body", b""))
-        more = message["type"] == "http.request" and message.get("more_body", False)
-    waiting = iter(taken)
-
-    async def again() -> Message:
-        return next(waiting, None) or await receive()
-
-    return b"".join(message.get("body", b"") for message in taken), again
 
 
 def secret_of(request: Request) -> str | None:

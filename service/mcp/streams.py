@@ -10,7 +10,9 @@ from mcp.server.lowlevel import Server
 from mcp.server.streamable_http import check_accept_headers
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from starlette.requests import ClientDisconnect, Request
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
+
+from service.mcp.bodies import peeked
 
 _VERSION_HEADER: Final = "mcp-protocol-version"
 #: From this version on a stream costs nothing until there is something to tell, and closing it cancels the call.
@@ -51,7 +53,7 @@ class Streams:
                 if request.headers.get(_VERSION_HEADER, "") >= _FIRST_STATELESS:
                     chosen = self._streamed
                 else:
-                    body, receive = await _peeked(receive, self._limit)
+                    body, receive = await peeked(receive, self._limit)
                     if _ASKS_FOR_PROGRESS in body:
                         chosen = self._streamed
             await chosen.handle_request(scope, receive, send)
@@ -61,20 +63,3 @@ def _manager(server: Server[dict[str, Any]], limit: int, *, json_response: bool)
     return StreamableHTTPSessionManager(
         server, stateless=True, json_response=json_response, max_request_body_size=limit
     )
-
-
-async def _peeked(receive: Receive, limit: int) -> tuple[bytes, Receive]:
-    """Return the body, and a `receive` that gives it once more. Of one over the limit, what came until then."""
-    taken: list[Message] = []
-    size, more = 0, True
-    while more and size <= limit:
-        message = await receive()
-        taken.append(message)
-        size += len(message.get("body", b""))
-        more = message["type"] == "http.request" and message.get("more_body", False)
-    waiting = iter(taken)
-
-    async def again() -> Message:
-        return next(waiting, None) or await receive()
-
-    return b"".join(message.get("body", b"") for message in taken), again
