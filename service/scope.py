@@ -35,11 +35,21 @@ class Permission(StrEnum):
     MEMORY_READ = "memory:read"
     MEMORY_WRITE = "memory:write"
     MEMORY_DELETE = "memory:delete"
+    MEMORY_EXPORT = "memory:export"
+    MEMORY_IMPORT = "memory:import"
+    MEMORY_REVIEW = "memory:review"
     ENTITY_DELETE = "entity:delete"
+    IDENTITY_MANAGE = "identity:manage"
+    RETENTION_MANAGE = "retention:manage"
+    HOLD_PLACE = "hold:place"
+    HOLD_RELEASE = "hold:release"
+    ERASURE_REQUEST = "erasure:request"
     AUDIT_READ = "audit:read"
     AUDIT_MATCH = "audit:match"
     KEY_MANAGE = "key:manage"
     SETTINGS_READ = "settings:read"
+    SETTINGS_MANAGE = "settings:manage"
+    WEBHOOK_MANAGE = "webhook:manage"
 
 
 class Action(StrEnum):

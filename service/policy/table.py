@@ -33,14 +33,28 @@ NEEDS: Final[dict[Action, Permission | None]] = {
 ROLES: Final[dict[str, frozenset[Permission]]] = {
     "reader": frozenset({Permission.MEMORY_READ}),
     "agent": frozenset({Permission.MEMORY_READ, Permission.MEMORY_WRITE, Permission.MEMORY_DELETE}),
-    "operator": frozenset({Permission.KEY_MANAGE, Permission.SETTINGS_READ}),
+    "operator": frozenset(
+        {
+            Permission.KEY_MANAGE,
+            Permission.SETTINGS_READ,
+            Permission.SETTINGS_MANAGE,
+            Permission.WEBHOOK_MANAGE,
+            Permission.IDENTITY_MANAGE,
+        }
+    ),
     "compliance_officer": frozenset(
         {
             Permission.AUDIT_READ,
             Permission.AUDIT_MATCH,
             Permission.MEMORY_READ,
             Permission.MEMORY_DELETE,
+            Permission.MEMORY_EXPORT,
+            Permission.MEMORY_REVIEW,
             Permission.ENTITY_DELETE,
+            Permission.RETENTION_MANAGE,
+            Permission.HOLD_PLACE,
+            Permission.HOLD_RELEASE,
+            Permission.ERASURE_REQUEST,
         }
     ),
     "admin": frozenset(Permission),
