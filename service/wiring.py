@@ -37,6 +37,7 @@ from service.memories.entities import Entities
 from service.memories.events import Events
 from service.memories.extraction import Extractions
 from service.memories.indexing import Indexing
+from service.memories.interactions import Interactions
 from service.memories.stores import Stores
 from service.memories.upkeep import Upkeep
 from service.policy.gate import Gate
@@ -111,6 +112,7 @@ class Services:
     authenticator: Authenticator
     memories: Memories
     adds: Adds
+    interactions: Interactions
     events: Events
     entities: Entities
     keys: Keys
@@ -271,6 +273,8 @@ def open_services(installation: Installation, stack: ExitStack, *, upkeep: bool 
     engine = Engine(llm, embedder, home=_engine_home(settings))
     engine.start_loading()
     events = Events(stores)
+    memories = Memories(stores, indexing)
+    adds = Adds(stores, indexing, events, installation.queue, extraction=llm is not None)
     entities = Entities(stores, indexing)
     extractions = Extractions(stores, indexing, engine, installation.queue)
     jobs = Jobs(installation.database, installation.tenants, extractions, entities, indexing, installation.tasks)
@@ -287,8 +291,9 @@ def open_services(installation: Installation, stack: ExitStack, *, upkeep: bool 
         settings=settings,
         installation=installation,
         authenticator=_authenticator(installation),
-        memories=Memories(stores, indexing),
-        adds=Adds(stores, indexing, events, installation.queue, extraction=llm is not None),
+        memories=memories,
+        adds=adds,
+        interactions=Interactions(stores, memories, adds),
         events=events,
         entities=entities,
         keys=installation.keys,

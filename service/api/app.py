@@ -13,6 +13,7 @@ from starlette.routing import BaseRoute
 
 from service.api import docs, health
 from service.api.admin import routes_audit, routes_keys
+from service.api.connectors import routes_tools
 from service.api.errors import add_error_handlers
 from service.api.metrics import RequestMetrics
 from service.api.middleware import BodyLimit, Surroundings
@@ -31,6 +32,7 @@ _ROUTERS: Final = (
     routes_entities.router,
     routes_events.router,
     routes_older.router,
+    routes_tools.router,
     routes_keys.router,
     routes_audit.router,
 )

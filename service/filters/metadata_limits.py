@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from service.errors import InvalidInput, ReservedMetadata
+from service.filters.connector_fields import check_connector_fields
 from service.filters.values import check_characters
 from service.records import Metadata
 
@@ -45,7 +46,7 @@ def validate_metadata(metadata: object, *, where: str = "metadata") -> Metadata:
 
     Limits: an object of JSON values, at most 8 objects or lists inside each other (the outermost counts), 200 values
     (an empty object or list counts as one), 32 KiB as UTF-8 JSON, keys of at most 128 characters, finite numbers, whole
-    numbers of 64 bits, no null characters, no half surrogate pairs.
+    numbers of 64 bits, no null characters, no half surrogate pairs. The connectors' keys have their shape.
 
     Raises:
         ReservedMetadata: when a top-level key is one that the service keeps for itself.
@@ -58,6 +59,7 @@ def validate_metadata(metadata: object, *, where: str = "metadata") -> Metadata:
     for key, instead in RESERVED.items():
         if key in metadata:
             raise ReservedMetadata(f"{where}: the key {key} is reserved; {instead}")
+    check_connector_fields(metadata, where=where)
     leaves = _count_leaves(metadata, where, 1)
     if leaves > MAX_LEAVES:
         raise InvalidInput(f"{where}: has {leaves} values; at most {MAX_LEAVES} are allowed")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from service import clock
-from service.audit.details import Reason
-from service.errors import Forbidden, InvalidInput
-from service.filters.build import and_, subjects_filter
+from service.errors import InvalidInput
 from service.filters.parse import parse_filter
 from service.mcp.schemas import (
     AddMemoryInput,
@@ -42,22 +40,13 @@ from service.mcp.translate import (
     uuid_of,
 )
 from service.memories.actions import UNSET, Edit, Query
-from service.memories.context import compose
-from service.memories.limits import check_names
-from service.records import Change, EventStatus, Message, NewMemories, SubjectNames
-from service.scope import Action, Caller, Principal
+from service.memories.interactions import Asked, Summary, only_user
+from service.records import Message, NewMemories, SubjectNames
+from service.scope import Caller
 from service.wiring import Services
 
 #: The least score of a hit, the same as the default of the REST face.
 _THRESHOLD = 0.1
-#: Hits that a context is chosen from: one for so many tokens of its budget, within these bounds.
-_TOKENS_PER_HIT = 20
-_FEWEST_HITS, _MOST_HITS = 20, 200
-
-
-def only_user(principal: Principal) -> str | None:
-    """Return the user that a principal is bound to when there is just one, so that it need not be named."""
-    return next(iter(principal.users)) if principal.users is not None and len(principal.users) == 1 else None
 
 
 def add_memory(services: Services, caller: Caller, given: AddMemoryInput) -> AddOutput:
@@ -161,47 +150,17 @@ def get_event_status(services: Services, caller: Caller, given: EventIdInput) ->
 
 def get_user_context(services: Services, caller: Caller, given: GetUserContextInput) -> ContextOutput:
     """Search a user's memories and compose what is found for a prompt."""
-    user_id = given.user_id or only_user(caller.principal)
-    if user_id is None:
-        raise InvalidInput("user_id: say whose context you want")
-    user = SubjectNames(user_id=user_id)
-    check_names(user)
-    where = subjects_filter(user)
-    if given.connectors is not None:
-        where = and_(where, parse_filter({"metadata": {"connector": {"in": given.connectors}}}, where="connectors"))
-    limit = min(max(given.max_tokens // _TOKENS_PER_HIT, _FEWEST_HITS), _MOST_HITS)
-    hits = services.memories.search(caller, caller.scope, Query(given.query, where, limit=limit, threshold=_THRESHOLD))
-    return context_output(compose(hits, max_tokens=given.max_tokens), max_tokens=given.max_tokens)
+    asked = Asked(given.user_id, given.query, given.connectors, given.max_tokens)
+    context = services.interactions.context(caller, caller.scope, asked)
+    return context_output(context, max_tokens=given.max_tokens)
 
 
 def store_interaction_summary(services: Services, caller: Caller, given: StoreInteractionSummaryInput) -> SummaryOutput:
     """Store a summary as it is, at once."""
-    user_id = given.user_id or only_user(caller.principal)
-    if user_id is None:
-        raise InvalidInput("user_id: say whose interaction it was")
-    bound_to = caller.principal.connector
-    connector = given.connector or bound_to
-    if connector is None:
-        raise InvalidInput("connector: say what the interaction came through, for instance 'slack'")
-    if bound_to is not None and connector != bound_to:
-        services.installation.trail.refuse(caller, Action.ADD, Reason.CONNECTOR)
-        raise Forbidden("this key is bound to a connector: give that connector, and no other")
-    event = services.adds.add(
-        caller,
-        caller.scope,
-        NewMemories(
-            [Message("assistant", given.summary)],
-            SubjectNames(user_id=user_id),
-            metadata={"connector": connector, "channel": given.channel, "kind": "interaction_summary"},
-            categories=given.labels or (),
-            infer=False,
-        ),
-    )
-    if event.status is not EventStatus.SUCCEEDED or not event.results:
-        raise InvalidInput(f"the summary was not stored: its event {event.id} ended {event.status.value}")
-    stored = event.results[0]
+    summary = Summary(given.summary, given.channel, given.user_id, given.connector, given.labels or ())
+    stored = services.interactions.store(caller, caller.scope, summary)
     return SummaryOutput(
         id=str(stored.memory_id),
-        status="stored" if stored.change is Change.ADD else "already known",
-        event_id=str(event.id),
+        status="already known" if stored.known else "stored",
+        event_id=str(stored.event_id),
     )

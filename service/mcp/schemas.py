@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from service.memories.interactions import USUAL_QUERY, USUAL_TOKENS
+
 UserId = Annotated[str | None, Field(description="The user whose memory it is.")]
 NeededUserId = Annotated[
     str | None, Field(description="The user it is about. Needed, unless your key is bound to one.")
@@ -127,7 +129,7 @@ class EventIdInput(_Input):
 class GetUserContextInput(_Input):
     """Arguments of get_user_context."""
 
-    query: str = Field(description="What the user says or asks now; the context is chosen for it.")
+    query: str = Field(USUAL_QUERY, description="What the user says or asks now; the context is chosen for it.")
     user_id: NeededUserId = None
     connectors: list[str] | None = Field(
         None,
@@ -136,7 +138,10 @@ class GetUserContextInput(_Input):
         description="Only memories from these connectors (metadata.connector). Omit for all.",
     )
     max_tokens: int = Field(
-        1000, ge=50, le=32_000, description="Budget of the context in tokens, estimated at four characters each."
+        USUAL_TOKENS,
+        ge=50,
+        le=32_000,
+        description="Budget of the context in tokens, estimated at four characters each.",
     )
 
 
@@ -150,7 +155,11 @@ class StoreInteractionSummaryInput(_Input):
     connector: str | None = Field(
         None, min_length=1, max_length=255, description="What it came through, for instance 'slack'."
     )
-    labels: list[str] | None = Field(None, description="Labels, kept as categories of the memory.")
+    labels: list[str] | None = Field(
+        None,
+        description="What kind of interaction it was, kept in metadata.labels, for instance escalation, decision, "
+        "preference, bug_report; interaction_summary is added by itself.",
+    )
     user_id: NeededUserId = None
 
 

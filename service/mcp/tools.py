@@ -12,7 +12,7 @@ from mcp import types
 from pydantic import BaseModel
 
 from service.mcp import handlers, schemas
-from service.mcp.handlers import only_user
+from service.memories.interactions import only_user
 from service.policy.table import authorize
 from service.scope import Action, Caller, Principal
 from service.wiring import Services

@@ -120,6 +120,11 @@ def searched(user: str) -> dict[str, Any]:
     return {"query": "x", **filtered(user)}
 
 
+def summary(user: str) -> dict[str, Any]:
+    """The body of a summary of an interaction with a user."""
+    return {"summary": "x", "channel": "c", "connector": "c", "user_id": user}
+
+
 ONE = "/v1/memories/{memory_id}/"
 ROWS = (
     Row(
@@ -132,9 +137,9 @@ ROWS = (
     Row(
         Action.ADD,
         "user",
-        (Rest("POST", "/v3/memories/add/", messages),),
+        (Rest("POST", "/tools/store_interaction_summary", summary),),
         "store_interaction_summary",
-        lambda user: {"summary": "x", "channel": "c", "connector": "c", "user_id": user},
+        summary,
     ),
     Row(
         Action.SEARCH,
@@ -150,7 +155,7 @@ ROWS = (
     Row(
         Action.SEARCH,
         "user",
-        (Rest("POST", "/v3/memories/search/", searched),),
+        (Rest("POST", "/tools/get_user_context", lambda user: {"query": "x", "user_id": user}),),
         "get_user_context",
         lambda user: {"query": "x", "user_id": user},
     ),

@@ -24,8 +24,9 @@ def test_a_summary_is_stored_at_once_and_found_through_any_channel(wire: Wire) -
     answer = stored(wire, labels=["billing", "promise"])
     assert answer["status"] == "stored"
     memory = wire.done("get_memory", memory_id=answer["id"])
-    assert (memory["memory"], memory["user_id"], memory["categories"]) == (SUMMARY, "alice", ["billing", "promise"])
-    assert memory["metadata"] == {"connector": "slack", "channel": "#billing", "kind": "interaction_summary"}
+    assert (memory["memory"], memory["user_id"], memory["categories"]) == (SUMMARY, "alice", [])
+    labels = ["billing", "promise", "interaction_summary"]
+    assert memory["metadata"] == {"connector": "slack", "channel": "#billing", "labels": labels}
     again = stored(wire, labels=["billing", "promise"])
     assert (again["id"], again["status"]) == (answer["id"], "already known")
 
