@@ -14,6 +14,7 @@ from sqlmodel import Field, SQLModel
 from service import clock
 from service.scope import TenantId
 from service.storage.database import Database
+from service.storage.erasers import keep
 
 
 class AuditStreamRow(SQLModel, table=True):
@@ -36,6 +37,9 @@ class AuditStreamPlaceRow(SQLModel, table=True):
     tenant_id: UUID = Field(primary_key=True, foreign_key="tenants.id")
     xid: int = Field(sa_column=Column(BigInteger, nullable=False))
     seq: int = Field(sa_column=Column(BigInteger, nullable=False))
+
+
+keep(AuditStreamPlaceRow, "numbers only: how far a stream has sent the trail")
 
 
 @dataclass(frozen=True, slots=True)

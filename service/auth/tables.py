@@ -1,14 +1,18 @@
-"""Tables of API keys."""
+"""Tables of API keys, and how what they say of people leaves them: the rows stay, since the trail names them."""
 
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Column, DateTime, LargeBinary, Text
+from sqlalchemy import Column, Connection, DateTime, LargeBinary, Text, case, func, null, update
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import UUID as SqlUuid
 from sqlmodel import Field, SQLModel
+
+from service.scope import Scope
+from service.storage.erasers import Eraser, declare
 
 
 def _moment(*, nullable: bool = False) -> Column[datetime]:
@@ -42,3 +46,42 @@ class ApiKeyRow(SQLModel, table=True):
     expires_at: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
     last_used_at: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
     revoked_at: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
+
+
+_keys: Final[Any] = ApiKeyRow.__table__  # type: ignore[attr-defined]
+
+
+def _unbind(connection: Connection, scope: Scope, subject_id: UUID) -> int:
+    """Take a user out of the keys that are bound to it; one that was bound to nobody else is revoked."""
+    rest = func.array_remove(_keys.c.user_ids, subject_id)
+    ended = func.coalesce(_keys.c.revoked_at, case((func.cardinality(rest) == 0, func.now())))
+    bound = update(_keys).where(_keys.c.user_ids.contains([subject_id]))
+    return int(connection.execute(bound.values(user_ids=rest, revoked_at=ended)).rowcount)
+
+
+def _revoke(connection: Connection, scope: Scope, connector: str) -> int:
+    """Revoke the keys of a connector."""
+    live = update(_keys).where(_keys.c.connector == connector, _keys.c.revoked_at.is_(None))
+    return int(connection.execute(live.values(revoked_at=func.now())).rowcount)
+
+
+def _strip(connection: Connection, scope: Scope) -> int:
+    """Revoke every key of the tenant, without its label, its connector and whom it was bound to."""
+    bare = {"label": null(), "connector": null(), "user_ids": null()}
+    ended = func.coalesce(_keys.c.revoked_at, func.now())
+    every = update(_keys).where(_keys.c.tenant_id == scope.tenant_id)
+    return int(connection.execute(every.values(**bare, revoked_at=ended)).rowcount)
+
+
+declare(
+    Eraser(
+        ApiKeyRow,
+        subjects=("user_ids",),
+        other=("created_by",),
+        connectors=("connector",),
+        of_subject=_unbind,
+        of_connector=_revoke,
+        of_tenant=_strip,
+    )
+)
+declare(Eraser(KeyIndexRow, other=("key_id",)))

@@ -25,6 +25,7 @@ from service.memories.limits import check_characters, check_text
 from service.memories.stores import Stores, TenantLookup
 from service.records import HistoryEntry, Hit, Memory, Metadata, Page, SubjectNames
 from service.scope import Action, Caller, Scope, SubjectKind
+from service.storage.erasers import erase_with_memories
 from service.storage.filter_sql import compile_sql
 from service.storage.keyring import KeyDestroyed
 from service.storage.outbox import GONE
@@ -395,6 +396,7 @@ class Memories:
         return stored.actor if stored else None
 
     def _remove(self, connection: Connection, scope: Scope, stored: Sequence[StoredMemory]) -> None:
+        erase_with_memories(connection, [one.id for one in stored], but=["history"])
         self._stores.record.delete(connection, scope, stored, keep_texts=self._stores.settings.history.keep_deleted)
         forget_messages(connection, event_ids=[one.event_id for one in stored if one.event_id is not None])
 

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
+from collections.abc import Callable, Collection
 from typing import Final
 from uuid import UUID
+
+from sqlalchemy import Connection
 
 from service import clock
 from service.audit.details import EntitiesListed
 from service.audit.events import AuditEvent, Outcome
 from service.errors import NotFound
 from service.filters.ast import EVERYTHING
-from service.memories.events import cancel_events, remove_events
+from service.memories.events import cancel_events
 from service.memories.indexing import Indexing
 from service.memories.stores import Stores
 from service.records import Entity, Page
 from service.scope import Action, Caller, Scope, SubjectKind
-from service.storage.erasing import purge_history, purge_memories
+from service.storage.erasers import erase_subject
+from service.storage.erasing import Removed, purge_memories
 from service.storage.outbox import GONE
 
-#: Memories that are removed in one transaction: short enough that other requests of the tenant go on beside it.
+#: Hears of each batch, inside its transaction.
+Note = Callable[[Connection, Removed], None]
+#: Rows of a table that are removed in one transaction: short enough that other requests of the tenant go on beside it.
 _ERASED_AT_ONCE: Final = 1000
 _log = logging.getLogger("memvault.erasing")
 
@@ -71,41 +78,56 @@ class Entities:
                 subject_id = None
                 stores.trail.write(connection, caller, AuditEvent.ENTITY_DELETED, outcome=Outcome.NOT_FOUND)
             else:
-                stores.subjects.begin_erasing(connection, scope, subject_id)
-                cancel_events(connection, [subject_id], code="erased", reason="its subject was erased meanwhile")
+                self.begin(connection, scope, subject_id)
                 stores.trail.write(connection, caller, AuditEvent.ENTITY_DELETED, subjects=[subject_id])
         if subject_id is None:
             raise NotFound(f"there is no such {kind.value}")
         return self.finish(scope, subject_id)
 
-    def finish(self, scope: Scope, subject_id: UUID) -> int:
+    def begin(self, connection: Connection, scope: Scope, subject_id: UUID) -> None:
+        """Begin to erase a subject: nothing new can be written for it, and what waits for the LLM is cancelled."""
+        self._stores.subjects.begin_erasing(connection, scope, subject_id)
+        cancel_events(connection, [subject_id], code="erased", reason="its subject was erased meanwhile")
+
+    def finish(self, scope: Scope, subject_id: UUID, *, note: Note | None = None) -> int:
         """Destroy the key and remove the rows of a subject whose erasure has begun; return how many memories.
 
         Each batch stands for itself, so that whatever ends this in the middle, the next call goes on from there.
+        `note` hears of each batch, inside its transaction.
         """
         stores = self._stores
         stores.keyring.destroy_subject(scope.tenant_id, subject_id)
-        removed, ended = 0, False
+        stores.subjects.forget(scope, subject_id)
+        memories, ended = 0, False
         while not ended:
             with stores.database.transaction(scope) as connection:
                 stores.subjects.wait_for_writers(connection, subject_id)
-                ids = purge_memories(connection, scope, subject_id, limit=_ERASED_AT_ONCE)
-                ended = len(ids) < _ERASED_AT_ONCE
-                if ended:
+                removed = purge_memories(connection, scope, subject_id, limit=_ERASED_AT_ONCE)
+                ids, rows = removed.memory_ids, Counter(removed.rows)
+                if len(ids) < _ERASED_AT_ONCE:
                     # In the transaction that found the last memories, under the lock: nothing can be added between.
-                    remove_events(connection, subject_id)
-                    purge_history(connection, subject_id)
+                    others = erase_subject(connection, scope, subject_id, limit=_ERASED_AT_ONCE)
+                    rows.update(others)
+                    ended = max(others.values(), default=0) < _ERASED_AT_ONCE
+                if ended:
                     stores.subjects.remove(connection, scope, subject_id)
+                if note is not None:
+                    note(connection, Removed(ids, rows))
             self._indexing.apply(scope, [], gone=dict.fromkeys(ids, GONE))
-            removed += len(ids)
-        return removed
+            memories += len(ids)
+        return memories
 
-    def finish_all(self, scope: Scope) -> int:
-        """Finish every erasure of the tenant that a crash cut short; return how many. One that fails stops no other."""
+    def finish_all(self, scope: Scope, *, but: Collection[UUID] = ()) -> int:
+        """Finish every erasure of the tenant that a crash cut short, but for these subjects; return how many.
+
+        One that fails stops no other.
+        """
         with self._stores.database.transaction(scope) as connection:
             waiting = self._stores.subjects.erasing(connection)
         finished = 0
         for subject_id in waiting:
+            if subject_id in but:
+                continue
             try:
                 self.finish(scope, subject_id)
                 finished += 1

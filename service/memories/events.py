@@ -227,15 +227,6 @@ def forget_messages(
         connection.execute(delete(_messages).where(_messages.c.event_id.in_(of_subjects)))
 
 
-def remove_events(connection: Connection, subject_id: UUID) -> None:
-    """Remove every event of a subject, the messages that came with it, and the idempotency keys that point at it."""
-    theirs = _events.c.subject_ids.contains([subject_id])
-    # The messages first: those of an agent are its user's, and only the event tells that they are the agent's too.
-    connection.execute(delete(_messages).where(_messages.c.event_id.in_(select(_events.c.id).where(theirs))))
-    connection.execute(delete(_messages).where(_messages.c.owner_id == subject_id))
-    connection.execute(delete(_events).where(theirs))
-
-
 def _shown(events: Sequence[Event]) -> list[UUID]:
     """Return the memories whose texts these events show."""
     return list(dict.fromkeys(one.memory_id for event in events for one in event.results if one.text is not None))

@@ -11,6 +11,8 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.dialects.postgresql import UUID as SqlUuid
 from sqlmodel import Field, SQLModel
 
+from service.storage.erasers import Eraser, declare
+
 
 def _moment(*, nullable: bool = False) -> Column[datetime]:
     return Column(DateTime(timezone=True), nullable=nullable)
@@ -76,3 +78,7 @@ class IdempotencyRow(SQLModel, table=True):
     request_mac: bytes
     event_id: UUID
     created_at: datetime = Field(sa_column=_moment())
+
+
+declare(Eraser(EventRow, subjects=("owner_id", "subject_ids"), other=("principal_id",)))
+declare(Eraser(IdempotencyRow, parents={"event_id": "events"}, other=("principal_id",)))

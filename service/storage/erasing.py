@@ -1,38 +1,52 @@
-"""Removes the rows of an erased subject, readable or not, in batches that each stand for themselves."""
+"""Removes the memories of an erased subject, readable or not, in batches that each stand for themselves."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import Connection, delete, or_, select
 
 from service.scope import Scope
+from service.storage.erasers import erase_with_memories
 from service.storage.outbox import GONE, enqueue
 from service.storage.record import memories_table, one_of
-from service.storage.tables import HistoryRow
 
 _m: Final[Any] = memories_table.c
-_history: Final[Any] = HistoryRow.__table__  # type: ignore[attr-defined]
 
 
-def purge_memories(connection: Connection, scope: Scope, subject_id: UUID, *, limit: int) -> list[UUID]:
-    """Remove some memories of a subject with their history, leaving no row, and tell the index of it.
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """What one batch removed: memories by id, and how many rows of which table."""
 
-    Returns their ids: fewer than `limit` when none is left. The caller has locked the subject against new ones.
+    memory_ids: Sequence[UUID] = ()
+    rows: Mapping[str, int] = field(default_factory=dict)
+
+
+def purge_memories(connection: Connection, scope: Scope, subject_id: UUID, *, limit: int) -> Removed:
+    """Remove some memories of a subject with all that hangs on them, leaving no row, and tell the index of it.
+
+    Fewer than `limit` are removed when none is left. The caller has locked the subject against new ones.
     """
     theirs = or_(*(column == subject_id for column in (_m.user_id, _m.agent_id, _m.app_id, _m.run_id)))
     # Locked first: one that somebody else deletes meanwhile must not count.
     found = connection.execute(select(_m.id).where(theirs).order_by(_m.id).limit(limit).with_for_update())
-    ids = list(found.scalars())
-    connection.execute(delete(memories_table).where(one_of(_m.id, ids)))
-    connection.execute(delete(_history).where(one_of(_history.c.memory_id, ids)))
+    return remove_memories(connection, scope, list(found.scalars()))
+
+
+def purge_tenant_memories(connection: Connection, scope: Scope, *, limit: int) -> Removed:
+    """Remove some memories of the tenant with all that hangs on them: fewer than `limit` when none is left."""
+    found = connection.execute(select(_m.id).order_by(_m.id).limit(limit).with_for_update())
+    return remove_memories(connection, scope, list(found.scalars()))
+
+
+def remove_memories(connection: Connection, scope: Scope, ids: Sequence[UUID]) -> Removed:
+    """Remove memories, which are locked, with every row that hangs on them, and tell the index of it."""
+    if not ids:
+        return Removed()
+    rows = erase_with_memories(connection, ids)
+    rows["memories"] = int(connection.execute(delete(memories_table).where(one_of(_m.id, ids))).rowcount)
     enqueue(connection, scope, dict.fromkeys(ids, GONE))
-    return ids
-
-
-def purge_history(connection: Connection, subject_id: UUID) -> None:
-    """Remove what is left of a subject: the history of memories that were deleted earlier."""
-    h = _history.c
-    columns = (h.owner_id, h.user_id, h.agent_id, h.app_id, h.run_id)
-    connection.execute(delete(_history).where(or_(*(column == subject_id for column in columns))))
+    return Removed(ids, rows)

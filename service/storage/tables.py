@@ -18,6 +18,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlmodel import Field, SQLModel
 
+from service.storage.erasers import Eraser, declare, keep
+
 #: Tables that are read before a tenant is known. They hold ids and hashes, never user data, and have no row-level
 #: security; the catalogue test fails for any other table without it.
 TENANT_BLIND_TABLES = frozenset(
@@ -137,3 +139,10 @@ class TaskRow(SQLModel, table=True):
     error: str | None = None
     created_at: datetime = Field(sa_column=moment())
     updated_at: datetime = Field(sa_column=moment())
+
+
+_SUBJECTS = ("owner_id", "user_id", "agent_id", "app_id", "run_id")
+declare(Eraser(MemoryRow, subjects=_SUBJECTS, other=("event_id", "principal_id"), apart=True))
+declare(Eraser(HistoryRow, subjects=_SUBJECTS, parents={"memory_id": "memories"}))
+declare(Eraser(MessageRow, subjects=("owner_id",), parents={"event_id": "events"}))
+keep(OutboxRow, "ids and versions of memories, until the index has followed; it empties itself")

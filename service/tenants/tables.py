@@ -8,6 +8,8 @@ from uuid import UUID
 from sqlalchemy import Column, DateTime, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
+from service.storage.erasers import Eraser, declare, keep
+
 
 class TenantRow(SQLModel, table=True):
     """A tenant. Tenant-blind: it is read before a tenant is known, and holds no user data."""
@@ -34,3 +36,8 @@ class SubjectRow(SQLModel, table=True):
     name: bytes
     created_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
     erasing_at: datetime | None = Field(default=None, sa_column=Column(DateTime(timezone=True), nullable=True))
+
+
+declare(Eraser(SubjectRow, subjects=("id",), apart=True))
+# Its name is taken from it when the tenant is deleted: see `Tenants`.
+keep(TenantRow, "the trail of a deleted tenant belongs to its id")

@@ -15,7 +15,7 @@ from service.memories import entities as entities_module
 from service.records import EventStatus, Message, NewMemories, SubjectNames
 from service.scope import Caller, SubjectKind
 from service.wiring import Services
-from tests.conftest import MakeServices, Postgres, caller_of
+from tests.conftest import MakeServices, Postgres, caller_of, principal_of
 from tests.integration.memories.test_adding_and_finding import add, found
 from tests.integration.memories.test_extraction import ended
 from tests.llm.scripted import ScriptedLLM
@@ -72,7 +72,7 @@ def test_an_erasure_that_is_cut_short_is_finished_by_the_sweep(
     add(services, caller, "stays", user="bob")
     real, calls = entities_module.purge_memories, []
 
-    def purge(*given: Any, **named: Any) -> list[UUID]:
+    def purge(*given: Any, **named: Any) -> Any:
         calls.append(1)
         if len(calls) == 2:
             raise ZeroDivisionError
@@ -108,6 +108,20 @@ def test_an_erasure_that_fails_stops_no_other(
     path.rmdir()
     services.jobs.sweep(0)
     assert count(admin, "memories") == 0
+
+
+def test_a_key_that_is_bound_to_an_erased_user_only_is_revoked(
+    services: Services, caller: Caller, admin: psycopg.Connection[Any]
+) -> None:
+    add(services, caller, "a note", user="alice")
+    add(services, caller, "a note", user="bob")
+    for users in ({"alice"}, {"alice", "bob"}):
+        principal_of(services, caller.principal.tenant_id, role="agent", users=frozenset(users))
+    services.entities.delete(caller, caller.scope, SubjectKind.USER, "alice")
+    rows = admin.execute(
+        "SELECT cardinality(user_ids), revoked_at IS NULL FROM api_keys WHERE user_ids IS NOT NULL ORDER BY 1"
+    ).fetchall()
+    assert rows == [(0, False), (1, True)]
 
 
 def test_no_message_of_an_erased_agent_stays_with_its_user(

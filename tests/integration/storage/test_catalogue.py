@@ -15,6 +15,7 @@ from service import wiring  # noqa: F401 - imports every table
 from service.errors import ConfigurationError
 from service.migrations.runner import check_schema, downgrade, upgrade
 from service.storage.database import Database
+from service.storage.erasers import erasers, kept_tables, undeclared
 from service.storage.tables import TENANT_BLIND_TABLES
 from tests.conftest import Postgres
 
@@ -145,3 +146,34 @@ def test_a_role_that_row_level_security_does_not_bind_is_refused(
         unsafe.close()
     finally:
         admin.execute("ALTER ROLE memvault_app NOBYPASSRLS")
+
+
+def test_every_table_with_a_tenant_or_sealed_content_says_how_its_rows_leave(database: Postgres) -> None:
+    app = Database(database.app)
+    try:
+        with app.tenant_blind() as connection:
+            assert undeclared(connection) == [], "declare() an Eraser, or keep() it: service/storage/erasers.py"
+    finally:
+        app.close()
+    assert all(len(reason) > 20 for reason in kept_tables().values())
+
+
+def test_an_eraser_knows_every_column_of_ids_of_its_table(admin: psycopg.Connection[tuple[object, ...]]) -> None:
+    rows = admin.execute(
+        "SELECT c.relname, a.attname FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid"
+        " WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r' AND a.attnum > 0"
+        " AND a.atttypid IN ('uuid'::regtype, 'uuid[]'::regtype) AND a.attname NOT IN ('tenant_id', 'id')"
+    ).fetchall()
+    known = {one.name: {*one.subjects, *one.parents, *one.other} for one in erasers()}
+    assert [row for row in rows if str(row[0]) in known and row[1] not in known[str(row[0])]] == []
+
+
+def test_a_table_without_an_eraser_is_found(database: Postgres, admin: psycopg.Connection[tuple[object, ...]]) -> None:
+    admin.execute("CREATE TABLE notes (id uuid PRIMARY KEY, content bytea)")
+    admin.execute("CREATE TABLE marks (id uuid PRIMARY KEY, tenant_id uuid)")
+    app = Database(database.app)
+    try:
+        with app.tenant_blind() as connection:
+            assert undeclared(connection) == ["marks", "notes"]
+    finally:
+        app.close()
