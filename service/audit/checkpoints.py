@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any, ClassVar, Final
@@ -62,8 +62,29 @@ class Statement:
 
 
 @dataclass(frozen=True, slots=True)
+class Cluster:
+    """Where the database stood when it was sealed: which cluster, which timeline of it, how far in the trail's order.
+
+    A database that is restored, by whatever means, stands elsewhere or earlier; one whose newest checkpoints were only
+    deleted does not. `system` is 0 where the database does not tell it.
+    """
+
+    system: int
+    timeline: int
+    horizon: int
+
+    def went_back_from(self, later: Cluster) -> bool:
+        """Tell whether this is an earlier state of the database that stood there, or one made of its backup."""
+        return (
+            self.horizon < later.horizon
+            or self.timeline != later.timeline
+            or (0 not in (self.system, later.system) and self.system != later.system)
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Body:
-    """What is signed."""
+    """What is signed. `cluster` is missing in the checkpoints of older releases."""
 
     installation: UUID
     number: int
@@ -74,6 +95,7 @@ class Body:
     rows: int
     seals: str
     statements: tuple[Statement, ...] = ()
+    cluster: Cluster | None = None
 
     def encoded(self) -> bytes:
         """Return the bytes that are signed: JSON with sorted keys and no spaces."""
@@ -90,6 +112,7 @@ class Body:
                 "seals": self.seals,
                 "statements": [_statement_fields(statement) for statement in self.statements],
             }
+            | ({} if self.cluster is None else {"cluster": asdict(self.cluster)})
         )
 
 
@@ -174,6 +197,7 @@ def parse_body(encoded: bytes, signatures: Mapping[str, str], seals: tuple[Seal,
             rows=int(fields["rows"]),
             seals=str(fields["seals"]),
             statements=tuple(_statement(entry) for entry in fields["statements"]),
+            cluster=_cluster(fields.get("cluster")),
         )
     except BadDocument:
         raise
@@ -229,6 +253,12 @@ def _statement(fields: Any) -> Statement:
             keep_days=int(fields["keep_days"]),
         )
     raise BadDocument("a statement of an unknown kind")
+
+
+def _cluster(fields: Any) -> Cluster | None:
+    if fields is None:
+        return None
+    return Cluster(int(fields["system"]), int(fields["timeline"]), int(fields["horizon"]))
 
 
 def _json(value: Any) -> bytes:

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, StringConstraints
 
 from service.audit.events import AuditEvent
 from service.scope import Action, Permission
+from service.storage.tombstones import TombstoneKind
 
 _CODE: Final = StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")
 #: A name that the code itself gives (an error's code, say): no spaces, no capitals, 64 characters at most.
@@ -323,6 +324,13 @@ class TrailRestored(Detail):
     event = AuditEvent.TRAIL_RESTORED
     resumes: int
     last: int
+
+
+class TombstoneApplied(Detail):
+    """The database was restored to a time before this was done, and it was done again."""
+
+    event = AuditEvent.TOMBSTONE_APPLIED
+    kind: TombstoneKind
 
 
 class AccessDenied(Detail):

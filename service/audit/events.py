@@ -38,6 +38,7 @@ class AuditEvent(StrEnum):
     AUDIT_MATCHED = "audit:matched"
     TRAIL_DROPPED = "trail:dropped"
     TRAIL_RESTORED = "trail:restored"
+    TOMBSTONE_APPLIED = "tombstone:applied"
     ACCESS_DENIED = "access:denied"
     CREDENTIAL_REFUSED = "credential:refused"
 
@@ -107,6 +108,7 @@ ACTIVITY_OF: Final[dict[AuditEvent, Activity]] = {
     AuditEvent.AUDIT_MATCHED: Activity.OTHER,
     AuditEvent.TRAIL_DROPPED: Activity.DELETE,
     AuditEvent.TRAIL_RESTORED: Activity.OTHER,
+    AuditEvent.TOMBSTONE_APPLIED: Activity.DELETE,
     AuditEvent.ACCESS_DENIED: Activity.OTHER,
     AuditEvent.CREDENTIAL_REFUSED: Activity.OTHER,
 }

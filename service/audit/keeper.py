@@ -148,6 +148,31 @@ class Keeper:
             if head is not None and newest.hash != head.hash:
                 raise TrailChanged(f"checkpoint {number} in the database is not the one that {sink.name} has")
 
+    def find_restored(self) -> Checkpoint | None:
+        """Return the newest delivered checkpoint if the database is an earlier state of what it was sealed over.
+
+        None for a database that is not behind, and for one that stands where it stood: from that one checkpoints were
+        deleted, which is no restore and which `compare_heads` refuses. None also for an empty database, which may have
+        been put here by mistake.
+        """
+        with self._database.tenant_blind() as connection:
+            head = self._ledger.head(connection)
+            if head is None or not self._trusted.accept(head.encoded, head.signatures):
+                return None
+            here = self._ledger.cluster(connection, self._ledger.horizon(connection))
+        for sink in self._sinks:
+            try:
+                newest = sink.newest(beyond=head.body.number)
+            except SinkUnavailable:
+                # It is told, and compared again, by the thread that seals.
+                continue
+            if newest is None or newest.body.cluster is None:
+                continue
+            genuine = self._trusted.accept(newest.encoded, newest.signatures)
+            if genuine and here.went_back_from(newest.body.cluster):
+                return newest
+        return None
+
     def _bring(self, sink: Sink) -> int:
         number = self._ledger.delivered(sink.name)
         while found := self._ledger.after(number, _BATCH):

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, RowMapping, delete, func, insert, select, tex
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from service import clock
-from service.audit.checkpoints import Checkpoint, Seal, parse_body
+from service.audit.checkpoints import Checkpoint, Cluster, Seal, parse_body
 from service.audit.merkle import Frontier
 from service.audit.tables import AuditCheckpointRow, AuditDeliveryRow, AuditDropRow, AuditDueRow, AuditSealRow
 from service.storage.database import Database
@@ -31,6 +31,10 @@ _NEWEST_SEALS: Final = text(
     "   WHERE tenant_id = t.id AND number <= :number ORDER BY number DESC LIMIT 1) s ORDER BY s.ordinal"
 )
 _HORIZON: Final = text("SELECT audit_order(pg_snapshot_xmin(pg_current_snapshot()))")
+_MAY_ASK: Final = text("SELECT has_function_privilege('pg_control_system()', 'execute')")
+_SYSTEM: Final = text("SELECT system_identifier FROM pg_control_system()")
+#: The first eight digits of the name of a file of the WAL.
+_TIMELINE: Final = text("SELECT left(pg_walfile_name(pg_current_wal_lsn()), 8)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +77,19 @@ class Ledger:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._system: int | None = None
 
     def horizon(self, connection: Connection) -> int:
         """Return the place in the trail's order below which every row is final: committed or never to be."""
         return int(connection.execute(_HORIZON).scalar_one())
+
+    def cluster(self, connection: Connection, horizon: int) -> Cluster:
+        """Return where the database stands."""
+        if self._system is None:
+            told = connection.execute(_MAY_ASK).scalar_one()
+            self._system = int(connection.execute(_SYSTEM).scalar_one()) if told else 0
+        timeline = int(connection.execute(_TIMELINE).scalar_one(), 16)
+        return Cluster(self._system, timeline, horizon)
 
     def due(self, connection: Connection, horizon: int, limit: int) -> list[Due]:
         """Return the oldest notes of tenants with rows below the horizon."""

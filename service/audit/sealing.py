@@ -17,7 +17,17 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 from service import clock
-from service.audit.checkpoints import NO_HASH, BadDocument, Body, Checkpoint, Seal, Statement, row_entry, seals_digest
+from service.audit.checkpoints import (
+    NO_HASH,
+    BadDocument,
+    Body,
+    Checkpoint,
+    Cluster,
+    Seal,
+    Statement,
+    row_entry,
+    seals_digest,
+)
 from service.audit.encoding import LINE, ORDER
 from service.audit.ledger import Ledger, Tip
 from service.audit.merkle import EMPTY_ROOT, Frontier, TenantsTree, leaf_hash, tenant_leaf
@@ -143,7 +153,8 @@ class Sealer:
         for seal in seals:
             head.tree.put(seal.ordinal, tenant_leaf(seal.tenant_id, seal.size, seal.root))
         rows = sum(seal.size - seal.first for seal in seals)
-        checkpoint = self._signed(head, seals, statements, rows, after)
+        cluster = self._ledger.cluster(connection, horizon)
+        checkpoint = self._signed(head, seals, statements, rows, after, cluster)
         self._ledger.add(connection, checkpoint, tips)
         self._ledger.forget_due(connection, done)
         return Sealed(checkpoint, rows, more), tips
@@ -185,6 +196,7 @@ class Sealer:
         statements: tuple[Statement, ...],
         rows: int,
         after: Checkpoint | None,
+        cluster: Cluster,
     ) -> Checkpoint:
         before = after or head.checkpoint
         body = Body(
@@ -197,6 +209,7 @@ class Sealer:
             rows=head.rows + rows,
             seals=seals_digest(seals),
             statements=statements,
+            cluster=cluster,
         )
         encoded = body.encoded()
         return Checkpoint(body, encoded, self._signer.sign(encoded), tuple(seals))

@@ -37,6 +37,7 @@ from service.scope import (
 )
 from service.storage.database import Database
 from service.storage.encryption import Place
+from service.storage.tombstones import Tombstone, TombstoneKind, Tombstones, tombstone_id
 from service.tenants.actions import is_active
 from service.tenants.subjects import Subjects
 
@@ -84,11 +85,14 @@ class MintedKey:
 class Keys:
     """The keys of all tenants."""
 
-    def __init__(self, database: Database, subjects: Subjects, trail: Trail, gate: Gate) -> None:
+    def __init__(
+        self, database: Database, subjects: Subjects, trail: Trail, gate: Gate, tombstones: Tombstones
+    ) -> None:
         self._database = database
         self._subjects = subjects
         self._trail = trail
         self._gate = gate
+        self._tombstones = tombstones
 
     def find_principal(self, secret: str) -> Principal | None:
         """Return whom a secret stands for, or None: unknown, expired, revoked, or its tenant is not active."""
@@ -190,6 +194,13 @@ class Keys:
             self._trail.write(connection, caller, AuditEvent.KEYS_LISTED, results=[key.id for key in keys])
         return keys
 
+    def revoke_again(self, tombstone: Tombstone) -> None:
+        """Revoke the keys of a tombstone in a database that was restored to a time before they were revoked."""
+        scope = Scope.of(service_principal(tombstone.tenant_id))
+        with self._database.transaction(scope) as connection:
+            live = _keys.c.id.in_(tombstone.ids) & _keys.c.revoked_at.is_(None)
+            connection.execute(update(_keys).where(live).values(revoked_at=tombstone.at))
+
     def _find(self, hashed: bytes) -> Principal | None:
         with self._database.tenant_blind() as connection:
             indexed = connection.execute(
@@ -230,7 +241,12 @@ class Keys:
                 # Waits for a key that is being minted with this one, so that whoever lists the keys next sees it.
                 row = connection.execute(select(_keys).where(_keys.c.id == key_id).with_for_update()).first()
             if row is not None and row.revoked_at is None:
-                connection.execute(update(_keys).where(_keys.c.id == key_id).values(revoked_at=clock.now()))
+                kind = TombstoneKind.KEY_REVOKED
+                tombstone = self._tombstones.append(
+                    kind, scope.tenant_id, [key_id], tombstone=tombstone_id(kind, scope.tenant_id, key_id)
+                )
+                connection.execute(update(_keys).where(_keys.c.id == key_id).values(revoked_at=tombstone.at))
+                self._tombstones.note(connection, tombstone)
             outcome = Outcome.DONE if row is not None else Outcome.NOT_FOUND
             self._trail.write(connection, caller, AuditEvent.KEY_REVOKED, outcome=outcome, targets=[key_id])
         return row is not None

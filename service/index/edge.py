@@ -179,6 +179,12 @@ class EdgeIndex:
             if not self._folder.complete:
                 self._folder.switch(self._shard.folder, complete=True)
 
+    def mark_incomplete(self) -> None:
+        """See `Index`."""
+        with self._writing:
+            if self._folder.complete:
+                self._folder.switch(self._shard.folder, complete=False)
+
     def close(self) -> None:
         """See `Index`. Ends a compaction that is under way. Closing twice is closing once."""
         with self._writing:

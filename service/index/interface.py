@@ -154,6 +154,10 @@ class Index(Protocol):
         """Remember, durably, that nothing is missing though the index began empty: the record was empty too."""
         ...
 
+    def mark_incomplete(self) -> None:
+        """Remember, durably, that the index may lack what the record has: the record is another one than before."""
+        ...
+
     def maintain(self) -> bool:
         """Compact if it is worth it; tell whether it was done. Takes long: for a background thread."""
         ...

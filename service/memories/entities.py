@@ -23,6 +23,7 @@ from service.scope import Action, Caller, Scope, SubjectKind
 from service.storage.erasers import erase_subject
 from service.storage.erasing import Removed, purge_memories
 from service.storage.outbox import GONE
+from service.storage.tombstones import TombstoneKind, tombstone_id
 
 #: Hears of each batch, inside its transaction.
 Note = Callable[[Connection, Removed], None]
@@ -96,6 +97,10 @@ class Entities:
         `note` hears of each batch, inside its transaction.
         """
         stores = self._stores
+        kind = TombstoneKind.SUBJECT_ERASED
+        tombstone = stores.tombstones.append(
+            kind, scope.tenant_id, [subject_id], tombstone=tombstone_id(kind, scope.tenant_id, subject_id)
+        )
         stores.keyring.destroy_subject(scope.tenant_id, subject_id)
         stores.subjects.forget(scope, subject_id)
         memories, ended = 0, False
@@ -111,6 +116,7 @@ class Entities:
                     ended = max(others.values(), default=0) < _ERASED_AT_ONCE
                 if ended:
                     stores.subjects.remove(connection, scope, subject_id)
+                    stores.tombstones.note(connection, tombstone)
                 if note is not None:
                     note(connection, Removed(ids, rows))
             self._indexing.apply(scope, [], gone=dict.fromkeys(ids, GONE))

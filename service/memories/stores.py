@@ -22,6 +22,7 @@ from service.storage.database import Database
 from service.storage.keyring import Keyring
 from service.storage.record import Record
 from service.storage.stored import StoredMemory
+from service.storage.tombstones import Tombstones
 from service.tenants.subjects import Name, Subjects
 
 
@@ -38,6 +39,7 @@ class Stores:
     embedder: Embedder
     trail: Trail
     gate: Gate
+    tombstones: Tombstones
 
     def tokenizer(self, scope: Scope) -> Tokenizer:
         """Return what makes the tenant's filter tokens."""

@@ -14,6 +14,7 @@ from sqlalchemy import (
     Index,
     LargeBinary,
     UniqueConstraint,
+    Uuid,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlmodel import Field, SQLModel
@@ -24,6 +25,8 @@ from service.storage.erasers import Eraser, declare, keep
 #: security; the catalogue test fails for any other table without it.
 TENANT_BLIND_TABLES = frozenset(
     {"tenants", "key_index", "outbox", "tasks", "alembic_version"}
+    # What stays done when the database goes back: ids, and ciphertext that only the tenant's key opens.
+    | {"tombstones"}
     # Counts and hashes that the sealer reads across tenants.
     | {"audit_due", "audit_checkpoints", "audit_seals", "audit_deliveries", "audit_drops"}
     # How far each stream of the trail has got.
@@ -141,8 +144,25 @@ class TaskRow(SQLModel, table=True):
     updated_at: datetime = Field(sa_column=moment())
 
 
+class TombstoneRow(SQLModel, table=True):
+    """A tombstone that is applied in this database. The journal outside has it too; see `service.storage.tombstones`.
+
+    Tenant-blind, since it outlives what it tells of, a tenant included.
+    """
+
+    __tablename__ = "tombstones"
+
+    id: UUID = Field(primary_key=True)
+    tenant_id: UUID
+    kind: str
+    ids: list[UUID] = Field(sa_column=Column(ARRAY(Uuid), nullable=False))
+    sealed: bytes | None = Field(default=None, sa_type=LargeBinary)
+    at: datetime = Field(sa_column=moment())
+
+
 _SUBJECTS = ("owner_id", "user_id", "agent_id", "app_id", "run_id")
 declare(Eraser(MemoryRow, subjects=_SUBJECTS, other=("event_id", "principal_id"), apart=True))
 declare(Eraser(HistoryRow, subjects=_SUBJECTS, parents={"memory_id": "memories"}))
 declare(Eraser(MessageRow, subjects=("owner_id",), parents={"event_id": "events"}))
 keep(OutboxRow, "ids and versions of memories, until the index has followed; it empties itself")
+keep(TombstoneRow, "what stays done after an erasure: surrogates, so that a restored database is erased again")

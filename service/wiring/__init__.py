@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from service.audit.assembly import Sealing, open_sealing
+from service.audit.assembly import Sealing
 from service.audit.keeper import Keeper
 from service.audit.matching import Matching
 from service.audit.reading import Reading
@@ -42,7 +42,7 @@ from service.memories.stores import Stores
 from service.memories.upkeep import Upkeep
 from service.policy.gate import Gate
 from service.queue.tasks import Queue, Worker
-from service.scope import SYSTEM_TENANT, Scope, TenantId, service_principal
+from service.scope import Scope, service_principal
 from service.settings import Audit, Llm, Settings
 from service.storage.database import Database
 from service.storage.embedded import EmbeddedPostgres, EmbeddedPostgresError, ensure_database
@@ -50,9 +50,13 @@ from service.storage.keyring import FileKeyring, Keyring
 from service.storage.outbox import Outbox
 from service.storage.record import Record
 from service.storage.tasks import Tasks
+from service.storage.tombstones import Tombstones
 from service.tenants.actions import Tenants
 from service.tenants.belonging import check_keyring
 from service.tenants.subjects import Subjects
+from service.wiring.sealing import audited_tenants as audited_tenants
+from service.wiring.sealing import seal_trail as seal_trail
+from service.wiring.settling import settle
 
 _log = logging.getLogger("memvault")
 
@@ -101,6 +105,7 @@ class Installation:
     subjects: Subjects
     queue: Queue
     tasks: Tasks
+    tombstones: Tombstones
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,13 +222,14 @@ def open_installation(settings: Settings, connections: Connections, stack: ExitS
     subjects = Subjects(keyring)
     trail = Trail(database, keyring)
     gate = Gate(trail)
+    tombstones = Tombstones(settings.data_dir / "tombstones")
     return Installation(
         settings=settings,
         connections=connections,
         database=database,
         keyring=keyring,
         tenants=Tenants(database, keyring, trail),
-        keys=Keys(database, subjects, trail, gate),
+        keys=Keys(database, subjects, trail, gate, tombstones),
         trail=trail,
         reading=Reading(database, keyring, trail, gate, subjects),
         matching=Matching(database, keyring, trail, gate, subjects, per_minute=settings.audit.matches_per_minute),
@@ -231,13 +237,15 @@ def open_installation(settings: Settings, connections: Connections, stack: ExitS
         subjects=subjects,
         queue=Queue(connections.app_dsn),
         tasks=Tasks(database),
+        tombstones=tombstones,
     )
 
 
 def open_services(installation: Installation, stack: ExitStack, *, upkeep: bool = True) -> Services:
     """Open the index and the models and build the actions. Mem0 is imported in the background.
 
-    `upkeep` keeps the index in step and in shape by threads of its own, until the stack closes.
+    `upkeep` is for a process that serves or works: a database that was restored is brought up to what was erased and
+    held after that, and the index is kept in step and in shape by threads of its own, until the stack closes.
 
     Raises:
         ConfigurationError: when a folder is in use or damaged, the model is missing, or the environment is unsafe.
@@ -260,6 +268,7 @@ def open_services(installation: Installation, stack: ExitStack, *, upkeep: bool 
         embedder=embedder,
         trail=installation.trail,
         gate=installation.gate,
+        tombstones=installation.tombstones,
     )
     indexing = Indexing(
         installation.database,
@@ -280,6 +289,8 @@ def open_services(installation: Installation, stack: ExitStack, *, upkeep: bool 
     jobs = Jobs(installation.database, installation.tenants, extractions, entities, indexing, installation.tasks)
     keeper: Upkeep | None = None
     if upkeep:
+        # Before anything is served: what a restored database does not know of is done again.
+        settle(installation, entities, index)
         keeper = Upkeep(indexing, index, jobs.tenant_ids, maintenance_interval=settings.index.maintenance_interval)
         keeper.start()
         stack.callback(keeper.stop)
@@ -327,21 +338,6 @@ def start_worker(services: Services, stack: ExitStack) -> Worker:
     worker.start()
     stack.callback(worker.stop)
     return worker
-
-
-def seal_trail(installation: Installation) -> Sealing:
-    """Return what seals the audit trail; nothing runs yet.
-
-    Raises:
-        ConfigurationError: when the signing key is missing, cannot be used or lies where the database does.
-    """
-    tenants = partial(audited_tenants, installation)
-    return open_sealing(installation.settings, installation.database, installation.trail, tenants)
-
-
-def audited_tenants(installation: Installation) -> list[TenantId]:
-    """Return all tenants that have a trail, the service's own first."""
-    return [SYSTEM_TENANT, *(tenant.id for tenant in installation.tenants.list())]
 
 
 def _old_parts_job(installation: Installation, sealing: Sealing) -> dict[str, tuple[str, Callable[[int], None]]]:

@@ -1,0 +1,127 @@
+"""Settles a database before it is served: what must stay done is done again, and a restore is declared and signed.
+
+A database that is restored, with our tools or without, is behind the journal of tombstones and behind the checkpoints
+that left it. Both lie outside of it, so that every start sees it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import text
+
+from service.audit.checkpoints import Checkpoint
+from service.audit.details import TombstoneApplied
+from service.audit.events import AuditEvent
+from service.audit.restoring import Epoch, Restoring
+from service.audit.trail import Trail
+from service.errors import ConfigurationError
+from service.scope import SYSTEM_TENANT, installation_caller
+from service.storage.database import Database
+from service.storage.tombstones import Tombstone, TombstoneKind, Tombstones
+
+_log = logging.getLogger("memvault.restore")
+#: One process settles at a time; the number is 'mvsettle'.
+_LOCK: Final = 0x6D76736574746C65
+_EXISTS: Final = text("SELECT 1 FROM tenants WHERE id = :tenant")
+_TAKE_LOCK: Final = text("SELECT pg_advisory_xact_lock(:lock)")
+
+#: Applies a tombstone again. Doing so twice is harmless.
+Replay = Callable[[Tombstone], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What was done: tombstones applied again, tombstones that the journal lacked, and the declared restore."""
+
+    applied: int = 0
+    recovered: int = 0
+    epoch: Epoch | None = None
+
+    @property
+    def restored(self) -> bool:
+        """Whether the database was found to be an earlier state."""
+        return self.epoch is not None or self.applied > 0
+
+
+class Settling:
+    """Brings a database up to what was done after the state that it is in."""
+
+    def __init__(
+        self, database: Database, trail: Trail, tombstones: Tombstones, replays: Mapping[TombstoneKind, Replay]
+    ) -> None:
+        self._database = database
+        self._trail = trail
+        self._tombstones = tombstones
+        self._replays = replays
+
+    def settle(self, last: Checkpoint | None, restoring: Restoring | None, owner: Database | None) -> Settled:
+        """Apply later tombstones, then declare the restore if `last` is a checkpoint that the database is behind.
+
+        Raises:
+            ConfigurationError: when it cannot be done here; nothing must be served then.
+            TombstonesDamaged: when the journal is not what was written.
+        """
+        with closing(Database(self._database.dsn, pool_size=1)) as apart, apart.tenant_blind() as connection:
+            # Held for the whole time by a transaction that does nothing else.
+            connection.execute(_TAKE_LOCK, {"lock": _LOCK})
+            applied, recovered = self._compare_tombstones()
+            epoch = self._declared(last, restoring, owner)
+        settled = Settled(applied, recovered, epoch)
+        if settled.restored:
+            _log.warning(
+                "the database is an earlier state; what came after it was applied again",
+                extra={"applied": applied, "epoch": None if epoch is None else epoch.checkpoint.body.number},
+            )
+        return settled
+
+    def _compare_tombstones(self) -> tuple[int, int]:
+        with self._database.tenant_blind() as connection:
+            noted = self._tombstones.noted(connection)
+        applied, known = 0, set()
+        for tombstone in self._tombstones.all():
+            known.add(tombstone.id)
+            if tombstone.id in noted:
+                continue
+            replay = self._replays.get(tombstone.kind)
+            if replay is None:
+                raise ConfigurationError(f"{self._tombstones.path}: nothing here can apply {tombstone.kind.value}")
+            replay(tombstone)
+            self._note(tombstone)
+            applied += 1
+        missing = [tombstone for tombstone in noted.values() if tombstone.id not in known]
+        for tombstone in missing:
+            self._tombstones.add(tombstone)
+        return applied, len(missing)
+
+    def _note(self, tombstone: Tombstone) -> None:
+        with self._database.tenant_blind() as connection:
+            exists = connection.execute(_EXISTS, {"tenant": tombstone.tenant_id}).scalar() is not None
+        # The trail of a tenant that the restored database does not know (yet, or any more) is the installation's.
+        caller = installation_caller(tombstone.tenant_id if exists else SYSTEM_TENANT)
+        erased = tombstone.kind is TombstoneKind.SUBJECT_ERASED
+        with self._database.transaction(caller.scope) as connection:
+            self._trail.write(
+                connection,
+                caller,
+                AuditEvent.TOMBSTONE_APPLIED,
+                subjects=tombstone.ids if erased else (),
+                targets=() if erased else tombstone.ids,
+                detail=TombstoneApplied(kind=tombstone.kind),
+            )
+            self._tombstones.note(connection, tombstone)
+
+    @staticmethod
+    def _declared(last: Checkpoint | None, restoring: Restoring | None, owner: Database | None) -> Epoch | None:
+        if last is None:
+            return None
+        if restoring is None:
+            raise ConfigurationError(
+                "the database was restored to an earlier state, and this process cannot sign that: start the process "
+                "that runs the worker first, or run `memvault audit restored` where the signing key is"
+            )
+        return restoring.declare(last, owner)

@@ -1,0 +1,63 @@
+"""Puts together what brings a restored database up to what was erased, revoked and held after that state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from service.audit.checkpoints import Checkpoint
+from service.audit.restoring import Restoring
+from service.index.interface import Index
+from service.memories.entities import Entities
+from service.portability.settling import Replay, Settled, Settling
+from service.scope import Scope, service_principal
+from service.storage.database import Database
+from service.storage.tombstones import Tombstone, TombstoneKind
+from service.wiring.sealing import seal_trail
+
+if TYPE_CHECKING:
+    from service.wiring import Installation
+
+
+def settle(
+    installation: Installation, entities: Entities, index: Index, *, declare: Checkpoint | None = None
+) -> Settled:
+    """Bring the database up to date before it is served; the index is made again where that changed anything.
+
+    `declare` is the checkpoint to go on from where the operator says that the database was restored; else it is looked
+    for in the places that checkpoints go to.
+
+    Raises:
+        ConfigurationError: when it cannot be done by this process.
+    """
+    settings, database = installation.settings, installation.database
+    signs = settings.worker_in_process or settings.embedded or settings.audit.signing_key is not None
+    with ExitStack() as stack:
+        last, restoring, owner = declare, None, None
+        if signs:
+            sealing = seal_trail(installation)
+            last = last or sealing.keeper.find_restored()
+            restoring = Restoring(database, sealing.ledger, installation.trail, sealing.keeper, sealing.trusted)
+        if last is not None and installation.connections.owner_dsn is not None:
+            owner = Database(installation.connections.owner_dsn, pool_size=2)
+            stack.callback(owner.close)
+        if last is not None:
+            # First of all: whatever ends this in the middle, searches wait until the index is the restored record's.
+            index.mark_incomplete()
+        settling = Settling(database, installation.trail, installation.tombstones, replays(installation, entities))
+        return settling.settle(last, restoring, owner)
+
+
+def replays(installation: Installation, entities: Entities) -> Mapping[TombstoneKind, Replay]:
+    """Return what applies each kind of tombstone again."""
+
+    def erase_again(tombstone: Tombstone) -> None:
+        scope = Scope.of(service_principal(tombstone.tenant_id))
+        for subject_id in tombstone.ids:
+            entities.finish(scope, subject_id)
+
+    return {
+        TombstoneKind.SUBJECT_ERASED: erase_again,
+        TombstoneKind.KEY_REVOKED: installation.keys.revoke_again,
+    }
