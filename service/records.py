@@ -126,6 +126,8 @@ class HistoryEntry:
     metadata: Metadata
     created_at: datetime
     updated_at: datetime
+    actor: str | None = None
+    role: str | None = None
 
 
 class EventStatus(StrEnum):

@@ -64,6 +64,8 @@ class Action(StrEnum):
     DELETE = "delete"
     DELETE_ALL = "delete_all"
     HISTORY = "history"
+    UPDATE_BATCH = "update_batch"
+    DELETE_BATCH = "delete_batch"
     LIST_ENTITIES = "list_entities"
     DELETE_ENTITY = "delete_entity"
     LIST_EVENTS = "list_events"

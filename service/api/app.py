@@ -18,7 +18,16 @@ from service.api.errors import add_error_handlers
 from service.api.metrics import RequestMetrics
 from service.api.middleware import BodyLimit, Surroundings
 from service.api.opening import Opening
-from service.api.platform import routes_entities, routes_events, routes_memories, routes_older, routes_ping
+from service.api.oss import routes_entities as oss_entities
+from service.api.oss import routes_memories as oss_memories
+from service.api.platform import (
+    routes_batch,
+    routes_entities,
+    routes_events,
+    routes_memories,
+    routes_older,
+    routes_ping,
+)
 from service.settings import Settings
 from service.wiring import Services
 
@@ -29,10 +38,13 @@ _ROUTERS: Final = (
     docs.router,
     routes_ping.router,
     routes_memories.router,
+    routes_batch.router,
     routes_entities.router,
     routes_events.router,
     routes_older.router,
     routes_tools.router,
+    oss_memories.router,
+    oss_entities.router,
     routes_keys.router,
     routes_audit.router,
 )

@@ -208,6 +208,21 @@ class MemoriesDeleted(Detail):
     count: int
 
 
+class BatchUpdated(Detail):
+    """One memory of a batch was changed: what of it, its version, and its last visible day if that was changed."""
+
+    event = AuditEvent.BATCH_UPDATED
+    changed: list[Changed] = []
+    version: int | None = None
+    expires_on: date | None = None
+
+
+class BatchDeleted(Detail):
+    """The memories of a batch were deleted."""
+
+    event = AuditEvent.BATCH_DELETED
+
+
 class HistoryRead(Detail):
     """The history of one memory was read."""
 

@@ -22,6 +22,8 @@ class AuditEvent(StrEnum):
     MEMORY_UPDATED = "memory:updated"
     MEMORY_DELETED = "memory:deleted"
     MEMORIES_DELETED = "memories:deleted"
+    BATCH_UPDATED = "batch:updated"
+    BATCH_DELETED = "batch:deleted"
     HISTORY_READ = "history:read"
     ENTITIES_LISTED = "entities:listed"
     ENTITY_DELETED = "entity:deleted"
@@ -53,6 +55,8 @@ EVENT_OF: Final[dict[Action, AuditEvent]] = {
     Action.UPDATE: AuditEvent.MEMORY_UPDATED,
     Action.DELETE: AuditEvent.MEMORY_DELETED,
     Action.DELETE_ALL: AuditEvent.MEMORIES_DELETED,
+    Action.UPDATE_BATCH: AuditEvent.BATCH_UPDATED,
+    Action.DELETE_BATCH: AuditEvent.BATCH_DELETED,
     Action.HISTORY: AuditEvent.HISTORY_READ,
     Action.LIST_ENTITIES: AuditEvent.ENTITIES_LISTED,
     Action.DELETE_ENTITY: AuditEvent.ENTITY_DELETED,
@@ -92,6 +96,8 @@ ACTIVITY_OF: Final[dict[AuditEvent, Activity]] = {
     AuditEvent.MEMORY_UPDATED: Activity.UPDATE,
     AuditEvent.MEMORY_DELETED: Activity.DELETE,
     AuditEvent.MEMORIES_DELETED: Activity.DELETE,
+    AuditEvent.BATCH_UPDATED: Activity.UPDATE,
+    AuditEvent.BATCH_DELETED: Activity.DELETE,
     AuditEvent.HISTORY_READ: Activity.READ,
     AuditEvent.ENTITIES_LISTED: Activity.READ,
     AuditEvent.ENTITY_DELETED: Activity.DELETE,

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import date, datetime
+from dataclasses import dataclass, field
+from datetime import date
 from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import Connection
 
 from service import clock
-from service.audit.details import Changed, MemoriesDeleted, MemoryListed, MemorySearched, MemoryUpdated
+from service.audit.details import MemoriesDeleted, MemoryListed, MemorySearched, MemoryUpdated
 from service.audit.events import AuditEvent, Outcome
 from service.errors import InvalidInput, NotFound, ScopeRequired
 from service.filters.ast import EVERYTHING, Node, subject_names
@@ -19,11 +19,12 @@ from service.filters.build import subjects_filter
 from service.filters.evaluate import matches
 from service.filters.metadata_limits import validate_metadata
 from service.index.fusion import Scored, fuse
+from service.memories.edits import UNSET, Edit, Unset, changed_fields, edited
 from service.memories.events import cancel_events, forget_messages
 from service.memories.indexing import Indexing
 from service.memories.limits import check_characters, check_text
 from service.memories.stores import Stores, TenantLookup
-from service.records import HistoryEntry, Hit, Memory, Metadata, Page, SubjectNames
+from service.records import HistoryEntry, Hit, Memory, Page, SubjectNames
 from service.scope import Action, Caller, Scope, SubjectKind
 from service.storage.erasers import erase_with_memories
 from service.storage.filter_sql import compile_sql
@@ -48,23 +49,6 @@ class Query:
     limit: int = 10
     threshold: float = 0.0
     on: date | None = field(default_factory=clock.today)
-
-
-class _Unset:
-    """Marks a value that an update leaves as it is, since None means "clear it"."""
-
-
-UNSET: Final = _Unset()
-
-
-@dataclass(frozen=True, slots=True)
-class Edit:
-    """What an update changes; what is UNSET stays."""
-
-    text: str | _Unset = UNSET
-    metadata: Metadata | _Unset = UNSET
-    expires_on: date | _Unset | None = UNSET
-    created_at: datetime | _Unset = UNSET
 
 
 class Memories:
@@ -178,7 +162,8 @@ class Memories:
         with stores.database.transaction(scope) as connection:
             users = stores.lookup(connection, scope, EVERYTHING).users
             steps = stores.record.history(connection, scope, memory_id)
-            if self._is_expired(connection, scope, memory_id):
+            present = stores.record.find(connection, scope, [memory_id], users=None, on=None).get(memory_id)
+            if present is not None and present.expires_on is not None and present.expires_on < clock.today():
                 steps = []
             if users is not None:
                 steps = [step for step in steps if users.intersection(step.subject_ids)]
@@ -193,6 +178,8 @@ class Memories:
                     metadata=step.metadata,
                     created_at=step.created_at,
                     updated_at=step.updated_at,
+                    actor=present.actor if present else None,
+                    role=present.role if present else None,
                 )
                 for step in steps
             ]
@@ -221,10 +208,10 @@ class Memories:
         if edit == Edit():
             raise InvalidInput("nothing to change: give text, metadata, timestamp or expiration_date")
         vector = None
-        if not isinstance(edit.text, _Unset):
+        if not isinstance(edit.text, Unset):
             check_text(edit.text, stores.settings.limits, "text")
             vector = stores.embedder.embed_documents([searchable(edit.text, self._actor(scope, memory_id))])[0]
-        if not isinstance(edit.metadata, _Unset):
+        if not isinstance(edit.metadata, Unset):
             validate_metadata(edit.metadata)
         try:
             changed = self._changed(caller, scope, memory_id, edit, vector)
@@ -237,8 +224,10 @@ class Memories:
         self._indexing.apply(scope, entries)
         return memory
 
-    def delete(self, caller: Caller, scope: Scope, memory_id: UUID) -> None:
-        """Delete a memory, expired or not, and its text wherever it is kept, in one transaction.
+    def delete(self, caller: Caller, scope: Scope, memory_id: UUID, *, linked: bool = False) -> int:
+        """Delete a memory, expired or not, and its text wherever it is kept, in one transaction; return how many.
+
+        `linked` also deletes the older memories that it superseded, and those that they did, within the scope.
 
         Raises:
             NotFound: when the caller's scope does not reach such a memory.
@@ -247,19 +236,23 @@ class Memories:
         stores.gate.check(caller, Action.DELETE, targets=[memory_id])
         with stores.database.transaction(scope) as connection:
             stored = self._find(connection, scope, memory_id, lock=True)
-            if stored is not None:
-                self._remove(connection, scope, [stored])
+            doomed = [] if stored is None else [stored]
+            if stored is not None and linked:
+                doomed += self._superseded(connection, scope, stored)
+            if doomed:
+                self._remove(connection, scope, doomed)
             stores.trail.write(
                 connection,
                 caller,
                 AuditEvent.MEMORY_DELETED,
-                subjects=stored.subject_ids() if stored else (),
-                targets=[memory_id],
-                outcome=Outcome.DONE if stored else Outcome.NOT_FOUND,
+                subjects=dict.fromkeys(one for memory in doomed for one in memory.subject_ids()),
+                targets=[memory_id, *(one.id for one in doomed[1:])],
+                outcome=Outcome.DONE if doomed else Outcome.NOT_FOUND,
             )
-        if stored is None:
+        if not doomed:
             raise NotFound("there is no such memory")
-        self._indexing.apply(scope, [], gone={memory_id: GONE})
+        self._indexing.apply(scope, [], gone={one.id: GONE for one in doomed})
+        return len(doomed)
 
     def delete_all(self, caller: Caller, scope: Scope, names: SubjectNames) -> int:
         """Delete every memory of these subjects (all of them together) and return how many there were.
@@ -353,10 +346,10 @@ class Memories:
                     AuditEvent.MEMORY_UPDATED,
                     targets=[memory_id],
                     outcome=Outcome.NOT_FOUND,
-                    detail=MemoryUpdated(changed=_fields(edit)),
+                    detail=MemoryUpdated(changed=changed_fields(edit)),
                 )
                 return None
-            after = _edited(before, edit)
+            after = edited(before, edit)
             tokens = stores.tokenizer(scope).row_tokens(after.metadata, after.categories, after.actor)
             after = stores.record.update(
                 connection, scope, before, after, vector, tokens, embedder=stores.embedder.name
@@ -367,20 +360,16 @@ class Memories:
                 AuditEvent.MEMORY_UPDATED,
                 subjects=after.subject_ids(),
                 targets=[memory_id],
-                texts=[] if isinstance(edit.text, _Unset) else [after.text],
+                texts=[] if isinstance(edit.text, Unset) else [after.text],
                 detail=MemoryUpdated(
-                    changed=_fields(edit),
+                    changed=changed_fields(edit),
                     version=after.version,
-                    expires_on=None if isinstance(edit.expires_on, _Unset) else edit.expires_on,
+                    expires_on=None if isinstance(edit.expires_on, Unset) else edit.expires_on,
                 ),
             )
             entries = stores.record.index_entries(connection, scope, [memory_id])
             presented = stores.presented(connection, scope, [after])
         return (presented[0], list(entries.values())) if presented else None
-
-    def _is_expired(self, connection: Connection, scope: Scope, memory_id: UUID) -> bool:
-        stored = self._stores.record.find(connection, scope, [memory_id], users=None, on=None).get(memory_id)
-        return stored is not None and stored.expires_on is not None and stored.expires_on < clock.today()
 
     def _find(
         self, connection: Connection, scope: Scope, memory_id: UUID, *, on: date | None = None, lock: bool = False
@@ -388,6 +377,17 @@ class Memories:
         users = None if scope.users is None else self._stores.lookup(connection, scope, EVERYTHING).users
         found = self._stores.record.find(connection, scope, [memory_id], users=users, on=on, lock=lock)
         return found.get(memory_id)
+
+    def _superseded(self, connection: Connection, scope: Scope, newest: StoredMemory) -> Sequence[StoredMemory]:
+        """Return the older memories that a memory superseded, through all generations, locked."""
+        users = None if scope.users is None else self._stores.lookup(connection, scope, EVERYTHING).users
+        found: dict[UUID, StoredMemory] = {}
+        ahead = set(newest.linked_ids) - {newest.id}
+        while ahead:
+            older = self._stores.record.find(connection, scope, ahead, users=users, on=None, lock=True)
+            found |= older
+            ahead = {one for memory in older.values() for one in memory.linked_ids} - found.keys() - {newest.id}
+        return list(found.values())
 
     def _actor(self, scope: Scope, memory_id: UUID) -> str | None:
         """Return who said a memory, which never changes, before the transaction that changes the text."""
@@ -420,19 +420,6 @@ def _reached(subject_ids: Sequence[UUID], users: frozenset[UUID] | None) -> list
     if users is None or users.intersection(subject_ids):
         return [list(subject_ids)]
     return [[*subject_ids, user] for user in users]
-
-
-def _fields(edit: Edit) -> list[Changed]:
-    return [one for one in Changed if not isinstance(getattr(edit, one.value), _Unset)]
-
-
-def _edited(before: StoredMemory, edit: Edit) -> StoredMemory:
-    changes: dict[str, Any] = {
-        name: value
-        for name in ("text", "metadata", "expires_on", "created_at")
-        if not isinstance(value := getattr(edit, name), _Unset)
-    }
-    return replace(before, **changes)
 
 
 __all__ = ["UNSET", "Edit", "Memories", "Query"]

@@ -33,6 +33,7 @@ from service.index.interface import Index, IndexDamaged
 from service.jobs.handlers import Jobs
 from service.memories.actions import Memories
 from service.memories.adds import Adds
+from service.memories.batch import Batches
 from service.memories.entities import Entities
 from service.memories.events import Events
 from service.memories.extraction import Extractions
@@ -118,6 +119,7 @@ class Services:
     memories: Memories
     adds: Adds
     interactions: Interactions
+    batches: Batches
     events: Events
     entities: Entities
     keys: Keys
@@ -305,6 +307,7 @@ def open_services(installation: Installation, stack: ExitStack, *, upkeep: bool 
         memories=memories,
         adds=adds,
         interactions=Interactions(stores, memories, adds),
+        batches=Batches(stores, indexing),
         events=events,
         entities=entities,
         keys=installation.keys,

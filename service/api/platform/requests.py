@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import date, datetime
+from datetime import date
 from typing import Any, Final
-from uuid import UUID
 
 from service import clock
-from service.api.platform.schemas import AddIn, ListFields, MessageIn, Moment, SearchFields, Subjects, UpdateIn
-from service.errors import InvalidInput, NotFound
+from service.api.platform.schemas import AddIn, ListFields, MessageIn, SearchFields, Subjects, UpdateIn
+from service.api.reading import expiry_of, moment_of
+from service.api.reading import uuid_in_path as uuid_in_path
+from service.errors import InvalidInput
 from service.filters.ast import Node
 from service.filters.build import and_, subjects_filter
 from service.filters.parse import parse_filter
-from service.filters.times import read_time, read_unix
-from service.memories.actions import UNSET, Edit, Query
+from service.memories.actions import Query
+from service.memories.edits import UNSET, Edit
 from service.memories.limits import check_characters, check_names
 from service.records import Message, NewMemories, SubjectNames
 
@@ -31,21 +32,6 @@ _IGNORED: Final = (
 )
 
 
-def uuid_in_path(text: str, thing: str) -> UUID:
-    """Return the id in a path; what is no id names nothing.
-
-    Raises:
-        NotFound: for anything but the usual spelling of a UUID.
-    """
-    try:
-        found = UUID(text)
-    except ValueError:
-        found = None
-    if found is None or str(found) != text.lower():
-        raise NotFound(f"there is no such {thing}")
-    return found
-
-
 def new_memories(body: AddIn) -> NewMemories:
     """Return what an add asks to remember.
 
@@ -58,8 +44,8 @@ def new_memories(body: AddIn) -> NewMemories:
         metadata=body.metadata or {},
         infer=True if body.infer is None else body.infer,
         categories=tuple(body.categories or ()),
-        occurred_at=None if body.timestamp is None else _moment(body.timestamp, "timestamp"),
-        expires_on=None if body.expiration_date is None else _expiry(body.expiration_date),
+        occurred_at=None if body.timestamp is None else moment_of(body.timestamp, "timestamp"),
+        expires_on=None if body.expiration_date is None else expiry_of(body.expiration_date),
     )
 
 
@@ -87,7 +73,7 @@ def query_of(body: SearchFields, names: SubjectNames | None = None) -> Query:
     limit = body.top_k if body.top_k is not None else body.limit
     on: date | None = clock.today()
     if body.reference_date is not None:
-        on = _moment(body.reference_date, "reference_date").date()
+        on = moment_of(body.reference_date, "reference_date").date()
     return Query(
         text=body.query,
         where=where,
@@ -112,12 +98,12 @@ def edit_of(body: UpdateIn) -> Edit:
     """Return what an update changes."""
     expires: Any = UNSET
     if "expiration_date" in body.model_fields_set:
-        expires = None if body.expiration_date is None else _expiry(body.expiration_date)
+        expires = None if body.expiration_date is None else expiry_of(body.expiration_date)
     return Edit(
         text=UNSET if body.text is None else body.text,
         metadata=UNSET if body.metadata is None else body.metadata,
         expires_on=expires,
-        created_at=UNSET if body.timestamp is None else _moment(body.timestamp, "timestamp"),
+        created_at=UNSET if body.timestamp is None else moment_of(body.timestamp, "timestamp"),
     )
 
 
@@ -169,22 +155,3 @@ def _flat(filters: Any) -> list[Mapping[str, Any]]:
     if not all(isinstance(part, dict) for part in parts):
         raise InvalidInput("filters: must hold objects")
     return parts
-
-
-def _moment(value: Moment, where: str) -> datetime:
-    read = read_unix(value) if not isinstance(value, str) else read_time(value)
-    if read is None:
-        raise InvalidInput(f"{where}: must be seconds since 1970 or an ISO 8601 date or moment")
-    if not isinstance(read, datetime):
-        return datetime(read.year, read.month, read.day, tzinfo=clock.now().tzinfo)
-    return read
-
-
-def _expiry(value: str) -> date:
-    read = read_time(value)
-    if read is None:
-        raise InvalidInput("expiration_date: must be a day, YYYY-MM-DD")
-    day = read.date() if isinstance(read, datetime) else read
-    if day < clock.today():
-        raise InvalidInput("expiration_date: is in the past; delete the memory instead")
-    return day

@@ -11,8 +11,8 @@ from service.api.deps import CallerDep, GuardedRoute, ServicesDep
 from service.api.errors import errors
 from service.api.platform.answers import event_out, page_out
 from service.api.platform.parameters import DEFAULT_PAGE_SIZE, PageNumber, PageSize
-from service.api.platform.requests import uuid_in_path
 from service.api.platform.schemas import EventOut, EventsOut
+from service.api.reading import uuid_in_path
 from service.api.replies import Reply
 
 router = APIRouter(route_class=GuardedRoute, tags=["events"])

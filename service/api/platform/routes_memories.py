@@ -29,7 +29,6 @@ from service.api.platform.requests import (
     names_to_delete,
     new_memories,
     query_of,
-    uuid_in_path,
 )
 from service.api.platform.schemas import (
     AddIn,
@@ -44,8 +43,9 @@ from service.api.platform.schemas import (
     SearchOut,
     UpdateIn,
 )
+from service.api.reading import uuid_in_path
 from service.api.replies import Reply
-from service.errors import InvalidInput, ScopeRequired
+from service.errors import ScopeRequired
 from service.records import SubjectNames
 
 router = APIRouter(route_class=GuardedRoute, tags=["memories"])
@@ -104,12 +104,12 @@ def delete(
     caller: CallerDep,
     services: ServicesDep,
     memory_id: MemoryId,
-    delete_linked: Annotated[bool, Query(description="Not offered: 400.")] = False,
+    delete_linked: Annotated[
+        bool, Query(description="Also the older memories that it superseded, and those that they did.")
+    ] = False,
 ) -> Response:
     """Delete a memory, and its text wherever it is kept."""
-    if delete_linked:
-        raise InvalidInput("delete_linked is not offered: delete each memory by its id; nothing was deleted")
-    services.memories.delete(caller, caller.scope, uuid_in_path(memory_id, "memory"))
+    services.memories.delete(caller, caller.scope, uuid_in_path(memory_id, "memory"), linked=delete_linked)
     return Reply({"message": "Memory deleted successfully!"})
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
-from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from service import clock
@@ -37,16 +35,11 @@ from service.api.platform.schemas import (
     SearchOut,
 )
 from service.api.replies import Reply
-from service.errors import Conflict, Unavailable
-from service.records import Event, EventStatus
+from service.api.waiting import add_and_wait
 from service.scope import Caller
 from service.wiring import Services
 
 router = APIRouter(route_class=GuardedRoute, tags=["older clients"])
-
-#: Seconds between looks at an event: often at first, since each look leaves its row in the trail.
-_FIRST_LOOK: Final = 0.1
-_LONGEST_PAUSE: Final = 2.0
 
 
 @router.post(
@@ -56,13 +49,7 @@ async def add(
     caller: CallerDep, services: ServicesDep, body: OldAddIn, idempotency_key: IdempotencyKey = None
 ) -> Response:
     """Remember messages and wait for the extraction, up to `server.event_wait` seconds; then `PENDING`."""
-    # Not in the pool: a thread that waits for the LLM would be missing to everybody else.
-    event = await run_in_threadpool(_added, caller, services, body, idempotency_key)
-    event = await _waited_for(caller, services, event)
-    if event.status is EventStatus.FAILED:
-        raise Unavailable(f"nothing was stored: {event.reason or 'the extraction failed'} (event {event.id})")
-    if event.status is EventStatus.CANCELLED:
-        raise Conflict(f"nothing was stored: {event.reason or 'the add was cancelled'} (event {event.id})")
+    event = await add_and_wait(services, caller, new_memories(body), idempotency_key)
     answer = add_out(event, ignored_fields(body))
     answer.setdefault("results", [])
     return Reply(answer["results"] if body.output_format == "v1.0" else answer)
@@ -147,17 +134,3 @@ def _listed(
     )
     results: list[dict[str, Any]] = [memory_out(memory, body.fields) for memory in found.items]
     return Reply(page_out(request, found, results) if paged else results)
-
-
-def _added(caller: Caller, services: Services, body: OldAddIn, idempotency_key: str | None) -> Event:
-    return services.adds.add(caller, caller.scope, new_memories(body), idempotency_key=idempotency_key)
-
-
-async def _waited_for(caller: Caller, services: Services, event: Event) -> Event:
-    until = clock.monotonic() + services.settings.server.event_wait
-    pause = _FIRST_LOOK
-    while not event.status.is_final and (left := until - clock.monotonic()) > 0:
-        await asyncio.sleep(min(pause, left))
-        pause = min(pause * 2, _LONGEST_PAUSE)
-        event = await run_in_threadpool(services.events.get, caller, caller.scope, event.id)
-    return event

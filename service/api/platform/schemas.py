@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.config import JsonDict
 
+from service.api.reading import Moment
+
 Filter = dict[str, Any] | list[dict[str, Any]] | None
-Moment = int | float | str
 
 _SUBJECTS = ("user_id", "agent_id", "app_id", "run_id")
 _EXAMPLE_MEMORY: JsonDict = {

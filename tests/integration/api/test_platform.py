@@ -208,7 +208,6 @@ def test_an_update_changes_what_it_names_and_null_clears_the_expiry(client: Test
 def test_a_deleted_memory_is_gone_and_its_history_keeps_no_text(client: TestClient) -> None:
     [made] = add(client, "canary tea", user_id="alice")["results"]
     path = f"/v1/memories/{made['id']}/"
-    assert_error(client.delete(f"{path}?delete_linked=true"), 400)
     assert client.delete(path).json() == {"message": "Memory deleted successfully!"}
     assert_error(client.get(path), 404, "not_found")
     assert_error(client.delete(path), 404, "not_found")

@@ -1,0 +1,53 @@
+"""What a caller changes of a memory: the edit, what of it is set, and the memory that comes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import date, datetime
+from typing import Any, Final
+
+from service.audit.details import Changed
+from service.filters.metadata_limits import validate_metadata
+from service.records import Metadata
+from service.storage.stored import StoredMemory
+
+
+class Unset:
+    """Marks a value that an update leaves as it is, since None means "clear it"."""
+
+
+UNSET: Final = Unset()
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """What an update changes; what is UNSET stays."""
+
+    text: str | Unset = UNSET
+    metadata: Metadata | Unset = UNSET
+    expires_on: date | Unset | None = UNSET
+    created_at: datetime | Unset = UNSET
+    #: Whether the metadata is added to what is there, key by key, instead of taking its place.
+    merge: bool = False
+
+
+def changed_fields(edit: Edit) -> list[Changed]:
+    """Return what of a memory an edit changes, as the trail names it."""
+    return [one for one in Changed if not isinstance(getattr(edit, one.value), Unset)]
+
+
+def edited(before: StoredMemory, edit: Edit) -> StoredMemory:
+    """Return a memory with an edit applied; its version is not counted up yet.
+
+    Raises:
+        InvalidInput: when metadata that is added to what is there breaks a limit together with it.
+    """
+    changes: dict[str, Any] = {
+        name: value
+        for name in ("text", "metadata", "expires_on", "created_at")
+        if not isinstance(value := getattr(edit, name), Unset)
+    }
+    if edit.merge and "metadata" in changes:
+        changes["metadata"] = {**before.metadata, **changes["metadata"]}
+        validate_metadata(changes["metadata"])
+    return replace(before, **changes)

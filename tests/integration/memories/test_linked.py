@@ -1,0 +1,64 @@
+"""Deleting a memory with those that it superseded: the whole chain, within what the caller reaches, and no more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from service.errors import NotFound
+from service.filters.ast import EVERYTHING
+from service.scope import Caller, SubjectKind
+from service.wiring import Services
+from tests.conftest import MakeServices, caller_of
+from tests.integration.memories.test_extraction import ask, ended, texts
+from tests.llm.scripted import ScriptedLLM
+
+pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("extraction")]
+
+
+@pytest.fixture
+def llm() -> Iterator[ScriptedLLM]:
+    """A scripted LLM over HTTP."""
+    with ScriptedLLM() as scripted:
+        yield scripted
+
+
+@pytest.fixture
+def chain(make_services: MakeServices, llm: ScriptedLLM) -> tuple[Services, Caller]:
+    """Services in which Alice moved twice: each memory supersedes the one before; a fourth stands alone."""
+    flags = {"provider": "openai", "config": llm.config, "timeout": 5.0}
+    services = make_services(worker=True, llm=flags, queue={"poll_interval": 0.1})
+    caller = caller_of(services, services.installation.tenants.create("acme").id)
+    llm.facts("Alice plays chess")
+    ended(services, caller, ask(services, caller, "I play chess", user="bob"))
+    llm.facts("Alice lives in Rome")
+    ended(services, caller, ask(services, caller, "I live in Rome"))
+    for city in ("Oslo", "Lima"):
+        # The prompt numbers what it recalled, the nearest first: 0 is the latest move for this query.
+        llm.facts({"text": f"Alice lives in {city}", "linked_memory_ids": ["0"]})
+        before = "Rome" if city == "Oslo" else "Oslo"
+        ended(services, caller, ask(services, caller, f"Alice lives in {before} no more: Alice lives in {before}"))
+    return services, caller
+
+
+def test_the_chain_goes_with_its_newest(chain: tuple[Services, Caller]) -> None:
+    services, caller = chain
+    page = services.memories.list(caller, caller.scope, EVERYTHING, page=1, size=10, on=None)
+    by_text = {memory.text: memory.id for memory in page.items}
+    assert set(by_text) == {"Alice plays chess", "Alice lives in Rome", "Alice lives in Oslo", "Alice lives in Lima"}
+    assert services.memories.delete(caller, caller.scope, by_text["Alice lives in Lima"], linked=True) == 3
+    assert texts(services, caller) == ["Alice plays chess"]
+    with pytest.raises(NotFound):
+        services.memories.get(caller, caller.scope, by_text["Alice lives in Rome"])
+
+
+def test_one_alone_goes_alone(chain: tuple[Services, Caller]) -> None:
+    services, caller = chain
+    page = services.memories.list(caller, caller.scope, EVERYTHING, page=1, size=10, on=None)
+    by_text = {memory.text: memory.id for memory in page.items}
+    assert services.memories.delete(caller, caller.scope, by_text["Alice lives in Lima"]) == 1
+    # An older one takes what it superseded, not what superseded it.
+    assert services.memories.delete(caller, caller.scope, by_text["Alice lives in Oslo"], linked=True) == 2
+    assert texts(services, caller) == ["Alice plays chess"]
+    assert services.entities.delete(caller, caller.scope, SubjectKind.USER, "bob") == 1
