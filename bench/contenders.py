@@ -20,8 +20,9 @@ from service import clock, wiring
 from service.embeddings.minilm import MiniLM
 from service.filters.build import subjects_filter
 from service.index.edge import EdgeIndex
-from service.index.edge_shard import DENSE, edge_filter
+from service.index.edge_shard import edge_filter
 from service.index.interface import Point
+from service.index.points import DENSE
 from service.index.selection import Every, Has, Key, within
 from service.index.terms import SparseTerms
 from service.memories.actions import Query

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
@@ -18,10 +18,14 @@ import qdrant_edge
 import service
 from service.errors import IndexUnavailable
 from service.index.edge_folder import IndexFolder
+from service.index.edge_reader import EdgeReader
 from service.index.edge_rebuild import EdgeRebuild
-from service.index.edge_scoped import EdgeScopedIndex
-from service.index.edge_shard import Operation, Shard
-from service.scope import Scope
+from service.index.edge_shard import Operation, Shard, deletion, upserts
+from service.index.interface import Dense, Point
+from service.index.points import checked
+from service.index.scoped import TenantIndex, chunks
+from service.index.selection import point_ids
+from service.scope import Scope, TenantId
 
 #: Compaction is worth it after this many removals, or this share of the points,
 _REMOVED_LEAST: Final = 1000
@@ -42,6 +46,9 @@ class EdgeIndex:
     index whatever is there, for a rebuild from the record. Raises `IndexLocked`, or `IndexDamaged` when what is there
     cannot be used.
     """
+
+    #: The folder has one owner.
+    shared: bool = False
 
     def __init__(self, folder: Path, *, dimensions: int, model: str, fresh: bool = False) -> None:
         self.dimensions = dimensions
@@ -64,9 +71,31 @@ class EdgeIndex:
         self._stored = self._removed = 0
         self._closed = False
 
-    def of(self, scope: Scope) -> EdgeScopedIndex:
+    def of(self, scope: Scope) -> TenantIndex:
         """See `Index`."""
-        return EdgeScopedIndex(self, scope)
+        return TenantIndex(self, scope)
+
+    @contextmanager
+    def reading(self, doing: str) -> Iterator[EdgeReader]:
+        """See `Engine`."""
+        with self.using(doing) as engine:
+            yield EdgeReader(engine)
+
+    def checked(self, vector: Dense) -> list[float]:
+        """See `Engine`."""
+        return checked(vector, self.dimensions)
+
+    def store(self, tenant_id: TenantId, points: Sequence[Point]) -> None:
+        """See `Engine`."""
+        # All are made before the first is stored, so that a bad one stores none.
+        made = [(chunk, upserts(tenant_id, chunk, self.dimensions)) for chunk in chunks(points)]
+        for chunk, operations in made:
+            ids = point_ids(tenant_id, [point.memory_id for point in chunk])
+            self.write(operations, stored=ids, replaced=sum(point.version > 1 for point in chunk))
+
+    def remove(self, ids: Collection[UUID]) -> None:
+        """See `Engine`."""
+        self.write([deletion(ids)], removed=ids)
 
     @contextmanager
     def using(self, doing: str) -> Iterator[qdrant_edge.EdgeShard]:
@@ -121,6 +150,10 @@ class EdgeIndex:
             self._discard(old)
         finally:
             self._replacing.release()
+
+    def features(self) -> Mapping[str, tuple[str, str | None]]:
+        """See `Index`. Nothing is missing."""
+        return {}
 
     def maintain(self) -> bool:
         """See `Index`."""

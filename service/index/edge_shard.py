@@ -5,18 +5,18 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
-import numpy as np
 import qdrant_edge as edge
 
 from service.errors import IndexUnavailable
+from service.index.failures import failures
 from service.index.interface import Point
+from service.index.points import DENSE, TERMS, checked, moment, payload_of
 from service.index.selection import (
-    NEVER,
     Between,
     Every,
     Except,
@@ -30,12 +30,11 @@ from service.index.selection import (
 )
 from service.scope import TenantId
 
-DENSE: Final = "d"
-TERMS: Final = "b"
-
 #: Kilobytes of vectors (15,000 with 384 dimensions) below which a tenant is scanned and gets no graph. A scan is exact
 #: and takes 1 ms for 10,000 points in a compacted shard, 2 to 4 ms before.
 _SCAN_KB: Final = 23_000
+
+_WHAT_TO_DO: Final = "if this goes on, run `memvault index rebuild`."
 
 Operation = edge.UpdateOperation
 
@@ -58,7 +57,7 @@ class Shard:
     def create(cls, folder: Path, dimensions: int) -> Shard:
         """Make an empty shard in a folder that is empty or not there."""
         folder.mkdir(mode=0o700, exist_ok=True)
-        with failures("create"):
+        with failures("create", what_to_do=_WHAT_TO_DO):
             shard = edge.EdgeShard.create(str(folder), _config(dimensions))
             for key, params in _indexes().items():
                 shard.update(Operation.create_field_index(key.value, params))
@@ -67,7 +66,7 @@ class Shard:
     @classmethod
     def load(cls, folder: Path) -> Shard:
         """Open the shard of a folder."""
-        with failures("load"):
+        with failures("load", what_to_do=_WHAT_TO_DO):
             return cls(edge.EdgeShard.load(str(folder)), folder)
 
     @contextmanager
@@ -78,7 +77,7 @@ class Shard:
                 raise IndexUnavailable("The index is closed: the service is shutting down.")
             self._users += 1
         try:
-            with failures(doing):
+            with failures(doing, what_to_do=_WHAT_TO_DO):
                 yield self._shard
         finally:
             with self._changed:
@@ -98,22 +97,8 @@ class Shard:
                 return
             self._closed = True
             self._changed.wait_for(lambda: self._users == 0)
-        with failures("close"):
+        with failures("close", what_to_do=_WHAT_TO_DO):
             self._shard.close()
-
-
-@contextmanager
-def failures(doing: str) -> Iterator[None]:
-    """Turn whatever the engine raises into `IndexUnavailable`, without its words, which may quote what was sent."""
-    try:
-        yield
-    except (IndexUnavailable, KeyboardInterrupt, SystemExit):
-        raise
-    # A panic of the engine is not an Exception.
-    except BaseException as error:
-        raise IndexUnavailable(
-            f"The index failed ({doing}). The request can be sent again; if this goes on, run `memvault index rebuild`."
-        ) from error
 
 
 def upserts(tenant_id: TenantId, points: Sequence[Point], dimensions: int) -> list[Operation]:
@@ -134,15 +119,6 @@ def upserts(tenant_id: TenantId, points: Sequence[Point], dimensions: int) -> li
 def deletion(point_ids: Collection[UUID]) -> Operation:
     """Return the operation that removes points."""
     return Operation.delete_points(list(point_ids))
-
-
-def checked(vector: Any, dimensions: int) -> list[float]:
-    """Return a vector as the engine takes it, or raise ValueError: wrong size or not finite."""
-    array = np.asarray(vector, dtype=np.float32)
-    if array.shape != (dimensions,) or not np.isfinite(array).all():
-        raise ValueError(f"the index takes vectors of {dimensions} finite numbers, not of shape {array.shape}")
-    numbers: list[float] = array.tolist()
-    return numbers
 
 
 def edge_filter(selection: Selection) -> edge.Filter:
@@ -172,38 +148,16 @@ def _condition(selection: Selection) -> Any:
             bounds = {"gt": gt, "gte": gte, "lt": lt, "lte": lte}
             given: dict[str, Any] = {name: bound for name, bound in bounds.items() if bound is not None}
             if any(isinstance(bound, datetime) for bound in given.values()):
-                times = {name: _moment(bound) for name, bound in given.items()}
+                times = {name: moment(bound) for name, bound in given.items()}
                 return edge.FieldCondition(key.value, range=edge.RangeDateTime(**times))
             return edge.FieldCondition(key.value, range=edge.RangeFloat(**given))
 
 
 def _point(tenant_id: TenantId, point: Point, dimensions: int) -> edge.Point:
-    payload: dict[Key, Any] = {
-        Key.TENANT: str(tenant_id),
-        Key.MEMORY: str(point.memory_id),
-        Key.VERSION: point.version,
-        Key.TOKENS: list(point.tokens),
-        Key.CREATED: _moment(point.created_at),
-        Key.UPDATED: _moment(point.updated_at),
-        Key.EXPIRES: NEVER if point.expires_on is None else point.expires_on.toordinal(),
-    }
-    subjects = {
-        Key.USER: point.user_id,
-        Key.AGENT: point.agent_id,
-        Key.APP: point.app_id,
-        Key.RUN: point.run_id,
-    }
-    payload |= {key: str(surrogate) for key, surrogate in subjects.items() if surrogate is not None}
     vectors: dict[str, Any] = {DENSE: checked(point.dense, dimensions)}
     if point.text_terms:
         vectors[TERMS] = edge.SparseVector(list(point.text_terms.ids), list(point.text_terms.weights))
-    return edge.Point(
-        point_id(tenant_id, point.memory_id), vectors, {key.value: value for key, value in payload.items()}
-    )
-
-
-def _moment(value: datetime) -> str:
-    return value.astimezone(UTC).isoformat(timespec="microseconds")
+    return edge.Point(point_id(tenant_id, point.memory_id), vectors, payload_of(tenant_id, point))
 
 
 def _config(dimensions: int) -> edge.EdgeConfig:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -131,6 +131,9 @@ class Rebuild(Protocol):
 class Index(Protocol):
     """The index of all tenants. Safe to use from many threads. Failures of the engine raise `IndexUnavailable`."""
 
+    #: Whether other processes write to it too.
+    shared: bool
+
     def of(self, scope: Scope) -> ScopedIndex:
         """Return the part of the index that a scope opens: the only way to the data."""
         ...
@@ -156,6 +159,10 @@ class Index(Protocol):
 
     def mark_incomplete(self) -> None:
         """Remember, durably, that the index may lack what the record has: the record is another one than before."""
+        ...
+
+    def features(self) -> Mapping[str, tuple[str, str | None]]:
+        """Return what this index cannot do as it should, by name: its state and the reason. Costs nothing."""
         ...
 
     def maintain(self) -> bool:

@@ -7,22 +7,27 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from itertools import groupby
 from typing import Final
 from uuid import UUID
 
 from sqlalchemy import Connection
 
+from service import clock
 from service.embeddings import Embedder
 from service.errors import IndexUnavailable, KeyringUnavailable, Unavailable
 from service.index.interface import Index, Point, ScopedWriter
 from service.index.terms import Bm25Terms, TenantTerms
+from service.memories.agreement import Agreement
 from service.scope import Scope, TenantId, service_principal
 from service.storage.database import Database
 from service.storage.keyring import Keyring
 from service.storage.outbox import GONE, Due, Outbox, enqueue
 from service.storage.record import Record, Unreadable
 from service.storage.stored import IndexEntry
+from service.storage.tasks import Tasks, TaskState
+from service.storage.versions import versions
 
 _BATCH: Final = 500
 #: Outbox rows that are done before the index is made durable and they are forgotten.
@@ -30,6 +35,10 @@ _FLUSHED_AT_ONCE: Final = 10_000
 #: Small, since searches and writes wait while a batch is written.
 _REBUILD_BATCH: Final = 100
 _REMEMBERED: Final = 200_000
+#: More than a process takes from reading a memory to having written its point, or to giving up.
+_SETTLED_AFTER: Final = timedelta(seconds=60)
+_FILLING: Final = "fill_index"
+_STALE_AFTER: Final = timedelta(minutes=2)
 _log = logging.getLogger("memvault.index")
 
 
@@ -44,6 +53,7 @@ class Indexing:
         index: Index,
         embedder: Embedder,
         outbox: Outbox,
+        tasks: Tasks,
         *,
         language: str,
     ) -> None:
@@ -52,6 +62,8 @@ class Indexing:
         self._index = index
         self._embedder = embedder
         self._outbox = outbox
+        self._tasks = tasks
+        self._agreement = Agreement(database, index)
         self._lock = threading.RLock()
         self._applied: OrderedDict[UUID, int] = OrderedDict()
         self._terms = TenantTerms(lambda tenant_id: keyring.tenant_secret(tenant_id, "keyword-terms"), language)
@@ -116,7 +128,9 @@ class Indexing:
     def drain(self) -> int:
         """Do what the outbox says and forget the rows once the index is durable; return how many were done.
 
-        A memory that cannot be opened or indexed holds up no other: its rows stay, and count as `left_out`.
+        A memory that cannot be opened or indexed holds up no other: its rows stay, and count as `left_out`. So do, for
+        some seconds, the rows of an index that other processes write to as well: one of them may be about to write an
+        older version or a memory that was deleted, and what it leaves behind is found by looking again.
 
         Raises:
             IndexUnavailable, RecordUnavailable: with the rest still in the outbox.
@@ -129,7 +143,7 @@ class Indexing:
             for tenant_id, group in groupby(sorted(due, key=lambda one: one.tenant_id), key=lambda one: one.tenant_id):
                 rows = list(group)
                 settled = self._settled(tenant_id, rows)
-                done += settled
+                done += [one.row for one in settled if self._is_past(one)]
                 left_out += len(rows) - len(settled)
             if len(done) >= _FLUSHED_AT_ONCE:
                 total += self._forget(done)
@@ -149,7 +163,7 @@ class Indexing:
         the outbox. `tenants` is asked after the new index has begun: what is written to a later tenant reaches it.
         """
         done, left_out = 0, 0
-        with self._index.rebuild() as fresh:
+        with self._claimed() as alive, self._index.rebuild() as fresh:
             for tenant_id in tenants():
                 scope = Scope.of(service_principal(tenant_id))
                 after: UUID | None = None
@@ -157,12 +171,36 @@ class Indexing:
                     copied, skipped, after = self._copy(scope, fresh.of(scope), after)
                     done, left_out = done + copied, left_out + skipped
                     progress(done)
+                    alive(done)
                     if after is None:
                         break
+        if self._index.shared:
+            # What another process deleted while it was being copied may have come back.
+            self._agreement.mend(tenants())
         if left_out:
             _log.error("memories that the new index lacks: they cannot be opened", extra={"memories": left_out})
         self._incomplete.clear()
         return done
+
+    @contextmanager
+    def _claimed(self) -> Iterator[Callable[[int], None]]:
+        """Let one process at a time rebuild an index that several share; what is lent says that this one is alive.
+
+        Raises:
+            IndexUnavailable: while another process does it.
+        """
+        if not self._index.shared:
+            yield lambda done: None
+            return
+        task = self._tasks.claim(_FILLING, stale_after=_STALE_AFTER)
+        if task is None:
+            raise IndexUnavailable("another process is making the index again from the record", retry_after=10)
+        try:
+            yield lambda done: self._tasks.progress(task, done)
+        except BaseException:
+            self._tasks.move(task, TaskState.FAILED, error="it ended early; the log tells the kind of error")
+            raise
+        self._tasks.move(task, TaskState.SUCCEEDED)
 
     def _copy(self, scope: Scope, fresh: ScopedWriter, after: UUID | None) -> tuple[int, int, UUID | None]:
         """Write the next memories into a new index; return how many, how many were left out, and where to go on."""
@@ -224,7 +262,11 @@ class Indexing:
             self._outbox.done(rows)
         return len(rows)
 
-    def _settled(self, tenant_id: TenantId, due: Sequence[Due]) -> list[int]:
+    def _is_past(self, due: Due) -> bool:
+        """Tell whether no process can still be writing what it knew when this row was made."""
+        return not self._index.shared or clock.now() - due.since > _SETTLED_AFTER
+
+    def _settled(self, tenant_id: TenantId, due: Sequence[Due]) -> list[Due]:
         """Bring the index up to these rows of one tenant; return those that are done with."""
         try:
             unreadable = self._catch_up(tenant_id, due)
@@ -237,14 +279,14 @@ class Indexing:
                 return self._settled(tenant_id, due[:half]) + self._settled(tenant_id, due[half:])
             _log.error("a memory cannot be indexed", extra={"error": type(error).__name__})
             return []
-        return [one.row for one in due if one.memory_id not in unreadable]
+        return [one for one in due if one.memory_id not in unreadable]
 
     def _catch_up(self, tenant_id: TenantId, due: Sequence[Due]) -> Unreadable:
-        behind = {one.memory_id for one in due if self._applied.get(one.memory_id, 0) < one.version}
+        scope = Scope.of(service_principal(tenant_id))
+        behind = self._behind_of(scope, due)
         unreadable: Unreadable = {}
         if not behind:
             return unreadable
-        scope = Scope.of(service_principal(tenant_id))
 
         def read(connection: Connection) -> Sequence[IndexEntry]:
             unreadable.clear()
@@ -256,6 +298,17 @@ class Indexing:
             gone = behind - {point.memory_id for point in points} - unreadable.keys()
             self._apply(scope, points, dict.fromkeys(gone, GONE))
         return unreadable
+
+    def _behind_of(self, scope: Scope, due: Sequence[Due]) -> set[UUID]:
+        """Return the memories whose points are to be looked at: what this process has not applied, or, where it is not
+        the only one that writes, what differs from the record now."""
+        if not self._index.shared:
+            return {one.memory_id for one in due if self._applied.get(one.memory_id, 0) < one.version}
+        ids = {one.memory_id for one in due}
+        present = self._index.of(scope).existing(ids)
+        with self._database.transaction(scope) as connection:
+            known = versions(connection, ids)
+        return {one for one in ids if present.get(one) != known.get(one)}
 
     def _apply(self, scope: Scope, points: Sequence[Point], gone: Mapping[UUID, int]) -> None:
         with self._lock:

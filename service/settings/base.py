@@ -19,12 +19,13 @@ def secure_url(url: str) -> str:
     host = parts.hostname or ""
     if not host or parts.username is not None or parts.query or parts.fragment or not url.isascii() or " " in url:
         raise ValueError("must be a URL with a host, without a user name, query or fragment")
-    if parts.scheme != "https" and not (parts.scheme == "http" and _is_loopback(host)):
+    if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(host)):
         raise ValueError("must be an https:// URL (http:// only on this machine)")
     return url
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Tell whether a host is this machine."""
     if host == "localhost":
         return True
     try:

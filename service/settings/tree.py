@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from service.settings.base import Section, SecureUrl
 from service.settings.credentials import Auth
+from service.settings.qdrant import Index
 from service.settings.trail import Audit
 
 ENV_PREFIX: Final = "MEMVAULT_"
@@ -73,15 +74,6 @@ class Database(Section):
         if value is not None and not value.get_secret_value().startswith(("postgresql://", "postgres://")):
             raise ValueError("must be a postgresql:// URL")
         return value
-
-
-class Index(Section):
-    """Qdrant, the index."""
-
-    language: str = Field("english", description="Language of stop words and stemmer for keyword search.")
-    maintenance_interval: float = Field(
-        30.0, ge=1, description="Seconds between looks at whether the index wants optimising."
-    )
 
 
 class Embeddings(Section):

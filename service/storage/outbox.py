@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -27,6 +28,7 @@ class Due:
     tenant_id: TenantId
     memory_id: UUID
     version: int
+    since: datetime
 
 
 def enqueue(connection: Connection, scope: Scope, versions: Mapping[UUID, int]) -> None:
@@ -51,7 +53,8 @@ class Outbox:
         query = select(_outbox).where(_outbox.c.id > after).order_by(_outbox.c.id).limit(limit)
         with self._database.tenant_blind() as connection:
             return [
-                Due(row.id, TenantId(row.tenant_id), row.memory_id, row.version) for row in connection.execute(query)
+                Due(row.id, TenantId(row.tenant_id), row.memory_id, row.version, row.created_at)
+                for row in connection.execute(query)
             ]
 
     def done(self, rows: Sequence[int]) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
 from service import clock
 from service.storage.database import Database
@@ -46,6 +47,25 @@ class Tasks:
         task_id, moment = clock.new_id(), clock.now()
         values = {"id": task_id, "kind": kind, "state": TaskState.PENDING.value, "done": 0}
         connection.execute(insert(_tasks).values(**values, created_at=moment, updated_at=moment))
+        return task_id
+
+    def claim(self, kind: str, *, stale_after: timedelta) -> UUID | None:
+        """Begin a task that one process at a time may do, or return None while another does it.
+
+        One that has not said `progress` for so long belongs to a process that has ended; it counts as failed.
+        """
+        moment = clock.now()
+        with self._database.tenant_blind() as connection:
+            connection.execute(select(func.pg_advisory_xact_lock(func.hashtext(f"memvault task {kind}"))))
+            running = (_tasks.c.kind == kind, _tasks.c.state == TaskState.RUNNING.value)
+            live = select(_tasks.c.id).where(*running, _tasks.c.updated_at > moment - stale_after)
+            if connection.execute(live).first() is not None:
+                return None
+            ended = {"state": TaskState.FAILED.value, "error": "the process that did it has ended"}
+            connection.execute(update(_tasks).where(*running).values(**ended, updated_at=moment))
+            task_id = clock.new_id()
+            values = {"id": task_id, "kind": kind, "state": TaskState.RUNNING.value, "done": 0}
+            connection.execute(insert(_tasks).values(**values, created_at=moment, updated_at=moment))
         return task_id
 
     def get(self, task_id: UUID) -> Task:

@@ -1,4 +1,4 @@
-"""The composition root: the only file that names concrete adapters and puts them together."""
+"""The composition root: with its adapters, the only room that names concrete things and puts them together."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,21 +14,25 @@ from service.audit.assembly import Sealing
 from service.audit.keeper import Keeper
 from service.audit.matching import Matching
 from service.audit.reading import Reading
-from service.audit.stream import AuditStream, LinesFile, Sink, StandardOutput
-from service.audit.syslog import Syslog
+from service.audit.stream import AuditStream
+from service.audit.stream import LinesFile as LinesFile
+from service.audit.stream import Sink as Sink
+from service.audit.stream import StandardOutput as StandardOutput
+from service.audit.syslog import Syslog as Syslog
 from service.audit.trail import Trail
 from service.auth.authenticator import Authenticator
 from service.auth.keys import Keys
 from service.auth.tokens import Tokens
-from service.embeddings import Embedder
-from service.embeddings.batching import Batched
-from service.embeddings.minilm import MiniLM
-from service.embeddings.providers import ProviderEmbedder
+from service.embeddings import Embedder as Embedder
+from service.embeddings.batching import Batched as Batched
+from service.embeddings.minilm import MiniLM as MiniLM
+from service.embeddings.providers import ProviderEmbedder as ProviderEmbedder
 from service.engine import Engine, LlmSettings, refuse_environment
-from service.engine.mem0_import import import_mem0
+from service.engine.mem0_import import import_mem0 as import_mem0
 from service.errors import ConfigurationError, MemvaultError
-from service.index.edge import EdgeIndex
-from service.index.interface import Index, IndexDamaged
+from service.index.edge import EdgeIndex as EdgeIndex
+from service.index.interface import Index
+from service.index.interface import IndexDamaged as IndexDamaged
 from service.jobs.handlers import Jobs
 from service.memories.actions import Memories
 from service.memories.adds import Adds
@@ -44,7 +47,8 @@ from service.memories.upkeep import Upkeep
 from service.policy.gate import Gate
 from service.queue.tasks import Queue, Worker
 from service.scope import Scope, service_principal
-from service.settings import Audit, Llm, Settings
+from service.settings import Audit as Audit
+from service.settings import Llm, Settings
 from service.storage.database import Database
 from service.storage.embedded import EmbeddedPostgres, EmbeddedPostgresError, ensure_database
 from service.storage.keyring import FileKeyring, Keyring
@@ -55,6 +59,7 @@ from service.storage.tombstones import Tombstones
 from service.tenants.actions import Tenants
 from service.tenants.belonging import check_keyring
 from service.tenants.subjects import Subjects
+from service.wiring.adapters import engine_home, open_embedder, open_index, sinks
 from service.wiring.sealing import audited_tenants as audited_tenants
 from service.wiring.sealing import seal_trail as seal_trail
 from service.wiring.settling import settle
@@ -142,6 +147,7 @@ class Services:
             Part("embeddings", "ok", needed=True),
             Part("extraction", engine_state, engine_reason),
             *(Part(name, *state) for name, state in self.engine.features().items()),
+            *(Part(name, *state) for name, state in self.index.features().items()),
             Part("tokens", *self.authenticator.token_state()),
         ]
         in_process = self.settings.worker_in_process
@@ -255,8 +261,8 @@ def open_services(installation: Installation, stack: ExitStack, *, upkeep: bool 
     settings = installation.settings
     llm = llm_settings(settings.llm)
     refuse_environment(os.environ, llm)
-    embedder = _embedder(settings, stack)
-    index = _index(settings, embedder)
+    embedder = open_embedder(settings, stack)
+    index = open_index(settings, embedder)
     stack.callback(index.close)
     record = Record(installation.keyring)
     outbox = Outbox(installation.database)
@@ -279,9 +285,10 @@ def open_services(installation: Installation, stack: ExitStack, *, upkeep: bool 
         index,
         embedder,
         outbox,
+        installation.tasks,
         language=settings.index.language,
     )
-    engine = Engine(llm, embedder, home=_engine_home(settings))
+    engine = Engine(llm, embedder, home=engine_home(settings))
     engine.start_loading()
     events = Events(stores)
     memories = Memories(stores, indexing)
@@ -296,7 +303,7 @@ def open_services(installation: Installation, stack: ExitStack, *, upkeep: bool 
         keeper = Upkeep(indexing, index, jobs.tenant_ids, maintenance_interval=settings.index.maintenance_interval)
         keeper.start()
         stack.callback(keeper.stop)
-        for sink in _sinks(settings.audit):
+        for sink in sinks(settings.audit):
             stream = AuditStream(installation.database, sink)
             stream.start()
             stack.callback(stream.stop)
@@ -373,64 +380,12 @@ def llm_settings(llm: Llm) -> LlmSettings | None:
     return LlmSettings(provider=llm.provider, config=config, timeout_seconds=llm.timeout)
 
 
-def _sinks(audit: Audit) -> list[Sink]:
-    """Return where the trail is streamed to."""
-    sinks: list[Sink] = []
-    if audit.stream:
-        sinks.append(StandardOutput())
-    if audit.stream_file is not None:
-        sinks.append(LinesFile(audit.stream_file))
-    if audit.syslog.address is not None:
-        to = audit.syslog
-        sinks.append(
-            Syslog(audit.syslog.address, to.port, protocol=to.protocol, facility=to.facility, ca_file=to.ca_file)
-        )
-    return sinks
-
-
 def _authenticator(installation: Installation) -> Authenticator:
     auth = installation.settings.auth
     tokens = None if auth.oidc.issuer is None else Tokens(installation.settings, installation.tenants)
     if tokens is not None:
         tokens.start()
     return Authenticator(installation.keys, installation.trail, cache_seconds=auth.cache_seconds, tokens=tokens)
-
-
-def _index(settings: Settings, embedder: Embedder) -> Index:
-    """Open the index. A damaged one is replaced by an empty one, which upkeep fills again from the record."""
-    folder = settings.data_dir / "index"
-    try:
-        return EdgeIndex(folder, dimensions=embedder.dimensions, model=embedder.name)
-    except IndexDamaged as error:
-        _log.warning("the index is damaged and is made again from the record", extra={"error": error.code})
-        return EdgeIndex(folder, dimensions=embedder.dimensions, model=embedder.name, fresh=True)
-
-
-def _embedder(settings: Settings, stack: ExitStack) -> Embedder:
-    chosen = settings.embeddings
-    embedder: Embedder
-    if chosen.provider == "minilm":
-        embedder = MiniLM(settings.data_dir / "model", threads=chosen.threads)
-    else:
-        embedder = ProviderEmbedder(
-            chosen.provider,
-            chosen.config,
-            dimensions=chosen.dimensions,
-            prepare=partial(import_mem0, _engine_home(settings)),
-        )
-    if embedder.dimensions != chosen.dimensions:
-        raise ConfigurationError(
-            f"embeddings.dimensions: the model {embedder.name} has {embedder.dimensions}, not {chosen.dimensions}"
-        )
-    if not chosen.batch_queries:
-        return embedder
-    batched = Batched(embedder, max_batch=chosen.batch_queries)
-    stack.callback(batched.close)
-    return batched
-
-
-def _engine_home(settings: Settings) -> Path:
-    return settings.data_dir / "mem0"
 
 
 def _asked(name: str, ask: Callable[[], object]) -> Part:

@@ -1,4 +1,4 @@
-"""An index on the disk for each test."""
+"""An index for each test: the embedded one, and one on a Qdrant server."""
 
 from __future__ import annotations
 
@@ -8,12 +8,36 @@ from pathlib import Path
 import pytest
 
 from service.index.edge import EdgeIndex
+from service.index.interface import Index
+from service.index.server import ServerIndex
 from tests.integration.index.points import SIZE
+from tests.qdrant.serving import Qdrant, open_server, qdrant_for_tests
 
 
 @pytest.fixture
-def index(tmp_path: Path) -> Iterator[EdgeIndex]:
-    """An empty index."""
+def edge_index(tmp_path: Path) -> Iterator[EdgeIndex]:
+    """An empty embedded index."""
     opened = EdgeIndex(tmp_path / "index", dimensions=SIZE, model="test")
     yield opened
     opened.close()
+
+
+@pytest.fixture(scope="session")
+def qdrant() -> Iterator[Qdrant]:
+    """A Qdrant server."""
+    yield from qdrant_for_tests()
+
+
+@pytest.fixture
+def server_index(qdrant: Qdrant) -> Iterator[ServerIndex]:
+    """An empty index on the server, with collections of its own."""
+    opened = open_server(qdrant)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(params=["edge", "server"])
+def index(request: pytest.FixtureRequest) -> Index:
+    """Each adapter in turn: what a test with it shows holds for both."""
+    found: Index = request.getfixturevalue(f"{request.param}_index")
+    return found

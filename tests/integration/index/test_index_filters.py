@@ -14,21 +14,27 @@ from service.filters.evaluate import matches
 from service.filters.parse import parse_filter
 from service.index.edge import EdgeIndex
 from service.index.filter_qdrant import compile_qdrant
+from service.index.interface import Index
 from service.index.terms import SparseTerms
 from service.records import Memory
 from tests.filters.strategies import TREES, populations
 from tests.filters.truth_table import BY_ID, CASES, LOOKUP, ROWS, Case
 from tests.integration.index.points import NOON, SIZE, KnowsAll, found, point, point_of, scope, vector
+from tests.qdrant.serving import Qdrant, open_server
 
 pytestmark = pytest.mark.integration
 
 TABLE = scope()
 
 
-@pytest.fixture(scope="module")
-def shard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EdgeIndex]:
-    """An index with the rows of the truth table; other tenants have the same rows."""
-    opened = EdgeIndex(tmp_path_factory.mktemp("data") / "index", dimensions=SIZE, model="test")
+@pytest.fixture(scope="module", params=["edge", "server"])
+def shard(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, qdrant: Qdrant) -> Iterator[Index]:
+    """An index with the rows of the truth table, of each kind; other tenants have the same rows."""
+    opened: Index = (
+        EdgeIndex(tmp_path_factory.mktemp("data") / "index", dimensions=SIZE, model="test")
+        if request.param == "edge"
+        else open_server(qdrant)
+    )
     for one in (TABLE, scope()):
         opened.of(one).upsert([point_of(row) for row in ROWS.values()])
     yield opened
@@ -36,7 +42,7 @@ def shard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EdgeIndex]:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_truth_table(shard: EdgeIndex, case: Case) -> None:
+def test_truth_table(shard: Index, case: Case) -> None:
     tree = parse_filter(case.filter)
     answer = shard.of(TABLE).search(vector(), SparseTerms(), tree, LOOKUP, limit=len(ROWS))
     names = {BY_ID[one.memory_id] for one in answer.candidates}
@@ -53,7 +59,7 @@ def test_most_of_the_table_needs_no_second_look() -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(TREES, populations())
-def test_as_the_evaluator(shard: EdgeIndex, tree: Node, rows: list[Memory]) -> None:
+def test_as_the_evaluator(shard: Index, tree: Node, rows: list[Memory]) -> None:
     tenant = scope()
     part = shard.of(tenant)
     part.upsert([point_of(row) for row in rows])
@@ -72,7 +78,7 @@ def test_relaxing_helps() -> None:
     assert wide.selection != compile_qdrant(EVERYTHING, LOOKUP).selection
 
 
-def test_times_are_exact_to_the_microsecond(index: EdgeIndex) -> None:
+def test_times_are_exact_to_the_microsecond(index: Index) -> None:
     tick = timedelta(microseconds=1)
     part = index.of(scope())
     before, at, after = (uuid4() for _ in range(3))

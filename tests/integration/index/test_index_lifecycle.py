@@ -38,6 +38,12 @@ for number in range(10**9):
 """
 
 
+@pytest.fixture
+def index(edge_index: EdgeIndex) -> EdgeIndex:
+    """The embedded index: its folder is what is tested here."""
+    return edge_index
+
+
 def _open(folder: Path, **given: object) -> EdgeIndex:
     return EdgeIndex(folder, **{"dimensions": SIZE, "model": "test"} | given)  # type: ignore[arg-type]
 

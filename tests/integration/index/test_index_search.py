@@ -13,6 +13,7 @@ from service.errors import IndexUnavailable
 from service.filters.ast import EVERYTHING, Condition, Field, Op
 from service.index.edge import EdgeIndex
 from service.index.fusion import fuse
+from service.index.interface import Index
 from service.index.terms import Bm25Terms, SparseTerms
 from tests.integration.index.points import NOON, SIZE, TERMS, KnowsAll, found, point, scope, vector
 
@@ -26,7 +27,7 @@ def _texts(number: int) -> list[str]:
     return [" ".join(random.choice(WORDS, size=3)) for _ in range(number)]
 
 
-def test_both_scores_are_exact_for_every_candidate(index: EdgeIndex) -> None:
+def test_both_scores_are_exact_for_every_candidate(index: Index) -> None:
     """Against the definition of cosine and BM25, computed here."""
     tenant, texts = scope(), _texts(60)
     points = [point(text=text, dense=vector(number)) for number, text in enumerate(texts)]
@@ -54,7 +55,7 @@ def test_both_scores_are_exact_for_every_candidate(index: EdgeIndex) -> None:
     assert max(map(bm25, by_id)) == pytest.approx(max(one.bm25 for one in answer.candidates), abs=1e-4)
 
 
-def test_a_hit_by_words_alone_is_found_and_scored(index: EdgeIndex) -> None:
+def test_a_hit_by_words_alone_is_found_and_scored(index: Index) -> None:
     part = index.of(scope())
     opposite = [-1.0] + [0.0] * (SIZE - 1)
     keyword_only = point(text="invoice ACME-1042", dense=opposite)
@@ -65,7 +66,7 @@ def test_a_hit_by_words_alone_is_found_and_scored(index: EdgeIndex) -> None:
     assert scored[keyword_only.memory_id].score > 0.1
 
 
-def test_asking_for_more_until_exhausted(index: EdgeIndex) -> None:
+def test_asking_for_more_until_exhausted(index: Index) -> None:
     part = index.of(scope())
     part.upsert([point(text="tea", dense=vector(seed)) for seed in range(50)])
     limit, sizes = 10, []
@@ -80,7 +81,7 @@ def test_asking_for_more_until_exhausted(index: EdgeIndex) -> None:
     assert limit == 80
 
 
-def test_a_newer_point_is_not_overwritten_by_an_older(index: EdgeIndex) -> None:
+def test_a_newer_point_is_not_overwritten_by_an_older(index: Index) -> None:
     part, id_ = index.of(scope()), uuid4()
     part.upsert([point(id_, "coffee", version=3)])
     part.upsert([point(id_, "tea", version=2), point(version=2)])
@@ -92,7 +93,7 @@ def test_a_newer_point_is_not_overwritten_by_an_older(index: EdgeIndex) -> None:
     assert part.count() == 2
 
 
-def test_an_upsert_leaves_nothing_of_the_older_point(index: EdgeIndex) -> None:
+def test_an_upsert_leaves_nothing_of_the_older_point(index: Index) -> None:
     part, id_ = index.of(scope()), uuid4()
     part.upsert([point(id_, "coffee", user_id=uuid4(), tokens=[1, 2])])
     part.upsert([point(id_, "", version=2)])
@@ -101,7 +102,7 @@ def test_an_upsert_leaves_nothing_of_the_older_point(index: EdgeIndex) -> None:
 
 
 @pytest.mark.parametrize("bad", [[1.0] * (SIZE - 1), [], [math.nan] * SIZE, [math.inf] + [0.0] * (SIZE - 1)])
-def test_a_bad_vector_is_refused_and_nothing_is_stored(index: EdgeIndex, bad: list[float]) -> None:
+def test_a_bad_vector_is_refused_and_nothing_is_stored(index: Index, bad: list[float]) -> None:
     part = index.of(scope())
     with pytest.raises(ValueError, match="finite"):
         part.upsert([*(point() for _ in range(600)), point(dense=bad)])
@@ -110,7 +111,7 @@ def test_a_bad_vector_is_refused_and_nothing_is_stored(index: EdgeIndex, bad: li
         part.search(bad, SparseTerms(), EVERYTHING, KnowsAll(), limit=1)
 
 
-def test_extremes_are_stored(index: EdgeIndex) -> None:
+def test_extremes_are_stored(index: Index) -> None:
     part = index.of(scope())
     part.upsert(
         [
@@ -133,7 +134,8 @@ def test_keys_keep_statistics_of_tenants_apart() -> None:
     assert not set(one.document("tea and coffee").ids) & set(other.document("tea and coffee").ids)
 
 
-def test_the_points_hold_nothing_readable(index: EdgeIndex, tmp_path: Path) -> None:
+def test_the_points_hold_nothing_readable(edge_index: EdgeIndex, tmp_path: Path) -> None:
+    index = edge_index
     index.of(scope()).upsert([point(text="canaryword", tokens=[5])])
     index.flush()
     files = [file for file in (tmp_path / "index").rglob("*") if file.is_file()]
@@ -141,7 +143,7 @@ def test_the_points_hold_nothing_readable(index: EdgeIndex, tmp_path: Path) -> N
     assert not any(b"canary" in file.read_bytes() for file in files)
 
 
-def test_a_closed_index_says_so(index: EdgeIndex) -> None:
+def test_a_closed_index_says_so(index: Index) -> None:
     part = index.of(scope())
     index.close()
     for call in (part.count, index.count, index.flush, lambda: part.upsert([point()]), lambda: found(part)):

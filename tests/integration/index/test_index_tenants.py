@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from service.filters.ast import EVERYTHING, All, Any_, Condition, Field, Node, Not, Op
-from service.index.edge import EdgeIndex
+from service.index.interface import Index
 from service.scope import SubjectKind
 from tests.filters.truth_table import TOKENIZER, subject_id
 from tests.integration.index.points import KnowsAll, found, point, scope
@@ -43,7 +43,7 @@ AWKWARD: list[Node] = [
 
 
 @pytest.mark.parametrize("where", AWKWARD, ids=repr)
-def test_a_filter_does_not_reach_another_tenant(index: EdgeIndex, where: Node) -> None:
+def test_a_filter_does_not_reach_another_tenant(index: Index, where: Node) -> None:
     mine, theirs = scope(), scope()
     tokens = [TOKENIZER.token('["categories"]="food"')]
     own = [point(SHARED, "green tea", user_id=ALICE, tokens=tokens), point(None, "green tea", user_id=ALICE)]
@@ -55,7 +55,7 @@ def test_a_filter_does_not_reach_another_tenant(index: EdgeIndex, where: Node) -
     assert found(index.of(scope()), where, text="tea") == {}
 
 
-def test_the_same_id_in_two_tenants_is_two_memories(index: EdgeIndex) -> None:
+def test_the_same_id_in_two_tenants_is_two_memories(index: Index) -> None:
     mine, theirs = index.of(scope()), index.of(scope())
     mine.upsert([point(SHARED, "green tea", version=2)])
     theirs.upsert([point(SHARED, "black coffee")])
@@ -65,7 +65,7 @@ def test_the_same_id_in_two_tenants_is_two_memories(index: EdgeIndex) -> None:
     assert found(theirs, text="coffee")[SHARED].bm25 > 0
 
 
-def test_ids_of_another_tenant_are_not_there(index: EdgeIndex) -> None:
+def test_ids_of_another_tenant_are_not_there(index: Index) -> None:
     mine, theirs = index.of(scope()), index.of(scope())
     ids = [uuid4() for _ in range(1200)]
     theirs.upsert([point(one) for one in ids])
@@ -78,7 +78,7 @@ def test_ids_of_another_tenant_are_not_there(index: EdgeIndex) -> None:
     assert index.count() == len(ids)
 
 
-def test_versions_pages_through_one_tenant(index: EdgeIndex) -> None:
+def test_versions_pages_through_one_tenant(index: Index) -> None:
     mine, theirs = index.of(scope()), index.of(scope())
     ids = {uuid4(): number for number in range(1, 26)}
     mine.upsert([point(one, version=version) for one, version in ids.items()])
@@ -91,7 +91,7 @@ def test_versions_pages_through_one_tenant(index: EdgeIndex) -> None:
     assert seen | page == ids
 
 
-def test_a_bound_scope_sees_its_users_only(index: EdgeIndex) -> None:
+def test_a_bound_scope_sees_its_users_only(index: Index) -> None:
     tenant = uuid4()
     writer = index.of(scope(tenant))
     hers, his, nobodys = point(user_id=ALICE, text="tea"), point(user_id=BOB, text="tea"), point(text="tea")
@@ -105,7 +105,7 @@ def test_a_bound_scope_sees_its_users_only(index: EdgeIndex) -> None:
         found(bound)
 
 
-def test_what_is_expired_is_left_out(index: EdgeIndex) -> None:
+def test_what_is_expired_is_left_out(index: Index) -> None:
     part = index.of(scope())
     day = date(2024, 5, 1)
     ended, ends, lasts = point(expires_on=date(2024, 4, 30)), point(expires_on=day), point()
@@ -115,7 +115,7 @@ def test_what_is_expired_is_left_out(index: EdgeIndex) -> None:
     assert len(found(part)) == 3
 
 
-def test_lookup_answers_are_not_trusted_with_the_tenant(index: EdgeIndex) -> None:
+def test_lookup_answers_are_not_trusted_with_the_tenant(index: Index) -> None:
     """A surrogate of another tenant, wrongly looked up, still finds nothing."""
     index.of(scope()).upsert([point(user_id=ALICE)])
     answer = index.of(scope()).search(point().dense, point().text_terms, ALICES, KnowsAll(), limit=10)

@@ -255,7 +255,7 @@ def test_a_new_model_does_not_overwrite_what_was_changed_meanwhile(
     with opened() as services:
         caller = caller_of(services, services.installation.tenants.create("acme").id)
         memory_id = add(services, caller, "I live in Rome").results[0].memory_id
-    real, waited = wiring._embedder, []
+    real, waited = wiring.open_embedder, []
 
     def meanwhile() -> None:
         edit = threading.Thread(
@@ -265,7 +265,7 @@ def test_a_new_model_does_not_overwrite_what_was_changed_meanwhile(
         edit.join(10)
         waited.append(edit.is_alive())
 
-    monkeypatch.setattr(wiring, "_embedder", lambda *given: Renamed(real(*given), meanwhile))
+    monkeypatch.setattr(wiring, "open_embedder", lambda *given: Renamed(real(*given), meanwhile))
     with opened(upkeep=False) as services:
         assert services.jobs.rebuild(lambda done: None) == 1
         # Neither a lock nor a transaction is held while the model works.
@@ -285,8 +285,8 @@ def test_an_edit_of_the_metadata_does_not_bring_in_another_model_s_vector(
         caller = caller_of(services, services.installation.tenants.create("acme").id)
         memory_id = add(services, caller, "I live in Oslo").results[0].memory_id
         services.indexing.drain()
-    real = wiring._embedder
-    monkeypatch.setattr(wiring, "_embedder", lambda *given: Renamed(real(*given), lambda: None))
+    real = wiring.open_embedder
+    monkeypatch.setattr(wiring, "open_embedder", lambda *given: Renamed(real(*given), lambda: None))
     with opened(upkeep=False) as services:
         services.memories.update(caller, caller.scope, memory_id, Edit(metadata={"a": 1}))
         assert services.index.count() == 0

@@ -1,0 +1,61 @@
+"""The form of a point in the engine, embedded or served: names of its vectors, its payload, and what is read back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+from uuid import UUID
+
+import numpy as np
+
+from service.index.interface import Point
+from service.index.selection import NEVER, Key
+from service.scope import TenantId
+
+#: The dense vector of a point, and the one of its words.
+DENSE: Final = "d"
+TERMS: Final = "b"
+#: What is read back of a point that was found.
+IDENTITY: Final[list[str]] = [Key.MEMORY.value, Key.VERSION.value]
+
+
+def payload_of(tenant_id: TenantId, point: Point) -> dict[str, Any]:
+    """Return the payload of a point: surrogates, tokens and times, nothing that one can read."""
+    payload: dict[Key, Any] = {
+        Key.TENANT: str(tenant_id),
+        Key.MEMORY: str(point.memory_id),
+        Key.VERSION: point.version,
+        Key.TOKENS: list(point.tokens),
+        Key.CREATED: moment(point.created_at),
+        Key.UPDATED: moment(point.updated_at),
+        Key.EXPIRES: NEVER if point.expires_on is None else point.expires_on.toordinal(),
+    }
+    subjects = {
+        Key.USER: point.user_id,
+        Key.AGENT: point.agent_id,
+        Key.APP: point.app_id,
+        Key.RUN: point.run_id,
+    }
+    payload |= {key: str(surrogate) for key, surrogate in subjects.items() if surrogate is not None}
+    return {key.value: value for key, value in payload.items()}
+
+
+def identity(payload: Mapping[str, Any] | None) -> tuple[UUID, int]:
+    """Return the memory and the version that a payload is of."""
+    payload = payload or {}
+    return UUID(payload[Key.MEMORY]), int(payload[Key.VERSION])
+
+
+def checked(vector: Any, dimensions: int) -> list[float]:
+    """Return a vector as an engine takes it, or raise ValueError: wrong size or not finite."""
+    array = np.asarray(vector, dtype=np.float32)
+    if array.shape != (dimensions,) or not np.isfinite(array).all():
+        raise ValueError(f"the index takes vectors of {dimensions} finite numbers, not of shape {array.shape}")
+    numbers: list[float] = array.tolist()
+    return numbers
+
+
+def moment(value: datetime) -> str:
+    """Return a moment as the engines store it, exact to the microsecond."""
+    return value.astimezone(UTC).isoformat(timespec="microseconds")

@@ -1,0 +1,179 @@
+"""One tenant's part of an index: every call carries the tenant, whatever else is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, Final, Protocol, TypeVar
+from uuid import UUID
+
+from service.filters.ast import Node
+from service.filters.lookup import Lookup
+from service.index.filter_qdrant import compile_qdrant
+from service.index.interface import Candidate, Dense, Point, SearchAnswer
+from service.index.points import identity
+from service.index.selection import Every, Points, Selection, point_ids, within
+from service.index.terms import SparseTerms
+from service.scope import Scope, TenantId
+
+_T = TypeVar("_T")
+#: Points in one call. The embedded engine holds the interpreter's lock until a call is done, 10 ms for as many.
+CHUNK: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class ByMeaning:
+    """Ask for the points that are nearest to a vector by cosine."""
+
+    vector: Sequence[float]
+    where: Selection
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class ByWords:
+    """Ask for the points that are best by BM25. How rare a word is, is counted over `corpus`."""
+
+    terms: SparseTerms
+    where: Selection
+    limit: int
+    corpus: Selection
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A point that was found: its score and, of one found by meaning, what says which memory it is."""
+
+    score: float
+    payload: Mapping[str, Any] | None = None
+
+
+class Reader(Protocol):
+    """What can be asked of the points of all tenants. Selections carry the tenant; this is not checked again."""
+
+    def ask(self, asked: Sequence[ByMeaning | ByWords | None]) -> list[dict[UUID, Found]]:
+        """Answer several questions in one round trip, each by point id; None finds nothing."""
+        ...
+
+    def scroll(self, where: Selection, *, limit: int, after: UUID | None = None) -> tuple[dict[UUID, int], UUID | None]:
+        """Return memories with their versions in the order of their points, and the point to go on with."""
+        ...
+
+    def count(self, where: Selection) -> int:
+        """Return how many points are meant."""
+        ...
+
+
+class Engine(Protocol):
+    """What a scoped index needs of the index that it is a part of."""
+
+    dimensions: int
+
+    def reading(self, doing: str) -> AbstractContextManager[Reader]:
+        """Lend a reader of what serves now; failures inside the block are `IndexUnavailable`."""
+        ...
+
+    def checked(self, vector: Dense) -> list[float]:
+        """Return a vector as the engine takes it, or raise ValueError: wrong size or not finite."""
+        ...
+
+    def store(self, tenant_id: TenantId, points: Sequence[Point]) -> None:
+        """Store points, each only over an older one; a bad vector raises ValueError before any is stored."""
+        ...
+
+    def remove(self, ids: Collection[UUID]) -> None:
+        """Remove points by point id."""
+        ...
+
+
+class TenantIndex:
+    """See `ScopedIndex`."""
+
+    def __init__(self, engine: Engine, scope: Scope) -> None:
+        self._engine = engine
+        self._tenant = scope.tenant_id
+        self._bound = scope.users is not None
+
+    def upsert(self, points: Sequence[Point]) -> None:
+        """See `ScopedWriter`. Raises ValueError, and stores nothing, for a vector of a wrong size or not finite."""
+        self._engine.store(self._tenant, points)
+
+    def delete(self, memory_ids: Collection[UUID]) -> None:
+        """See `ScopedWriter`."""
+        for chunk in chunks(list(memory_ids)):
+            self._engine.remove(point_ids(self._tenant, chunk))
+
+    def search(
+        self,
+        vector: Dense,
+        terms: SparseTerms,
+        where: Node,
+        lookup: Lookup,
+        *,
+        limit: int,
+        users: frozenset[UUID] | None = None,
+        on: date | None = None,
+    ) -> SearchAnswer:
+        """See `ScopedIndex`. Raises ValueError for a bad vector, and when a bound scope comes without its users."""
+        if self._bound and users is None:
+            raise ValueError("the scope is bound to users: pass their surrogates")
+        compiled = compile_qdrant(where, lookup)
+        allowed = within(self._tenant, compiled.selection, users=users, on=on)
+        meaning = self._engine.checked(vector)
+        with self._engine.reading("search") as reader:
+            near, worded = reader.ask([ByMeaning(meaning, allowed, limit), self._words(terms, allowed, limit)])
+            # What one side found alone gets its exact score from the other, so that the two can be weighed.
+            only_worded, only_near = worded.keys() - near.keys(), near.keys() - worded.keys()
+            near_more, worded_more = reader.ask(
+                [
+                    ByMeaning(meaning, self._among(only_worded), len(only_worded)) if only_worded else None,
+                    # Fewer than the limit were found by words: these are all, the others have no word in common.
+                    self._words(terms, self._among(only_near), len(only_near) if len(worded) == limit else 0),
+                ]
+            )
+        exhausted = len(near) < limit
+        near |= near_more
+        worded |= worded_more
+        candidates = [
+            Candidate(
+                *identity(point.payload),
+                semantic=point.score,
+                bm25=worded[id_].score if id_ in worded else 0.0,
+            )
+            for id_, point in near.items()
+        ]
+        return SearchAnswer(candidates, compiled.exact, exhausted)
+
+    def existing(self, memory_ids: Collection[UUID]) -> dict[UUID, int]:
+        """See `ScopedIndex`."""
+        found: dict[UUID, int] = {}
+        for chunk in chunks(list(memory_ids)):
+            with self._engine.reading("look up") as reader:
+                found |= reader.scroll(self._among(point_ids(self._tenant, chunk)), limit=len(chunk))[0]
+        return found
+
+    def versions(self, *, after: UUID | None = None, limit: int = 1000) -> tuple[dict[UUID, int], UUID | None]:
+        """See `ScopedIndex`."""
+        with self._engine.reading("list") as reader:
+            return reader.scroll(within(self._tenant, Every()), limit=limit, after=after)
+
+    def count(self) -> int:
+        """See `ScopedIndex`."""
+        with self._engine.reading("count") as reader:
+            return reader.count(within(self._tenant, Every()))
+
+    def _among(self, ids: Collection[UUID]) -> Selection:
+        return within(self._tenant, Points(frozenset(ids)))
+
+    def _words(self, terms: SparseTerms, where: Selection, limit: int) -> ByWords | None:
+        if not terms or limit == 0:
+            return None
+        return ByWords(terms, where, limit, corpus=within(self._tenant, Every()))
+
+
+def chunks(items: Sequence[_T]) -> Iterator[Sequence[_T]]:
+    """Yield the items in parts that one call can take."""
+    for start in range(0, len(items), CHUNK):
+        yield items[start : start + CHUNK]

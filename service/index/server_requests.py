@@ -1,0 +1,173 @@
+"""What is asked of a Qdrant server, as its client library has it: filters, points, and how a collection is made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, Literal
+
+from qdrant_client import models
+
+from service.index.interface import Point
+from service.index.points import DENSE, IDENTITY, TERMS, checked, payload_of
+from service.index.scoped import ByMeaning, ByWords
+from service.index.selection import (
+    NEVER,
+    Between,
+    Every,
+    Except,
+    Has,
+    IsSet,
+    Key,
+    Points,
+    Selection,
+    Some,
+    point_id,
+)
+from service.scope import TenantId
+
+#: Kilobytes of vectors below which a tenant is scanned and gets no graph: as in the embedded index.
+_SCAN_KB: Final = 23_000
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How a collection is spread and stored on the server."""
+
+    shards: int = 1
+    replicas: int = 1
+    write_consistency: int = 1
+    quantization: Literal["none", "scalar"] = "none"
+    on_disk: bool = False
+
+
+def collection(dimensions: int, layout: Layout, *, metadata: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of `create_collection`.
+
+    No graph over all tenants (`m=0`) and one for each tenant that is large enough. Strict mode: a filter on a field
+    without an index is refused instead of reading every payload.
+    """
+    return {
+        "vectors_config": {
+            DENSE: models.VectorParams(size=dimensions, distance=models.Distance.COSINE, on_disk=layout.on_disk)
+        },
+        "sparse_vectors_config": {TERMS: models.SparseVectorParams(modifier=models.Modifier.IDF)},
+        "hnsw_config": models.HnswConfigDiff(m=0, payload_m=16, ef_construct=100, full_scan_threshold=_SCAN_KB),
+        "optimizers_config": models.OptimizersConfigDiff(
+            deleted_threshold=0.01, vacuum_min_vector_number=100, indexing_threshold=_SCAN_KB
+        ),
+        "quantization_config": _quantization(layout.quantization),
+        "shard_number": layout.shards,
+        "replication_factor": layout.replicas,
+        "write_consistency_factor": layout.write_consistency,
+        "strict_mode_config": models.StrictModeConfig(
+            enabled=True, unindexed_filtering_retrieve=False, unindexed_filtering_update=False
+        ),
+        "metadata": metadata,
+    }
+
+
+def payload_indexes() -> dict[Key, Any]:
+    """Return the index of each field of a point; the tenant's keeps a tenant's points together on the disk."""
+    # Graphs for the values of the other fields too would make indexing fifty times slower.
+    surrogate = models.UuidIndexParams(type=models.UuidIndexType.UUID, enable_hnsw=False)
+    moments = models.DatetimeIndexParams(type=models.DatetimeIndexType.DATETIME, enable_hnsw=False)
+    number = models.IntegerIndexParams(
+        type=models.IntegerIndexType.INTEGER, lookup=False, range=True, enable_hnsw=False
+    )
+    tokens = models.IntegerIndexParams(
+        type=models.IntegerIndexType.INTEGER, lookup=True, range=False, enable_hnsw=False
+    )
+    tenant = models.UuidIndexParams(type=models.UuidIndexType.UUID, is_tenant=True, enable_hnsw=True)
+    return {
+        Key.TENANT: tenant,
+        Key.MEMORY: surrogate,
+        Key.USER: surrogate,
+        Key.AGENT: surrogate,
+        Key.APP: surrogate,
+        Key.RUN: surrogate,
+        Key.VERSION: number,
+        Key.EXPIRES: number,
+        Key.TOKENS: tokens,
+        Key.CREATED: moments,
+        Key.UPDATED: moments,
+    }
+
+
+def point_structs(
+    tenant_id: TenantId, points: Sequence[Point], dimensions: int
+) -> list[tuple[models.Filter, list[models.PointStruct]]]:
+    """Return points grouped by version, each group with the condition under which it may replace what is there."""
+    groups: dict[int, list[models.PointStruct]] = {}
+    for point in points:
+        vectors: dict[str, Any] = {DENSE: checked(point.dense, dimensions)}
+        if point.text_terms:
+            vectors[TERMS] = models.SparseVector(
+                indices=list(point.text_terms.ids), values=list(point.text_terms.weights)
+            )
+        struct = models.PointStruct(
+            id=str(point_id(tenant_id, point.memory_id)), vector=vectors, payload=payload_of(tenant_id, point)
+        )
+        groups.setdefault(point.version, []).append(struct)
+    return [(server_filter(Between(Key.VERSION, lte=version)), group) for version, group in sorted(groups.items())]
+
+
+def query_request(question: ByMeaning | ByWords, *, own_idf: bool) -> models.QueryRequest:
+    """Return a question as one request of a batch; `own_idf` counts how rare a word is over the tenant's points."""
+    more: dict[str, Any]
+    match question:
+        case ByMeaning(vector=vector):
+            # Every candidate passes here and is named once; by words only its score is asked for.
+            more = {"query": list(vector), "using": DENSE, "with_payload": IDENTITY}
+        case ByWords(terms=terms, corpus=corpus):
+            more = {
+                "query": models.SparseVector(indices=list(terms.ids), values=list(terms.weights)),
+                "using": TERMS,
+                "with_payload": False,
+            }
+            if own_idf:
+                more["params"] = models.SearchParams(idf=models.IdfCorpusParams(corpus=server_filter(corpus)))
+    return models.QueryRequest(limit=question.limit, filter=server_filter(question.where), **more)
+
+
+def server_filter(selection: Selection) -> models.Filter:
+    """Return the server's filter for a selection."""
+    return models.Filter(must=[_condition(selection)])
+
+
+def _condition(selection: Selection) -> Any:
+    match selection:
+        case Every(parts):
+            return models.Filter(must=[_condition(part) for part in parts])
+        case Some(()) | Has(_, ()):
+            return models.HasIdCondition(has_id=[])
+        case Some(parts):
+            return models.Filter(should=[_condition(part) for part in parts])
+        case Except(part):
+            return models.Filter(must_not=[_condition(part)])
+        case Has(key, (value,)):
+            return models.FieldCondition(key=key.value, match=models.MatchValue(value=value))
+        case Has(key, values):
+            return models.FieldCondition(key=key.value, match=models.MatchAny(any=list(values)))
+        case IsSet(Key.EXPIRES):
+            return models.FieldCondition(key=Key.EXPIRES.value, range=models.Range(lt=NEVER))
+        case IsSet(key):
+            empty = models.IsEmptyCondition(is_empty=models.PayloadField(key=key.value))
+            return models.Filter(must_not=[empty])
+        case Points(ids):
+            return models.HasIdCondition(has_id=[str(one) for one in ids])
+        case Between(key, gt, gte, lt, lte):
+            bounds = {"gt": gt, "gte": gte, "lt": lt, "lte": lte}
+            given: dict[str, Any] = {name: bound for name, bound in bounds.items() if bound is not None}
+            if any(isinstance(bound, datetime) for bound in given.values()):
+                return models.FieldCondition(key=key.value, range=models.DatetimeRange(**given))
+            return models.FieldCondition(key=key.value, range=models.Range(**given))
+
+
+def _quantization(kind: Literal["none", "scalar"]) -> models.ScalarQuantization | None:
+    if kind == "none":
+        return None
+    return models.ScalarQuantization(
+        scalar=models.ScalarQuantizationConfig(type=models.ScalarType.INT8, quantile=0.99, always_ram=True)
+    )

@@ -1,0 +1,101 @@
+"""Concrete adapters, chosen by the settings: the index, the embedding model, the streams of the trail."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+from service.audit.stream import LinesFile, Sink, StandardOutput
+from service.audit.syslog import Syslog
+from service.embeddings import Embedder
+from service.embeddings.batching import Batched
+from service.embeddings.minilm import MiniLM
+from service.embeddings.providers import ProviderEmbedder
+from service.engine.mem0_import import import_mem0
+from service.errors import ConfigurationError
+from service.index.edge import EdgeIndex
+from service.index.interface import Index, IndexDamaged
+from service.index.server import ServerIndex
+from service.index.server_client import connect
+from service.index.server_requests import Layout
+from service.settings import Audit, Settings
+from service.settings.qdrant import Index as IndexSettings
+
+_log = logging.getLogger("memvault")
+
+
+def open_index(settings: Settings, embedder: Embedder) -> Index:
+    """Open the index. A damaged folder is replaced by an empty one, which upkeep fills again from the record."""
+    if settings.index.url is not None:
+        return _server_index(settings.index, settings.index.url, embedder, connections=settings.server.threads)
+    folder = settings.data_dir / "index"
+    try:
+        return EdgeIndex(folder, dimensions=embedder.dimensions, model=embedder.name)
+    except IndexDamaged as error:
+        _log.warning("the index is damaged and is made again from the record", extra={"error": error.code})
+        return EdgeIndex(folder, dimensions=embedder.dimensions, model=embedder.name, fresh=True)
+
+
+def _server_index(chosen: IndexSettings, url: str, embedder: Embedder, *, connections: int) -> ServerIndex:
+    client = connect(
+        url,
+        api_key=None if chosen.api_key is None else chosen.api_key.get_secret_value(),
+        ca_file=chosen.ca_file,
+        grpc_port=chosen.grpc_port,
+        timeout=chosen.timeout,
+        connections=connections,
+    )
+    layout = Layout(
+        shards=chosen.shards,
+        replicas=chosen.replicas,
+        write_consistency=chosen.write_consistency,
+        quantization=chosen.quantization.value,
+        on_disk=chosen.on_disk,
+    )
+    return ServerIndex(
+        client, dimensions=embedder.dimensions, model=embedder.name, name=chosen.collection, layout=layout
+    )
+
+
+def open_embedder(settings: Settings, stack: ExitStack) -> Embedder:
+    chosen = settings.embeddings
+    embedder: Embedder
+    if chosen.provider == "minilm":
+        embedder = MiniLM(settings.data_dir / "model", threads=chosen.threads)
+    else:
+        embedder = ProviderEmbedder(
+            chosen.provider,
+            chosen.config,
+            dimensions=chosen.dimensions,
+            prepare=partial(import_mem0, engine_home(settings)),
+        )
+    if embedder.dimensions != chosen.dimensions:
+        raise ConfigurationError(
+            f"embeddings.dimensions: the model {embedder.name} has {embedder.dimensions}, not {chosen.dimensions}"
+        )
+    if not chosen.batch_queries:
+        return embedder
+    batched = Batched(embedder, max_batch=chosen.batch_queries)
+    stack.callback(batched.close)
+    return batched
+
+
+def sinks(audit: Audit) -> list[Sink]:
+    """Return where the trail is streamed to."""
+    sinks: list[Sink] = []
+    if audit.stream:
+        sinks.append(StandardOutput())
+    if audit.stream_file is not None:
+        sinks.append(LinesFile(audit.stream_file))
+    if audit.syslog.address is not None:
+        to = audit.syslog
+        sinks.append(
+            Syslog(audit.syslog.address, to.port, protocol=to.protocol, facility=to.facility, ca_file=to.ca_file)
+        )
+    return sinks
+
+
+def engine_home(settings: Settings) -> Path:
+    return settings.data_dir / "mem0"

@@ -1,0 +1,146 @@
+"""The HTTP interface of a Qdrant server over the engine that its client library carries, as far as the service asks.
+
+What runs below is `qdrant-client`'s local mode: exact search, filters, conditional writes, aliases and rarity over a
+part of the points, as the server has them; no graphs, no payload indexes, no strict mode, no log on the disk. Requests
+are read with the library's own models, which refuse a field that the server does not know.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import warnings
+from typing import Any
+
+from fastapi import APIRouter, Body, Depends, FastAPI, Header, HTTPException, Response
+from pydantic import TypeAdapter
+from qdrant_client import QdrantClient, models
+
+_UPSERT = TypeAdapter(models.PointsList)
+_SELECTOR = TypeAdapter(models.PointsSelector)
+
+
+def create_app(*, api_key: str | None = None, version: str = "1.19.0") -> FastAPI:
+    """Return a server with an empty memory. `/stop` and `/go` let it fail and recover; they are the tests' own."""
+    engine = QdrantClient(":memory:")
+    local = threading.Lock()
+    away = threading.Event()
+    requests: list[tuple[str, Any]] = []
+
+    def door(key: str | None = Header(default=None, alias="api-key")) -> None:
+        if away.is_set():
+            raise HTTPException(503, "away")
+        if api_key is not None and not secrets.compare_digest(key or "", api_key):
+            raise HTTPException(401, "Must provide an API key or an Authorization bearer token")
+
+    router = APIRouter(dependencies=[Depends(door)])
+
+    def answer(result: Any) -> Response:
+        body = TypeAdapter(dict[str, Any]).dump_json({"result": result, "status": "ok", "time": 0.0}, by_alias=True)
+        return Response(body, media_type="application/json")
+
+    def known(name: str) -> None:
+        if not engine.collection_exists(name) and name not in {one.alias_name for one in engine.get_aliases().aliases}:
+            raise HTTPException(404, f"Not found: Collection `{name}` doesn't exist!")
+
+    @router.get("/")
+    def root() -> dict[str, str]:
+        return {"title": "qdrant - vector search engine", "version": version}
+
+    @router.get("/collections")
+    def collections() -> Response:
+        with local:
+            return answer(engine.get_collections())
+
+    @router.get("/collections/{name}/exists")
+    def exists(name: str) -> Response:
+        with local:
+            return answer({"exists": engine.collection_exists(name)})
+
+    @router.put("/collections/{name}")
+    def create(name: str, body: models.CreateCollection) -> Response:
+        requests.append(("create", body))
+        with local:
+            if engine.collection_exists(name):
+                raise HTTPException(409, f"Wrong input: Collection `{name}` already exists!")
+            return answer(
+                engine.create_collection(name, vectors_config=body.vectors, sparse_vectors_config=body.sparse_vectors)
+            )
+
+    @router.delete("/collections/{name}")
+    def drop(name: str) -> Response:
+        with local:
+            return answer(engine.delete_collection(name))
+
+    @router.put("/collections/{name}/index")
+    def index(name: str, body: models.CreateFieldIndex) -> Response:
+        requests.append(("index", body))
+        with local:
+            known(name)
+        return answer({"operation_id": 0, "status": "completed"})
+
+    @router.get("/aliases")
+    def aliases() -> Response:
+        with local:
+            return answer(engine.get_aliases())
+
+    @router.post("/collections/aliases")
+    def move(body: models.ChangeAliasesOperation) -> Response:
+        with local:
+            return answer(engine.update_collection_aliases(body.actions))
+
+    @router.put("/collections/{name}/points")
+    def upsert(name: str, body: dict[str, Any] = Body()) -> Response:
+        given = _UPSERT.validate_python(body)
+        with local:
+            known(name)
+            return answer(engine.upsert(name, given.points, update_filter=given.update_filter))
+
+    @router.post("/collections/{name}/points/delete")
+    def delete(name: str, body: dict[str, Any] = Body()) -> Response:
+        with local:
+            known(name)
+            return answer(engine.delete(name, _SELECTOR.validate_python(body)))
+
+    @router.post("/collections/{name}/points/query/batch")
+    def query(name: str, body: models.QueryRequestBatch) -> Response:
+        requests.extend(("query", one) for one in body.searches)
+        with local, warnings.catch_warnings():
+            known(name)
+            warnings.simplefilter("ignore")
+            return answer(engine.query_batch_points(name, body.searches))
+
+    @router.post("/collections/{name}/points/scroll")
+    def scroll(name: str, body: models.ScrollRequest) -> Response:
+        with local:
+            known(name)
+            points, cursor = engine.scroll(
+                name,
+                scroll_filter=body.filter,
+                limit=body.limit or 10,
+                offset=body.offset,
+                with_payload=body.with_payload if body.with_payload is not None else True,
+            )
+            return answer({"points": points, "next_page_offset": cursor})
+
+    @router.post("/collections/{name}/points/count")
+    def count(name: str, body: models.CountRequest) -> Response:
+        with local:
+            known(name)
+            return answer(engine.count(name, count_filter=body.filter, exact=True))
+
+    app = FastAPI(openapi_url=None)
+    app.state.requests = requests
+
+    @app.post("/stop")
+    def stop() -> dict[str, bool]:
+        away.set()
+        return {"away": True}
+
+    @app.post("/go")
+    def go() -> dict[str, bool]:
+        away.clear()
+        return {"away": False}
+
+    app.include_router(router)
+    return app
