@@ -1,7 +1,7 @@
 """The error tree: each error carries the HTTP status and the stable code that every face answers with.
 
     MemvaultError
-    ├── InvalidInput 400 ── ExtractionUnavailable, ReservedMetadata, ScopeRequired
+    ├── InvalidInput 400 ── ActingUserRequired, ExtractionUnavailable, ReservedMetadata, ScopeRequired
     ├── Unauthenticated 401 ── InvalidToken
     ├── Forbidden 403 ── InsufficientScope
     ├── NotFound 404
@@ -51,6 +51,12 @@ class ReservedMetadata(InvalidInput):
     """The metadata uses a key that the service keeps for itself."""
 
     code = "reserved_metadata_key"
+
+
+class ActingUserRequired(InvalidInput):
+    """A system agent's call on memories does not say for which user it is made."""
+
+    code = "acting_user_required"
 
 
 class ExtractionUnavailable(InvalidInput):

@@ -6,7 +6,7 @@ does not type-check and a scope without a credential cannot be spelled.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Final, NewType
@@ -73,6 +73,8 @@ class Action(StrEnum):
     CREATE_KEY = "create_key"
     LIST_KEYS = "list_keys"
     REVOKE_KEY = "revoke_key"
+    ROTATE_KEY = "rotate_key"
+    CHANGE_KEY = "change_key"
     READ_AUDIT = "read_audit"
     EXPORT_AUDIT = "export_audit"
     MATCH_AUDIT = "match_audit"
@@ -90,8 +92,10 @@ class Principal:
     """An authenticated credential: one tenant, a set of permissions, and the users it is bound to.
 
     `users` is None for a principal that is not bound; a bound one reads and writes the rows of these users only.
-    `acts_for` is the surrogate of the user that a principal with one user acts for.
-    `expires_at` is when a token ends; the end of a key is in its row.
+    `acts_for` is the surrogate of the user that a call is made for, where there is one and it is known by now.
+    `must_name_user`: a system agent, which has to say for which user each call on memories is made; `acting` is the
+    user that a call names, in `users` unless the principal may not act for it.
+    `version` is the state of the tenant's credentials that the principal was read at.
     """
 
     tenant_id: TenantId
@@ -103,6 +107,14 @@ class Principal:
     acts_for: UUID | None = None
     kind: PrincipalKind = PrincipalKind.KEY
     expires_at: datetime | None = None
+    must_name_user: bool = False
+    acting: str | None = None
+    version: int = field(default=0, compare=False)
+
+    def acting_as(self, user: str, surrogate: UUID | None) -> Principal:
+        """Return the principal as it is in a call for one user: narrowed to it, or to nobody when it is not its own."""
+        users = frozenset({user}) if self.users is None or user in self.users else frozenset[str]()
+        return replace(self, users=users, acting=user, acts_for=surrogate)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +131,13 @@ class Caller:
     def acting(self) -> UUID | None:
         """The surrogate of the user for whom the call is made, where the credential says so."""
         return self.principal.acts_for
+
+    def acting_for(self, user_id: UUID | None) -> Caller:
+        """Return the caller with the surrogate of the user that it acts for, which may be new in this transaction."""
+        principal = self.principal
+        if principal.acting is None or principal.acts_for is not None or user_id is None:
+            return self
+        return replace(self, principal=replace(principal, acts_for=user_id))
 
     @property
     def scope(self) -> Scope:

@@ -17,6 +17,7 @@ from service.api.errors import CHALLENGE
 from service.api.json_body import read_object
 from service.api.opening import Opening
 from service.audit.trail import purpose_of
+from service.auth.acting import HEADER, acting_user
 from service.errors import InsufficientScope, InvalidInput, InvalidToken
 from service.scope import Caller
 from service.wiring import Services
@@ -117,7 +118,8 @@ def _authenticated(services: Services, request: Request) -> Caller:
         raise
     request.state.tenant = str(principal.tenant_id)
     purpose = purpose_of(request.headers.get("x-purpose"))
-    return Caller(principal, request_id=request_id, client=client, face="rest", purpose=purpose)
+    caller = Caller(principal, request_id=request_id, client=client, face="rest", purpose=purpose)
+    return services.acting.narrowed(caller, acting_user(request.headers.getlist(HEADER)))
 
 
 def _refuse_repeated(request: Request, lists: frozenset[str]) -> None:

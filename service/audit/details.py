@@ -41,6 +41,7 @@ class Reason(StrEnum):
     REVOKED = "revoked"
     BOUND = "bound"
     RATE = "rate"
+    ACTING = "acting"
 
 
 class Changed(StrEnum):
@@ -264,7 +265,9 @@ class KeyCreated(Detail):
     event = AuditEvent.KEY_CREATED
     permissions: list[Permission]
     users: int | None = None
+    not_before: datetime | None = None
     expires_at: datetime | None = None
+    must_name_user: bool = False
 
 
 class KeysListed(Detail):
@@ -277,6 +280,22 @@ class KeyRevoked(Detail):
     """An API key was revoked."""
 
     event = AuditEvent.KEY_REVOKED
+
+
+class KeyRotated(Detail):
+    """A key (the target) got a successor (the result) and ends at `ends_at`; `replaced` is a successor never used."""
+
+    event = AuditEvent.KEY_ROTATED
+    ends_at: datetime | None = None
+    new_ends_at: datetime | None = None
+    replaced: UUID | None = None
+
+
+class KeyChanged(Detail):
+    """What an API key may do was changed: all that it may do now."""
+
+    event = AuditEvent.KEY_CHANGED
+    permissions: list[Permission]
 
 
 class TenantCreated(Detail):

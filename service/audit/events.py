@@ -32,6 +32,8 @@ class AuditEvent(StrEnum):
     KEY_CREATED = "key:created"
     KEYS_LISTED = "keys:listed"
     KEY_REVOKED = "key:revoked"
+    KEY_ROTATED = "key:rotated"
+    KEY_CHANGED = "key:changed"
     TENANT_CREATED = "tenant:created"
     TENANT_SUSPENDED = "tenant:suspended"
     TENANT_RESUMED = "tenant:resumed"
@@ -65,6 +67,8 @@ EVENT_OF: Final[dict[Action, AuditEvent]] = {
     Action.CREATE_KEY: AuditEvent.KEY_CREATED,
     Action.LIST_KEYS: AuditEvent.KEYS_LISTED,
     Action.REVOKE_KEY: AuditEvent.KEY_REVOKED,
+    Action.ROTATE_KEY: AuditEvent.KEY_ROTATED,
+    Action.CHANGE_KEY: AuditEvent.KEY_CHANGED,
     Action.READ_AUDIT: AuditEvent.AUDIT_READ,
     Action.EXPORT_AUDIT: AuditEvent.AUDIT_EXPORTED,
     Action.MATCH_AUDIT: AuditEvent.AUDIT_MATCHED,
@@ -106,6 +110,8 @@ ACTIVITY_OF: Final[dict[AuditEvent, Activity]] = {
     AuditEvent.KEY_CREATED: Activity.CREATE,
     AuditEvent.KEYS_LISTED: Activity.READ,
     AuditEvent.KEY_REVOKED: Activity.DELETE,
+    AuditEvent.KEY_ROTATED: Activity.UPDATE,
+    AuditEvent.KEY_CHANGED: Activity.UPDATE,
     AuditEvent.TENANT_CREATED: Activity.CREATE,
     AuditEvent.TENANT_SUSPENDED: Activity.UPDATE,
     AuditEvent.TENANT_RESUMED: Activity.UPDATE,

@@ -35,6 +35,8 @@ _MANAGED: Final = {
     AuditEvent.KEY_CREATED: "API key",
     AuditEvent.KEYS_LISTED: "API key",
     AuditEvent.KEY_REVOKED: "API key",
+    AuditEvent.KEY_ROTATED: "API key",
+    AuditEvent.KEY_CHANGED: "API key",
     AuditEvent.TENANT_CREATED: "tenant",
     AuditEvent.TENANT_SUSPENDED: "tenant",
     AuditEvent.TENANT_RESUMED: "tenant",

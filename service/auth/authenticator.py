@@ -12,6 +12,7 @@ from service import clock
 from service.audit.trail import Trail
 from service.auth.keys import Keys, key_hash
 from service.auth.tokens import Tokens, looks_like_token
+from service.auth.watch import CredentialWatch
 from service.errors import InvalidToken, RecordUnavailable, Unauthenticated
 from service.scope import Permission, Principal
 
@@ -20,6 +21,8 @@ _LONGEST_SECRET: Final = 512
 _LONGEST_TOKEN: Final = 16 * 1024
 #: Refused credentials are counted and written to the trail once in this many seconds, so that guessing cannot fill it.
 _REFUSALS_EVERY: Final = 10.0
+#: A credential that is confirmed again and again is still read anew after this long: its last use is noted then.
+_READ_EVERY: Final = 60.0
 _REFUSED = "the API key is missing or not valid; send it as 'Authorization: Token <key>'"
 
 
@@ -34,14 +37,24 @@ class _Checked:
 class Authenticator:
     """Checks secrets, and trusts what it checked for a few seconds, so that the steady state needs no database.
 
-    A secret is an API key or, where an issuer is configured (`tokens`), an access token.
+    Where a watch says that nothing has changed about the tenant's credentials, it goes on to trust it. A secret is an
+    API key or, where an issuer is configured (`tokens`), an access token.
     """
 
-    def __init__(self, keys: Keys, trail: Trail, *, cache_seconds: float, tokens: Tokens | None = None) -> None:
+    def __init__(
+        self,
+        keys: Keys,
+        trail: Trail,
+        *,
+        cache_seconds: float,
+        tokens: Tokens | None = None,
+        watch: CredentialWatch | None = None,
+    ) -> None:
         self._keys = keys
         self._trail = trail
         self._cache_seconds = cache_seconds
         self._tokens = tokens
+        self._watch = watch
         self._lock = threading.Lock()
         self._cache: OrderedDict[bytes, _Checked] = OrderedDict()
         self._refused = 0
@@ -103,10 +116,19 @@ class Authenticator:
     def _find_checked(self, hashed: bytes) -> Principal | None:
         with self._lock:
             known = self._cache.get(hashed)
-        if known is None or clock.monotonic() - known.at >= self._cache_seconds:
+        if known is None or not self._is_trusted(known):
             return None
         ends = known.principal.expires_at
         return known.principal if ends is None or clock.now() < ends else None
+
+    def _is_trusted(self, known: _Checked) -> bool:
+        age = clock.monotonic() - known.at
+        if age < self._cache_seconds:
+            # Asked even so: the watch then has its answer by the time that it is needed.
+            if self._watch is not None:
+                self._watch.confirms(known.principal)
+            return True
+        return self._watch is not None and age < _READ_EVERY and self._watch.confirms(known.principal)
 
     def _remember(self, hashed: bytes, checked: _Checked | None) -> None:
         with self._lock:

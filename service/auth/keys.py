@@ -1,8 +1,9 @@
-"""API keys: minted, checked, listed and revoked. Only a hash is kept; a key never leaves its tenant or grows."""
+"""API keys: minted, checked, listed and revoked. Only a hash is kept; a key never leaves its tenant."""
 
 from __future__ import annotations
 
 import hashlib
+import hmac
 import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,10 +19,10 @@ from service import clock
 from service.audit.details import KeyCreated, Reason
 from service.audit.events import AuditEvent, Outcome
 from service.audit.trail import Trail
+from service.auth.grants import Grant, check_grant, find_wider
 from service.auth.tables import ApiKeyRow, KeyIndexRow
-from service.errors import Forbidden, InvalidInput, MemvaultError, NotFound, Unauthenticated
+from service.errors import MemvaultError, NotFound, Unauthenticated
 from service.policy.gate import Gate
-from service.policy.table import authorize
 from service.records import SubjectNames
 from service.scope import (
     Action,
@@ -38,24 +39,13 @@ from service.scope import (
 from service.storage.database import Database
 from service.storage.encryption import Place
 from service.storage.tombstones import Tombstone, TombstoneKind, Tombstones, tombstone_id
-from service.tenants.actions import is_active
+from service.tenants.actions import find_state
 from service.tenants.subjects import Subjects
 
-_keys: Final[Any] = ApiKeyRow.__table__  # type: ignore[attr-defined]
+keys_table: Final[Any] = ApiKeyRow.__table__  # type: ignore[attr-defined]
 _index: Final[Any] = KeyIndexRow.__table__  # type: ignore[attr-defined]
 _SECRET_BYTES: Final = 32
 _LAST_USE_STEP: Final = timedelta(minutes=1)
-
-
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """What a new key may do. `users` None is all users of the tenant."""
-
-    permissions: frozenset[Permission]
-    users: frozenset[str] | None = None
-    connector: str | None = None
-    expires_at: datetime | None = None
-    label: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +58,12 @@ class ApiKey:
     bound_to_users: int | None
     connector: str | None
     created_at: datetime
+    not_before: datetime | None
     expires_at: datetime | None
     last_used_at: datetime | None
     revoked_at: datetime | None
+    must_name_user: bool
+    replaced_by: UUID | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,22 +102,11 @@ class Keys:
             Forbidden: when the grant has a permission, a user, a connector or a life that the caller's own has not.
         """
         self._gate.check(caller, Action.CREATE_KEY)
-        refusal: tuple[Reason, MemvaultError] | None
+        check_grant(grant)
         with self._database.transaction(scope) as connection:
-            principal = caller.principal
-            own_end = principal.expires_at
-            live = True
-            if principal.kind is PrincipalKind.KEY:
-                row = find_live_key(connection, principal.id, keep=True)
-                live = row is not None
-                if row is not None:
-                    principal, own_end = self._principal(connection, scope, row), row.expires_at
-            if not live or not is_active(connection, scope.tenant_id):
-                refusal = (Reason.REVOKED, Unauthenticated("the API key is not valid any more"))
-            else:
-                refusal = _wider(grant, principal, own_end)
+            refusal = self.find_refusal(connection, caller, grant, Action.CREATE_KEY)
             if refusal is None:
-                minted = self._mint(connection, caller, grant, new_secret(), created_by=principal.id)
+                minted = self.insert(connection, caller, grant, new_secret(), created_by=caller.principal.id)
         if refusal is not None:
             # After the block: the trail takes a connection of its own, and the pool may have no second one.
             reason, error = refusal
@@ -134,9 +116,10 @@ class Keys:
 
     def mint_for_installation(self, tenant_id: TenantId, grant: Grant, *, secret: str | None = None) -> MintedKey:
         """Make a key with the authority of the installation, that is of whoever has the database's credential."""
+        check_grant(grant)
         caller = installation_caller(tenant_id)
         with self._database.transaction(caller.scope) as connection:
-            return self._mint(connection, caller, grant, secret or new_secret(), created_by=None)
+            return self.insert(connection, caller, grant, secret or new_secret(), created_by=None)
 
     def ensure_bootstrap(self, tenant_id: TenantId, secret: str, *, label: str = "bootstrap") -> bool:
         """Accept a secret as an admin key of the tenant unless it was ever accepted; tell whether it is new.
@@ -157,9 +140,9 @@ class Keys:
         """Return the tenant's keys, the oldest first; a bound key sees none but itself."""
         self._gate.check(caller, Action.LIST_KEYS)
         with self._database.transaction(scope) as connection:
-            query = select(_keys).order_by(_keys.c.created_at, _keys.c.id)
+            query = select(keys_table).order_by(keys_table.c.created_at, keys_table.c.id)
             if caller.principal.users is not None:
-                query = query.where(_keys.c.id == caller.principal.id)
+                query = query.where(keys_table.c.id == caller.principal.id)
             keys = [_api_key(row) for row in connection.execute(query)]
             self._trail.write(connection, caller, AuditEvent.KEYS_LISTED, results=[key.id for key in keys])
         return keys
@@ -189,7 +172,7 @@ class Keys:
         """Return the keys of a tenant with the authority of the installation."""
         caller = installation_caller(tenant_id)
         with self._database.transaction(caller.scope) as connection:
-            query = select(_keys).order_by(_keys.c.created_at, _keys.c.id)
+            query = select(keys_table).order_by(keys_table.c.created_at, keys_table.c.id)
             keys = [_api_key(row) for row in connection.execute(query)]
             self._trail.write(connection, caller, AuditEvent.KEYS_LISTED, results=[key.id for key in keys])
         return keys
@@ -198,15 +181,18 @@ class Keys:
         """Revoke the keys of a tombstone in a database that was restored to a time before they were revoked."""
         scope = Scope.of(service_principal(tombstone.tenant_id))
         with self._database.transaction(scope) as connection:
-            live = _keys.c.id.in_(tombstone.ids) & _keys.c.revoked_at.is_(None)
-            connection.execute(update(_keys).where(live).values(revoked_at=tombstone.at))
+            live = keys_table.c.id.in_(tombstone.ids) & keys_table.c.revoked_at.is_(None)
+            connection.execute(update(keys_table).where(live).values(revoked_at=tombstone.at))
 
     def _find(self, hashed: bytes) -> Principal | None:
         with self._database.tenant_blind() as connection:
-            indexed = connection.execute(
-                select(_index.c.tenant_id, _index.c.key_id).where(_index.c.key_hash == hashed)
-            ).first()
-            if indexed is None or not is_active(connection, TenantId(indexed.tenant_id)):
+            indexed = connection.execute(select(_index).where(_index.c.key_hash == hashed)).first()
+            # The row was found by a hash, which nobody can steer; whether it is the one is decided in constant time.
+            if indexed is None or not hmac.compare_digest(bytes(indexed.key_hash), hashed):
+                return None
+            # The state before the key: a change in between makes this answer older than its key, never newer.
+            state = find_state(connection, TenantId(indexed.tenant_id))
+            if state is None or not state.active:
                 return None
         tenant_id = TenantId(indexed.tenant_id)
         scope = Scope.of(service_principal(tenant_id))
@@ -215,10 +201,59 @@ class Keys:
             if row is None:
                 return None
             if row.last_used_at is None or clock.now() - row.last_used_at > _LAST_USE_STEP:
-                connection.execute(update(_keys).where(_keys.c.id == row.id).values(last_used_at=clock.now()))
-            return self._principal(connection, scope, row)
+                connection.execute(update(keys_table).where(keys_table.c.id == row.id).values(last_used_at=clock.now()))
+            return self._principal(connection, scope, row, version=state.version)
 
-    def _principal(self, connection: Connection, scope: Scope, row: Any) -> Principal:
+    def end(self, connection: Connection, scope: Scope, key_id: UUID) -> None:
+        """Revoke a key in the caller's transaction, so that no restore of the database can bring it back."""
+        kind = TombstoneKind.KEY_REVOKED
+        tombstone = self._tombstones.append(
+            kind, scope.tenant_id, [key_id], tombstone=tombstone_id(kind, scope.tenant_id, key_id)
+        )
+        connection.execute(update(keys_table).where(keys_table.c.id == key_id).values(revoked_at=tombstone.at))
+        self._tombstones.note(connection, tombstone)
+
+    def find_refusal(
+        self, connection: Connection, caller: Caller, grant: Grant, action: Action
+    ) -> tuple[Reason, MemvaultError] | None:
+        """Return why a caller may not make a key with this grant, by what it may do now, or None.
+
+        Nobody can revoke the caller's own key until the transaction ends.
+        """
+        scope, principal = caller.scope, caller.principal
+        own_end = principal.expires_at
+        live = True
+        if principal.kind is PrincipalKind.KEY:
+            row = find_live_key(connection, principal.id, keep=True)
+            live = row is not None
+            if row is not None:
+                own_end = row.expires_at
+                principal = self._principal(connection, scope, row)
+                if caller.principal.acting is not None:
+                    principal = principal.acting_as(caller.principal.acting, caller.acting)
+        state = find_state(connection, scope.tenant_id)
+        if not live or state is None or not state.active:
+            return Reason.REVOKED, Unauthenticated("the API key is not valid any more")
+        return find_wider(grant, principal, own_end, action=action)
+
+    def grant_of(self, connection: Connection, scope: Scope, row: Any) -> Grant:
+        """Return what the key of a row may do."""
+        principal = self._principal(connection, scope, row)
+        label = None
+        if row.label is not None:
+            place = _label_place(scope, row.id)
+            label = self._subjects.tenant_cipher(scope).open(row.label, place).decode()
+        return Grant(
+            principal.permissions,
+            principal.users,
+            row.connector,
+            row.expires_at,
+            label,
+            row.not_before,
+            row.must_name_user,
+        )
+
+    def _principal(self, connection: Connection, scope: Scope, row: Any, *, version: int = 0) -> Principal:
         users = None
         if row.user_ids is not None:
             named = self._subjects.names(connection, scope, row.user_ids)
@@ -231,6 +266,9 @@ class Keys:
             connector=row.connector,
             name=row.prefix,
             acts_for=key_acts_for(row),
+            expires_at=row.expires_at,
+            must_name_user=row.must_name_user,
+            version=version,
         )
 
     def _revoke(self, caller: Caller, scope: Scope, key_id: UUID, *, reachable: bool = True) -> bool:
@@ -239,30 +277,44 @@ class Keys:
             row = None
             if reachable:
                 # Waits for a key that is being minted with this one, so that whoever lists the keys next sees it.
-                row = connection.execute(select(_keys).where(_keys.c.id == key_id).with_for_update()).first()
+                row = connection.execute(select(keys_table).where(keys_table.c.id == key_id).with_for_update()).first()
             if row is not None and row.revoked_at is None:
-                kind = TombstoneKind.KEY_REVOKED
-                tombstone = self._tombstones.append(
-                    kind, scope.tenant_id, [key_id], tombstone=tombstone_id(kind, scope.tenant_id, key_id)
-                )
-                connection.execute(update(_keys).where(_keys.c.id == key_id).values(revoked_at=tombstone.at))
-                self._tombstones.note(connection, tombstone)
+                self.end(connection, scope, key_id)
             outcome = Outcome.DONE if row is not None else Outcome.NOT_FOUND
             self._trail.write(connection, caller, AuditEvent.KEY_REVOKED, outcome=outcome, targets=[key_id])
         return row is not None
 
-    def _mint(
+    def insert(
         self, connection: Connection, caller: Caller, grant: Grant, secret: str, *, created_by: UUID | None
     ) -> MintedKey:
-        scope = caller.scope
+        """Write a key with its audit row, in the caller's transaction; what the caller may do was checked."""
+        minted, user_ids = self.store(connection, caller.scope, grant, secret, created_by=created_by)
+        self._trail.write(
+            connection,
+            caller,
+            AuditEvent.KEY_CREATED,
+            subjects=user_ids or (),
+            targets=[minted.id],
+            detail=KeyCreated(
+                permissions=sorted(grant.permissions),
+                users=None if user_ids is None else len(user_ids),
+                not_before=grant.not_before,
+                expires_at=grant.expires_at,
+                must_name_user=grant.must_name_user,
+            ),
+        )
+        return minted
+
+    def store(
+        self, connection: Connection, scope: Scope, grant: Grant, secret: str, *, created_by: UUID | None
+    ) -> tuple[MintedKey, Sequence[UUID] | None]:
+        """Write a key without an audit row, which is its caller's to write; return also the users it is bound to."""
         key_id = clock.new_id()
         user_ids = None
         if grant.users is not None:
-            if not grant.users:
-                raise InvalidInput("a key that is bound to users must name one at least")
             user_ids = [self._subjects.ensure(connection, scope, SubjectNames(user_id=u)).owner for u in grant.users]
         connection.execute(
-            insert(_keys).values(
+            insert(keys_table).values(
                 tenant_id=scope.tenant_id,
                 id=key_id,
                 prefix=secret[:8],
@@ -272,30 +324,18 @@ class Keys:
                 connector=grant.connector,
                 created_by=created_by,
                 created_at=clock.now(),
+                not_before=grant.not_before,
                 expires_at=grant.expires_at,
+                must_name_user=grant.must_name_user,
             )
         )
         connection.execute(insert(_index).values(key_hash=key_hash(secret), tenant_id=scope.tenant_id, key_id=key_id))
-        self._trail.write(
-            connection,
-            caller,
-            AuditEvent.KEY_CREATED,
-            subjects=user_ids or (),
-            targets=[key_id],
-            detail=KeyCreated(
-                permissions=sorted(grant.permissions),
-                users=None if user_ids is None else len(user_ids),
-                expires_at=grant.expires_at,
-            ),
-        )
-        return MintedKey(id=key_id, tenant_id=scope.tenant_id, secret=secret)
+        return MintedKey(id=key_id, tenant_id=scope.tenant_id, secret=secret), user_ids
 
     def _sealed_label(self, scope: Scope, key_id: UUID, label: str | None) -> bytes | None:
         if label is None:
             return None
-        return self._subjects.tenant_cipher(scope).seal(
-            label.encode(), Place(scope.tenant_id, "api_keys", key_id, "label")
-        )
+        return self._subjects.tenant_cipher(scope).seal(label.encode(), _label_place(scope, key_id))
 
 
 def new_secret() -> str:
@@ -309,15 +349,21 @@ def key_hash(secret: str) -> bytes:
 
 
 def find_live_key(connection: Connection, key_id: UUID, *, keep: bool = False) -> Any | None:
-    """Return the row of a key that is neither revoked nor expired, or None.
+    """Return the row of a key that is valid now, that is begun and neither revoked nor expired, or None.
 
     `keep` lets nobody revoke it until this transaction ends.
     """
-    query = select(_keys).where(_keys.c.id == key_id)
+    query = select(keys_table).where(keys_table.c.id == key_id)
     row = connection.execute(query.with_for_update(read=True) if keep else query).first()
-    if row is None or row.revoked_at is not None or (row.expires_at is not None and row.expires_at <= clock.now()):
+    if row is None or row.revoked_at is not None:
         return None
-    return row
+    moment = clock.now()
+    begun = row.not_before is None or row.not_before <= moment
+    return row if begun and (row.expires_at is None or row.expires_at > moment) else None
+
+
+def _label_place(scope: Scope, key_id: UUID) -> Place:
+    return Place(scope.tenant_id, "api_keys", key_id, "label")
 
 
 def key_acts_for(row: Any) -> UUID | None:
@@ -331,21 +377,6 @@ def permissions_of(names: Iterable[str]) -> frozenset[Permission]:
     return frozenset(known[name] for name in names if name in known)
 
 
-def _wider(grant: Grant, principal: Principal, own_end: datetime | None) -> tuple[Reason, MemvaultError] | None:
-    """Return in what a grant goes beyond the key that would make it, as a code and an error, or None."""
-    if not authorize(principal, Action.CREATE_KEY):
-        return Reason.PERMISSION, Forbidden("this key may not make keys any more")
-    if not grant.permissions <= principal.permissions:
-        return Reason.WIDER, Forbidden("a key cannot make a key with permissions that it lacks itself")
-    if principal.users is not None and (grant.users is None or not grant.users <= principal.users):
-        return Reason.USERS, Forbidden("a key that is bound to users can only make keys that are bound to some of them")
-    if principal.connector is not None and grant.connector != principal.connector:
-        return Reason.CONNECTOR, Forbidden("a key that is bound to a connector can only make keys for that connector")
-    if own_end is not None and (grant.expires_at is None or grant.expires_at > own_end):
-        return Reason.EXPIRY, Forbidden("a key that expires cannot make one that lives longer")
-    return None
-
-
 def _api_key(row: Any) -> ApiKey:
     return ApiKey(
         id=row.id,
@@ -354,7 +385,13 @@ def _api_key(row: Any) -> ApiKey:
         bound_to_users=None if row.user_ids is None else len(row.user_ids),
         connector=row.connector,
         created_at=row.created_at,
+        not_before=row.not_before,
         expires_at=row.expires_at,
         last_used_at=row.last_used_at,
         revoked_at=row.revoked_at,
+        must_name_user=row.must_name_user,
+        replaced_by=row.replaced_by,
     )
+
+
+__all__ = ["ApiKey", "Grant", "Keys", "MintedKey", "find_live_key", "key_hash", "new_secret"]

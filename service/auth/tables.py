@@ -43,9 +43,12 @@ class ApiKeyRow(SQLModel, table=True):
     connector: str | None = None
     created_by: UUID | None = None
     created_at: datetime = Field(sa_column=_moment())
+    not_before: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
     expires_at: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
     last_used_at: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
     revoked_at: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
+    must_name_user: bool = False
+    replaced_by: UUID | None = None
 
 
 _keys: Final[Any] = ApiKeyRow.__table__  # type: ignore[attr-defined]
@@ -77,7 +80,7 @@ declare(
     Eraser(
         ApiKeyRow,
         subjects=("user_ids",),
-        other=("created_by",),
+        other=("created_by", "replaced_by"),
         connectors=("connector",),
         of_subject=_unbind,
         of_connector=_revoke,

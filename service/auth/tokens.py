@@ -14,9 +14,9 @@ import jwt
 from service.auth.scopes import ScopeNames
 from service.auth.signing_keys import SigningKeys, UnknownKey
 from service.errors import InvalidToken
-from service.scope import Permission, Principal, PrincipalKind, TenantId
+from service.scope import Permission, Principal, PrincipalKind
 from service.settings import Settings
-from service.tenants.actions import Tenants
+from service.tenants.actions import Tenant, Tenants
 
 #: Three parts in base64url, the first of which begins with `{`: no API key looks like that.
 _TOKEN: Final = re.compile(r"e[w-z0-9_-][\w-]+\.[\w-]+\.[\w-]*", re.ASCII)
@@ -79,16 +79,19 @@ class Tokens:
             Unavailable: when that cannot be told, because the issuer's keys could not be fetched.
         """
         claims = self._claims(token, self.audience(face))
-        tenant_id = self._tenant(claims)
+        tenant = self._tenant(claims)
+        users, is_system = self._users(claims)
         ends = int(claims["exp"])
         return Principal(
-            tenant_id=tenant_id,
+            tenant_id=tenant.id,
             id=self._id(claims["sub"]),
             permissions=self._permissions(claims),
-            users=self._users(claims),
+            users=users,
             name="token",
             kind=PrincipalKind.TOKEN,
             expires_at=datetime.fromtimestamp(min(ends, _LAST_MOMENT), UTC),
+            must_name_user=is_system,
+            version=tenant.version,
         )
 
     def _claims(self, token: str, audience: str | None) -> dict[str, Any]:
@@ -123,11 +126,11 @@ class Tokens:
             raise InvalidToken(
                 "the access token is bound to a key of its client, which is not supported: use a bearer token"
             )
-        if not _is_name(claims["sub"]):
+        if not is_user_name(claims["sub"]):
             raise InvalidToken("the access token has no usable subject")
         return claims
 
-    def _tenant(self, claims: Mapping[str, Any]) -> TenantId:
+    def _tenant(self, claims: Mapping[str, Any]) -> Tenant:
         value = _claim(claims, self._settings.tenant_claim)
         if not isinstance(value, str) or not 0 < len(value) <= _LONGEST_NAME or not value.isprintable():
             raise InvalidToken("the access token names no tenant (auth.oidc.tenant_claim)")
@@ -138,19 +141,21 @@ class Tokens:
                 tenant = None
         if tenant is None or tenant.status != "active":
             raise InvalidToken("the access token names a tenant that is not known here or not active")
-        return tenant.id
+        return tenant
 
-    def _users(self, claims: Mapping[str, Any]) -> frozenset[str] | None:
-        """Return the users that the token is bound to; None only where the settings say so."""
+    def _users(self, claims: Mapping[str, Any]) -> tuple[frozenset[str] | None, bool]:
+        """Return the users that the token is bound to, None only where the settings say so, and whether it is a system
+        agent's, which has to name the user of each call.
+        """
         settings = self._settings
         is_system = settings.system_claim is not None and _claim(claims, settings.system_claim) is True
         if is_system or not settings.bind_users:
-            return None
+            return None, is_system
         value = _claim(claims, settings.user_claim)
         names = value if isinstance(value, list) else [value]
-        if not 0 < len(names) <= _MOST_USERS or not all(_is_name(name) for name in names):
+        if not 0 < len(names) <= _MOST_USERS or not all(is_user_name(name) for name in names):
             raise InvalidToken("the access token names no user (auth.oidc.user_claim)")
-        return frozenset(names)
+        return frozenset(names), False
 
     def _permissions(self, claims: Mapping[str, Any]) -> frozenset[Permission]:
         value = _claim(claims, self._settings.scope_claim)
@@ -172,7 +177,7 @@ def _claim(claims: Mapping[str, Any], name: str) -> Any:
     return value
 
 
-def _is_name(value: Any) -> bool:
+def is_user_name(value: Any) -> bool:
     """Tell whether a user can have this name: the same bounds as for `user_id`."""
     return (
         isinstance(value, str)

@@ -1,4 +1,4 @@
-"""`memvault key …`: create, list and revoke the API keys of a tenant."""
+"""`memvault key …`: create, list, rotate, change and revoke the API keys of a tenant."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typer
 
 from service import clock
 from service.auth.keys import ApiKey, Grant
+from service.auth.rotation import Rotation
 from service.cli.options import Config, DataDir, Json, installation_of, show
 from service.errors import ConfigurationError
 from service.policy.table import ROLES
@@ -30,6 +31,12 @@ def create(
     scope: Annotated[list[str] | None, typer.Option(help="A permission; may be given many times.")] = None,
     user: Annotated[list[str] | None, typer.Option(help="Bind the key to this user; may be given many times.")] = None,
     connector: Annotated[str | None, typer.Option(help="Bind the key to this connector.")] = None,
+    acting: Annotated[
+        bool, typer.Option("--acting-required", help="A system agent's key: each call names its acting user.")
+    ] = False,
+    begins: Annotated[
+        str | None, typer.Option(help="Time until the key begins to work, such as 12h. Default: at once.")
+    ] = None,
     expires: Annotated[str | None, typer.Option(help="Life of the key, such as 90d or 12h. Default: no end.")] = None,
     label: Annotated[str | None, typer.Option(help="A note for people.")] = None,
     config: Config = None,
@@ -41,8 +48,10 @@ def create(
         permissions=_permissions(role, scope),
         users=frozenset(user) if user else None,
         connector=connector,
-        expires_at=clock.now() + _span(expires) if expires else None,
+        expires_at=clock.now() + _span("--expires", expires) if expires else None,
         label=label,
+        not_before=clock.now() + _span("--begins", begins) if begins else None,
+        must_name_user=acting,
     )
     with installation_of(config, data_dir) as installation:
         found = installation.tenants.get(tenant)
@@ -59,6 +68,65 @@ def list_(tenant: TenantOption, config: Config = None, data_dir: DataDir = None,
         keys = installation.keys.list_for_installation(installation.tenants.get(tenant).id)
     lines = [f"{key.id}  {key.prefix}…  {'revoked' if key.revoked_at else 'active'}" for key in keys]
     show([_document(key) for key in keys], as_json=json, text="\n".join(lines))
+
+
+@app.command()
+def rotate(
+    key_id: Annotated[UUID, typer.Argument(help="Id of the key.")],
+    tenant: TenantOption,
+    overlap: Annotated[str, typer.Option(help="How long the old key goes on working, such as 1d; 0 ends it now.")] = (
+        "1d"
+    ),
+    expires: Annotated[
+        str | None, typer.Option(help="Life of the new key, such as 90d. Default: it ends as the old one would have.")
+    ] = None,
+    config: Config = None,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Make a key with the same grant and show its secret, once; the old key ends after the overlap."""
+    rotation = Rotation(
+        timedelta() if overlap == "0" else _span("--overlap", overlap),
+        clock.now() + _span("--expires", expires) if expires else None,
+    )
+    with installation_of(config, data_dir) as installation:
+        found = installation.tenants.get(tenant)
+        rotated = installation.key_changes.rotate_for_installation(found.id, key_id, rotation)
+    document = {
+        "key_id": str(rotated.minted.id),
+        "api_key": rotated.minted.secret,
+        "tenant_id": str(found.id),
+        "replaces": str(key_id),
+        "old_expires_at": rotated.old_ends_at.isoformat(),
+    }
+    text = (
+        f"key {rotated.minted.id} of tenant {found.name}, shown once:\n{rotated.minted.secret}\n"
+        f"key {key_id} ends at {rotated.old_ends_at.isoformat(timespec='seconds')}"
+    )
+    show(document, as_json=json, text=text)
+
+
+@app.command()
+def change(
+    key_id: Annotated[UUID, typer.Argument(help="Id of the key.")],
+    tenant: TenantOption,
+    role: Annotated[str | None, typer.Option(help=f"One of {', '.join(ROLES)}.")] = None,
+    scope: Annotated[list[str] | None, typer.Option(help="A permission; may be given many times.")] = None,
+    config: Config = None,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Give a key the permissions of a role, or these, and no others; within seconds."""
+    if role is None and not scope:
+        raise ConfigurationError("--role or --scope: say what the key may do from now on")
+    held = _permissions(role, scope)
+    with installation_of(config, data_dir) as installation:
+        installation.key_changes.change_for_installation(installation.tenants.get(tenant).id, key_id, held)
+    show(
+        {"key_id": str(key_id), "permissions": sorted(held)},
+        as_json=json,
+        text=f"key {key_id} may now {', '.join(sorted(held))}",
+    )
 
 
 @app.command()
@@ -89,10 +157,10 @@ def _permissions(role: str | None, scopes: list[str] | None) -> frozenset[Permis
     return ROLES[role or "agent"]
 
 
-def _span(text: str) -> timedelta:
+def _span(option: str, text: str) -> timedelta:
     match = _SPAN.fullmatch(text)
     if match is None or not int(match[1]):
-        raise ConfigurationError(f"--expires {text}: write a number and one of s, m, h, d, w, such as 90d")
+        raise ConfigurationError(f"{option} {text}: write a number and one of s, m, h, d, w, such as 90d")
     return timedelta(**{_UNITS[match[2]]: int(match[1])})
 
 
@@ -104,7 +172,10 @@ def _document(key: ApiKey) -> dict[str, Any]:
         "bound_to_users": key.bound_to_users,
         "connector": key.connector,
         "created_at": key.created_at.isoformat(),
+        "not_before": key.not_before.isoformat() if key.not_before else None,
         "expires_at": key.expires_at.isoformat() if key.expires_at else None,
         "last_used_at": key.last_used_at.isoformat() if key.last_used_at else None,
         "revoked_at": key.revoked_at.isoformat() if key.revoked_at else None,
+        "acting": "required" if key.must_name_user else None,
+        "replaced_by": str(key.replaced_by) if key.replaced_by else None,
     }

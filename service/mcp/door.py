@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service import clock
 from service.audit.trail import printable, purpose_of
+from service.auth.acting import HEADER, acting_user
 from service.errors import InsufficientScope, MemvaultError, StillStarting, Unauthenticated
 from service.mcp.bodies import peeked
 from service.mcp.metadata import ProtectedResource
@@ -115,14 +116,7 @@ class Door:
         try:
             if services is None:
                 raise StillStarting("the service is starting; try again in a moment")
-            check = partial(
-                services.authenticator.authenticate,
-                secret_of(request),
-                request_id=request_id,
-                client=request.headers.get("user-agent", ""),
-                face="mcp",
-            )
-            principal = await self._threads.run(check)
+            principal = await self._threads.run(partial(_principal_of, services, request, request_id))
             purpose = purpose_of(request.headers.get("x-purpose"))
         except Unauthenticated as error:
             told = {"WWW-Authenticate": self._resource.unauthorized(invalid=bool(secret_of(request)))}
@@ -158,6 +152,16 @@ class Door:
         except TimeLimitReached:
             return _answer(503, "unavailable", "no answer in time; try again", visitor.request_id, number=number)
         return None
+
+
+def _principal_of(services: Services, request: Request, request_id: str) -> Principal:
+    """Return whom the credential stands for, narrowed to the user whom the request names."""
+    client = request.headers.get("user-agent", "")
+    principal = services.authenticator.authenticate(
+        secret_of(request), request_id=request_id, client=client, face="mcp"
+    )
+    caller = Caller(principal, request_id=request_id, client=client, face="mcp")
+    return services.acting.narrowed(caller, acting_user(request.headers.getlist(HEADER))).principal
 
 
 def secret_of(request: Request) -> str | None:

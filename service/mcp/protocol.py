@@ -16,12 +16,13 @@ from pydantic import ValidationError
 from starlette.requests import Request
 
 from service.audit.trail import printable
+from service.auth.tokens import is_user_name
 from service.errors import InvalidInput, MemvaultError, NotFound, Unavailable
 from service.mcp import prompts, resources
 from service.mcp.door import Visitor, visitor_of
 from service.mcp.threads import Threads, TimeLimitReached
-from service.mcp.tools import TOOLS, tools_of
-from service.policy.table import authorize
+from service.mcp.tools import TOOLS, acts_by_argument, tools_of
+from service.policy.table import authorize, names_its_user
 from service.scope import Action, Caller
 
 _log: Final = logging.getLogger("memvault.mcp")
@@ -32,7 +33,8 @@ Context = ServerRequestContext[dict[str, Any], Request]
 _PASSED_OVER: Final = frozenset({"enable_graph"})
 _SHOWN_PROBLEMS: Final = 5
 _SHOWN_CHARS: Final = 64
-#: These lists depend on the key alone, and a key never changes: a client may keep them for itself for a while.
+#: These lists depend on the credential, and on the acting user that a client's header names: both seldom change, so a
+#: client may keep them for itself for a while. What is refused is decided at each call.
 _LISTS: Final = CacheHint(ttl_ms=60_000, scope="private")
 _NEVER: Final = CacheHint(ttl_ms=0, scope="private")
 
@@ -80,6 +82,9 @@ class _Protocol:
         visitor, caller = _visitor(context), _caller(context)
         given = {key: value for key, value in (params.arguments or {}).items() if key not in _PASSED_OVER}
         try:
+            if acts_by_argument(caller.principal):
+                named = given.get("user_id") if "user_id" in tool.takes.model_fields else given.pop("user_id", None)
+                caller = await self._acting(visitor, caller, named)
             # Before the arguments are looked at, so that a refusal is in the trail however the call is made.
             await self._authorize(visitor, caller, tool.action)
             arguments = tool.takes.model_validate(given)
@@ -105,7 +110,8 @@ class _Protocol:
         self, context: Context, params: types.PaginatedRequestParams | None
     ) -> types.ListResourcesResult:
         visitor, caller = _visitor(context), _caller(context)
-        if not authorize(visitor.principal, Action.LIST_ENTITIES):
+        # A system agent that did not say for whom it asks has no profiles to be shown.
+        if not authorize(visitor.principal, Action.LIST_ENTITIES) or acts_by_argument(visitor.principal):
             _refuse_cursor(params)
             return types.ListResourcesResult(resources=[])
         try:
@@ -126,8 +132,10 @@ class _Protocol:
     async def read_resource(
         self, context: Context, params: types.ReadResourceRequestParams
     ) -> types.ReadResourceResult:
-        visitor = _visitor(context)
-        read = partial(resources.read, visitor.services, _caller(context), params.uri)
+        visitor, caller = _visitor(context), _caller(context)
+        if acts_by_argument(caller.principal):
+            caller = await self._acting(visitor, caller, resources.user_of(params.uri))
+        read = partial(resources.read, visitor.services, caller, params.uri)
         return types.ReadResourceResult(contents=[await self._answered(read, context)])
 
     async def list_prompts(
@@ -142,8 +150,14 @@ class _Protocol:
         messages = prompts.messages((params.arguments or {}).get("user_id"))
         return types.GetPromptResult(description=prompts.PROMPT.description, messages=messages)
 
+    async def _acting(self, visitor: Visitor, caller: Caller, named: Any) -> Caller:
+        """Return the caller as it acts for the user that an argument names; what is no name is refused later on."""
+        if not is_user_name(named):
+            return caller
+        return await self._threads.run(partial(visitor.services.acting.narrowed, caller, named))
+
     async def _authorize(self, visitor: Visitor, caller: Caller, action: Action) -> None:
-        if not authorize(caller.principal, action):
+        if not (authorize(caller.principal, action) and names_its_user(caller.principal, action)):
             await self._threads.run(partial(visitor.services.installation.gate.check, caller, action))
 
     async def _answered(self, action: Callable[[], T], context: Context) -> T:

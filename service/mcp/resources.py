@@ -93,6 +93,12 @@ def read(services: Services, caller: Caller, uri: str) -> types.TextResourceCont
     return types.TextResourceContents(uri=uri, mime_type=_MARKDOWN, text=_markdown(user_id, page))
 
 
+def user_of(uri: str) -> str | None:
+    """Return the user whose profile a URI stands for, or None when it is no profile's."""
+    found = (_TEMPLATE.match(uri) or {}).get("user_id")
+    return found if isinstance(found, str) else None
+
+
 def _parsed(uri: str) -> tuple[str, int]:
     found = _TEMPLATE.match(uri) or {}
     user_id, page = found.get("user_id"), found.get("page") or "1"

@@ -53,12 +53,15 @@ class Tool:
     def shown_to(self, principal: Principal) -> types.Tool:
         """Return the tool as this principal sees it."""
         schema = deepcopy(self.input_schema)
+        if acts_by_argument(principal):
+            schema.setdefault("properties", {})["user_id"] = {"type": "string", "description": _ACTING}
+            schema["required"] = [*schema.get("required", []), "user_id"]
         settled = {"user_id": only_user(principal), "connector": principal.connector}
         for name in self.filled:
             if settled[name] is not None:
                 del schema["properties"][name]
             elif name in self.needed:
-                schema["required"].append(name)
+                schema["required"] = [*schema.get("required", []), name]
         return types.Tool(
             name=self.name,
             title=self.title,
@@ -75,11 +78,19 @@ class Tool:
         )
 
 
+def acts_by_argument(principal: Principal) -> bool:
+    """Tell whether the argument user_id of each call says for whom it is made, since no header did."""
+    return principal.must_name_user and principal.acting is None
+
+
 def tools_of(principal: Principal) -> Iterator[types.Tool]:
     """Yield the tools that the principal may use, as it sees them."""
     for tool in TOOLS.values():
         if authorize(principal, tool.action):
             yield tool.shown_to(principal)
+
+
+_ACTING: Final = "The user for whom you make this call. It reaches this user's memories and no others."
 
 
 def _plain(schema: dict[str, Any]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from service.memories.edits import UNSET, Edit, Unset, changed_fields, edited
 from service.memories.events import cancel_events, forget_messages
 from service.memories.indexing import Indexing
 from service.memories.limits import check_characters, check_text
+from service.memories.provenance import check_connector
 from service.memories.stores import Stores, TenantLookup
 from service.records import HistoryEntry, Hit, Memory, Page, SubjectNames
 from service.scope import Action, Caller, Scope, SubjectKind
@@ -213,6 +214,7 @@ class Memories:
             vector = stores.embedder.embed_documents([searchable(edit.text, self._actor(scope, memory_id))])[0]
         if not isinstance(edit.metadata, Unset):
             validate_metadata(edit.metadata)
+            check_connector(stores, caller, Action.UPDATE, edit.metadata)
         try:
             changed = self._changed(caller, scope, memory_id, edit, vector)
         except KeyDestroyed:
@@ -349,7 +351,7 @@ class Memories:
                     detail=MemoryUpdated(changed=changed_fields(edit)),
                 )
                 return None
-            after = edited(before, edit)
+            after = edited(before, edit, connector=caller.principal.connector)
             tokens = stores.tokenizer(scope).row_tokens(after.metadata, after.categories, after.actor)
             after = stores.record.update(
                 connection, scope, before, after, vector, tokens, embedder=stores.embedder.name

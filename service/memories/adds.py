@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from typing import Any, Final, TypeVar
 from uuid import UUID
@@ -23,6 +23,7 @@ from service.filters.metadata_limits import validate_metadata
 from service.memories.events import Events, as_told, start_event
 from service.memories.indexing import Indexing
 from service.memories.limits import check_characters, check_new
+from service.memories.provenance import check_connector, with_connector
 from service.memories.stores import Stores
 from service.memories.tables import IdempotencyRow
 from service.queue.tasks import Queue
@@ -80,6 +81,8 @@ class Adds:
         check_new(new, stores.settings.limits)
         validate_metadata(dict(new.metadata))
         stores.gate.check_user(caller, Action.ADD, new.subjects, writing=True)
+        check_connector(stores, caller, Action.ADD, new.metadata)
+        new = replace(new, metadata=with_connector(new.metadata, caller.principal.connector))
         _check_key(idempotency_key)
         messages = [message for message in new.messages if message.role != "system"]
         if not messages:
@@ -115,13 +118,14 @@ class Adds:
             earlier = self._claim(connection, caller, scope, idempotency_key, new, event_id)
             if earlier is not None:
                 return earlier
+            acting = caller.acting_for(ids.user_id)
             memories = [
                 stored_memory(new, ids, caller, event_id, text=message.content, message=message) for message in messages
             ]
-            entries, results = store_memories(stores, connection, scope, caller, event_id, memories, vectors)
+            entries, results = store_memories(stores, connection, scope, acting, event_id, memories, vectors)
             row = start_event(
                 connection,
-                caller,
+                acting,
                 event_id=event_id,
                 kind="ADD",
                 status=EventStatus.SUCCEEDED,
@@ -153,10 +157,11 @@ class Adds:
             earlier = self._claim(connection, caller, scope, idempotency_key, new, event_id)
             if earlier is not None:
                 return earlier
+            acting = caller.acting_for(ids.user_id)
             cipher = stores.keyring.subject(scope.tenant_id, ids.owner)
             row = start_event(
                 connection,
-                caller,
+                acting,
                 event_id=event_id,
                 kind="ADD",
                 status=EventStatus.PENDING,
@@ -170,7 +175,7 @@ class Adds:
                 lock=scope_lock(stores, scope, ids),
             )
             stores.trail.write(
-                connection, caller, AuditEvent.MEMORY_ADD_REQUESTED, subjects=ids.all(), targets=[event_id]
+                connection, acting, AuditEvent.MEMORY_ADD_REQUESTED, subjects=ids.all(), targets=[event_id]
             )
             return as_told(row, [], [], new.subjects)
 

@@ -19,6 +19,7 @@ from service.memories.edits import Edit, Unset, changed_fields, edited
 from service.memories.events import forget_messages
 from service.memories.indexing import Indexing
 from service.memories.limits import check_text
+from service.memories.provenance import check_connector
 from service.memories.stores import Stores
 from service.scope import Action, Caller, Scope
 from service.storage.keyring import KeyDestroyed
@@ -69,7 +70,7 @@ class Batches:
         edits: dict[UUID, Edit] = {}
         for number, item in enumerate(items):
             try:
-                edits[self._checked(item)] = item.edit
+                edits[self._checked(caller, item)] = item.edit
             except MemvaultError as error:
                 refused[number] = error
         vectors = self._embedded(scope, edits)
@@ -109,7 +110,7 @@ class Batches:
         self._indexing.apply(scope, [], gone=dict.fromkeys(found, GONE))
         return [_missing(one, found) for one in memory_ids]
 
-    def _checked(self, item: BatchEdit) -> UUID:
+    def _checked(self, caller: Caller, item: BatchEdit) -> UUID:
         """Return the id of an item that may be tried."""
         if item.unreadable is not None:
             raise item.unreadable
@@ -119,6 +120,7 @@ class Batches:
             check_text(item.edit.text, self._stores.settings.limits, "text")
         if not isinstance(item.edit.metadata, Unset):
             validate_metadata(item.edit.metadata)
+            check_connector(self._stores, caller, Action.UPDATE_BATCH, item.edit.metadata)
         if item.memory_id is None:
             raise _no_such()
         return item.memory_id
@@ -151,7 +153,7 @@ class Batches:
                 edit = edits[memory_id]
                 if not isinstance(edit.text, Unset) and memory_id not in vectors:
                     continue
-                after = edited(before, edit)
+                after = edited(before, edit, connector=caller.principal.connector)
                 tokens = tokenizer.row_tokens(after.metadata, after.categories, after.actor)
                 try:
                     after = stores.record.update(

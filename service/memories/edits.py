@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from service.audit.details import Changed
 from service.filters.metadata_limits import validate_metadata
+from service.memories.provenance import with_connector
 from service.records import Metadata
 from service.storage.stored import StoredMemory
 
@@ -36,8 +37,10 @@ def changed_fields(edit: Edit) -> list[Changed]:
     return [one for one in Changed if not isinstance(getattr(edit, one.value), Unset)]
 
 
-def edited(before: StoredMemory, edit: Edit) -> StoredMemory:
+def edited(before: StoredMemory, edit: Edit, *, connector: str | None = None) -> StoredMemory:
     """Return a memory with an edit applied; its version is not counted up yet.
+
+    `connector` is the one that the editing key is bound to: what the memory came through stays with it.
 
     Raises:
         InvalidInput: when metadata that is added to what is there breaks a limit together with it.
@@ -50,4 +53,6 @@ def edited(before: StoredMemory, edit: Edit) -> StoredMemory:
     if edit.merge and "metadata" in changes:
         changes["metadata"] = {**before.metadata, **changes["metadata"]}
         validate_metadata(changes["metadata"])
+    if "metadata" in changes:
+        changes["metadata"] = with_connector(changes["metadata"], connector, before=before.metadata)
     return replace(before, **changes)

@@ -136,6 +136,7 @@ def start_event(
         subject_ids=list(subject_ids),
         principal_id=caller.principal.id,
         principal_kind=caller.principal.kind.value,
+        acting_id=caller.acting,
         payload=payload,
         results=_stored(results),
         notes=notes or {},

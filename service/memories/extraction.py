@@ -266,7 +266,8 @@ class Extractions:
     ) -> None:
         """End an event without an effect, for the reason that is given."""
         move_event(connection, row.id, status, code=code, reason=reason)
-        asked = Principal(scope.tenant_id, row.principal_id, frozenset(), kind=PrincipalKind(row.principal_kind))
+        kind = PrincipalKind(row.principal_kind)
+        asked = Principal(scope.tenant_id, row.principal_id, frozenset(), kind=kind, acts_for=row.acting_id)
         self._stores.trail.write(
             connection,
             caller or Caller(asked, request_id=row.request_id, client=row.client, face=row.face),
@@ -392,7 +393,13 @@ def _principal_of(connection: Connection, scope: Scope, row: Any) -> Principal |
     """
     kind = PrincipalKind(row.principal_kind)
     if kind is PrincipalKind.TOKEN:
-        return Principal(scope.tenant_id, row.principal_id, frozenset({Permission.MEMORY_WRITE}), kind=kind)
+        return Principal(
+            scope.tenant_id,
+            row.principal_id,
+            frozenset({Permission.MEMORY_WRITE}),
+            kind=kind,
+            acts_for=row.acting_id,
+        )
     key = find_live_key(connection, row.principal_id)
     if key is None:
         return None
@@ -401,7 +408,7 @@ def _principal_of(connection: Connection, scope: Scope, row: Any) -> Principal |
         row.principal_id,
         permissions_of(key.permissions),
         connector=key.connector,
-        acts_for=key_acts_for(key),
+        acts_for=row.acting_id or key_acts_for(key),
     )
 
 

@@ -41,6 +41,7 @@ class EventRow(SQLModel, table=True):
     subject_ids: list[UUID] = Field(sa_column=Column(ARRAY(SqlUuid(as_uuid=True)), nullable=False))
     principal_id: UUID
     principal_kind: str
+    acting_id: UUID | None = None
     payload: bytes | None = Field(default=None, sa_type=LargeBinary)
     results: list[dict[str, Any]] = Field(sa_column=Column(JSONB, nullable=False))
     notes: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
@@ -80,5 +81,5 @@ class IdempotencyRow(SQLModel, table=True):
     created_at: datetime = Field(sa_column=_moment())
 
 
-declare(Eraser(EventRow, subjects=("owner_id", "subject_ids"), other=("principal_id",)))
+declare(Eraser(EventRow, subjects=("owner_id", "subject_ids", "acting_id"), other=("principal_id",)))
 declare(Eraser(IdempotencyRow, parents={"event_id": "events"}, other=("principal_id",)))

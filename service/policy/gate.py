@@ -7,8 +7,8 @@ from uuid import UUID
 
 from service.audit.details import Reason
 from service.audit.trail import Trail
-from service.errors import Forbidden, InsufficientScope
-from service.policy.table import NEEDS, authorize
+from service.errors import ActingUserRequired, Forbidden, InsufficientScope
+from service.policy.table import NEEDS, authorize, names_its_user
 from service.records import SubjectNames
 from service.scope import Action, Caller, PrincipalKind
 
@@ -24,9 +24,11 @@ class Gate:
 
         Raises:
             Forbidden: otherwise, with the permission that is missing; the refusal is in the trail by then. For an
-                access token it is an InsufficientScope.
+                access token it is an InsufficientScope. Also when the call is for a user that is not the caller's.
+            ActingUserRequired: when a system agent does not say for which user it calls.
         """
         if authorize(caller.principal, action):
+            self._check_acting(caller, action, targets)
             return
         self._trail.refuse(caller, action, Reason.PERMISSION, targets=targets)
         needed = NEEDS.get(action)
@@ -34,6 +36,18 @@ class Gate:
             detail = f"this access token may not do that: it lacks the permission {needed}"
             raise InsufficientScope(detail, missing=frozenset({needed}))
         raise Forbidden(f"this key may not do that: it lacks the permission {needed}")
+
+    def _check_acting(self, caller: Caller, action: Action, targets: Iterable[UUID]) -> None:
+        if names_its_user(caller.principal, action):
+            return
+        if caller.principal.acting is not None:
+            self._trail.refuse(caller, action, Reason.USER, targets=targets)
+            raise Forbidden("X-Acting-User: this credential is bound to users, and this is none of them")
+        self._trail.refuse(caller, action, Reason.ACTING, targets=targets)
+        raise ActingUserRequired(
+            "this is a system agent's credential: say for which user each call is made, in the header X-Acting-User "
+            "or, over MCP, in the argument user_id"
+        )
 
     def check_user(self, caller: Caller, action: Action, names: SubjectNames, *, writing: bool) -> None:
         """Return if a principal that is bound to users names one of them (for a write) or none but them (for a read).
@@ -45,4 +59,6 @@ class Gate:
         if users is None or (names.user_id in users) or (names.user_id is None and not writing):
             return
         self._trail.refuse(caller, action, Reason.USER)
+        if caller.principal.acting is not None:
+            raise Forbidden("the call is made for one user: name that user, and no other, as user_id")
         raise Forbidden("this key is bound to a user: name that user, and no other, as user_id")

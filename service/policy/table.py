@@ -26,6 +26,8 @@ NEEDS: Final[dict[Action, Permission | None]] = {
     Action.CREATE_KEY: Permission.KEY_MANAGE,
     Action.LIST_KEYS: Permission.KEY_MANAGE,
     Action.REVOKE_KEY: Permission.KEY_MANAGE,
+    Action.ROTATE_KEY: Permission.KEY_MANAGE,
+    Action.CHANGE_KEY: Permission.KEY_MANAGE,
     Action.READ_AUDIT: Permission.AUDIT_READ,
     Action.EXPORT_AUDIT: Permission.AUDIT_READ,
     Action.MATCH_AUDIT: Permission.AUDIT_MATCH,
@@ -69,3 +71,13 @@ def authorize(principal: Principal, action: Action) -> bool:
         return False
     needed = NEEDS[action]
     return needed is None or needed in principal.permissions
+
+
+def names_its_user(principal: Principal, action: Action) -> bool:
+    """Tell whether the call says for which user it is made, where it has to, and names none but the principal's own.
+
+    A system agent has to for every action on memories and entities, that is each that needs `memory:…` or `entity:…`.
+    """
+    if principal.acting is not None:
+        return principal.users is not None and principal.acting in principal.users
+    return not (principal.must_name_user and (NEEDS.get(action) or "").startswith(("memory:", "entity:")))

@@ -49,8 +49,8 @@ class Oidc(Section):
     system_claim: str | None = Field(
         None,
         min_length=1,
-        description="Claim that is `true` in tokens of system agents: those are bound to no user. Not set: there are "
-        "none.",
+        description="Claim that is `true` in tokens of system agents: those are bound to no user and name one in each "
+        "call. Not set: there are none.",
     )
     scope_claim: str = Field("scope", min_length=1, description="Claim with the scopes: words in a string, or a list.")
     scope_map: dict[str, list[str]] = Field(
@@ -73,6 +73,10 @@ class Auth(Section):
     """How credentials are checked."""
 
     cache_seconds: float = Field(
-        2.0, ge=0, le=5, description="Seconds that a checked key is trusted; the longest a revoked key goes on."
+        2.0,
+        ge=0,
+        le=5,
+        description="Seconds that a checked key is trusted without asking whether anything has changed; the longest "
+        "a revoked key goes on, on every replica.",
     )
     oidc: Oidc = Field(default_factory=Oidc)

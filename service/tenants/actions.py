@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from service import clock
@@ -32,6 +32,15 @@ class Tenant:
     name: str
     status: str
     created_at: datetime
+    version: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TenantState:
+    """Whether a tenant's keys may work, and the version of its credentials."""
+
+    active: bool
+    version: int
 
 
 class Tenants:
@@ -49,14 +58,7 @@ class Tenants:
             InvalidInput: for a name that is not 1 to 63 lower-case letters, digits and hyphens, or looks like an id.
             Conflict: when the name is taken.
         """
-        if not _NAME.fullmatch(name):
-            raise InvalidInput(
-                "tenant name: 1 to 63 lower-case letters, digits and hyphens, not starting with a hyphen"
-            )
-        if _as_id(name) is not None:
-            raise InvalidInput(
-                "tenant name: must not look like an id: commands take a name or an id, and would mix them up"
-            )
+        _check_name(name)
         tenant_id = TenantId(clock.new_random_id())
         # The key first: a tenant without its key could not be used, a key without its tenant is harmless.
         self._keyring.create_tenant(tenant_id)
@@ -119,7 +121,34 @@ class Tenants:
 
 def is_active(connection: Connection, tenant_id: TenantId) -> bool:
     """Tell whether the tenant's keys may work."""
-    return connection.execute(select(_tenants.c.status).where(_tenants.c.id == tenant_id)).scalar() == "active"
+    state = find_state(connection, tenant_id)
+    return state is not None and state.active
+
+
+def find_state(connection: Connection, tenant_id: TenantId) -> TenantState | None:
+    """Return what decides whether the tenant's keys work, or None when there is no such tenant."""
+    row = connection.execute(select(_tenants.c.status, _tenants.c.version).where(_tenants.c.id == tenant_id)).first()
+    return None if row is None else TenantState(row.status == "active", row.version)
+
+
+def versions_sum(connection: Connection) -> tuple[int, int]:
+    """Return what changes with every change of any tenant's version: the number of tenants and the sum of versions."""
+    row = connection.execute(select(func.count(), func.coalesce(func.sum(_tenants.c.version), 0))).one()
+    return int(row[0]), int(row[1])
+
+
+def versions(connection: Connection) -> dict[TenantId, int]:
+    """Return the version of each tenant's credentials."""
+    return {TenantId(row.id): row.version for row in connection.execute(select(_tenants.c.id, _tenants.c.version))}
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise InvalidInput("tenant name: 1 to 63 lower-case letters, digits and hyphens, not starting with a hyphen")
+    if _as_id(name) is not None:
+        raise InvalidInput(
+            "tenant name: must not look like an id: commands take a name or an id, and would mix them up"
+        )
 
 
 def _as_id(name_or_id: str) -> UUID | None:
@@ -137,4 +166,4 @@ def _find(connection: Connection, name_or_id: str) -> Tenant | None:
 
 
 def _tenant(row: Any) -> Tenant:
-    return Tenant(TenantId(row.id), row.name, row.status, row.created_at)
+    return Tenant(TenantId(row.id), row.name, row.status, row.created_at, row.version)

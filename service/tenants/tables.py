@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Column, DateTime, UniqueConstraint
+from sqlalchemy import BigInteger, Column, DateTime, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
 from service.storage.erasers import Eraser, declare, keep
@@ -21,6 +21,8 @@ class TenantRow(SQLModel, table=True):
     status: str
     created_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
     updated_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
+    #: Grows, by triggers, whenever a credential of the tenant that was checked earlier is to be checked again.
+    version: int = Field(default=0, sa_type=BigInteger)
 
 
 class SubjectRow(SQLModel, table=True):

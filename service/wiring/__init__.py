@@ -20,9 +20,12 @@ from service.audit.stream import Sink as Sink
 from service.audit.stream import StandardOutput as StandardOutput
 from service.audit.syslog import Syslog as Syslog
 from service.audit.trail import Trail
+from service.auth.acting import ActingUsers
 from service.auth.authenticator import Authenticator
 from service.auth.keys import Keys
+from service.auth.rotation import KeyChanges
 from service.auth.tokens import Tokens
+from service.auth.watch import CredentialWatch
 from service.embeddings import Embedder as Embedder
 from service.embeddings.batching import Batched as Batched
 from service.embeddings.minilm import MiniLM as MiniLM
@@ -104,6 +107,7 @@ class Installation:
     keyring: Keyring
     tenants: Tenants
     keys: Keys
+    key_changes: KeyChanges
     trail: Trail
     reading: Reading
     matching: Matching
@@ -121,6 +125,7 @@ class Services:
     settings: Settings
     installation: Installation
     authenticator: Authenticator
+    acting: ActingUsers
     memories: Memories
     adds: Adds
     interactions: Interactions
@@ -128,6 +133,7 @@ class Services:
     events: Events
     entities: Entities
     keys: Keys
+    key_changes: KeyChanges
     jobs: Jobs
     engine: Engine
     index: Index
@@ -231,13 +237,15 @@ def open_installation(settings: Settings, connections: Connections, stack: ExitS
     trail = Trail(database, keyring)
     gate = Gate(trail)
     tombstones = Tombstones(settings.data_dir / "tombstones")
+    keys = Keys(database, subjects, trail, gate, tombstones)
     return Installation(
         settings=settings,
         connections=connections,
         database=database,
         keyring=keyring,
         tenants=Tenants(database, keyring, trail),
-        keys=Keys(database, subjects, trail, gate, tombstones),
+        keys=keys,
+        key_changes=KeyChanges(database, keys, trail, gate),
         trail=trail,
         reading=Reading(database, keyring, trail, gate, subjects),
         matching=Matching(database, keyring, trail, gate, subjects, per_minute=settings.audit.matches_per_minute),
@@ -310,7 +318,8 @@ def open_services(installation: Installation, stack: ExitStack, *, upkeep: bool 
     return Services(
         settings=settings,
         installation=installation,
-        authenticator=_authenticator(installation),
+        authenticator=_authenticator(installation, stack),
+        acting=ActingUsers(installation.database, installation.subjects),
         memories=memories,
         adds=adds,
         interactions=Interactions(stores, memories, adds),
@@ -318,6 +327,7 @@ def open_services(installation: Installation, stack: ExitStack, *, upkeep: bool 
         events=events,
         entities=entities,
         keys=installation.keys,
+        key_changes=installation.key_changes,
         jobs=jobs,
         engine=engine,
         index=index,
@@ -380,12 +390,19 @@ def llm_settings(llm: Llm) -> LlmSettings | None:
     return LlmSettings(provider=llm.provider, config=config, timeout_seconds=llm.timeout)
 
 
-def _authenticator(installation: Installation) -> Authenticator:
+def _authenticator(installation: Installation, stack: ExitStack) -> Authenticator:
     auth = installation.settings.auth
     tokens = None if auth.oidc.issuer is None else Tokens(installation.settings, installation.tenants)
     if tokens is not None:
         tokens.start()
-    return Authenticator(installation.keys, installation.trail, cache_seconds=auth.cache_seconds, tokens=tokens)
+    watch = None
+    if auth.cache_seconds:
+        watch = CredentialWatch(installation.database, trusted_seconds=auth.cache_seconds)
+        watch.start()
+        stack.callback(watch.stop)
+    return Authenticator(
+        installation.keys, installation.trail, cache_seconds=auth.cache_seconds, tokens=tokens, watch=watch
+    )
 
 
 def _asked(name: str, ask: Callable[[], object]) -> Part:

@@ -14,6 +14,7 @@ from service.audit.events import EVENT_OF, AuditEvent
 from service.audit.matching import Where
 from service.audit.selection import Selection
 from service.auth.keys import Grant
+from service.auth.rotation import Rotation
 from service.errors import MemvaultError, NotFound, RecordUnavailable, Unauthenticated
 from service.filters.ast import EVERYTHING
 from service.memories.actions import Edit, Query
@@ -53,6 +54,8 @@ DO: dict[Action, Callable[[Services, Caller, UUID, UUID], object]] = {
         s.installation.reading.export(c, c.scope, Selection(), ExportFormat.JSONL)
     ),
     Action.MATCH_AUDIT: lambda s, c, m, e: s.installation.matching.match(c, c.scope, CANARY, Where(memory_id=m)),
+    Action.ROTATE_KEY: lambda s, c, m, e: s.key_changes.rotate(c, c.scope, c.principal.id, Rotation()),
+    Action.CHANGE_KEY: lambda s, c, m, e: s.key_changes.change(c, c.scope, c.principal.id, frozenset(Permission)),
     Action.REVOKE_KEY: lambda s, c, m, e: s.keys.revoke(c, c.scope, c.principal.id),
 }
 

@@ -225,6 +225,12 @@ ROWS = (
     ),
     Row(Action.READ_AUDIT, "nothing", (Rest("GET", "/v1/audit/"),)),
     Row(Action.EXPORT_AUDIT, "nothing", (Rest("GET", "/v1/audit/export/"),)),
+    Row(Action.ROTATE_KEY, "key", (Rest("POST", "/v1/keys/{key_id}/rotate/", lambda _: {}),)),
+    Row(
+        Action.CHANGE_KEY,
+        "key",
+        (Rest("PATCH", "/v1/keys/{key_id}/", lambda _: {"permissions": [Permission.KEY_MANAGE.value]}),),
+    ),
     Row(Action.REVOKE_KEY, "key", (Rest("DELETE", "/v1/keys/{key_id}/"),), consumes=True),
 )
 
@@ -287,7 +293,9 @@ class Matrix:
 
     def _made(self, about: str, tenant: TenantId, user: str) -> str:
         if about == "key":
-            return str(self._services.installation.keys.mint_for_installation(tenant, Grant(ROLES["reader"])).id)
+            # One that whoever may make keys may rotate: what is wider than the caller is another test's matter.
+            grant = Grant(frozenset({Permission.KEY_MANAGE}))
+            return str(self._services.installation.keys.mint_for_installation(tenant, grant).id)
         event, memory = self._added(tenant, user)
         return event if about == "event" else memory
 

@@ -1,4 +1,4 @@
-"""Routes for API keys: a key makes, lists and revokes keys of its own tenant."""
+"""Routes for API keys: a key makes, lists, rotates, changes and revokes keys of its own tenant."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Annotated
 from fastapi import APIRouter, Path
 from starlette.responses import Response
 
-from service.api.admin.schemas import KeyCreatedOut, KeyIn, KeysOut
-from service.api.admin.translate import created_out, grant_of, key_out
+from service.api.admin.schemas import ChangedOut, ChangeIn, KeyCreatedOut, KeyIn, KeysOut, RotatedOut, RotateIn
+from service.api.admin.translate import created_out, grant_of, key_out, permissions_of, rotated_out, rotation_of
 from service.api.deps import CallerDep, GuardedRoute, ServicesDep
 from service.api.errors import errors
 from service.api.platform.requests import uuid_in_path
@@ -16,6 +16,8 @@ from service.api.platform.schemas import MessageOut
 from service.api.replies import Reply
 
 router = APIRouter(route_class=GuardedRoute, tags=["keys"])
+
+KeyId = Annotated[str, Path(description="Id of a key.")]
 
 
 @router.post("/v1/keys/", summary="Make a key", status_code=201, response_model=KeyCreatedOut, responses=errors())
@@ -33,9 +35,32 @@ def list_keys(caller: CallerDep, services: ServicesDep) -> Response:
 
 
 @router.delete("/v1/keys/{key_id}/", summary="Revoke a key", response_model=MessageOut, responses=errors(404))
-def revoke_key(
-    caller: CallerDep, services: ServicesDep, key_id: Annotated[str, Path(description="Id of a key.")]
-) -> Response:
+def revoke_key(caller: CallerDep, services: ServicesDep, key_id: KeyId) -> Response:
     """Revoke a key for good; it stops within the seconds that a checked key is trusted (`auth.cache_seconds`)."""
     services.keys.revoke(caller, caller.scope, uuid_in_path(key_id, "key"))
     return Reply({"message": "Key revoked"})
+
+
+@router.post(
+    "/v1/keys/{key_id}/rotate/",
+    summary="Rotate a key",
+    status_code=201,
+    response_model=RotatedOut,
+    responses=errors(404, 409),
+)
+def rotate_key(caller: CallerDep, services: ServicesDep, key_id: KeyId, body: RotateIn) -> Response:
+    """Make a key with the same grant; the old one ends when the overlap is over.
+
+    Sent again because the answer was lost, it revokes the successor that was never used and makes another.
+    """
+    wanted = uuid_in_path(key_id, "key")
+    rotated = services.key_changes.rotate(caller, caller.scope, wanted, rotation_of(body))
+    return Reply(rotated_out(wanted, rotated), status_code=201)
+
+
+@router.patch("/v1/keys/{key_id}/", summary="Change a key", response_model=ChangedOut, responses=errors(404))
+def change_key(caller: CallerDep, services: ServicesDep, key_id: KeyId, body: ChangeIn) -> Response:
+    """Give a key other permissions: fewer than it has, or such as the key that asks has itself."""
+    wanted = uuid_in_path(key_id, "key")
+    held = services.key_changes.change(caller, caller.scope, wanted, permissions_of(body))
+    return Reply({"id": str(wanted), "permissions": sorted(held)})

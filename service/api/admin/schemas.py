@@ -22,6 +22,13 @@ class KeyIn(BaseModel):
     permissions: list[str] | None = Field(None, description=f"Any of {_PERMISSIONS}; instead of a role.")
     users: list[str] | None = Field(None, description="The only users that the key reaches; all when left out.")
     connector: str | None = Field(None, description="The connector that the key is for; the audit trail shows it.")
+    not_before: str | None = Field(None, description="When the key begins to work, ISO 8601; at once when left out.")
+    acting: str | None = Field(
+        None,
+        description="`required`: the key of a system agent, which names the acting user of every call on memories in "
+        "the header `X-Acting-User`.",
+        examples=["required"],
+    )
     expires_in: Annotated[int, Field(ge=1, le=36500)] | None = Field(None, description="Days that the key lives.")
     expires_at: str | None = Field(None, description="When the key ends, ISO 8601; instead of `expires_in`.")
     label: str | None = Field(None, description="A note of yours, kept encrypted.")
@@ -36,7 +43,45 @@ class KeyCreatedOut(BaseModel):
     permissions: list[str]
     users: list[str] | None
     connector: str | None
+    not_before: str | None
     expires_at: str | None
+    acting: str | None
+
+
+class RotateIn(BaseModel):
+    """How a key is rotated."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    overlap: Annotated[int, Field(ge=0, le=7_776_000)] | None = Field(
+        None, description="Seconds that the old key goes on working; a day when left out, 0 for not at all."
+    )
+    expires_in: Annotated[int, Field(ge=1, le=36500)] | None = Field(
+        None, description="Days that the new key lives; left out: it ends when the old one would have ended."
+    )
+
+
+class RotatedOut(KeyCreatedOut):
+    """The successor of a key. Its secret is in this answer and nowhere else."""
+
+    replaces: str = Field(description="Id of the old key.")
+    old_expires_at: str = Field(description="When the old key ends.")
+
+
+class ChangeIn(BaseModel):
+    """What a key may do from now on: a role or permissions."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    role: str | None = Field(None, description=f"One of {_ROLES}.", examples=["reader"])
+    permissions: list[str] | None = Field(None, description=f"Any of {_PERMISSIONS}; instead of a role.")
+
+
+class ChangedOut(BaseModel):
+    """What a key may do now."""
+
+    id: str
+    permissions: list[str]
 
 
 class KeyOut(BaseModel):
@@ -48,9 +93,12 @@ class KeyOut(BaseModel):
     bound_to_users: int | None = Field(description="To how many users the key is bound; null: it is not.")
     connector: str | None
     created_at: str
+    not_before: str | None
     expires_at: str | None
     last_used_at: str | None
     revoked_at: str | None
+    acting: str | None = Field(description="`required`: the key of a system agent.")
+    replaced_by: str | None = Field(description="Id of the key that it was rotated to.")
 
 
 class KeysOut(BaseModel):
