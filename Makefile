@@ -82,9 +82,14 @@ lock: ## Regenerate the hashed requirement files (needs uv); UPGRADE=--upgrade t
 	@command -v uv >/dev/null || { echo "make lock needs uv on the PATH"; exit 1; }
 	$(COMPILE) --group model --group build -o $(REQUIREMENTS)/runtime.txt
 	$(COMPILE) --group model --group build --group test -c $(REQUIREMENTS)/runtime.txt -o $(REQUIREMENTS)/test.txt
+	echo mem0ai==1.0.11 | $(COMPILE_CLIENT) -o $(REQUIREMENTS)/client-1.0.11.txt
+	echo mem0ai==0.1.118 | $(COMPILE_CLIENT) -o $(REQUIREMENTS)/client-0.1.118.txt
+	echo mem0-cli==0.2.13 | $(COMPILE_CLIENT) -o $(REQUIREMENTS)/client-cli-0.2.13.txt
 
-COMPILE = uv pip compile --quiet pyproject.toml $(UPGRADE) --universal --python-version 3.11 --only-binary :all: \
-	--generate-hashes --no-emit-index-url --custom-compile-command "make lock"
+HASHED = $(UPGRADE) --universal --python-version 3.11 --only-binary :all: --generate-hashes --no-emit-index-url \
+	--custom-compile-command "make lock"
+COMPILE = uv pip compile --quiet pyproject.toml $(HASHED)
+COMPILE_CLIENT = uv pip compile --quiet - --excludes $(REQUIREMENTS)/client-excludes.in $(HASHED)
 
 .PHONY: clean
 clean: ## Remove the environment and the caches; the data in .memvault/ stays
@@ -110,10 +115,11 @@ $(VENV)/.installed: $(VENV)/.made $(REQUIREMENTS)/runtime.txt pyproject.toml
 	@rm $(VENV)/.unfinished
 	@touch $@
 
-$(VENV)/.test-deps: $(VENV)/.installed $(REQUIREMENTS)/test.txt tests/clients/npm/package.json
+$(VENV)/.test-deps: $(VENV)/.installed $(REQUIREMENTS)/test.txt $(wildcard $(REQUIREMENTS)/client-*.txt) $(wildcard tests/clients/npm/*)
 	@echo "Installing what the tests need into $(VENV)"
 	@touch $(VENV)/.unfinished
 	@$(INSTALL) $(REQUIREMENTS)/test.txt
+	@$(BIN)/python tests/clients/python_clients.py
 	@$(BIN)/python tests/clients/npm_packages.py
 	@rm $(VENV)/.unfinished
 	@touch $@

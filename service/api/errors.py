@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from service.api.replies import Reply
-from service.errors import InvalidInput, MemvaultError, TooLarge
+from service.errors import InvalidInput, MemvaultError, NotOffered, TooLarge
 
 #: Where errors of the shape of a request are told; more than this many at once help nobody.
 _MOST_TOLD: Final = 3
@@ -23,6 +23,12 @@ _DETAILS: Final = {
     404: "there is no such route; paths end with a slash where the documentation shows one",
     405: "this route does not take that method",
 }
+#: Where clients of Mem0's cloud sign people up: there are no routes, and the answer says what to do instead.
+_SIGN_UP: Final = "/api/v1/auth/"
+_NO_SIGN_UP: Final = (
+    "there is no sign-up here: an operator makes keys with `memvault key create`, or with POST /v1/keys/; "
+    "give yours to the client as its API key"
+)
 CHALLENGE: Final = 'Token realm="memvault", Bearer realm="memvault"'
 
 
@@ -88,6 +94,8 @@ def add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def routing(request: Request, error: HTTPException) -> Response:
         status = error.status_code
+        if status == http.HTTPStatus.NOT_FOUND and request.url.path.startswith(_SIGN_UP):
+            return error_reply(NotOffered.status, NotOffered.code, _NO_SIGN_UP, request.state.request_id)
         detail = _DETAILS.get(status, http.HTTPStatus(status).phrase)
         code = _CODES.get(status, InvalidInput.code if status < 500 else MemvaultError.code)
         headers = dict(error.headers or {})

@@ -1,7 +1,8 @@
 """Fixtures for the official clients: a served instance on this machine, and a guard against leaving it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
+import httpx
 import pytest
 
 from service.main import create_app
@@ -24,6 +25,13 @@ def secret(services: Services, tenant: TenantId) -> str:
     """An admin key of the tenant."""
     _, secret = principal_of(services, tenant)
     return secret
+
+
+@pytest.fixture
+def http(url: str, secret: str) -> Iterator[Callable[..., httpx.Response]]:
+    """Asks the served instance with the admin key, without any client in between."""
+    with httpx.Client(base_url=url, headers={"Authorization": f"Token {secret}"}, timeout=60) as client:
+        yield client.request
 
 
 @pytest.fixture(scope="session")

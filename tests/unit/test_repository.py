@@ -34,7 +34,8 @@ MACHINE_PATHS = re.compile("|".join(f"(?<![\\w.])/{folder}/" for folder in ("wor
 # Images have a file system of their own, where such a path is the image's.
 IMAGE_FILES = ("Dockerfile", "docker-compose.yml", "deploy/")
 
-REQUIREMENT_FILES = ["runtime.txt", "test.txt"]
+CLIENT_FILES = ["client-1.0.11.txt", "client-0.1.118.txt", "client-cli-0.2.13.txt"]
+REQUIREMENT_FILES = ["runtime.txt", "test.txt", *CLIENT_FILES]
 UNWANTED = {"torch", "sentence-transformers", "transformers", "fastembed", "spacy", "huggingface-hub", "hf-xet"}
 
 

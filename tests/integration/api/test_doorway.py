@@ -130,6 +130,11 @@ def test_unknown_paths_and_methods_answer_in_the_error_shape(client: TestClient)
     # Slashes are exact: the official clients take a redirect for an error.
     assert_error(client.get("/v1/ping", follow_redirects=False), 404, "not_found")
     assert_error(client.post("/healthz/", json={}), 404, "not_found")
+    # Clients of Mem0's cloud sign people up there, without a key.
+    for path in ("/api/v1/auth/email_code/", "/api/v1/auth/email_code/verify/", "/api/v1/auth/agent_mode/"):
+        body = assert_error(client.post(path, json={"email": "a@example.com"}, headers={"Authorization": ""}), 501)
+        assert body["code"] == "not_offered"
+        assert "memvault key create" in body["detail"]
     answer = client.patch("/v1/memories/x/")
     assert_error(answer, 405, "method_not_allowed")
     assert answer.headers["Allow"] == "DELETE, GET, PUT"
