@@ -78,6 +78,10 @@ class Action(StrEnum):
     READ_AUDIT = "read_audit"
     EXPORT_AUDIT = "export_audit"
     MATCH_AUDIT = "match_audit"
+    REQUEST_ERASURE = "request_erasure"
+    LIST_ERASURES = "list_erasures"
+    GET_ERASURE = "get_erasure"
+    REMOVE_CONNECTOR = "remove_connector"
 
 
 class PrincipalKind(StrEnum):

@@ -6,6 +6,8 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
 
+from service.observability.metrics import WORK
+
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _BUCKETS: Final = (0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
@@ -38,4 +40,4 @@ class RequestMetrics:
 
     def text(self) -> bytes:
         """Return everything in the Prometheus text format."""
-        return generate_latest(self.registry)
+        return generate_latest(self.registry) + generate_latest(WORK)

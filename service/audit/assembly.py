@@ -41,17 +41,26 @@ def open_sealing(
     Raises:
         ConfigurationError: when the signing key is missing, cannot be used or lies where the database does.
     """
-    previous = settings.audit.previous_signing_key
-    signer = Signer(
-        open_private_key(_signing_key(settings), make=settings.embedded),
-        None if previous is None else open_private_key(previous, make=False),
-    )
+    signer = open_signer(settings)
     trusted = TrustedKeys([*signer.public_keys(), *_retired_keys(settings)])
     ledger = Ledger(database)
     sealer = Sealer(database, ledger, signer, trusted)
     interval = settings.audit.seal_interval
     keeper = Keeper(database, sealer, ledger, _sinks(settings), trusted, tenants, interval=interval)
     return Sealing(keeper, ledger, signer, trusted, OldParts(database, ledger, trail, keeper))
+
+
+def open_signer(settings: Settings) -> Signer:
+    """Return what signs for this installation.
+
+    Raises:
+        ConfigurationError: when the signing key is missing, cannot be used or lies where the database does.
+    """
+    previous = settings.audit.previous_signing_key
+    return Signer(
+        open_private_key(_signing_key(settings), make=settings.embedded),
+        None if previous is None else open_private_key(previous, make=False),
+    )
 
 
 def trusted_keys(settings: Settings) -> TrustedKeys:

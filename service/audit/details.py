@@ -344,6 +344,75 @@ class AuditMatched(Detail):
     unmatchable: int
 
 
+class Erased(StrEnum):
+    """What is erased."""
+
+    USER = "user"
+    AGENT = "agent"
+    APP = "app"
+    RUN = "run"
+    CONNECTOR = "connector"
+    TENANT = "tenant"
+
+
+class ErasureRequested(Detail):
+    """The erasure of a user, agent, app, run or tenant was asked for; not before `due_at` where that is set."""
+
+    event = AuditEvent.ERASURE_REQUESTED
+    kind: Erased
+    due_at: datetime | None = None
+
+
+class ErasureBegun(Detail):
+    """An erasure that was due later began."""
+
+    event = AuditEvent.ERASURE_BEGUN
+    kind: Erased
+
+
+class ErasureContinued(Detail):
+    """A batch of an erasure removed rows: how many of which table; the memories among them are the targets."""
+
+    event = AuditEvent.ERASURE_CONTINUED
+    rows: dict[Code, int]
+
+
+class ErasureCompleted(Detail):
+    """Nothing was left of what an erasure was for, and its receipt was signed; `physical`: files were rewritten."""
+
+    event = AuditEvent.ERASURE_COMPLETED
+    kind: Erased
+    memories: int
+    physical: bool
+
+
+class ErasuresListed(Detail):
+    """A page of erasures was read."""
+
+    event = AuditEvent.ERASURES_LISTED
+    page: int
+    total: int
+
+
+class ErasureRead(Detail):
+    """An erasure was read, with its receipt."""
+
+    event = AuditEvent.ERASURE_READ
+
+
+class ConnectorRemoved(Detail):
+    """The erasure of all that came through a connector was asked for; not before `due_at` where that is set."""
+
+    event = AuditEvent.CONNECTOR_REMOVED
+    due_at: datetime | None = None
+
+
+class TenantDeleted(Detail):
+    """All rows of the tenant were removed and its name was taken from it."""
+
+    event = AuditEvent.TENANT_DELETED
+
+
 class TrailDropped(Detail):
     """The trail's own retention dropped its first `rows` rows, all older than `keep_days`."""
 

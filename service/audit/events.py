@@ -37,9 +37,17 @@ class AuditEvent(StrEnum):
     TENANT_CREATED = "tenant:created"
     TENANT_SUSPENDED = "tenant:suspended"
     TENANT_RESUMED = "tenant:resumed"
+    TENANT_DELETED = "tenant:deleted"
     AUDIT_READ = "audit:read"
     AUDIT_EXPORTED = "audit:exported"
     AUDIT_MATCHED = "audit:matched"
+    ERASURE_REQUESTED = "erasure:requested"
+    ERASURE_BEGUN = "erasure:begun"
+    ERASURE_CONTINUED = "erasure:continued"
+    ERASURE_COMPLETED = "erasure:completed"
+    ERASURES_LISTED = "erasures:listed"
+    ERASURE_READ = "erasure:read"
+    CONNECTOR_REMOVED = "connector:removed"
     TRAIL_DROPPED = "trail:dropped"
     TRAIL_RESTORED = "trail:restored"
     TOMBSTONE_APPLIED = "tombstone:applied"
@@ -72,6 +80,10 @@ EVENT_OF: Final[dict[Action, AuditEvent]] = {
     Action.READ_AUDIT: AuditEvent.AUDIT_READ,
     Action.EXPORT_AUDIT: AuditEvent.AUDIT_EXPORTED,
     Action.MATCH_AUDIT: AuditEvent.AUDIT_MATCHED,
+    Action.REQUEST_ERASURE: AuditEvent.ERASURE_REQUESTED,
+    Action.LIST_ERASURES: AuditEvent.ERASURES_LISTED,
+    Action.GET_ERASURE: AuditEvent.ERASURE_READ,
+    Action.REMOVE_CONNECTOR: AuditEvent.CONNECTOR_REMOVED,
 }
 
 #: The action of a refused call, by the event that it would have left.
@@ -115,9 +127,17 @@ ACTIVITY_OF: Final[dict[AuditEvent, Activity]] = {
     AuditEvent.TENANT_CREATED: Activity.CREATE,
     AuditEvent.TENANT_SUSPENDED: Activity.UPDATE,
     AuditEvent.TENANT_RESUMED: Activity.UPDATE,
+    AuditEvent.TENANT_DELETED: Activity.DELETE,
     AuditEvent.AUDIT_READ: Activity.OTHER,
     AuditEvent.AUDIT_EXPORTED: Activity.OTHER,
     AuditEvent.AUDIT_MATCHED: Activity.OTHER,
+    AuditEvent.ERASURE_REQUESTED: Activity.DELETE,
+    AuditEvent.ERASURE_BEGUN: Activity.DELETE,
+    AuditEvent.ERASURE_CONTINUED: Activity.DELETE,
+    AuditEvent.ERASURE_COMPLETED: Activity.DELETE,
+    AuditEvent.ERASURES_LISTED: Activity.OTHER,
+    AuditEvent.ERASURE_READ: Activity.OTHER,
+    AuditEvent.CONNECTOR_REMOVED: Activity.DELETE,
     AuditEvent.TRAIL_DROPPED: Activity.DELETE,
     AuditEvent.TRAIL_RESTORED: Activity.OTHER,
     AuditEvent.TOMBSTONE_APPLIED: Activity.DELETE,

@@ -55,13 +55,14 @@ WITH added AS (
 ), gone AS (
     SELECT DISTINCT m.id
     FROM audit a CROSS JOIN LATERAL unnest(a.target_ids) AS m (id)
-    WHERE a.tenant_id = :tenant AND a.event IN ('memory:deleted', 'memories:deleted') AND a.outcome = 'done'
-        AND a.at <= :at
+    WHERE a.tenant_id = :tenant AND a.event IN ('memory:deleted', 'memories:deleted', 'erasure:continued')
+        AND a.outcome = 'done' AND a.at <= :at
 ), erased AS (
     SELECT coalesce(array_agg(s.id), '{}') AS ids
     FROM audit a CROSS JOIN LATERAL unnest(a.subject_ids) AS s (id)
     WHERE a.tenant_id = :tenant AND a.outcome = 'done' AND a.at <= :at
-        AND (a.event = 'entity:deleted' OR a.event = 'tombstone:applied' AND a.detail ->> 'kind' = 'subject:erased')
+        AND (a.event IN ('entity:deleted', 'erasure:continued')
+            OR a.event = 'tombstone:applied' AND a.detail ->> 'kind' = 'subject:erased')
 ), changed AS (
     SELECT a.target_ids[1] AS id, max(a.at) AS at,
         (array_agg(a.detail ORDER BY a.at DESC) FILTER (WHERE a.detail -> 'changed' @> '["expires_on"]'))[1] AS expiry

@@ -55,11 +55,11 @@ _keys: Final[Any] = ApiKeyRow.__table__  # type: ignore[attr-defined]
 
 
 def _unbind(connection: Connection, scope: Scope, subject_id: UUID) -> int:
-    """Take a user out of the keys that are bound to it; one that was bound to nobody else is revoked."""
+    """Take a user out of the keys that are bound to it, and the label, which may name it; revoke a key of it alone."""
     rest = func.array_remove(_keys.c.user_ids, subject_id)
     ended = func.coalesce(_keys.c.revoked_at, case((func.cardinality(rest) == 0, func.now())))
     bound = update(_keys).where(_keys.c.user_ids.contains([subject_id]))
-    return int(connection.execute(bound.values(user_ids=rest, revoked_at=ended)).rowcount)
+    return int(connection.execute(bound.values(user_ids=rest, label=null(), revoked_at=ended)).rowcount)
 
 
 def _revoke(connection: Connection, scope: Scope, connector: str) -> int:

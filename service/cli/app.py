@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from service.cli import audit, audit_tail, doctor, index, keys, mcp, serve, tenants
+from service.cli import audit, audit_tail, doctor, erase, index, keys, mcp, serve, tenants
 from service.errors import ConfigurationError, MemvaultError
 
 app = typer.Typer(
@@ -22,6 +22,8 @@ app.command("worker")(serve.worker)
 app.command("migrate")(serve.migrate)
 app.command("postgres-template")(serve.postgres_template)
 app.command("doctor")(doctor.doctor)
+app.command("erase")(erase.erase)
+app.command("verify-receipt")(erase.verify_receipt)
 app.command("mcp")(mcp.mcp)
 app.add_typer(tenants.app, name="tenant")
 app.add_typer(keys.app, name="key")

@@ -47,6 +47,8 @@ class EdgeIndex:
     cannot be used.
     """
 
+    compacts: bool = True
+
     #: The folder has one owner.
     shared: bool = False
 

@@ -115,8 +115,8 @@ class ScopedIndex(ScopedWriter, Protocol):
         """Return some points (id and version) and the cursor for `after` to go on with, None at the end."""
         ...
 
-    def count(self) -> int:
-        """Return how many points the tenant has, expired ones included."""
+    def count(self, *, subject: UUID | None = None) -> int:
+        """Return how many points the tenant has, or those of one user, agent, app or run; expired ones included."""
         ...
 
 
@@ -130,6 +130,9 @@ class Rebuild(Protocol):
 
 class Index(Protocol):
     """The index of all tenants. Safe to use from many threads. Failures of the engine raise `IndexUnavailable`."""
+
+    #: Whether `compact` can do anything; where not, only a rebuild leaves nothing of what was deleted on the disk.
+    compacts: bool
 
     #: Whether other processes write to it too.
     shared: bool

@@ -14,7 +14,7 @@ from service.filters.lookup import Lookup
 from service.index.filter_qdrant import compile_qdrant
 from service.index.interface import Candidate, Dense, Point, SearchAnswer
 from service.index.points import identity
-from service.index.selection import Every, Points, Selection, point_ids, within
+from service.index.selection import Every, Has, Key, Points, Selection, Some, point_ids, within
 from service.index.terms import SparseTerms
 from service.scope import Scope, TenantId
 
@@ -159,10 +159,13 @@ class TenantIndex:
         with self._engine.reading("list") as reader:
             return reader.scroll(within(self._tenant, Every()), limit=limit, after=after)
 
-    def count(self) -> int:
+    def count(self, *, subject: UUID | None = None) -> int:
         """See `ScopedIndex`."""
+        meant: Selection = Every()
+        if subject is not None:
+            meant = Some(tuple(Has(key, (str(subject),)) for key in (Key.USER, Key.AGENT, Key.APP, Key.RUN)))
         with self._engine.reading("count") as reader:
-            return reader.count(within(self._tenant, Every()))
+            return reader.count(within(self._tenant, meant))
 
     def _among(self, ids: Collection[UUID]) -> Selection:
         return within(self._tenant, Points(frozenset(ids)))

@@ -54,6 +54,8 @@ class ServerIndex:
     is `IndexUnavailable`.
     """
 
+    compacts: bool = False
+
     #: Other processes write to it too.
     shared: bool = True
 

@@ -9,12 +9,14 @@ from typing import Final
 from uuid import UUID
 
 from service.errors import MemvaultError
-from service.memories.adds import EXTRACT
 from service.memories.entities import Entities
+from service.memories.events import EXTRACT
 from service.memories.extraction import Extractions
 from service.memories.housekeeping import forget_old_keys
 from service.memories.indexing import Indexing
 from service.queue.tasks import Handler
+from service.retention.erasures import ERASE
+from service.retention.work import ErasureWork
 from service.scope import Scope, TenantId, service_principal
 from service.storage.database import Database
 from service.storage.tasks import Tasks, TaskState
@@ -40,6 +42,7 @@ class Jobs:
         entities: Entities,
         indexing: Indexing,
         tasks: Tasks,
+        erasures: ErasureWork,
     ) -> None:
         self._database = database
         self._tenants = tenants
@@ -47,10 +50,11 @@ class Jobs:
         self._entities = entities
         self._indexing = indexing
         self._tasks = tasks
+        self._erasures = erasures
 
     def handlers(self) -> Mapping[str, Handler]:
         """Return the handlers by task name."""
-        return {EXTRACT: self._extractions.run, REBUILD_INDEX: self.rebuild_index}
+        return {EXTRACT: self._extractions.run, REBUILD_INDEX: self.rebuild_index, ERASE: self._erasures.run}
 
     def periodic(self) -> Mapping[str, tuple[str, Callable[[int], None]]]:
         """Return the periodic work by task name, with when it runs, as cron says it."""
@@ -78,11 +82,15 @@ class Jobs:
         return self._indexing.rebuild(self.tenant_ids, progress=progress)
 
     def tenant_ids(self) -> list[TenantId]:
-        """Return the ids of all tenants."""
-        return [tenant.id for tenant in self._tenants.list()]
+        """Return the ids of all tenants that are not deleted."""
+        return [tenant.id for tenant in self._tenants.list() if tenant.status != "deleted"]
 
     def sweep(self, timestamp: int) -> None:
-        """Finish erasures that a crash cut short, take up lost events, forget old idempotency keys."""
+        """Take up erasures that are due or lost, and lost events; forget old idempotency keys."""
+        try:
+            self._erasures.resume()
+        except Exception as error:
+            _log.error("erasures could not be taken up", extra={"error": type(error).__name__}, exc_info=error)
         for tenant_id in self.tenant_ids():
             self.sweep_tenant(tenant_id)
 
@@ -90,7 +98,7 @@ class Jobs:
         """Do the sweep for one tenant. A part that fails is logged by its kind and keeps no other from being done."""
         scope = Scope.of(service_principal(tenant_id))
         parts: Mapping[str, Callable[[], object]] = {
-            "erasures": lambda: self._entities.finish_all(scope),
+            "erasures": lambda: self._entities.finish_all(scope, but=self._erasures.running(scope)),
             "extractions": lambda: self._extractions.retry_unfinished(scope, older_than=_LOST_AFTER),
             "idempotency keys": lambda: self._forget_old_keys(scope),
         }

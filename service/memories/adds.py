@@ -20,7 +20,7 @@ from service.audit.details import EventRead, MemoryAdded
 from service.audit.events import AuditEvent
 from service.errors import Conflict, ExtractionUnavailable, IdempotencyConflict, InvalidInput, RecordBusy
 from service.filters.metadata_limits import validate_metadata
-from service.memories.events import Events, as_told, start_event
+from service.memories.events import EXTRACT, Events, as_told, start_event
 from service.memories.indexing import Indexing
 from service.memories.limits import check_characters, check_new
 from service.memories.provenance import check_connector, with_connector
@@ -35,8 +35,6 @@ from service.storage.keyring import KeyDestroyed
 from service.storage.stored import IndexEntry, StoredMemory, searchable
 from service.tenants.subjects import SubjectIds
 
-#: The task that extracts the memories of one event.
-EXTRACT: Final = "extract"
 #: How long an idempotency key is remembered.
 IDEMPOTENCY_LIFE: Final = timedelta(hours=24)
 _KEY_CHARS: Final = 255

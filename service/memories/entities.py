@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from typing import Final
 from uuid import UUID
 
@@ -118,7 +119,7 @@ class Entities:
                     stores.subjects.remove(connection, scope, subject_id)
                     stores.tombstones.note(connection, tombstone)
                 if note is not None:
-                    note(connection, Removed(ids, rows))
+                    note(connection, replace(removed, rows=rows))
             self._indexing.apply(scope, [], gone=dict.fromkeys(ids, GONE))
             memories += len(ids)
         return memories

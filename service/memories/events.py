@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, String, delete, func, insert, select, update
 
 from service import clock
 from service.audit.details import EventsListed
@@ -15,6 +15,7 @@ from service.errors import NotFound
 from service.filters.ast import EVERYTHING
 from service.memories.stores import Stores
 from service.memories.tables import EventRow
+from service.queue.tasks import forget_jobs
 from service.records import Change, Event, EventResult, EventStatus, Page, SubjectNames
 from service.scope import Action, Caller, Scope
 from service.storage.stored import StoredMemory
@@ -22,6 +23,8 @@ from service.storage.tables import MessageRow
 
 _events: Final[Any] = EventRow.__table__  # type: ignore[attr-defined]
 _messages: Final[Any] = MessageRow.__table__  # type: ignore[attr-defined]
+#: The task that extracts the memories of one event.
+EXTRACT: Final = "extract"
 _UNFINISHED: Final = (EventStatus.PENDING.value, EventStatus.RUNNING.value)
 
 
@@ -201,20 +204,27 @@ def cancel_events(connection: Connection, subject_ids: Sequence[UUID], *, code: 
 
     It waits for commits that are under way, so that a caller that deletes afterwards sees what they wrote.
     """
-    moment = clock.now()
-    cancelled = connection.execute(
-        update(_events)
-        .where(_events.c.status.in_(_UNFINISHED), _events.c.subject_ids.contains(list(subject_ids)))
-        .values(
-            status=EventStatus.CANCELLED.value,
-            payload=None,
-            code=code,
-            reason=reason,
-            updated_at=moment,
-            completed_at=moment,
-        )
+    theirs = _events.c.subject_ids.contains(list(subject_ids))
+    forget_jobs(connection, EXTRACT, "event_id", select(_events.c.id.cast(String)).where(theirs))
+    return _cancel(connection, theirs, code=code, reason=reason)
+
+
+def cancel_these_events(connection: Connection, event_ids: Sequence[UUID], *, code: str, reason: str) -> int:
+    """Cancel those of these events that are unfinished and return how many."""
+    return _cancel(connection, _events.c.id.in_(list(event_ids)), code=code, reason=reason)
+
+
+def unfinished_payloads(connection: Connection) -> list[tuple[UUID, UUID, bytes]]:
+    """Return the unfinished events of the tenant, each with its owner and its sealed request, locked."""
+    query = select(_events.c.id, _events.c.owner_id, _events.c.payload).where(
+        _events.c.status.in_(_UNFINISHED), _events.c.payload.is_not(None)
     )
-    return int(cancelled.rowcount)
+    return [(row.id, row.owner_id, bytes(row.payload)) for row in connection.execute(query.with_for_update())]
+
+
+def forget_all_messages(connection: Connection) -> int:
+    """Remove every buffered message of the tenant; return how many."""
+    return int(connection.execute(delete(_messages)).rowcount)
 
 
 def forget_messages(
@@ -226,6 +236,23 @@ def forget_messages(
     if subject_ids:
         of_subjects = select(_events.c.id).where(_events.c.subject_ids.contains(list(subject_ids)))
         connection.execute(delete(_messages).where(_messages.c.event_id.in_(of_subjects)))
+
+
+def _cancel(connection: Connection, which: ColumnElement[bool], *, code: str, reason: str) -> int:
+    moment = clock.now()
+    cancelled = connection.execute(
+        update(_events)
+        .where(_events.c.status.in_(_UNFINISHED), which)
+        .values(
+            status=EventStatus.CANCELLED.value,
+            payload=None,
+            code=code,
+            reason=reason,
+            updated_at=moment,
+            completed_at=moment,
+        )
+    )
+    return int(cancelled.rowcount)
 
 
 def _shown(events: Sequence[Event]) -> list[UUID]:

@@ -24,8 +24,8 @@ from service.engine.shapes import Extraction, Recalled
 from service.errors import MemvaultError, RecordUnavailable, Unavailable
 from service.filters.build import subjects_filter
 from service.index.fusion import fuse
-from service.memories.adds import EXTRACT, payload_place, scope_lock, scope_mac, store_memories, stored_memory
-from service.memories.events import lock_event, move_event
+from service.memories.adds import payload_place, scope_lock, scope_mac, store_memories, stored_memory
+from service.memories.events import EXTRACT, lock_event, move_event
 from service.memories.indexing import Indexing
 from service.memories.stores import Stores
 from service.memories.tables import EventRow

@@ -31,6 +31,10 @@ NEEDS: Final[dict[Action, Permission | None]] = {
     Action.READ_AUDIT: Permission.AUDIT_READ,
     Action.EXPORT_AUDIT: Permission.AUDIT_READ,
     Action.MATCH_AUDIT: Permission.AUDIT_MATCH,
+    Action.REQUEST_ERASURE: Permission.ERASURE_REQUEST,
+    Action.LIST_ERASURES: Permission.ERASURE_REQUEST,
+    Action.GET_ERASURE: Permission.ERASURE_REQUEST,
+    Action.REMOVE_CONNECTOR: Permission.ERASURE_REQUEST,
 }
 
 #: Roles are names for bundles of permissions.

@@ -14,7 +14,7 @@ import procrastinate
 from procrastinate import BaseRetryStrategy, JobContext, PsycopgConnector, RetryDecision, SyncPsycopgConnector
 from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Job
-from sqlalchemy import ColumnElement, Connection, String, column, exists, table
+from sqlalchemy import ColumnElement, Connection, Select, String, column, delete, exists, table
 
 from service.errors import RecordUnavailable, Unavailable
 
@@ -74,6 +74,13 @@ class Queue:
         """Return the condition that a job of this task, with this value as its argument, waits or runs."""
         of_task = (_jobs.c.task_name == task) & _jobs.c.status.cast(String).in_(["todo", "doing"])
         return exists().where(of_task, _jobs.c.args.op("->>")(argument) == value.cast(String))
+
+
+def forget_jobs(connection: Connection, task: str, argument: str, values: Select[Any]) -> int:
+    """Remove the jobs of a task that wait and have one of these values as their argument; return how many."""
+    argued = _jobs.c.args.op("->>")(argument).in_(values)
+    waiting = (_jobs.c.task_name == task) & (_jobs.c.status.cast(String) == "todo")
+    return int(connection.execute(delete(_jobs).where(waiting, argued)).rowcount)
 
 
 class Worker:

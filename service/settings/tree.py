@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from service.settings.base import Section, SecureUrl
 from service.settings.credentials import Auth
+from service.settings.forgetting import Erasure
 from service.settings.qdrant import Index
 from service.settings.trail import Audit
 
@@ -190,6 +191,7 @@ class Settings(BaseSettings):
     limits: Limits = Field(default_factory=Limits)
     auth: Auth = Field(default_factory=Auth)
     history: History = Field(default_factory=History)
+    erasure: Erasure = Field(default_factory=Erasure)
     queue: Queue = Field(default_factory=Queue)
     audit: Audit = Field(default_factory=Audit)
     log: Log = Field(default_factory=Log)

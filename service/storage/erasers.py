@@ -19,6 +19,7 @@ from sqlmodel import SQLModel
 from service.scope import Scope, TenantId
 
 Condition = ColumnElement[bool]
+_MEMORIES: Final = "memories"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +125,7 @@ def erase_with_memories(
     """
     removed = {}
     for eraser in erasers():
-        columns = [column for column, parent in eraser.parents.items() if parent == "memories"]
+        columns = [column for column, parent in eraser.parents.items() if parent == _MEMORIES]
         if columns and eraser.name not in but:
             where = or_(*(_holds(eraser.table.c[column], memory_ids) for column in columns))
             removed[eraser.name] = _remove(connection, eraser, where, None)
@@ -146,12 +147,13 @@ def erase_connector(connection: Connection, scope: Scope, connector: str) -> dic
 def erase_tenant(connection: Connection, scope: Scope, *, limit: int) -> dict[str, int]:
     """Remove rows of a tenant, at most `limit` of each table, and return how many of which: nothing once all are gone.
 
-    Memories are left to `purge_memories`, and what has a way of its own to the end, when this returns nothing.
+    Memories are left to `purge_tenant_memories`, which tells the index.
     """
     removed = {}
     for eraser in _of_tenant():
-        where = eraser.table.c.tenant_id == scope.tenant_id
-        removed[eraser.name] = _remove(connection, eraser, where, limit)
+        if eraser.name != _MEMORIES:
+            where = eraser.table.c.tenant_id == scope.tenant_id
+            removed[eraser.name] = _remove(connection, eraser, where, limit)
     return _counted(removed)
 
 
@@ -164,7 +166,7 @@ def strip_tenant(connection: Connection, scope: Scope) -> dict[str, int]:
 def left_of_tenant(connection: Connection, tenant_id: TenantId) -> dict[str, int]:
     """Return how many rows each table still has of a tenant whose rows should all be gone."""
     left = {}
-    for eraser in _of_tenant(apart=True):
+    for eraser in _of_tenant():
         query = select(func.count()).select_from(eraser.table).where(eraser.table.c.tenant_id == tenant_id)
         left[eraser.name] = int(connection.execute(query).scalar_one())
     return _counted(left)
@@ -218,8 +220,8 @@ def _of_subjects(eraser: Eraser, subject_ids: Sequence[UUID]) -> list[Condition]
     return conditions
 
 
-def _of_tenant(*, apart: bool = False) -> Iterator[Eraser]:
-    return (one for one in erasers() if one.of_tenant is None and (apart or not one.apart))
+def _of_tenant() -> Iterator[Eraser]:
+    return (one for one in erasers() if one.of_tenant is None)
 
 
 def _holds(column: Any, ids: Sequence[UUID]) -> Condition:

@@ -19,12 +19,14 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap, aes_key_wrap
 
+from service import clock
 from service.errors import ConfigurationError, KeyringUnavailable
 from service.scope import TenantId
 from service.storage.encryption import Cipher
 
 _KEY_BYTES: Final = 32
 _CACHED_KEYS: Final = 20_000
+_BELIEVED_SECONDS: Final = 5.0
 _TOMBSTONE: Final = b"destroyed\n"
 
 
@@ -54,6 +56,9 @@ class Keyring(Protocol):
     def create_tenant(self, tenant_id: TenantId) -> None:
         """Make the key of a new tenant durable. Doing it again is harmless."""
 
+    def destroy_tenant(self, tenant_id: TenantId) -> None:
+        """Destroy the tenant's key and those of all its subjects, durably. Doing it again is harmless."""
+
     def tenant_secret(self, tenant_id: TenantId, purpose: str) -> bytes:
         """Return the tenant's 256-bit secret for a purpose. Raises KeyDestroyed or KeyMissing."""
 
@@ -69,7 +74,8 @@ class FileKeyring:
         """
         self._folder = folder
         self._lock = threading.Lock()
-        self._cache: OrderedDict[tuple[TenantId, UUID], Cipher] = OrderedDict()
+        # Another process may destroy a key: after some seconds its file is looked at again.
+        self._cache: OrderedDict[tuple[TenantId, UUID], tuple[float, Cipher]] = OrderedDict()
         self._secrets: dict[tuple[TenantId, str], bytes] = {}
         self._destroyed = 0
         try:
@@ -84,9 +90,10 @@ class FileKeyring:
         """Return the cipher of a subject."""
         known = (tenant_id, subject_id)
         with self._lock:
-            if cipher := self._cache.get(known):
+            since, cached = self._cache.get(known, (0.0, None))
+            if cached is not None and clock.monotonic() - since <= _BELIEVED_SECONDS:
                 self._cache.move_to_end(known)
-                return cipher
+                return cached
             destroyed = self._destroyed
         cipher = Cipher(self._unwrapped(self._subject_path(tenant_id, subject_id)))
         self._remember(known, cipher, destroyed)
@@ -99,7 +106,25 @@ class FileKeyring:
 
     def destroy_subject(self, tenant_id: TenantId, subject_id: UUID) -> None:
         """Replace a subject's key by a tombstone, durably, and forget it here."""
-        path = self._subject_path(tenant_id, subject_id)
+        self._destroy(self._subject_path(tenant_id, subject_id))
+        with self._lock:
+            self._destroyed += 1
+            self._cache.pop((tenant_id, subject_id), None)
+
+    def destroy_tenant(self, tenant_id: TenantId) -> None:
+        """Replace the tenant's key and those of its subjects by tombstones, durably, and forget them here."""
+        self._destroy(self._tenant_path(tenant_id))
+        for path in sorted((self._folder / "subjects" / str(tenant_id)).glob("*/*.key")):
+            self._destroy(path)
+        with self._lock:
+            self._destroyed += 1
+            for known in [one for one in self._cache if one[0] == tenant_id]:
+                del self._cache[known]
+            for secret in [one for one in self._secrets if one[0] == tenant_id]:
+                del self._secrets[secret]
+
+    @staticmethod
+    def _destroy(path: Path) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with ExitStack() as stack:
             old = stack.enter_context(path.open("r+b")) if path.exists() else None
@@ -110,9 +135,6 @@ class FileKeyring:
                 old.write(secrets.token_bytes(os.fstat(old.fileno()).st_size))
                 old.flush()
                 os.fsync(old.fileno())
-        with self._lock:
-            self._destroyed += 1
-            self._cache.pop((tenant_id, subject_id), None)
 
     def create_tenant(self, tenant_id: TenantId) -> None:
         """Make the key of a new tenant durable."""
@@ -133,7 +155,8 @@ class FileKeyring:
             if self._destroyed != destroyed:
                 # A key was destroyed since this one was read. It may be this one, and would be kept for ever.
                 return
-            self._cache[known] = cipher
+            self._cache.pop(known, None)
+            self._cache[known] = (clock.monotonic(), cipher)
             while len(self._cache) > _CACHED_KEYS:
                 self._cache.popitem(last=False)
 

@@ -24,7 +24,7 @@ from service.storage.erasers import Eraser, declare, keep
 #: Tables that are read before a tenant is known. They hold ids and hashes, never user data, and have no row-level
 #: security; the catalogue test fails for any other table without it.
 TENANT_BLIND_TABLES = frozenset(
-    {"tenants", "key_index", "outbox", "tasks", "alembic_version"}
+    {"tenants", "key_index", "outbox", "tasks", "erasure_work", "alembic_version"}
     # What stays done when the database goes back: ids, and ciphertext that only the tenant's key opens.
     | {"tombstones"}
     # Counts and hashes that the sealer reads across tenants.

@@ -105,17 +105,25 @@ class Tenants:
         return self._set_status(name_or_id, "suspended", AuditEvent.TENANT_SUSPENDED)
 
     def resume(self, name_or_id: str) -> Tenant:
-        """Let the keys of a suspended tenant work again."""
+        """Let the keys of a suspended tenant work again.
+
+        Raises:
+            Conflict: when the tenant is being deleted or is deleted.
+        """
         return self._set_status(name_or_id, "active", AuditEvent.TENANT_RESUMED)
 
     def _set_status(self, name_or_id: str, status: str, event: AuditEvent) -> Tenant:
         tenant = self.get(name_or_id)
         caller = installation_caller(tenant.id)
         with self._database.transaction(caller.scope) as connection:
-            connection.execute(
-                update(_tenants).where(_tenants.c.id == tenant.id).values(status=status, updated_at=clock.now())
-            )
-            self._trail.write(connection, caller, event)
+            live = _tenants.c.status.not_in(["deleting", "deleted"])
+            changed = connection.execute(
+                update(_tenants).where(_tenants.c.id == tenant.id, live).values(status=status, updated_at=clock.now())
+            ).rowcount
+            if changed:
+                self._trail.write(connection, caller, event)
+        if not changed:
+            raise Conflict(f"the tenant {tenant.name} is deleted, for good")
         return Tenant(tenant.id, tenant.name, status, tenant.created_at)
 
 
@@ -149,6 +157,24 @@ def _check_name(name: str) -> None:
         raise InvalidInput(
             "tenant name: must not look like an id: commands take a name or an id, and would mix them up"
         )
+
+
+def begin_deleting(connection: Connection, tenant_id: TenantId) -> None:
+    """Stop every key of a tenant for good: it is being deleted."""
+    _move(connection, tenant_id, status="deleting")
+
+
+def end_deleting(connection: Connection, tenant_id: TenantId) -> bool:
+    """Take the name from a tenant whose rows are gone; tell whether there is such a tenant, and it had its name.
+
+    The row stays: the trail of the tenant belongs to its id.
+    """
+    return _move(connection, tenant_id, status="deleted", name=f"deleted-{tenant_id}")
+
+
+def _move(connection: Connection, tenant_id: TenantId, **values: str) -> bool:
+    live = (_tenants.c.id == tenant_id) & (_tenants.c.status != "deleted")
+    return bool(connection.execute(update(_tenants).where(live).values(**values, updated_at=clock.now())).rowcount)
 
 
 def _as_id(name_or_id: str) -> UUID | None:

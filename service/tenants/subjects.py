@@ -66,9 +66,9 @@ class Subjects:
         self._keyring = keyring
         self._lock = threading.Lock()
         # A name moves to another surrogate only after an erasure, which another process may have done: so what is
-        # remembered of a name is believed for some seconds only. A surrogate never gets another name.
+        # remembered is believed for some seconds only. A surrogate never gets another name, but loses its own.
         self._ids: OrderedDict[tuple[TenantId, Name], tuple[float, UUID]] = OrderedDict()
-        self._names: OrderedDict[tuple[TenantId, UUID], Name] = OrderedDict()
+        self._names: OrderedDict[tuple[TenantId, UUID], tuple[float, Name]] = OrderedDict()
         # Made by transactions that may still roll back, so not to be remembered from within them.
         self._uncommitted: WeakKeyDictionary[RootTransaction, set[UUID]] = WeakKeyDictionary()
         # Surrogates are random and never used again, so a late reader cannot bring an erased one back to memory.
@@ -120,7 +120,8 @@ class Subjects:
         named: dict[UUID, Name] = {}
         with self._lock:
             for surrogate in wanted:
-                if name := self._names.get((scope.tenant_id, surrogate)):
+                since, name = self._names.get((scope.tenant_id, surrogate), (0.0, None))
+                if name is not None and clock.monotonic() - since <= _BELIEVED_SECONDS:
                     named[surrogate] = name
         missing = wanted - named.keys()
         if missing:
@@ -166,6 +167,13 @@ class Subjects:
         """Lock a subject for removal: writes that refer to it end first, later ones find it gone."""
         connection.execute(select(_subjects.c.id).where(_subjects.c.id == subject_id).with_for_update())
 
+    def find_any(self, connection: Connection, scope: Scope, kind: SubjectKind, name: str) -> UUID | None:
+        """Return the surrogate of a name, that of one that is being erased too, or None."""
+        query = select(_subjects.c.id).where(
+            _subjects.c.kind == kind.value, _subjects.c.name_mac == self._mac(scope, kind, name)
+        )
+        return connection.execute(query).scalar()
+
     def erasing(self, connection: Connection) -> Sequence[UUID]:
         """Return the subjects whose erasure was begun and has not ended."""
         return list(connection.execute(select(_subjects.c.id).where(_subjects.c.erasing_at.is_not(None))).scalars())
@@ -179,9 +187,17 @@ class Subjects:
         """Drop what this process remembers of a subject that is erased, for good."""
         with self._lock:
             self._erased.add(subject_id)
-            name = self._names.pop((scope.tenant_id, subject_id), None)
+            _, name = self._names.pop((scope.tenant_id, subject_id), (0.0, None))
             if name is not None:
                 self._ids.pop((scope.tenant_id, name), None)
+
+    def forget_tenant(self, scope: Scope) -> None:
+        """Drop what this process remembers of a tenant that is deleted."""
+        with self._lock:
+            for name in [one for one in self._ids if one[0] == scope.tenant_id]:
+                del self._ids[name]
+            for surrogate in [one for one in self._names if one[0] == scope.tenant_id]:
+                del self._names[surrogate]
 
     def forget_names(self) -> None:
         """Drop what this process remembers of names, because one of them has turned out to be another subject's."""
@@ -245,7 +261,7 @@ class Subjects:
                     continue
                 self._ids.pop((scope.tenant_id, name), None)
                 self._ids[(scope.tenant_id, name)] = (clock.monotonic(), surrogate)
-                self._names[(scope.tenant_id, surrogate)] = name
+                self._names[(scope.tenant_id, surrogate)] = (clock.monotonic(), name)
             while len(self._ids) > _CACHED:
                 self._ids.popitem(last=False)
             while len(self._names) > _CACHED:

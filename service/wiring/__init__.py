@@ -49,6 +49,9 @@ from service.memories.stores import Stores
 from service.memories.upkeep import Upkeep
 from service.policy.gate import Gate
 from service.queue.tasks import Queue, Worker
+from service.retention.assembly import open_erasing, open_erasures
+from service.retention.erasures import Erasures
+from service.retention.work import ErasureWork
 from service.scope import Scope, service_principal
 from service.settings import Audit as Audit
 from service.settings import Llm, Settings
@@ -116,6 +119,7 @@ class Installation:
     queue: Queue
     tasks: Tasks
     tombstones: Tombstones
+    erasures: Erasures
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +136,8 @@ class Services:
     batches: Batches
     events: Events
     entities: Entities
+    erasures: Erasures
+    erasing: ErasureWork
     keys: Keys
     key_changes: KeyChanges
     jobs: Jobs
@@ -238,6 +244,7 @@ def open_installation(settings: Settings, connections: Connections, stack: ExitS
     gate = Gate(trail)
     tombstones = Tombstones(settings.data_dir / "tombstones")
     keys = Keys(database, subjects, trail, gate, tombstones)
+    queue = Queue(connections.app_dsn)
     return Installation(
         settings=settings,
         connections=connections,
@@ -251,9 +258,10 @@ def open_installation(settings: Settings, connections: Connections, stack: ExitS
         matching=Matching(database, keyring, trail, gate, subjects, per_minute=settings.audit.matches_per_minute),
         gate=gate,
         subjects=subjects,
-        queue=Queue(connections.app_dsn),
+        queue=queue,
         tasks=Tasks(database),
         tombstones=tombstones,
+        erasures=open_erasures(database, keyring, subjects, trail, gate, queue, tombstones),
     )
 
 
@@ -303,11 +311,21 @@ def open_services(installation: Installation, stack: ExitStack, *, upkeep: bool 
     adds = Adds(stores, indexing, events, installation.queue, extraction=llm is not None)
     entities = Entities(stores, indexing)
     extractions = Extractions(stores, indexing, engine, installation.queue)
-    jobs = Jobs(installation.database, installation.tenants, extractions, entities, indexing, installation.tasks)
+    erasing = open_erasing(
+        stores,
+        indexing,
+        entities,
+        installation.erasures,
+        installation.tenants,
+        maintenance_dsn=installation.connections.maintenance_dsn,
+    )
+    jobs = Jobs(
+        installation.database, installation.tenants, extractions, entities, indexing, installation.tasks, erasing
+    )
     keeper: Upkeep | None = None
     if upkeep:
         # Before anything is served: what a restored database does not know of is done again.
-        settle(installation, entities, index)
+        settle(installation, erasing, index)
         keeper = Upkeep(indexing, index, jobs.tenant_ids, maintenance_interval=settings.index.maintenance_interval)
         keeper.start()
         stack.callback(keeper.stop)
@@ -326,6 +344,8 @@ def open_services(installation: Installation, stack: ExitStack, *, upkeep: bool 
         batches=Batches(stores, indexing),
         events=events,
         entities=entities,
+        erasures=installation.erasures,
+        erasing=erasing,
         keys=installation.keys,
         key_changes=installation.key_changes,
         jobs=jobs,

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING
 from service.audit.checkpoints import Checkpoint
 from service.audit.restoring import Restoring
 from service.index.interface import Index
-from service.memories.entities import Entities
 from service.portability.settling import Replay, Settled, Settling
-from service.scope import Scope, service_principal
+from service.retention.work import ErasureWork
 from service.storage.database import Database
-from service.storage.tombstones import Tombstone, TombstoneKind
+from service.storage.tombstones import TombstoneKind
 from service.wiring.sealing import seal_trail
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def settle(
-    installation: Installation, entities: Entities, index: Index, *, declare: Checkpoint | None = None
+    installation: Installation, erasing: ErasureWork, index: Index, *, declare: Checkpoint | None = None
 ) -> Settled:
     """Bring the database up to date before it is served; the index is made again where that changed anything.
 
@@ -45,19 +44,16 @@ def settle(
         if last is not None:
             # First of all: whatever ends this in the middle, searches wait until the index is the restored record's.
             index.mark_incomplete()
-        settling = Settling(database, installation.trail, installation.tombstones, replays(installation, entities))
+        settling = Settling(database, installation.trail, installation.tombstones, replays(installation, erasing))
         return settling.settle(last, restoring, owner)
 
 
-def replays(installation: Installation, entities: Entities) -> Mapping[TombstoneKind, Replay]:
+def replays(installation: Installation, erasing: ErasureWork) -> Mapping[TombstoneKind, Replay]:
     """Return what applies each kind of tombstone again."""
 
-    def erase_again(tombstone: Tombstone) -> None:
-        scope = Scope.of(service_principal(tombstone.tenant_id))
-        for subject_id in tombstone.ids:
-            entities.finish(scope, subject_id)
-
     return {
-        TombstoneKind.SUBJECT_ERASED: erase_again,
+        TombstoneKind.SUBJECT_ERASED: erasing.erase_again,
+        TombstoneKind.MEMORIES_ERASED: erasing.erase_again,
+        TombstoneKind.TENANT_REMOVED: erasing.erase_again,
         TombstoneKind.KEY_REVOKED: installation.keys.revoke_again,
     }

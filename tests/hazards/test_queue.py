@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from service.errors import IdempotencyConflict
-from service.memories.adds import EXTRACT
+from service.memories.events import EXTRACT
 from service.records import EventStatus, Message, NewMemories, SubjectNames
 from service.scope import Caller
 from service.wiring import Services

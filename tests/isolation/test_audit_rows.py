@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
@@ -19,6 +20,7 @@ from service.errors import MemvaultError, NotFound, RecordUnavailable, Unauthent
 from service.filters.ast import EVERYTHING
 from service.memories.actions import Edit, Query
 from service.records import Message, NewMemories, SubjectNames
+from service.retention.ledger import ErasureKind, Ledger, Target
 from service.scope import SYSTEM_TENANT, Action, Caller, Permission, SubjectKind
 from service.wiring import Services
 from tests.conftest import Postgres, caller_of
@@ -31,6 +33,14 @@ CANARY = "zanzibar-canary"
 def new(text: str = CANARY) -> NewMemories:
     """A verbatim add."""
     return NewMemories([Message("user", text)], SubjectNames(user_id=CANARY), {CANARY: CANARY}, infer=False)
+
+
+def an_erasure(services: Services, caller: Caller) -> UUID:
+    """Make an erasure past the trail, and return its id."""
+    with services.installation.database.transaction(caller.scope) as connection:
+        target = Target(ErasureKind.CONNECTOR, "none")
+        more: dict[str, Any] = {"subject_id": None, "principal_id": None, "due_at": None}
+        return Ledger(services.installation.keyring).add(connection, caller.scope, target, **more).id
 
 
 #: What to do for each action; it is given the services, the caller and the id of a memory.
@@ -56,6 +66,10 @@ DO: dict[Action, Callable[[Services, Caller, UUID, UUID], object]] = {
     Action.MATCH_AUDIT: lambda s, c, m, e: s.installation.matching.match(c, c.scope, CANARY, Where(memory_id=m)),
     Action.ROTATE_KEY: lambda s, c, m, e: s.key_changes.rotate(c, c.scope, c.principal.id, Rotation()),
     Action.CHANGE_KEY: lambda s, c, m, e: s.key_changes.change(c, c.scope, c.principal.id, frozenset(Permission)),
+    Action.REQUEST_ERASURE: lambda s, c, m, e: s.erasures.request(c, c.scope, Target(ErasureKind.USER, CANARY)),
+    Action.REMOVE_CONNECTOR: lambda s, c, m, e: s.erasures.remove_connector(c, c.scope, CANARY),
+    Action.LIST_ERASURES: lambda s, c, m, e: s.erasures.list(c, c.scope, page=1, size=5),
+    Action.GET_ERASURE: lambda s, c, m, e: s.erasures.get(c, c.scope, an_erasure(s, c)),
     Action.REVOKE_KEY: lambda s, c, m, e: s.keys.revoke(c, c.scope, c.principal.id),
 }
 
@@ -131,7 +145,9 @@ def test_a_wrong_credential_is_in_the_trail_of_the_service(services: Services, d
 
 def test_no_row_holds_content(services: Services, caller: Caller, database: Postgres) -> None:
     event = services.adds.add(caller, caller.scope, new())
-    for action in sorted(set(DO) - {Action.DELETE_ENTITY, Action.DELETE, Action.DELETE_ALL, Action.REVOKE_KEY}):
+    for action in sorted(
+        set(DO) - {Action.DELETE_ENTITY, Action.REQUEST_ERASURE, Action.DELETE, Action.DELETE_ALL, Action.REVOKE_KEY}
+    ):
         DO[action](services, caller, event.results[0].memory_id, event.id)
     with psycopg.connect(database.admin) as connection:
         dumped = repr(connection.execute("SELECT * FROM audit").fetchall())

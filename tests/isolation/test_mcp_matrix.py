@@ -26,6 +26,8 @@ from service.main import create_app
 from service.mcp.tools import TOOLS
 from service.policy.table import ROLES, authorize
 from service.records import Message, NewMemories, SubjectNames
+from service.retention.ledger import ErasureKind
+from service.retention.ledger import Target as ErasureTarget
 from service.scope import Action, Caller, Permission, Principal, TenantId
 from service.wiring import Services
 from tests.clients.serving import serving
@@ -76,6 +78,7 @@ class Rest:
         """Send it and return the decision."""
         path = self.path.replace("{memory_id}", quote(value, safe="")).replace("{event_id}", quote(value, safe=""))
         path = path.replace("{key_id}", quote(value, safe="")).replace("{entity_type}", "user")
+        path = path.replace("{erasure_id}", quote(value, safe=""))
         answer = client.request(
             self.method,
             path.replace("{name:path}", quote(value, safe="")),
@@ -83,7 +86,7 @@ class Rest:
             params=None if self.query is None else {self.query: value},
             headers={"Authorization": f"Token {key}"},
         )
-        assert answer.status_code in (200, 201, *DECISIONS), answer.text
+        assert answer.status_code in (200, 201, 202, *DECISIONS), answer.text
         return DECISIONS.get(answer.status_code, ALLOWED)
 
 
@@ -231,6 +234,11 @@ ROWS = (
         "key",
         (Rest("PATCH", "/v1/keys/{key_id}/", lambda _: {"permissions": [Permission.KEY_MANAGE.value]}),),
     ),
+    Row(Action.LIST_ERASURES, "nothing", (Rest("GET", "/v1/erasures/"),)),
+    Row(Action.GET_ERASURE, "erasure", (Rest("GET", "/v1/erasures/{erasure_id}/"),)),
+    # Of nobody: whom an erasure reaches is told by tests/integration/retention.
+    Row(Action.REQUEST_ERASURE, "nothing", (Rest("POST", "/v1/erasures/", lambda _: {"connector": "none"}),)),
+    Row(Action.REMOVE_CONNECTOR, "nothing", (Rest("DELETE", "/v1/connectors/{name}/"),)),
     Row(Action.REVOKE_KEY, "key", (Rest("DELETE", "/v1/keys/{key_id}/"),), consumes=True),
 )
 
@@ -296,6 +304,9 @@ class Matrix:
             # One that whoever may make keys may rotate: what is wider than the caller is another test's matter.
             grant = Grant(frozenset({Permission.KEY_MANAGE}))
             return str(self._services.installation.keys.mint_for_installation(tenant, grant).id)
+        if about == "erasure":
+            target = ErasureTarget(ErasureKind.CONNECTOR, f"connector-{self._next()}")
+            return str(self._services.installation.erasures.request_for_installation(tenant, target).id)
         event, memory = self._added(tenant, user)
         return event if about == "event" else memory
 

@@ -140,7 +140,7 @@ def settled(services: Services) -> int:
     """Settle as a start does, and return how many tombstones were applied again."""
     from service.wiring.settling import settle
 
-    return settle(services.installation, services.entities, services.index).applied
+    return settle(services.installation, services.erasing, services.index).applied
 
 
 def superuser(database: Postgres, *statements: str) -> list[tuple[object, ...]]:

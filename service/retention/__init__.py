@@ -1,0 +1,1 @@
+"""All forgetting on purpose: erasures of persons, connectors and tenants."""

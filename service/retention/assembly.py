@@ -1,0 +1,68 @@
+"""Puts erasures together: the half that asks, which needs no index, and the half that does the work."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from service.audit.assembly import open_signer
+from service.audit.trail import Trail
+from service.memories.entities import Entities
+from service.memories.indexing import Indexing
+from service.memories.stores import Stores
+from service.policy.gate import Gate
+from service.queue.tasks import Queue
+from service.retention.connectors import ConnectorRows
+from service.retention.erasures import Erasures
+from service.retention.obstacles import Obstacles
+from service.retention.physical import PhysicalPass
+from service.retention.work import ErasureWork
+from service.scope import TenantId
+from service.storage.database import Database
+from service.storage.keyring import Keyring
+from service.storage.record import Record
+from service.storage.tombstones import Tombstones
+from service.tenants.actions import Tenants
+from service.tenants.subjects import Subjects
+
+
+def open_erasures(
+    database: Database,
+    keyring: Keyring,
+    subjects: Subjects,
+    trail: Trail,
+    gate: Gate,
+    queue: Queue,
+    tombstones: Tombstones,
+) -> Erasures:
+    """Return what erasures are asked for with."""
+    obstacles = Obstacles(ConnectorRows(keyring, Record(keyring)))
+    return Erasures(database, keyring, subjects, trail, gate, queue, tombstones, obstacles)
+
+
+def open_erasing(
+    stores: Stores,
+    indexing: Indexing,
+    entities: Entities,
+    erasures: Erasures,
+    tenants: Tenants,
+    *,
+    maintenance_dsn: str | None,
+) -> ErasureWork:
+    """Return what carries erasures out, for the process that has the index."""
+    connectors = ConnectorRows(stores.keyring, stores.record)
+
+    def tenant_ids() -> list[TenantId]:
+        return [tenant.id for tenant in tenants.list() if tenant.status != "deleted"]
+
+    timeout = stores.settings.erasure.lock_timeout
+    physical = PhysicalPass(indexing, stores.index, tenant_ids, maintenance_dsn, lock_timeout=timeout)
+    return ErasureWork(
+        stores,
+        indexing,
+        entities,
+        erasures,
+        connectors,
+        Obstacles(connectors),
+        physical,
+        partial(open_signer, stores.settings),
+    )

@@ -1,0 +1,64 @@
+"""Looks for what is left after an erasure: rows by surrogate in every table, points of the index, the key."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from service import clock
+from service.memories.stores import Stores
+from service.retention.connectors import ConnectorRows
+from service.retention.ledger import Erasure, ErasureKind
+from service.retention.receipts import Checked
+from service.scope import Scope
+from service.storage.erasers import left_of_tenant, references, undeclared
+from service.storage.keyring import KeyDestroyed, KeyMissing
+
+DESTROYED: Final = "destroyed"
+#: An erasure of a connector destroys nobody's key: the other memories of the same people stay readable.
+NONE_OF_ITS_OWN: Final = "has none of its own"
+
+
+class Leftovers:
+    """Looks, and changes nothing."""
+
+    def __init__(self, stores: Stores, connectors: ConnectorRows) -> None:
+        self._stores = stores
+        self._connectors = connectors
+
+    def look(self, scope: Scope, erasure: Erasure) -> Checked:
+        """Return what is left of an erasure.
+
+        Raises:
+            RuntimeError: when the database has a table of which nobody said how its rows leave.
+        """
+        with self._stores.database.transaction(scope) as connection:
+            if unknown := undeclared(connection):
+                raise RuntimeError(f"tables without an eraser: {', '.join(unknown)}")
+            if erasure.subject_id is not None:
+                tables = references(connection, [erasure.subject_id])
+            elif erasure.kind is ErasureKind.TENANT:
+                tables = left_of_tenant(connection, scope.tenant_id)
+            else:
+                tables = {"memories": self._connectors.count(connection, scope, erasure.connector or "")}
+        return Checked(clock.now(), tables, self._points(scope, erasure), self._key(scope, erasure))
+
+    def _points(self, scope: Scope, erasure: Erasure) -> int:
+        if erasure.kind is ErasureKind.CONNECTOR:
+            # Its points are those of its memories, and a memory that is gone was taken out of the index before this.
+            return 0
+        return self._stores.index.of(scope).count(subject=erasure.subject_id)
+
+    def _key(self, scope: Scope, erasure: Erasure) -> str:
+        keyring = self._stores.keyring
+        try:
+            if erasure.subject_id is not None:
+                keyring.subject(scope.tenant_id, erasure.subject_id)
+            elif erasure.kind is ErasureKind.TENANT:
+                keyring.tenant_secret(scope.tenant_id, "tenant-content")
+            else:
+                return NONE_OF_ITS_OWN
+        except KeyDestroyed:
+            return DESTROYED
+        except KeyMissing:
+            return "missing"
+        return "there"

