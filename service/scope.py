@@ -82,6 +82,9 @@ class Action(StrEnum):
     LIST_ERASURES = "list_erasures"
     GET_ERASURE = "get_erasure"
     REMOVE_CONNECTOR = "remove_connector"
+    REQUEST_EXPORT = "request_export"
+    READ_EXPORT = "read_export"
+    IMPORT_MEMORIES = "import_memories"
 
 
 class PrincipalKind(StrEnum):

@@ -429,6 +429,48 @@ class TrailRestored(Detail):
     last: int
 
 
+class ExportPart(StrEnum):
+    """What of an export was read."""
+
+    LINES = "lines"
+    MEMORIES = "memories"
+    NOTHING = "nothing"
+
+
+class ImportSource(StrEnum):
+    """Where imported memories come from."""
+
+    EXPORT = "memvault_export"
+    PLATFORM = "mem0_platform"
+    QDRANT = "mem0_qdrant"
+    PGVECTOR = "mem0_pgvector"
+    OPENMEMORY = "openmemory"
+
+
+class ExportRequested(Detail):
+    """An export was asked for."""
+
+    event = AuditEvent.EXPORT_REQUESTED
+
+
+class ExportRead(Detail):
+    """A part of an export was read, with so many memories."""
+
+    event = AuditEvent.EXPORT_READ
+    what: ExportPart
+    memories: int
+
+
+class MemoriesImported(Detail):
+    """Memories were imported: how many are new, how many were there already, and steps of history with them."""
+
+    event = AuditEvent.MEMORIES_IMPORTED
+    source: ImportSource
+    imported: int
+    known: int
+    history: int
+
+
 class TombstoneApplied(Detail):
     """The database was restored to a time before this was done, and it was done again."""
 

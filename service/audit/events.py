@@ -51,6 +51,9 @@ class AuditEvent(StrEnum):
     TRAIL_DROPPED = "trail:dropped"
     TRAIL_RESTORED = "trail:restored"
     TOMBSTONE_APPLIED = "tombstone:applied"
+    EXPORT_REQUESTED = "export:requested"
+    EXPORT_READ = "export:read"
+    MEMORIES_IMPORTED = "memories:imported"
     ACCESS_DENIED = "access:denied"
     CREDENTIAL_REFUSED = "credential:refused"
 
@@ -84,6 +87,9 @@ EVENT_OF: Final[dict[Action, AuditEvent]] = {
     Action.LIST_ERASURES: AuditEvent.ERASURES_LISTED,
     Action.GET_ERASURE: AuditEvent.ERASURE_READ,
     Action.REMOVE_CONNECTOR: AuditEvent.CONNECTOR_REMOVED,
+    Action.REQUEST_EXPORT: AuditEvent.EXPORT_REQUESTED,
+    Action.READ_EXPORT: AuditEvent.EXPORT_READ,
+    Action.IMPORT_MEMORIES: AuditEvent.MEMORIES_IMPORTED,
 }
 
 #: The action of a refused call, by the event that it would have left.
@@ -141,6 +147,9 @@ ACTIVITY_OF: Final[dict[AuditEvent, Activity]] = {
     AuditEvent.TRAIL_DROPPED: Activity.DELETE,
     AuditEvent.TRAIL_RESTORED: Activity.OTHER,
     AuditEvent.TOMBSTONE_APPLIED: Activity.DELETE,
+    AuditEvent.EXPORT_REQUESTED: Activity.OTHER,
+    AuditEvent.EXPORT_READ: Activity.READ,
+    AuditEvent.MEMORIES_IMPORTED: Activity.CREATE,
     AuditEvent.ACCESS_DENIED: Activity.OTHER,
     AuditEvent.CREDENTIAL_REFUSED: Activity.OTHER,
 }

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from service.cli import audit, audit_tail, doctor, erase, index, keys, mcp, serve, tenants
+from service.cli import audit, audit_tail, doctor, erase, index, keys, mcp, portability, serve, tenants
 from service.errors import ConfigurationError, MemvaultError
 
 app = typer.Typer(
@@ -25,6 +25,8 @@ app.command("doctor")(doctor.doctor)
 app.command("erase")(erase.erase)
 app.command("verify-receipt")(erase.verify_receipt)
 app.command("mcp")(mcp.mcp)
+app.command("export")(portability.export)
+app.command("import")(portability.import_)
 app.add_typer(tenants.app, name="tenant")
 app.add_typer(keys.app, name="key")
 app.add_typer(index.app, name="index")

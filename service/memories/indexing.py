@@ -65,7 +65,8 @@ class Indexing:
         self._tasks = tasks
         self._agreement = Agreement(database, index)
         self._lock = threading.RLock()
-        self._applied: OrderedDict[UUID, int] = OrderedDict()
+        # Ids are unique within a tenant only: an imported one may be another tenant's too.
+        self._applied: OrderedDict[tuple[TenantId, UUID], int] = OrderedDict()
         self._terms = TenantTerms(lambda tenant_id: keyring.tenant_secret(tenant_id, "keyword-terms"), language)
         self._behind = threading.Event()
         self._left_out = 0
@@ -220,7 +221,7 @@ class Indexing:
             points = self._points(scope, entries, unreadable)
             fresh.upsert(points)
             for memory_id in unreadable:
-                self._applied.pop(memory_id, None)
+                self._applied.pop((scope.tenant_id, memory_id), None)
         if unreadable:
             with self._database.transaction(scope) as connection:
                 enqueue(connection, scope, dict.fromkeys(unreadable, 1))
@@ -303,7 +304,8 @@ class Indexing:
         """Return the memories whose points are to be looked at: what this process has not applied, or, where it is not
         the only one that writes, what differs from the record now."""
         if not self._index.shared:
-            return {one.memory_id for one in due if self._applied.get(one.memory_id, 0) < one.version}
+            tenant = scope.tenant_id
+            return {one.memory_id for one in due if self._applied.get((tenant, one.memory_id), 0) < one.version}
         ids = {one.memory_id for one in due}
         present = self._index.of(scope).existing(ids)
         with self._database.transaction(scope) as connection:
@@ -312,14 +314,15 @@ class Indexing:
 
     def _apply(self, scope: Scope, points: Sequence[Point], gone: Mapping[UUID, int]) -> None:
         with self._lock:
-            newer = [point for point in points if self._applied.get(point.memory_id, 0) < point.version]
+            tenant = scope.tenant_id
+            newer = [point for point in points if self._applied.get((tenant, point.memory_id), 0) < point.version]
             scoped = self._index.of(scope)
             if newer:
                 scoped.upsert(newer)
             if gone:
                 scoped.delete(list(gone))
             for memory_id, version in [*((one.memory_id, one.version) for one in newer), *gone.items()]:
-                self._applied[memory_id] = max(version, self._applied.pop(memory_id, 0))
+                self._applied[tenant, memory_id] = max(version, self._applied.pop((tenant, memory_id), 0))
             while len(self._applied) > _REMEMBERED:
                 self._applied.popitem(last=False)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from service.errors import InvalidInput, TooLarge
@@ -58,9 +59,14 @@ def check_new(new: NewMemories, limits: Limits) -> None:
             check_characters(message.name, f"messages[{number}].name")
             if len(message.name) > _NAME_CHARS:
                 raise InvalidInput(f"messages[{number}].name: must have {_NAME_CHARS} characters at most")
-    if len(new.categories) > _CATEGORIES:
+    check_categories(new.categories)
+
+
+def check_categories(categories: Sequence[str]) -> None:
+    """Raise InvalidInput for too many categories, or one that is empty or too long."""
+    if len(categories) > _CATEGORIES:
         raise InvalidInput(f"categories: {_CATEGORIES} at most")
-    for number, category in enumerate(new.categories):
+    for number, category in enumerate(categories):
         check_characters(category, f"categories[{number}]")
         if not category or len(category) > _CATEGORY_CHARS:
             raise InvalidInput(f"categories[{number}]: must have 1 to {_CATEGORY_CHARS} characters")

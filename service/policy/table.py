@@ -35,6 +35,9 @@ NEEDS: Final[dict[Action, Permission | None]] = {
     Action.LIST_ERASURES: Permission.ERASURE_REQUEST,
     Action.GET_ERASURE: Permission.ERASURE_REQUEST,
     Action.REMOVE_CONNECTOR: Permission.ERASURE_REQUEST,
+    Action.REQUEST_EXPORT: Permission.MEMORY_EXPORT,
+    Action.READ_EXPORT: Permission.MEMORY_EXPORT,
+    Action.IMPORT_MEMORIES: Permission.MEMORY_IMPORT,
 }
 
 #: Roles are names for bundles of permissions.

@@ -79,6 +79,12 @@ class Settling:
             )
         return settled
 
+    def pending(self) -> int:
+        """Return how many tombstones the database does not know to be applied; it is not to be read while there are."""
+        with self._database.tenant_blind() as connection:
+            noted = self._tombstones.noted(connection)
+        return sum(1 for tombstone in self._tombstones.all() if tombstone.id not in noted)
+
     def _compare_tombstones(self) -> tuple[int, int]:
         with self._database.tenant_blind() as connection:
             noted = self._tombstones.noted(connection)

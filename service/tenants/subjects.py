@@ -8,6 +8,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 from weakref import WeakKeyDictionary
@@ -147,6 +148,11 @@ class Subjects:
             if (name := self._open_name(scope, row.id, row.kind, row.name)) is not None:
                 subjects.append(Subject(id=row.id, kind=name[0], name=name[1], created_at=row.created_at))
         return subjects
+
+    def date_back(self, connection: Connection, subject_id: UUID, created_at: datetime) -> None:
+        """Say that a subject was first seen at an earlier time, elsewhere; a later one changes nothing."""
+        earlier = (_subjects.c.id == subject_id) & (_subjects.c.created_at > created_at)
+        connection.execute(update(_subjects).where(earlier).values(created_at=created_at))
 
     def begin_erasing(self, connection: Connection, scope: Scope, subject_id: UUID) -> None:
         """Mark a subject so that nothing new can be written for it; waits for writes that are under way."""

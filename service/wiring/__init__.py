@@ -48,11 +48,14 @@ from service.memories.interactions import Interactions
 from service.memories.stores import Stores
 from service.memories.upkeep import Upkeep
 from service.policy.gate import Gate
+from service.portability.exports import Exports
+from service.portability.imports import Imports
+from service.portability.projections import Projections
 from service.queue.tasks import Queue, Worker
 from service.retention.assembly import open_erasing, open_erasures
 from service.retention.erasures import Erasures
 from service.retention.work import ErasureWork
-from service.scope import Scope, service_principal
+from service.scope import Scope, TenantId, service_principal
 from service.settings import Audit as Audit
 from service.settings import Llm, Settings
 from service.storage.database import Database
@@ -66,6 +69,7 @@ from service.tenants.actions import Tenants
 from service.tenants.belonging import check_keyring
 from service.tenants.subjects import Subjects
 from service.wiring.adapters import engine_home, open_embedder, open_index, sinks
+from service.wiring.portability import open_portability as open_portability
 from service.wiring.sealing import audited_tenants as audited_tenants
 from service.wiring.sealing import seal_trail as seal_trail
 from service.wiring.settling import settle
@@ -138,6 +142,9 @@ class Services:
     entities: Entities
     erasures: Erasures
     erasing: ErasureWork
+    exports: Exports
+    projections: Projections
+    imports: Imports
     keys: Keys
     key_changes: KeyChanges
     jobs: Jobs
@@ -333,6 +340,7 @@ def open_services(installation: Installation, stack: ExitStack, *, upkeep: bool 
             stream = AuditStream(installation.database, sink)
             stream.start()
             stack.callback(stream.stop)
+    exports = Exports(stores)
     return Services(
         settings=settings,
         installation=installation,
@@ -346,6 +354,9 @@ def open_services(installation: Installation, stack: ExitStack, *, upkeep: bool 
         entities=entities,
         erasures=installation.erasures,
         erasing=erasing,
+        exports=exports,
+        projections=Projections(exports),
+        imports=Imports(stores, indexing),
         keys=installation.keys,
         key_changes=installation.key_changes,
         jobs=jobs,
@@ -441,6 +452,12 @@ def count_memories(installation: Installation) -> int:
         with installation.database.transaction(Scope.of(service_principal(tenant.id))) as connection:
             total += record.count(connection)
     return total
+
+
+def count_memories_of(installation: Installation, tenant_id: TenantId) -> int:
+    """Return how many memories a tenant has."""
+    with installation.database.transaction(Scope.of(service_principal(tenant_id))) as connection:
+        return Record(installation.keyring).count(connection)
 
 
 def count_outbox(installation: Installation) -> int:

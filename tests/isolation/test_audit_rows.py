@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
 import pytest
 
-from service.audit.details import ExportFormat
+from service.audit.details import ExportFormat, ImportSource
 from service.audit.events import EVENT_OF, AuditEvent
 from service.audit.matching import Where
 from service.audit.selection import Selection
@@ -19,6 +20,8 @@ from service.auth.rotation import Rotation
 from service.errors import MemvaultError, NotFound, RecordUnavailable, Unauthenticated
 from service.filters.ast import EVERYTHING
 from service.memories.actions import Edit, Query
+from service.portability.exports import Wanted
+from service.portability.records import IncomingMemory, Placed
 from service.records import Message, NewMemories, SubjectNames
 from service.retention.ledger import ErasureKind, Ledger, Target
 from service.scope import SYSTEM_TENANT, Action, Caller, Permission, SubjectKind
@@ -41,6 +44,13 @@ def an_erasure(services: Services, caller: Caller) -> UUID:
         target = Target(ErasureKind.CONNECTOR, "none")
         more: dict[str, Any] = {"subject_id": None, "principal_id": None, "due_at": None}
         return Ledger(services.installation.keyring).add(connection, caller.scope, target, **more).id
+
+
+def incoming() -> IncomingMemory:
+    """A memory to import."""
+    moment = datetime(2024, 1, 1, tzinfo=UTC)
+    subjects = SubjectNames(user_id=CANARY)
+    return IncomingMemory(uuid4(), f"{CANARY} imported", subjects, moment, moment, {CANARY: CANARY})
 
 
 #: What to do for each action; it is given the services, the caller and the id of a memory.
@@ -70,6 +80,11 @@ DO: dict[Action, Callable[[Services, Caller, UUID, UUID], object]] = {
     Action.REMOVE_CONNECTOR: lambda s, c, m, e: s.erasures.remove_connector(c, c.scope, CANARY),
     Action.LIST_ERASURES: lambda s, c, m, e: s.erasures.list(c, c.scope, page=1, size=5),
     Action.GET_ERASURE: lambda s, c, m, e: s.erasures.get(c, c.scope, an_erasure(s, c)),
+    Action.REQUEST_EXPORT: lambda s, c, m, e: s.exports.request(c, c.scope, Wanted(SubjectNames(user_id=CANARY))),
+    Action.READ_EXPORT: lambda s, c, m, e: list(s.exports.read(c, c.scope, Wanted())),
+    Action.IMPORT_MEMORIES: lambda s, c, m, e: s.imports.run(
+        c, c.scope, lambda: [Placed("line 1", incoming())], origin=ImportSource.EXPORT
+    ),
     Action.REVOKE_KEY: lambda s, c, m, e: s.keys.revoke(c, c.scope, c.principal.id),
 }
 
@@ -163,7 +178,16 @@ def test_no_audit_row_no_effect(action: Action, services: Services, caller: Call
         with psycopg.connect(database.admin) as connection:
             return [
                 connection.execute(f"SELECT * FROM {table} ORDER BY 1, 2").fetchall()  # type: ignore[arg-type]
-                for table in ("memories", "history", "events", "subjects", "api_keys", "messages", "idempotency")
+                for table in (
+                    "memories",
+                    "history",
+                    "events",
+                    "subjects",
+                    "api_keys",
+                    "messages",
+                    "idempotency",
+                    "exports",
+                )
             ]
 
     with psycopg.connect(database.admin, autocommit=True) as connection:

@@ -25,6 +25,7 @@ from service.auth.keys import Grant
 from service.main import create_app
 from service.mcp.tools import TOOLS
 from service.policy.table import ROLES, authorize
+from service.portability.exports import Wanted
 from service.records import Message, NewMemories, SubjectNames
 from service.retention.ledger import ErasureKind
 from service.retention.ledger import Target as ErasureTarget
@@ -79,6 +80,7 @@ class Rest:
         path = self.path.replace("{memory_id}", quote(value, safe="")).replace("{event_id}", quote(value, safe=""))
         path = path.replace("{key_id}", quote(value, safe="")).replace("{entity_type}", "user")
         path = path.replace("{erasure_id}", quote(value, safe=""))
+        path = path.replace("{export_id}", quote(value, safe=""))
         answer = client.request(
             self.method,
             path.replace("{name:path}", quote(value, safe="")),
@@ -239,6 +241,16 @@ ROWS = (
     # Of nobody: whom an erasure reaches is told by tests/integration/retention.
     Row(Action.REQUEST_ERASURE, "nothing", (Rest("POST", "/v1/erasures/", lambda _: {"connector": "none"}),)),
     Row(Action.REMOVE_CONNECTOR, "nothing", (Rest("DELETE", "/v1/connectors/{name}/"),)),
+    Row(Action.REQUEST_EXPORT, "user", (Rest("POST", "/v1/exports/", filtered),)),
+    Row(
+        Action.READ_EXPORT,
+        "export",
+        (
+            Rest("POST", "/v1/exports/get/", lambda one: {"memory_export_id": one}),
+            Rest("GET", "/v1/exports/{export_id}/download/"),
+        ),
+    ),
+    Row(Action.IMPORT_MEMORIES, "nothing", (Rest("POST", "/v1/imports/"),)),
     Row(Action.REVOKE_KEY, "key", (Rest("DELETE", "/v1/keys/{key_id}/"),), consumes=True),
 )
 
@@ -307,6 +319,10 @@ class Matrix:
         if about == "erasure":
             target = ErasureTarget(ErasureKind.CONNECTOR, f"connector-{self._next()}")
             return str(self._services.installation.erasures.request_for_installation(tenant, target).id)
+        if about == "export":
+            caller = self._callers[tenant]
+            wanted = Wanted(SubjectNames(user_id=user))
+            return str(self._services.exports.request(caller, caller.scope, wanted))
         event, memory = self._added(tenant, user)
         return event if about == "event" else memory
 

@@ -1,0 +1,352 @@
+"""Exports of a person or a tenant: asked for, then made from the record while they are read; no copy is kept."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+from uuid import UUID
+
+import orjson
+from sqlalchemy import Connection, insert, select
+
+from service import clock
+from service.audit.details import ExportPart, ExportRead
+from service.audit.events import AuditEvent, Outcome
+from service.errors import InvalidInput, NotFound
+from service.filters.ast import Node, subject_names
+from service.filters.build import and_, subjects_filter
+from service.filters.evaluate import matches
+from service.filters.parse import parse_filter
+from service.memories.stores import Stores, TenantLookup
+from service.portability.lines import encoded, ending, header, history_line, memory_line, subject_line
+from service.portability.tables import ExportRow
+from service.records import Memory, SubjectNames
+from service.scope import Action, Caller, Scope, SubjectKind
+from service.storage.encryption import Place
+from service.storage.filter_sql import compile_sql
+from service.storage.leaving import Leaving, LeavingMemory
+from service.storage.record import memories_table
+
+_exports: Final[Any] = ExportRow.__table__  # type: ignore[attr-defined]
+#: Memories that are read in one transaction, with one audit row.
+_BATCH: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What an export is of: the subjects that are named, and a filter as it came. Neither: the whole tenant."""
+
+    subjects: SubjectNames = field(default_factory=SubjectNames)
+    filters: Any = None
+    schema: Any = None
+    instructions: str | None = None
+
+    @property
+    def where(self) -> Node:
+        """The filter.
+
+        Raises:
+            InvalidInput: naming what of it cannot be understood.
+        """
+        return and_(parse_filter(self.filters), subjects_filter(self.subjects))
+
+    @property
+    def of_subjects(self) -> bool:
+        """Whether it is everything of one subject or of the tenant, so that what was deleted belongs to it."""
+        return not self.filters and len(self.subjects.items()) <= 1
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Some lines of an export, and what to give as `after` to go on behind them; None after the last."""
+
+    lines: Sequence[bytes]
+    memories: int
+    after: str | None
+
+
+class Exports:
+    """What leaves the installation, in full."""
+
+    def __init__(self, stores: Stores) -> None:
+        self._stores = stores
+        self._leaving = Leaving(stores.keyring)
+
+    def request(self, caller: Caller, scope: Scope, wanted: Wanted) -> UUID:
+        """Note what is to be exported, and return the id to read it by.
+
+        Raises:
+            InvalidInput: for a filter that cannot be understood.
+            Forbidden: when a key that is bound to users names another.
+        """
+        stores = self._stores
+        stores.gate.check(caller, Action.REQUEST_EXPORT)
+        where = self._checked(caller, Action.REQUEST_EXPORT, wanted)
+        export_id = clock.new_id()
+        cipher = stores.subjects.tenant_cipher(scope)
+        with stores.database.transaction(scope) as connection:
+            subject_ids = stores.lookup(connection, scope, where).subject_ids()
+            connection.execute(
+                insert(_exports).values(
+                    tenant_id=scope.tenant_id,
+                    id=export_id,
+                    principal_id=caller.principal.id,
+                    subject_ids=subject_ids,
+                    request=cipher.seal_json(_document(wanted), _place(scope, export_id)),
+                    request_mac=self._mac(scope, wanted),
+                    created_at=clock.now(),
+                )
+            )
+            stores.trail.write(
+                connection, caller, AuditEvent.EXPORT_REQUESTED, subjects=subject_ids, targets=[export_id]
+            )
+        return export_id
+
+    def find(self, caller: Caller, scope: Scope, export_id: UUID | None, wanted: Wanted | None = None) -> Wanted:
+        """Return what an export is of, by its id, or the newest that was asked for with the same filters.
+
+        Raises:
+            NotFound: when there is none within the caller's reach; the trail tells of it.
+        """
+        stores = self._stores
+        stores.gate.check(caller, Action.READ_EXPORT, targets=[export_id] if export_id else [])
+        query = select(_exports).order_by(_exports.c.created_at.desc()).limit(1)
+        if export_id is not None:
+            query = query.where(_exports.c.id == export_id)
+        else:
+            query = query.where(_exports.c.request_mac == self._mac(scope, wanted or Wanted()))
+        if scope.users is not None:
+            query = query.where(_exports.c.principal_id == caller.principal.id)
+        with stores.database.transaction(scope) as connection:
+            row = connection.execute(query).first()
+            if row is None:
+                stores.trail.write(
+                    connection,
+                    caller,
+                    AuditEvent.EXPORT_READ,
+                    targets=[export_id] if export_id else [],
+                    outcome=Outcome.NOT_FOUND,
+                    detail=ExportRead(what=ExportPart.NOTHING, memories=0),
+                )
+        if row is None:
+            raise NotFound("there is no such export")
+        found = stores.subjects.tenant_cipher(scope).open_json(row.request, _place(scope, row.id))
+        return Wanted(SubjectNames(**found["subjects"]), found["filters"], found["schema"], found["instructions"])
+
+    def read(self, caller: Caller, scope: Scope, wanted: Wanted, *, after: str | None = None) -> Iterator[Batch]:
+        """Yield the export in batches, each read and audited in one transaction before it leaves.
+
+        It goes on behind `after`, which the batch before told. What is changed meanwhile is as it is when it is read.
+
+        Raises:
+            InvalidInput: for an `after` that is none.
+        """
+        self._stores.gate.check(caller, Action.READ_EXPORT)
+        where = self._checked(caller, Action.READ_EXPORT, wanted)
+        cursor = _Cursor.of(after)
+        return self._batches(caller, scope, wanted, where, cursor)
+
+    def memories(self, caller: Caller, scope: Scope, wanted: Wanted) -> list[Memory]:
+        """Return the memories of an export for one that is projected on a schema, the oldest first."""
+        stores = self._stores
+        stores.gate.check(caller, Action.READ_EXPORT)
+        where = self._checked(caller, Action.READ_EXPORT, wanted)
+        with stores.database.transaction(scope) as connection:
+            lookup = stores.lookup(connection, scope, where)
+            clause = compile_sql(where, lookup, memories_table).clause
+            stored = list(stores.record.stream(connection, scope, clause, users=lookup.users, on=clock.today()))
+            found = [memory for memory in stores.presented(connection, scope, stored) if matches(where, memory)]
+            stores.trail.write(
+                connection,
+                caller,
+                AuditEvent.EXPORT_READ,
+                subjects=lookup.subject_ids(),
+                results=[memory.id for memory in found],
+                detail=ExportRead(what=ExportPart.MEMORIES, memories=len(found)),
+            )
+        return sorted(found, key=lambda memory: (memory.created_at, memory.id))
+
+    def _batches(
+        self, caller: Caller, scope: Scope, wanted: Wanted, where: Node, cursor: _Cursor | None
+    ) -> Iterator[Batch]:
+        stores, count = self._stores, 0
+        at: _Cursor | None = cursor or _Cursor(_Phase.SUBJECTS)
+        first: list[dict[str, Any]] = [header(scope.tenant_id, clock.now())]
+        while at is not None:
+            with stores.database.transaction(scope) as connection:
+                lookup = stores.lookup(connection, scope, where)
+                # Short phases share a batch, so that a small export is one, with one audit row.
+                lines, memory_ids = first, list[UUID]()
+                following: _Cursor | None = at
+                first = []
+                while following is not None and len(memory_ids) < _BATCH and len(lines) < 4 * _BATCH:
+                    more, ids, following = self._next(connection, scope, wanted, where, lookup, following)
+                    lines = [*lines, *more]
+                    memory_ids += ids
+                stores.trail.write(
+                    connection,
+                    caller,
+                    AuditEvent.EXPORT_READ,
+                    subjects=lookup.subject_ids(),
+                    results=memory_ids,
+                    detail=ExportRead(what=ExportPart.LINES, memories=len(memory_ids)),
+                )
+            count += len(lines)
+            if following is None:
+                lines = [*lines, ending(count)]
+            told = None if following is None else str(following)
+            yield Batch([encoded(line) for line in lines], len(memory_ids), told)
+            at = following
+
+    def _next(
+        self,
+        connection: Connection,
+        scope: Scope,
+        wanted: Wanted,
+        where: Node,
+        lookup: TenantLookup,
+        at: _Cursor,
+    ) -> tuple[list[dict[str, Any]], list[UUID], _Cursor | None]:
+        """Return some lines, the memories among them, and where to go on."""
+        if at.phase == _Phase.SUBJECTS:
+            return self._subjects(connection, scope, wanted, lookup), [], _Cursor(_Phase.MEMORIES)
+        if at.phase == _Phase.MEMORIES:
+            lines, ids, last = self._memories(connection, scope, where, lookup, at)
+            if last is not None:
+                return lines, ids, _Cursor(_Phase.MEMORIES, str(last))
+            return lines, ids, _Cursor(_Phase.DELETED) if _is_whole(wanted, lookup) else None
+        subject_ids = self._whole_subjects(wanted, lookup)
+        steps, seq = self._leaving.history_of_deleted(
+            connection, scope, subject_ids, after=int(at.last or 0), limit=_BATCH
+        )
+        names = {
+            step.id: stores_names
+            for step in steps
+            if (stores_names := self._stores.subject_names(connection, scope, step.subject_ids))
+        }
+        lines = [history_line(step, names[step.id]) for step in steps if step.id in names]
+        return lines, [], None if seq is None else _Cursor(_Phase.DELETED, str(seq))
+
+    def _subjects(
+        self, connection: Connection, scope: Scope, wanted: Wanted, lookup: TenantLookup
+    ) -> list[dict[str, Any]]:
+        if not _is_whole(wanted, lookup):
+            return []
+        found = self._stores.subjects.list(connection, scope, ids=self._whole_subjects(wanted, lookup))
+        return [subject_line(one.kind, one.name, one.id, one.created_at) for one in found]
+
+    def _memories(
+        self, connection: Connection, scope: Scope, where: Node, lookup: TenantLookup, at: _Cursor
+    ) -> tuple[list[dict[str, Any]], list[UUID], UUID | None]:
+        compiled = compile_sql(where, lookup, memories_table)
+        found, last = self._leaving.memories(
+            connection,
+            scope,
+            compiled.clause,
+            users=lookup.users,
+            after=None if at.last is None else UUID(at.last),
+            limit=_BATCH,
+        )
+        if not compiled.exact:
+            found = self._exactly(connection, scope, where, found)
+        history: dict[UUID, list[Any]] = {}
+        for step in self._leaving.history(connection, scope, [memory.id for memory in found]):
+            history.setdefault(step.memory_id, []).append(step)
+        lines: list[dict[str, Any]] = []
+        ids = []
+        for memory in found:
+            names = self._stores.subject_names(connection, scope, memory.subject_ids)
+            if not names:
+                continue
+            ids.append(memory.id)
+            lines.append(memory_line(memory, names))
+            lines += [history_line(step, names) for step in history.get(memory.id, ())]
+        return lines, ids, last
+
+    def _exactly(
+        self, connection: Connection, scope: Scope, where: Node, found: Sequence[LeavingMemory]
+    ) -> list[LeavingMemory]:
+        """Return those that meet the parts of a filter that Postgres cannot see."""
+        stores = self._stores
+        stored = stores.record.find(connection, scope, [one.id for one in found], users=None, on=None)
+        presented = stores.presented(connection, scope, list(stored.values()))
+        meets = {memory.id for memory in presented if matches(where, memory)}
+        return [one for one in found if one.id in meets]
+
+    def _whole_subjects(self, wanted: Wanted, lookup: TenantLookup) -> list[UUID] | None:
+        """Return the subjects that are exported whole; None is all of the tenant."""
+        if wanted.subjects:
+            users = lookup.users
+            return [one for one in lookup.subject_ids() if users is None or one in users]
+        return None if lookup.users is None else list(lookup.users)
+
+    def _checked(self, caller: Caller, action: Action, wanted: Wanted) -> Node:
+        where = wanted.where
+        for kind, name in subject_names(where):
+            if kind is SubjectKind.USER:
+                self._stores.gate.check_user(caller, action, SubjectNames(user_id=name), writing=False)
+        return where
+
+    def _mac(self, scope: Scope, wanted: Wanted) -> bytes:
+        secret = self._stores.keyring.tenant_secret(scope.tenant_id, "export-requests")
+        told = _document(wanted)
+        what = {"subjects": told["subjects"], "filters": told["filters"]}
+        return hmac.digest(secret, orjson.dumps(what, option=orjson.OPT_SORT_KEYS), hashlib.sha256)
+
+
+class _Phase:
+    """The parts of an export, in their order."""
+
+    SUBJECTS: Final = "subjects"
+    MEMORIES: Final = "memories"
+    DELETED: Final = "deleted"
+
+
+@dataclass(frozen=True, slots=True)
+class _Cursor:
+    """How far an export is."""
+
+    phase: str
+    last: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.phase}:{self.last or ''}"
+
+    @staticmethod
+    def of(after: str | None) -> _Cursor | None:
+        if after is None:
+            return None
+        phase, _, last = after.partition(":")
+        try:
+            if phase == _Phase.MEMORIES:
+                return _Cursor(phase, str(UUID(last)) if last else None)
+            if phase == _Phase.DELETED:
+                return _Cursor(phase, str(int(last)) if last else None)
+        except ValueError:
+            pass
+        raise InvalidInput("after: must be what the part before it told")
+
+
+def _is_whole(wanted: Wanted, lookup: TenantLookup) -> bool:
+    """Whether everything of some subjects is exported: for a bound principal at most everything of its users."""
+    other = bool(wanted.subjects) and wanted.subjects.user_id is None
+    return wanted.of_subjects and not (lookup.users is not None and other)
+
+
+def _document(wanted: Wanted) -> dict[str, Any]:
+    names: Mapping[str, Any] = {
+        name: getattr(wanted.subjects, name) for name in ("user_id", "agent_id", "app_id", "run_id")
+    }
+    return {
+        "subjects": dict(names),
+        "filters": wanted.filters or None,
+        "schema": wanted.schema,
+        "instructions": wanted.instructions,
+    }
+
+
+def _place(scope: Scope, export_id: UUID) -> Place:
+    return Place(scope.tenant_id, "exports", export_id, "request")

@@ -1,0 +1,301 @@
+"""Imports: memories with their history come in under their own ids and times, in batches that stand for themselves.
+
+What is imported is checked as a whole first, so that a source with a mistake leaves nothing half done. An id that the
+tenant has is passed over: a killed import is run again and goes on, without duplicates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import Any, Final, Protocol, TypeVar
+from uuid import UUID, uuid5
+
+from sqlalchemy import Connection
+
+from service import clock
+from service.audit.details import ImportSource, MemoriesImported
+from service.audit.events import AuditEvent
+from service.errors import InvalidInput, MemvaultError
+from service.filters.metadata_limits import validate_metadata
+from service.memories.limits import check_categories, check_characters, check_names, check_text
+from service.memories.stores import Stores
+from service.portability.records import Incoming, IncomingHistory, IncomingMemory, IncomingSubject, Placed, Unreadable
+from service.records import Change, SubjectNames
+from service.scope import Action, Caller, Scope
+from service.storage.arriving import Arrival, Arriving, ArrivingHistory
+from service.storage.stored import IndexEntry, StoredMemory, searchable
+from service.tenants.subjects import SubjectIds
+
+#: Things that are embedded together and written in one transaction.
+_BATCH: Final = 100
+#: Clocks differ: so much later than now is not yet the future.
+_SKEW: Final = timedelta(minutes=5)
+_REFUSALS_KEPT: Final = 100
+_T = TypeVar("_T")
+
+#: Opens the source anew: it is read twice, first to be checked.
+Source = Callable[[], Iterable[Placed]]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Something in the source that cannot be imported."""
+
+    where: str
+    why: str
+
+
+@dataclass(slots=True)
+class Imported:
+    """What an import did, or would do. `known` were there already, by their ids."""
+
+    import_id: UUID
+    dry_run: bool
+    memories: int = 0
+    known: int = 0
+    history: int = 0
+    subjects: int = 0
+    refused: int = 0
+    refusals: list[Refusal] = field(default_factory=list)
+
+
+class Applies(Protocol):
+    """What brings committed memories into the index, at once or later."""
+
+    def apply(self, scope: Scope, entries: Sequence[IndexEntry]) -> None:
+        """Bring them in, or leave that to the outbox."""
+
+
+class Imports:
+    """What comes into the installation from elsewhere."""
+
+    def __init__(self, stores: Stores, indexing: Applies) -> None:
+        self._stores = stores
+        self._indexing = indexing
+        self._arriving = Arriving(stores.keyring, stores.record)
+
+    def run(
+        self,
+        caller: Caller,
+        scope: Scope,
+        source: Source,
+        *,
+        origin: ImportSource,
+        user: str | None = None,
+        dry_run: bool = False,
+        skip_refused: bool = False,
+        progress: Callable[[str, int], None] = lambda stage, done: None,
+    ) -> Imported:
+        """Import a source. With `user` everything is that user's, whoever it was before.
+
+        `progress` is told the stage (`check` or `import`) and how many things are done.
+
+        Raises:
+            InvalidInput: when something in the source is refused, unless `skip_refused`; nothing is imported then.
+            Forbidden: when a key that is bound to users imports for another.
+        """
+        self._stores.gate.check(caller, Action.IMPORT_MEMORIES)
+        report = Imported(clock.new_id(), dry_run)
+        latest = clock.now() + _SKEW
+        for number, placed in enumerate(source(), 1):
+            self._check(caller, _of(placed, user), latest, report)
+            progress("check", number)
+        if report.refused and not skip_refused and not dry_run:
+            first = report.refusals[0]
+            raise InvalidInput(
+                f"{report.refused} refused, the first at {first.where}: {first.why}. Nothing was imported"
+            )
+        done = 0
+        for batch in _batched((_of(placed, user) for placed in source()), _BATCH):
+            good = [placed for placed in batch if self._refused(caller, placed, latest) is None]
+            self._import(caller, scope, [placed.what for placed in good], origin, report)
+            done += len(batch)
+            progress("import", done)
+        return report
+
+    def _check(self, caller: Caller, placed: Placed, latest: datetime, report: Imported) -> None:
+        why = self._refused(caller, placed, latest)
+        if why is None:
+            return
+        report.refused += 1
+        if len(report.refusals) < _REFUSALS_KEPT:
+            report.refusals.append(Refusal(placed.where, why))
+
+    def _refused(self, caller: Caller, placed: Placed, latest: datetime) -> str | None:
+        what = placed.what
+        try:
+            if isinstance(what, IncomingSubject):
+                check_names(SubjectNames(**{f"{what.kind.value}_id": what.name}))
+                self._check_user(caller, SubjectNames(**{f"{what.kind.value}_id": what.name}))
+                return None
+            if not what.subjects:
+                return "names no user, agent, app or run; give one with --user"
+            check_names(what.subjects)
+            self._check_user(caller, what.subjects)
+            steps = [what] if isinstance(what, IncomingHistory) else list(what.history)
+            if isinstance(what, IncomingMemory):
+                self._check_memory(what)
+            for moment in [one for thing in (what, *steps) for one in (thing.created_at, thing.updated_at)]:
+                if moment > latest:
+                    return "has a time in the future"
+        except MemvaultError as error:
+            return error.detail
+        return None
+
+    def _check_memory(self, memory: IncomingMemory) -> None:
+        check_text(memory.text, self._stores.settings.limits, "text")
+        validate_metadata(dict(memory.metadata))
+        check_categories(memory.categories)
+        if memory.actor is not None:
+            check_names(SubjectNames(agent_id=memory.actor))
+        if memory.role is not None:
+            check_characters(memory.role, "role")
+            if len(memory.role) > 64:
+                raise InvalidInput("role: must have 64 characters at most")
+        if memory.version < 1:
+            raise InvalidInput("version: must be 1 or more")
+
+    def _check_user(self, caller: Caller, names: SubjectNames) -> None:
+        users = caller.principal.users
+        if users is not None and names.user_id not in users:
+            raise InvalidInput("this key is bound to a user: what it imports must be that user's")
+
+    def _import(
+        self, caller: Caller, scope: Scope, batch: Sequence[Incoming], origin: ImportSource, report: Imported
+    ) -> None:
+        stores = self._stores
+        memories = [one for one in batch if isinstance(one, IncomingMemory)]
+        with stores.database.transaction(scope) as connection:
+            known = self._arriving.known(connection, [one.id for one in memories])
+        new = [one for one in memories if one.id not in known]
+        if report.dry_run:
+            self._count(batch, new, known, report)
+            return
+        vectors = list(stores.embedder.embed_documents([searchable(one.text, one.actor) for one in new])) if new else []
+        tokenizer = stores.tokenizer(scope)
+        with stores.database.transaction(scope) as connection:
+            arrivals = []
+            for memory, vector in zip(new, vectors, strict=True):
+                ids = stores.subjects.ensure(connection, scope, memory.subjects)
+                stored = _stored(memory, ids, caller, report.import_id)
+                tokens = tokenizer.row_tokens(stored.metadata, stored.categories, stored.actor)
+                past = [_step(step) for step in memory.history or [_added(memory)]]
+                arrivals.append(Arrival(stored, _content(memory, origin), vector, tokens, past))
+            entries = self._arriving.insert(connection, scope, arrivals, embedder=stores.embedder.name)
+            steps = self._insert_steps(connection, scope, batch)
+            subjects = self._insert_subjects(connection, scope, batch)
+            written = {entry.memory.id for entry in entries}
+            history = steps + sum(len(one.history) for one in arrivals if one.memory.id in written)
+            stores.trail.write(
+                connection,
+                caller,
+                AuditEvent.MEMORIES_IMPORTED,
+                subjects=list(dict.fromkeys(one for entry in entries for one in entry.memory.subject_ids())),
+                targets=[report.import_id],
+                results=[entry.memory.id for entry in entries],
+                detail=MemoriesImported(
+                    source=origin, imported=len(entries), known=len(memories) - len(entries), history=history
+                ),
+            )
+        self._indexing.apply(scope, entries)
+        report.memories += len(entries)
+        report.known += len(memories) - len(entries)
+        report.history += history
+        report.subjects += subjects
+
+    @staticmethod
+    def _count(batch: Sequence[Incoming], new: Sequence[IncomingMemory], known: set[UUID], report: Imported) -> None:
+        report.memories += len(new)
+        report.known += len(known)
+        report.history += sum(max(1, len(one.history)) for one in new)
+        report.history += sum(isinstance(one, IncomingHistory) for one in batch)
+        report.subjects += sum(isinstance(one, IncomingSubject) for one in batch)
+
+    def _insert_steps(self, connection: Connection, scope: Scope, batch: Sequence[Incoming]) -> int:
+        steps = []
+        for step in batch:
+            if isinstance(step, IncomingHistory):
+                ids = self._stores.subjects.ensure(connection, scope, step.subjects)
+                columns = {"user_id": ids.user_id, "agent_id": ids.agent_id, "app_id": ids.app_id, "run_id": ids.run_id}
+                steps.append((columns, _step(step)))
+        return self._arriving.insert_history(connection, scope, steps)
+
+    def _insert_subjects(self, connection: Connection, scope: Scope, batch: Sequence[Incoming]) -> int:
+        subjects = [one for one in batch if isinstance(one, IncomingSubject)]
+        for subject in subjects:
+            names = SubjectNames(**{f"{subject.kind.value}_id": subject.name})
+            ids = self._stores.subjects.ensure(connection, scope, names)
+            if subject.created_at is not None:
+                self._stores.subjects.date_back(connection, ids.owner, subject.created_at)
+        return len(subjects)
+
+
+def _of(placed: Placed, user: str | None) -> Placed:
+    """Return what is to be imported as this user's."""
+    if user is None:
+        return placed
+    what = placed.what
+    if isinstance(what, IncomingSubject):
+        return placed
+    return Placed(placed.where, replace(what, subjects=replace(what.subjects, user_id=user)))
+
+
+def _stored(memory: IncomingMemory, ids: SubjectIds, caller: Caller, import_id: UUID) -> StoredMemory:
+    return StoredMemory(
+        id=memory.id,
+        version=memory.version,
+        user_id=ids.user_id,
+        agent_id=ids.agent_id,
+        app_id=ids.app_id,
+        run_id=ids.run_id,
+        text=memory.text,
+        metadata=memory.metadata,
+        categories=memory.categories,
+        actor=memory.actor,
+        role=memory.role,
+        inferred=memory.inferred,
+        created_at=memory.created_at,
+        updated_at=memory.updated_at,
+        expires_on=memory.expires_on,
+        event_id=import_id,
+        principal_id=caller.principal.id,
+        linked_ids=memory.links,
+    )
+
+
+def _content(memory: IncomingMemory, origin: ImportSource) -> dict[str, Any]:
+    return {
+        "imported_from": origin.value,
+        **memory.more,
+        "text": memory.text,
+        "metadata": memory.metadata,
+        "categories": list(memory.categories),
+        "actor": memory.actor,
+        "role": memory.role,
+        "inferred": memory.inferred,
+        "links": [str(one) for one in memory.links],
+    }
+
+
+def _step(step: IncomingHistory) -> ArrivingHistory:
+    return ArrivingHistory(step.id, step.memory_id, step.change, step.content, step.created_at, step.updated_at)
+
+
+def _added(memory: IncomingMemory) -> IncomingHistory:
+    """Return the one step of a memory whose source tells nothing of its past."""
+    content = {"old": None, "new": memory.text, "metadata": dict(memory.metadata)}
+    return IncomingHistory(
+        uuid5(memory.id, "imported"), memory.id, Change.ADD, content, memory.created_at, memory.created_at
+    )
+
+
+def _batched(things: Iterable[_T], size: int) -> Iterator[list[_T]]:
+    iterator = iter(things)
+    while batch := list(islice(iterator, size)):
+        yield batch
+
+
+__all__ = ["Imported", "Imports", "Refusal", "Source", "Unreadable"]

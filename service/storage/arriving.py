@@ -1,0 +1,151 @@
+"""Writes memories that come from elsewhere with their history: ids and times stay, `ingested_at` is now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+import numpy as np
+from sqlalchemy import Connection, select
+from sqlalchemy.dialects.postgresql import insert
+
+from service import clock
+from service.records import Change
+from service.scope import Scope
+from service.storage.encryption import Place
+from service.storage.keyring import Keyring
+from service.storage.outbox import enqueue
+from service.storage.record import Record, memories_table, one_of
+from service.storage.stored import IndexEntry, StoredMemory
+from service.storage.tables import HistoryRow
+
+_history: Final[Any] = HistoryRow.__table__  # type: ignore[attr-defined]
+_m: Final[Any] = memories_table.c
+
+
+@dataclass(frozen=True, slots=True)
+class ArrivingHistory:
+    """A step of a memory's life elsewhere; `content` has `old`, `new` and `metadata`, or is None."""
+
+    id: UUID
+    memory_id: UUID
+    change: Change
+    content: Mapping[str, Any] | None
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A memory to be written as it is. `content` is what its release sealed, also what this one does not know."""
+
+    memory: StoredMemory
+    content: Mapping[str, Any]
+    vector: np.ndarray
+    tokens: Sequence[int]
+    history: Sequence[ArrivingHistory] = field(default_factory=tuple)
+
+
+class Arriving:
+    """Writes inside the caller's transaction, which has set the tenant."""
+
+    def __init__(self, keyring: Keyring, record: Record) -> None:
+        self._keyring = keyring
+        self._record = record
+
+    def known(self, connection: Connection, memory_ids: Sequence[UUID]) -> set[UUID]:
+        """Return those of the ids that the tenant has."""
+        return set(connection.execute(select(_m.id).where(one_of(_m.id, memory_ids))).scalars())
+
+    def insert(
+        self, connection: Connection, scope: Scope, arrivals: Sequence[Arrival], *, embedder: str
+    ) -> list[IndexEntry]:
+        """Insert memories, with history and outbox rows; return what the index needs of those that are new here.
+
+        An id that the tenant has is passed over, with its history. Of two memories that are alike both are kept.
+        """
+        moment = clock.now()
+        written = [one for one in arrivals if self._insert(connection, scope, one, embedder, moment)]
+        self.insert_history(
+            connection, scope, [(_columns(one.memory), step) for one in written for step in one.history]
+        )
+        enqueue(connection, scope, {one.memory.id: one.memory.version for one in written})
+        return [IndexEntry(one.memory, one.vector, embedder, one.tokens) for one in written]
+
+    def insert_history(
+        self, connection: Connection, scope: Scope, steps: Sequence[tuple[Mapping[str, UUID | None], ArrivingHistory]]
+    ) -> int:
+        """Insert steps of memories that are gone, each with the surrogates of its subjects by column; return how many.
+
+        A step that is there already is passed over.
+        """
+        rows = [self._history_row(scope, columns, step) for columns, step in steps]
+        return self._write(connection, rows)
+
+    def _insert(self, connection: Connection, scope: Scope, arrival: Arrival, embedder: str, moment: datetime) -> bool:
+        memory = arrival.memory
+        cipher = self._keyring.subject(scope.tenant_id, memory.owner_id)
+
+        def place(column: str) -> Place:
+            return Place(scope.tenant_id, "memories", memory.id, column)
+
+        vector = np.asarray(arrival.vector, dtype="<f4").tobytes()
+        values = {
+            "tenant_id": scope.tenant_id,
+            "id": memory.id,
+            "version": memory.version,
+            "owner_id": memory.owner_id,
+            "user_id": memory.user_id,
+            "agent_id": memory.agent_id,
+            "app_id": memory.app_id,
+            "run_id": memory.run_id,
+            "content": cipher.seal_json(dict(arrival.content), place("content")),
+            "vector": cipher.seal(vector, place("vector")),
+            "embedder": embedder,
+            "tokens": list(arrival.tokens),
+            "identity_mac": self._record.identity(scope, memory),
+            "created_at": memory.created_at,
+            "updated_at": memory.updated_at,
+            "ingested_at": moment,
+            "expires_on": memory.expires_on,
+            "event_id": memory.event_id,
+            "principal_id": memory.principal_id,
+        }
+        statement = insert(memories_table).on_conflict_do_nothing().returning(_m.id)
+        if connection.execute(statement.values(**values)).scalar() is not None:
+            return True
+        # Its id is there, or a memory that is alike in all but its times: the second is kept, and found by its id only.
+        return connection.execute(statement.values(**(values | {"identity_mac": None}))).scalar() is not None
+
+    def _history_row(self, scope: Scope, columns: Mapping[str, Any], step: ArrivingHistory) -> dict[str, Any]:
+        subjects = {name: columns.get(name) for name in ("user_id", "agent_id", "app_id", "run_id")}
+        owner_id = next(one for one in subjects.values() if one is not None)
+        content = None
+        if step.content is not None:
+            cipher = self._keyring.subject(scope.tenant_id, owner_id)
+            content = cipher.seal_json(dict(step.content), Place(scope.tenant_id, "history", step.id, "content"))
+        return {
+            "tenant_id": scope.tenant_id,
+            "id": step.id,
+            "memory_id": step.memory_id,
+            "owner_id": owner_id,
+            **subjects,
+            "change": step.change.value,
+            "content": content,
+            "created_at": step.created_at,
+            "updated_at": step.updated_at,
+        }
+
+    @staticmethod
+    def _write(connection: Connection, rows: Sequence[dict[str, Any]]) -> int:
+        if not rows:
+            return 0
+        statement = insert(_history).on_conflict_do_nothing(index_elements=["tenant_id", "id"]).returning(_history.c.id)
+        return len(connection.execute(statement, list(rows)).all())
+
+
+def _columns(memory: StoredMemory) -> dict[str, UUID | None]:
+    return {name: getattr(memory, name) for name in ("user_id", "agent_id", "app_id", "run_id")}

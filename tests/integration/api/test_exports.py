@@ -1,0 +1,116 @@
+"""Exports and imports over HTTP: the platform's calls in a schema's shape, and the download as JSON lines."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from service.scope import TenantId
+from service.wiring import Services
+from tests.conftest import principal_of
+from tests.integration.api.conftest import MakeClient, assert_error
+
+pytestmark = pytest.mark.integration
+
+SCHEMA = {
+    "type": "object",
+    "$defs": {
+        "Fact": {
+            "properties": {
+                "memory": {"type": "string"},
+                "mood": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+                "created_at": {"type": "string"},
+            }
+        }
+    },
+    "properties": {
+        "facts": {"type": "array", "items": {"$ref": "#/$defs/Fact"}},
+        "texts": {"type": "array", "items": {"type": "string"}},
+        "mood": {"type": "string"},
+        "unknown": {"type": "integer"},
+    },
+}
+
+
+@pytest.fixture
+def told(client: TestClient) -> TestClient:
+    """A client whose tenant has memories."""
+    for text, mood in (("tea", "calm"), ("coffee", "awake")):
+        body = {
+            "messages": [{"role": "user", "content": text}],
+            "user_id": "alice",
+            "metadata": {"mood": mood},
+            "infer": False,
+        }
+        assert client.post("/v3/memories/add/", json=body).status_code == 200
+    return client
+
+
+@pytest.mark.parametrize("form", ["object", "string"])
+def test_an_export_comes_in_the_shape_of_its_schema(told: TestClient, form: str) -> None:
+    schema = SCHEMA if form == "object" else json.dumps(SCHEMA)
+    made = told.post("/v1/exports/", json={"schema": schema, "filters": {"user_id": "alice"}})
+    assert made.status_code == 201
+    assert set(made.json()) == {"message", "id"}
+    for body in ({"memory_export_id": made.json()["id"]}, {"filters": {"user_id": "alice"}}):
+        answer = told.post("/v1/exports/get/", json=body)
+        assert answer.status_code == 200
+        export = answer.json()
+        assert [(fact["memory"], fact["mood"]) for fact in export["facts"]] == [("tea", "calm"), ("coffee", "awake")]
+        assert (export["texts"], export["mood"], export["unknown"]) == (["tea", "coffee"], "awake", None)
+
+
+def test_without_a_schema_the_memories_come_as_they_are(told: TestClient) -> None:
+    made = told.post("/v1/exports/", json={"user_id": "alice"}).json()
+    export = told.post("/v1/exports/get/", json={"memory_export_id": made["id"]}).json()
+    assert [memory["memory"] for memory in export["memories"]] == ["tea", "coffee"]
+    assert export["memories"][0]["metadata"] == {"mood": "calm"}
+
+
+@pytest.mark.parametrize("body", [{"memory_export_id": "nonsense"}, {"filters": {"user_id": "bob"}}, {}])
+def test_an_export_that_nobody_asked_for_is_not_found(told: TestClient, body: dict[str, Any]) -> None:
+    assert_error(told.post("/v1/exports/get/", json=body), 404, "not_found")
+
+
+@pytest.mark.parametrize("schema", ["not json", [1], 3, {"properties": 1}])
+def test_a_schema_that_is_none_is_refused(told: TestClient, schema: Any) -> None:
+    assert "schema" in assert_error(told.post("/v1/exports/", json={"schema": schema}), 400)["detail"]
+
+
+def test_the_download_can_be_imported_by_another_tenant(
+    told: TestClient, make_client: MakeClient, services: Services
+) -> None:
+    export_id = told.post("/v1/exports/", json={}).json()["id"]
+    answer = told.get(f"/v1/exports/{export_id}/download/")
+    assert answer.headers["content-type"] == "application/x-ndjson"
+    lines = [json.loads(line) for line in answer.text.splitlines()]
+    assert [line["type"] for line in lines] == [
+        *("export", "subject", "memory", "history", "memory", "history", "end"),
+    ]
+    rival = TenantId(services.installation.tenants.create("rival").id)
+    other = make_client(key=principal_of(services, rival)[1])
+    assert_error(other.get(f"/v1/exports/{export_id}/download/"), 404, "not_found")
+    send = {"content": answer.content, "headers": {"content-type": "application/x-ndjson"}}
+    dry = other.post("/v1/imports/?dry_run=true", **send).json()
+    assert (dry["imported"], dry["dry_run"]) == (2, True)
+    assert other.post("/v1/imports/", **send).json()["imported"] == 2
+    assert other.post("/v1/imports/", **send).json()["known"] == 2
+    listed = other.post("/v3/memories/", json={"filters": {"user_id": "alice"}}).json()
+    assert {one["id"] for one in listed["results"]} == {line["id"] for line in lines if line["type"] == "memory"}
+
+
+def test_a_line_that_cannot_be_understood_is_named(client: TestClient) -> None:
+    for content, where in ((b"{}", "line 1"), (b'{"type":"memory"}', "line 1"), (b'{"type":"end"}\nx', "line 2")):
+        answer = client.post("/v1/imports/", content=content, headers={"content-type": "application/x-ndjson"})
+        assert where in assert_error(answer, 400)["detail"]
+
+
+@pytest.mark.parametrize("role", ["reader", "agent", "operator"])
+def test_a_key_without_the_permission_is_refused(make_client: MakeClient, role: str) -> None:
+    client = make_client(role=role)
+    assert_error(client.post("/v1/exports/", json={}), 403)
+    assert_error(client.post("/v1/exports/get/", json={}), 403)
+    assert_error(client.post("/v1/imports/", content=b""), 403)

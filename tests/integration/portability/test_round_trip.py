@@ -1,0 +1,312 @@
+"""What is exported is imported elsewhere without loss: ids, texts, times, history, links, metadata and subjects."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import orjson
+import psycopg
+import pytest
+
+from service import clock
+from service.audit.details import ImportSource
+from service.errors import ConfigurationError, Conflict, Forbidden, InvalidInput, NotFound
+from service.memories.actions import Edit
+from service.portability import exports as exports_module
+from service.portability import folder as folder_module
+from service.portability.exports import Wanted
+from service.portability.folder import ExportFolder, read_folder, verified
+from service.portability.imports import Imported
+from service.portability.lines import read_lines
+from service.portability.records import IncomingMemory, Placed
+from service.records import Message, NewMemories, SubjectNames
+from service.scope import Caller, SubjectKind
+from service.wiring import Services
+from tests.conftest import Postgres, caller_of
+from tests.integration.memories.test_adding_and_finding import add, found
+
+pytestmark = pytest.mark.integration
+
+ABOUT = {"tenant_id": "t", "user": None}
+#: What is new at every import.
+NEW = ("ingested_at", "event_id", "principal_id", "imported_from")
+
+
+@pytest.fixture
+def lived(services: Services, caller: Caller) -> list[UUID]:
+    """A tenant with memories that were added, changed, linked, deleted, alike, expiring and said by somebody."""
+    both = SubjectNames(user_id="alice", agent_id="helper", app_id="slack", run_id="r-1")
+    scope = caller.scope
+    rich = NewMemories(
+        [Message("user", "Ich wohne in Ålesund 北", "Alice"), Message("assistant", "noted")],
+        both,
+        {"place": {"city": "Ålesund"}, "labels": ["preference"], "n": 2**53 + 1},
+        infer=False,
+        categories=("home", "北"),
+        occurred_at=datetime(2021, 5, 4, 3, 2, 1, 987654, tzinfo=UTC),
+        expires_on=date(2099, 1, 2),
+    )
+    ids = [result.memory_id for result in services.adds.add(caller, scope, rich).results]
+    ids += [one.memory_id for one in add(services, caller, "first draft", "doomed", user="bob").results]
+    services.memories.update(caller, scope, ids[2], Edit(text="second draft"))
+    services.memories.update(caller, scope, ids[2], Edit(metadata={"final": True}))
+    services.memories.delete(caller, scope, ids[3])
+    # Two that become alike by an edit keep their own ids.
+    ids += [one.memory_id for one in add(services, caller, "tea", "coffee", user="bob").results]
+    services.memories.update(caller, scope, ids[5], Edit(text="tea"))
+    return ids
+
+
+def exported(services: Services, caller: Caller, wanted: Wanted | None = None, after: str | None = None) -> list[Any]:
+    """All lines of an export."""
+    batches = services.exports.read(caller, caller.scope, wanted or Wanted(), after=after)
+    return [orjson.loads(line) for batch in batches for line in batch.lines]
+
+
+def imported(services: Services, caller: Caller, lines: list[Any], **more: Any) -> Imported:
+    """Import lines."""
+
+    def source() -> Iterator[Placed]:
+        return read_lines((f"line {number}", orjson.dumps(line)) for number, line in enumerate(lines, 1))
+
+    return services.imports.run(caller, caller.scope, source, origin=ImportSource.EXPORT, **more)
+
+
+def comparable(lines: list[Any]) -> list[Any]:
+    """What must not change, without the surrogates of subjects, which are each installation's own."""
+    kept = []
+    for line in lines:
+        if line["type"] in ("export", "end"):
+            continue
+        left_out = (*NEW, "id") if line["type"] == "subject" else NEW
+        kept.append({name: value for name, value in line.items() if name not in left_out})
+    return sorted(kept, key=lambda line: orjson.dumps(line, option=orjson.OPT_SORT_KEYS))
+
+
+@pytest.fixture
+def rival(services: Services) -> Caller:
+    """A caller of another tenant."""
+    return caller_of(services, services.installation.tenants.create("rival").id)
+
+
+def test_a_tenant_comes_into_an_empty_one_without_loss(
+    services: Services, caller: Caller, rival: Caller, lived: list[UUID], database: Postgres
+) -> None:
+    before = exported(services, caller)
+    assert before[0]["format"] == "memvault-export-1"
+    assert before[-1] == {"type": "end", "lines": len(before) - 1}
+    kinds = [line["type"] for line in before]
+    assert (kinds.count("subject"), kinds.count("memory")) == (5, 5)
+    steps = [line["change"] for line in before if line["type"] == "history" and line["memory_id"] == str(lived[2])]
+    assert steps == ["ADD", "UPDATE", "UPDATE"]
+    assert any(line["change"] == "DELETE" for line in before if line["type"] == "history")
+    # The same ids in another tenant overwrite nothing of the first.
+    report = imported(services, rival, before)
+    assert (report.memories, report.known, report.refused, report.subjects) == (5, 0, 0, 5)
+    assert comparable(exported(services, rival)) == comparable(before)
+    assert comparable(exported(services, caller)) == comparable(before)
+    assert found(services, rival, "where does she live?", {"user_id": "alice"})[0] == "Ich wohne in Ålesund 北"
+    with psycopg.connect(database.admin) as connection:
+        rows = connection.execute(
+            "SELECT count(*), bool_and(ingested_at > now() - interval '1 hour'), count(DISTINCT event_id)"
+            " FROM memories WHERE tenant_id = %s",
+            [rival.principal.tenant_id],
+        ).fetchone()
+    assert rows == (5, True, 1)
+    history = services.memories.history(rival, rival.scope, lived[2])
+    assert [step.new_text for step in history] == ["first draft", "second draft", "second draft"]
+
+
+def test_an_import_that_is_run_again_adds_nothing(
+    services: Services, caller: Caller, rival: Caller, lived: list[UUID], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = exported(services, caller)
+    calls = itertools.count()
+    apply = services.indexing.apply
+
+    def dies(*arguments: Any, **more: Any) -> None:
+        apply(*arguments, **more)
+        if next(calls) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("service.portability.imports._BATCH", 2)
+    monkeypatch.setattr(services.indexing, "apply", dies)
+    with pytest.raises(KeyboardInterrupt):
+        imported(services, rival, lines)
+    partial = [line for line in exported(services, rival) if line["type"] == "memory"]
+    assert 0 < len(partial) < 5
+    report = imported(services, rival, lines)
+    assert (report.memories, report.known) == (5 - len(partial), len(partial))
+    assert comparable(exported(services, rival)) == comparable(lines)
+
+
+def test_a_dry_run_changes_nothing_and_says_what_would_be_done(
+    services: Services, caller: Caller, rival: Caller, lived: list[UUID]
+) -> None:
+    lines = exported(services, caller)
+    report = imported(services, rival, lines, dry_run=True)
+    assert (report.dry_run, report.memories, report.known) == (True, 5, 0)
+    assert [line["type"] for line in exported(services, rival)] == ["export", "end"]
+    real = imported(services, rival, lines)
+    assert (real.memories, real.history, real.subjects) == (report.memories, report.history, report.subjects)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"created_at": (clock.now() + timedelta(days=1)).isoformat()}, "future"),
+        ({"updated_at": (clock.now() + timedelta(days=1)).isoformat()}, "future"),
+        ({"text": ""}, "must not be empty"),
+        ({"user_id": None, "agent_id": None, "app_id": None, "run_id": None}, "names no user"),
+        ({"metadata": {"tenant_id": "x"}}, "tenant_id"),
+        ({"categories": [""]}, "categories"),
+    ],
+)
+def test_what_cannot_be_imported_is_refused_as_a_whole_or_passed_over(
+    services: Services, caller: Caller, rival: Caller, lived: list[UUID], change: dict[str, Any], why: str
+) -> None:
+    lines = exported(services, caller)
+    number = next(place for place, line in enumerate(lines, 1) if line["type"] == "memory")
+    lines[number - 1] |= change
+    with pytest.raises(InvalidInput, match="Nothing was imported") as refused:
+        imported(services, rival, lines)
+    assert why in refused.value.detail
+    assert f"line {number}" in refused.value.detail
+    assert [line["type"] for line in exported(services, rival)] == ["export", "end"]
+    assert imported(services, rival, lines, skip_refused=True).memories == 4
+
+
+def test_a_person_s_export_has_all_of_that_person_and_nothing_of_others(
+    services: Services, caller: Caller, lived: list[UUID]
+) -> None:
+    lines = exported(services, caller, Wanted(SubjectNames(user_id="bob")))
+    assert {line["user_id"] for line in lines if line["type"] in ("memory", "history")} == {"bob"}
+    assert [line["name"] for line in lines if line["type"] == "subject"] == ["bob"]
+    # What was deleted is told without its text.
+    assert {line["memory_id"] for line in lines if line["type"] == "history"} >= {str(lived[3])}
+    assert "doomed" not in repr(lines)
+    nobody = exported(services, caller, Wanted(SubjectNames(user_id="nobody")))
+    assert [line["type"] for line in nobody] == ["export", "end"]
+
+
+def test_a_bound_key_exports_and_imports_its_user_s_alone(
+    services: Services, caller: Caller, lived: list[UUID]
+) -> None:
+    bob = caller_of(services, caller.principal.tenant_id, users=frozenset({"bob"}))
+    lines = exported(services, bob)
+    assert {line["user_id"] for line in lines if line["type"] in ("memory", "history")} == {"bob"}
+    assert "alice" not in repr(lines)
+    with pytest.raises(Forbidden):
+        exported(services, bob, Wanted(SubjectNames(user_id="alice")))
+    mine = services.exports.request(caller, caller.scope, Wanted())
+    with pytest.raises(NotFound):
+        services.exports.find(bob, bob.scope, mine)
+    everything = exported(services, caller)
+    with pytest.raises(InvalidInput, match="bound to a user"):
+        imported(services, bob, everything)
+
+
+def test_an_export_that_was_asked_for_is_another_tenant_s_not_found(
+    services: Services, caller: Caller, rival: Caller, lived: list[UUID]
+) -> None:
+    export_id = services.exports.request(caller, caller.scope, Wanted(SubjectNames(user_id="alice")))
+    assert services.exports.find(caller, caller.scope, export_id).subjects.user_id == "alice"
+    with pytest.raises(NotFound):
+        services.exports.find(rival, rival.scope, export_id)
+    with pytest.raises(NotFound):
+        services.exports.find(rival, rival.scope, None, Wanted(SubjectNames(user_id="alice")))
+
+
+def test_an_erased_person_s_request_is_gone_and_the_export_is_empty(
+    services: Services, caller: Caller, lived: list[UUID], database: Postgres
+) -> None:
+    services.exports.request(caller, caller.scope, Wanted(SubjectNames(user_id="alice")))
+    services.entities.delete(caller, caller.scope, SubjectKind.USER, "alice")
+    assert "lesund" not in repr(exported(services, caller))
+    with psycopg.connect(database.admin) as connection:
+        assert connection.execute("SELECT count(*) FROM exports").fetchone() == (0,)
+
+
+def test_an_export_goes_on_behind_any_batch(
+    services: Services, caller: Caller, lived: list[UUID], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exports_module, "_BATCH", 1)
+    whole = list(services.exports.read(caller, caller.scope, Wanted()))
+    assert len(whole) > 4
+    for number, batch in enumerate(whole[:-1]):
+        rest = list(services.exports.read(caller, caller.scope, Wanted(), after=batch.after))
+        again = [line for one in [*whole[: number + 1], *rest] for line in one.lines]
+        want = [line for one in whole for line in one.lines]
+        assert comparable([orjson.loads(line) for line in again]) == comparable([orjson.loads(line) for line in want])
+    for wrong in ("x", "memories:x", "deleted:x", "subjects:"):
+        with pytest.raises(InvalidInput, match="after"):
+            exported(services, caller, after=wrong)
+
+
+def test_a_folder_that_was_left_unfinished_is_gone_on_with(
+    services: Services,
+    caller: Caller,
+    rival: Caller,
+    lived: list[UUID],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(exports_module, "_BATCH", 1)
+    monkeypatch.setattr(folder_module, "_PART_BYTES", 1)
+    batches = services.exports.read(caller, caller.scope, Wanted())
+    with pytest.raises(RuntimeError):
+        ExportFolder(tmp_path / "out", about=ABOUT).write(_cut(batches, 3))
+    with pytest.raises(ConfigurationError, match="unfinished"):
+        verified(tmp_path / "out")
+    with pytest.raises(Conflict, match="something else"):
+        ExportFolder(tmp_path / "out", about=ABOUT | {"user": "bob"})
+    again = ExportFolder(tmp_path / "out", about=ABOUT)
+    written = again.write(services.exports.read(caller, caller.scope, Wanted(), after=again.after))
+    assert (written.resumed, written.memories) == (True, 5)
+    report = services.imports.run(rival, rival.scope, lambda: read_folder(tmp_path / "out"), origin=ImportSource.EXPORT)
+    assert (report.memories, report.known) == (5, 0)
+    assert comparable(exported(services, rival)) == comparable(exported(services, caller))
+    with pytest.raises(Conflict, match="not empty"):
+        ExportFolder(tmp_path / "out", about=ABOUT)
+    part = tmp_path / "out" / "part-00001.jsonl"
+    part.write_bytes(part.read_bytes().replace(b"export", b"expOrt"))
+    with pytest.raises(ConfigurationError, match="checksum"):
+        list(read_folder(tmp_path / "out"))
+    assert {path.stat().st_mode & 0o077 for path in (tmp_path / "out").iterdir()} == {0}
+
+
+def test_everything_can_be_imported_as_one_user_s(
+    services: Services, caller: Caller, rival: Caller, lived: list[UUID]
+) -> None:
+    imported(services, rival, exported(services, caller), user="carol")
+    lines = exported(services, rival, Wanted(SubjectNames(user_id="carol")))
+    assert sum(line["type"] == "memory" for line in lines) == 5
+
+
+def test_content_of_a_later_release_is_kept(
+    services: Services, caller: Caller, rival: Caller, lived: list[UUID]
+) -> None:
+    lines = [line | {"later": {"x": 1}} if line["type"] == "memory" else line for line in exported(services, caller)]
+    imported(services, rival, lines)
+    assert all(line["later"] == {"x": 1} for line in exported(services, rival) if line["type"] == "memory")
+
+
+def test_links_are_kept(services: Services, caller: Caller) -> None:
+    moment = clock.now() - timedelta(days=3)
+    one = IncomingMemory(clock.new_random_id(), "one", SubjectNames(user_id="alice"), moment, moment)
+    two = replace(one, id=clock.new_random_id(), text="two", links=(one.id,))
+    services.imports.run(caller, caller.scope, lambda: [Placed("1", one), Placed("2", two)], origin=ImportSource.EXPORT)
+    lines = {line["id"]: line for line in exported(services, caller) if line["type"] == "memory"}
+    assert lines[str(two.id)]["links"] == [str(one.id)]
+    assert lines[str(one.id)]["created_at"] == moment.isoformat(timespec="microseconds")
+
+
+def _cut(batches: Iterator[Any], after: int) -> Iterator[Any]:
+    yield from itertools.islice(batches, after)
+    raise RuntimeError
