@@ -22,6 +22,7 @@ from service.memories.limits import check_text
 from service.memories.provenance import check_connector
 from service.memories.stores import Stores
 from service.scope import Action, Caller, Scope
+from service.storage.erasers import erase_with_memories
 from service.storage.keyring import KeyDestroyed
 from service.storage.outbox import GONE
 from service.storage.stored import IndexEntry, StoredMemory, searchable
@@ -92,6 +93,7 @@ class Batches:
         with stores.database.transaction(scope) as connection:
             found = self._found(connection, scope, wanted, lock=True)
             doomed = list(found.values())
+            erase_with_memories(connection, list(found), but=["history"])
             stores.record.delete(connection, scope, doomed, keep_texts=stores.settings.history.keep_deleted)
             forget_messages(connection, event_ids=[one.event_id for one in doomed if one.event_id is not None])
             missing = [one for one in wanted if one not in found]
