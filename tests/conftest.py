@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,6 +80,13 @@ def migrated(postgres: Postgres) -> Postgres:
 @pytest.fixture
 def database(postgres: Postgres, migrated: Postgres) -> Iterator[Postgres]:
     """A database of the test's own, with the schema."""
+    with fresh_database(postgres) as made:
+        yield made
+
+
+@contextmanager
+def fresh_database(postgres: Postgres) -> Iterator[Postgres]:
+    """Lend a database with the schema, whose template is there already."""
     name = f"test_{clock.new_id().hex}"
     _make_database(postgres, name, _TEMPLATE)
     yield postgres.on(name)

@@ -82,7 +82,7 @@ def checkpoint_folder(settings: Settings) -> Path | None:
 def _signing_key(settings: Settings) -> Path:
     path = settings.audit.signing_key
     if settings.embedded:
-        return path or settings.data_dir / "keys" / "audit-signing.pem"
+        return path or settings.keys_folder / "audit-signing.pem"
     if path is None:
         raise ConfigurationError(
             "audit.signing_key: is needed with database.url: a PEM file outside the data folder;"

@@ -77,6 +77,16 @@ class Database(Section):
         return value
 
 
+class Keyring(Section):
+    """The keys that content is encrypted with, and the tombstones of what was erased."""
+
+    folder: Path | None = Field(
+        None,
+        description="Folder for `keys/` and `tombstones/`, beside neither database nor index and in no backup of them. "
+        "All replicas of one installation need the same one. Not set: the data folder.",
+    )
+
+
 class Embeddings(Section):
     """The embedding model. After a change the next start embeds all memories again; searches wait for it."""
 
@@ -184,6 +194,7 @@ class Settings(BaseSettings):
     )
     server: Server = Field(default_factory=Server)
     database: Database = Field(default_factory=Database)
+    keyring: Keyring = Field(default_factory=Keyring)
     index: Index = Field(default_factory=Index)
     embeddings: Embeddings = Field(default_factory=Embeddings)
     llm: Llm = Field(default_factory=Llm)
@@ -210,6 +221,16 @@ class Settings(BaseSettings):
         if value.oidc.issuer is not None and isinstance(server, Server) and server.public_url is None:
             raise ValueError("oidc.issuer needs server.public_url: it is what access tokens are issued for")
         return value
+
+    @property
+    def keys_folder(self) -> Path:
+        """Where the keys are, the default resolved."""
+        return (self.keyring.folder or self.data_dir) / "keys"
+
+    @property
+    def tombstones_folder(self) -> Path:
+        """Where the tombstones are, the default resolved."""
+        return (self.keyring.folder or self.data_dir) / "tombstones"
 
     @property
     def embedded(self) -> bool:

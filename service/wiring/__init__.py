@@ -242,14 +242,14 @@ def open_installation(settings: Settings, connections: Connections, stack: ExitS
     )
     stack.callback(database.close)
     database.check_role()
-    keys_folder = settings.data_dir / "keys"
+    keys_folder = settings.keys_folder
     keyring = FileKeyring(keys_folder)
     with database.tenant_blind() as connection:
         check_keyring(connection, keyring, keys_folder)
     subjects = Subjects(keyring)
     trail = Trail(database, keyring)
     gate = Gate(trail)
-    tombstones = Tombstones(settings.data_dir / "tombstones")
+    tombstones = Tombstones(settings.tombstones_folder)
     keys = Keys(database, subjects, trail, gate, tombstones)
     queue = Queue(connections.app_dsn)
     return Installation(
