@@ -132,8 +132,7 @@ class Erasures:
                 subject_id = self._subjects.find_any(connection, scope, target.kind.subject, target.name)
                 missing = subject_id is None
                 if subject_id is not None:
-                    # One request of the same at a time, and none beside the end of an erasure.
-                    self._subjects.wait_for_writers(connection, subject_id)
+                    self._subjects.wait_for_erasers(connection, subject_id)
             if not missing:
                 erasure = self._ledger.find_open(connection, scope, target, subject_id)
             due_at: datetime | None = None

@@ -169,6 +169,11 @@ class Subjects:
         )
         return {row.id for row in rows}
 
+    def wait_for_erasers(self, connection: Connection, subject_id: UUID) -> None:
+        """Let one request to erase a subject follow the other; writes that refer to it go on."""
+        locked = select(_subjects.c.id).where(_subjects.c.id == subject_id).with_for_update(key_share=True)
+        connection.execute(locked)
+
     def wait_for_writers(self, connection: Connection, subject_id: UUID) -> None:
         """Lock a subject for removal: writes that refer to it end first, later ones find it gone."""
         connection.execute(select(_subjects.c.id).where(_subjects.c.id == subject_id).with_for_update())

@@ -9,13 +9,15 @@ from uuid import UUID
 
 import psycopg
 import pytest
+from prometheus_client import generate_latest
 
 from service import clock
 from service.audit.assembly import trusted_keys
 from service.auth.keys import Grant
-from service.errors import Conflict, Forbidden, InvalidInput, NotFound
+from service.errors import Conflict, Forbidden, IndexUnavailable, InvalidInput, NotFound
 from service.filters.ast import EVERYTHING
 from service.memories import entities as entities_module
+from service.observability.metrics import WORK
 from service.policy.table import ROLES
 from service.records import Message, NewMemories, SubjectNames
 from service.retention.ledger import ErasureKind, ErasureStatus, Target
@@ -25,6 +27,7 @@ from service.storage.encryption import Cipher
 from service.storage.erasers import erasers
 from service.storage.keyring import FileKeyring, KeyDestroyed
 from service.wiring import Services
+from service.wiring.settling import settle
 from tests.conftest import MakeServices, Postgres, caller_of
 
 pytestmark = pytest.mark.integration
@@ -284,6 +287,101 @@ def test_what_is_found_afterwards_lets_the_erasure_run_again(
     assert services.erasures.look(tenant_id, erasure.id).status is ErasureStatus.RUNNING
     assert finish(services, caller, erasure.id).status is ErasureStatus.COMPLETED
     assert count(admin, "history") == 0
+
+
+def test_several_erasures_share_one_physical_pass(
+    services: Services, caller: Caller, database: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tenant_id = caller.principal.tenant_id
+    other = caller_of(services, services.installation.tenants.create("other").id)
+    asked = []
+    for who, user in ((caller, "alice"), (caller, "bob"), (other, "zoe")):
+        add(services, who, "a note", user_id=user)
+        asked.append((who, services.erasures.request(who, who.scope, Target(ErasureKind.USER, user)).id))
+    for who, erasure_id in asked:
+        services.erasing.run(str(who.principal.tenant_id), str(erasure_id))
+    passes: list[str] = []
+    compact = services.index.compact
+    monkeypatch.setattr(services.index, "compact", lambda: passes.append("index") or compact())
+    # As the maintenance role of an embedded installation may.
+    monkeypatch.setattr(services.erasing._physical, "_dsn", database.admin)
+    services.erasing.run(str(tenant_id), str(asked[0][1]))
+    assert passes == ["index"]
+    for who, erasure_id in asked:
+        done = services.erasures.get(who, who.scope, erasure_id)
+        assert done.status is ErasureStatus.COMPLETED
+        assert done.receipt is not None
+        physical = done.receipt["receipt"]["physical"]
+        assert (physical["state"], physical["database"]["wal_switched"]) == ("done", True)
+        assert {"memories", "history", "events"} <= set(physical["database"]["tables_rewritten"])
+    # The others' jobs find nothing to do.
+    for who, erasure_id in asked:
+        services.erasing.run(str(who.principal.tenant_id), str(erasure_id))
+    assert passes == ["index"]
+
+
+def test_a_pass_that_cannot_be_made_now_is_made_later(
+    services: Services, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(services, caller, "a note")
+    tenant_id = str(caller.principal.tenant_id)
+    erasure = services.erasures.request(caller, caller.scope, ALICE)
+    services.erasing.run(tenant_id, str(erasure.id))
+    with monkeypatch.context() as patched:
+        patched.setattr(services.index, "compact", lambda: False)
+        with pytest.raises(IndexUnavailable):
+            services.erasing.run(tenant_id, str(erasure.id))
+    assert services.erasures.look(caller.principal.tenant_id, erasure.id).status is ErasureStatus.PURGING
+    services.erasing.run(tenant_id, str(erasure.id))
+    assert services.erasures.look(caller.principal.tenant_id, erasure.id).status is ErasureStatus.COMPLETED
+
+
+def test_a_restored_database_forgets_a_connector_and_a_tenant_again(
+    make_services: MakeServices, postgres: Postgres, database: Postgres, admin: psycopg.Connection[Any], data_dir: Path
+) -> None:
+    services = make_services()
+    tenants = services.installation.tenants
+    acme, rival = (caller_of(services, tenants.create(name).id) for name in ("acme", "rival"))
+    add(services, acme, "from the crm", connector="crm")
+    add(services, acme, "from slack", connector="slack")
+    add(services, rival, "of the rival")
+    kept = {
+        table: admin.execute(f"SELECT * FROM {table}").fetchall()  # type: ignore[arg-type]
+        for table in ("memories", "subjects")
+    }
+    columns = {
+        table: [column.name for column in admin.execute(f"SELECT * FROM {table} LIMIT 0").description or ()]  # type: ignore[arg-type]
+        for table in kept
+    }
+    finish(services, acme, services.erasures.remove_connector(acme, acme.scope, "crm").id)
+    gone = services.installation.erasures.request_for_installation(
+        rival.principal.tenant_id, Target(ErasureKind.TENANT)
+    )
+    services.erasing.finish(rival.principal.tenant_id, gone.id)
+    assert count(admin, "memories") == 1
+    # The database goes back: the rows are there again, and nothing in it knows of the erasures.
+    admin.execute("DELETE FROM memories")
+    admin.execute("DELETE FROM subjects")
+    for table in ("subjects", "memories"):
+        marks = ", ".join(["%s"] * len(columns[table]))
+        for row in kept[table]:
+            admin.execute(f"INSERT INTO {table} ({', '.join(columns[table])}) VALUES ({marks})", row)  # type: ignore[arg-type]
+    admin.execute("DELETE FROM tombstones")
+    admin.execute("UPDATE tenants SET name = 'rival', status = 'active' WHERE name LIKE 'deleted-%'")
+    settled = settle(services.installation, services.erasing, services.index)
+    assert settled.applied == 2
+    assert count(admin, "memories") == 1
+    assert texts(services, acme) == {"from slack"}
+    assert tenants.get(str(rival.principal.tenant_id)).status == "deleted"
+
+
+def test_the_work_is_counted_without_names(services: Services, caller: Caller) -> None:
+    add(services, caller, "a note")
+    finish(services, caller, services.erasures.request(caller, caller.scope, ALICE).id)
+    told = generate_latest(WORK).decode()
+    assert 'memvault_erasures_total{kind="user",step="completed"}' in told
+    assert 'memvault_erased_rows_total{table="memories"}' in told
+    assert "alice" not in told
 
 
 def test_another_process_believes_a_destroyed_key_for_seconds_only(

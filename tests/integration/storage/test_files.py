@@ -1,0 +1,78 @@
+"""The physical pass over Postgres: what it leaves nothing of, when it waits, and what it says when it may not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from service.errors import RecordBusy
+from service.storage.files import rewrite_files
+from tests.conftest import Postgres
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def notes(database: Postgres) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
+    """A table in which one of two rows is deleted."""
+    with psycopg.connect(database.admin, autocommit=True) as admin:
+        admin.execute("CREATE TABLE notes (text text)")
+        admin.execute("INSERT INTO notes VALUES ('stays'), ('goes')")
+        admin.execute("ANALYZE notes")
+        admin.execute("DELETE FROM notes WHERE text = 'goes'")
+        yield admin
+
+
+def test_the_table_the_samples_and_the_log_are_let_go_of(
+    database: Postgres, notes: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    where = "SELECT pg_relation_filenode('notes'), pg_walfile_name(pg_current_wal_lsn())"
+    before = notes.execute(where).fetchone()
+    done = rewrite_files(database.admin, ["notes"], lock_timeout=2)
+    after = notes.execute(where).fetchone()
+    assert (done.done, done.reason) == (True, None)
+    assert done.checkpoint
+    assert done.wal_switched
+    assert {"notes", "pg_statistic", "procrastinate_jobs"} <= set(done.tables)
+    assert before is not None
+    assert after is not None
+    assert before[0] != after[0]
+    assert before[1] != after[1]
+    samples = notes.execute(
+        "SELECT most_common_vals::text, histogram_bounds::text FROM pg_stats WHERE tablename='notes'"
+    )
+    assert "goes" not in str(samples.fetchall())
+
+
+def test_a_table_in_use_is_not_waited_for_long(
+    database: Postgres, notes: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    with psycopg.connect(database.admin) as other:
+        other.execute("SELECT * FROM notes")
+        with pytest.raises(RecordBusy, match="in use"):
+            rewrite_files(database.admin, ["notes"], lock_timeout=0.2)
+    assert rewrite_files(database.admin, ["notes"], lock_timeout=2).done
+
+
+def test_a_deleted_row_that_somebody_can_still_see_is_no_success(
+    database: Postgres, notes: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    with psycopg.connect(database.admin) as other:
+        other.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        other.execute("SELECT 1")
+        notes.execute("DELETE FROM notes")
+        with pytest.raises(RecordBusy, match="can still see"):
+            rewrite_files(database.admin, ["notes"], lock_timeout=2)
+    assert rewrite_files(database.admin, ["notes"], lock_timeout=2).done
+
+
+def test_a_role_that_may_not_says_what_it_lacks(
+    database: Postgres, notes: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    refused = rewrite_files(database.app, ["notes", "memories"], lock_timeout=2)
+    assert not refused.done
+    assert refused.reason is not None
+    for lacking in ("may not rewrite notes, memories", "pg_checkpoint", "pg_switch_wal"):
+        assert lacking in refused.reason
