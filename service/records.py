@@ -59,8 +59,28 @@ class NewMemories:
     categories: Sequence[str] = ()
     occurred_at: datetime | None = None
     expires_on: date | None = None
-    instructions: str | None = None
     procedural: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Category:
+    """A category that a tenant wants its memories sorted into; the description is for the language model."""
+
+    name: str
+    description: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Where a memory comes from: the event that made it, the key or token that asked, and the key's connector.
+
+    `extracted` tells that a language model wrote the text, not the caller.
+    """
+
+    connector: str | None = None
+    principal_id: UUID | None = None
+    event_id: UUID | None = None
+    extracted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +99,7 @@ class Memory:
     role: str | None = None
     inferred: bool = False
     version: int = 1
+    provenance: Provenance = field(default_factory=Provenance)
 
     def is_expired(self, on: date) -> bool:
         """Tell whether the memory is past its last visible day on the given day."""

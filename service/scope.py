@@ -56,6 +56,8 @@ class Action(StrEnum):
     """Every action of the service. Each passes the gate and leaves one audit row."""
 
     PING = "ping"
+    GET_PROJECT = "get_project"
+    UPDATE_PROJECT = "update_project"
     ADD = "add"
     SEARCH = "search"
     LIST = "list"

@@ -28,6 +28,7 @@ from service.api.platform import (
     routes_memories,
     routes_older,
     routes_ping,
+    routes_project,
 )
 from service.settings import Settings
 from service.wiring import Services
@@ -47,6 +48,7 @@ _ROUTERS: Final = (
     routes_tools.router,
     oss_memories.router,
     oss_entities.router,
+    routes_project.router,
     routes_keys.router,
     routes_audit.router,
     routes_erasures.router,

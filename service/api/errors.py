@@ -50,6 +50,7 @@ _MEANINGS: Final = {
     413: "The body, a message or the number of items is over its limit.",
     429: "Too many such calls with this key; `Retry-After` says when to try again.",
     500: "An error of the service; its log has the request id.",
+    501: "A call of the Platform that this service does not offer; the detail says what to do instead.",
     503: "A part that is needed is away or still starting.",
 }
 _EVERYWHERE: Final = (400, 401, 403, 413, 500, 503)

@@ -12,6 +12,8 @@ class AuditEvent(StrEnum):
     """What the trail can say happened. Each has one detail model in `service.audit.details`."""
 
     SERVICE_PINGED = "service:pinged"
+    PROJECT_READ = "project:read"
+    PROJECT_UPDATED = "project:updated"
     MEMORY_ADDED = "memory:added"
     MEMORY_ADD_REQUESTED = "memory:add_requested"
     MEMORY_ADD_ENDED = "memory:add_ended"
@@ -61,6 +63,8 @@ class AuditEvent(StrEnum):
 #: The event that each action leaves when it is done.
 EVENT_OF: Final[dict[Action, AuditEvent]] = {
     Action.PING: AuditEvent.SERVICE_PINGED,
+    Action.GET_PROJECT: AuditEvent.PROJECT_READ,
+    Action.UPDATE_PROJECT: AuditEvent.PROJECT_UPDATED,
     Action.ADD: AuditEvent.MEMORY_ADDED,
     Action.SEARCH: AuditEvent.MEMORY_SEARCHED,
     Action.LIST: AuditEvent.MEMORY_LISTED,
@@ -108,6 +112,8 @@ class Activity(StrEnum):
 
 ACTIVITY_OF: Final[dict[AuditEvent, Activity]] = {
     AuditEvent.SERVICE_PINGED: Activity.OTHER,
+    AuditEvent.PROJECT_READ: Activity.READ,
+    AuditEvent.PROJECT_UPDATED: Activity.UPDATE,
     AuditEvent.MEMORY_ADDED: Activity.CREATE,
     AuditEvent.MEMORY_ADD_REQUESTED: Activity.CREATE,
     AuditEvent.MEMORY_ADD_ENDED: Activity.CREATE,

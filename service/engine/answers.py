@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,6 +21,7 @@ class AnswerLimits:
     """How much one answer may hold. Lengths are in characters."""
 
     items: int = 100
+    links: int = 50
     text: int = 2_000
     procedure: int = 20_000
     raw: int = 1_000_000
@@ -33,6 +34,7 @@ class Item:
     text: str
     attributed_to: str | None
     links: tuple[int, ...]
+    categories: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +54,19 @@ class Answer:
         return json.dumps({"memory": items}).replace("<", "\\u003c")
 
 
-def read_answer(raw: object, limits: AnswerLimits) -> Answer:
-    """Return what the LLM offers to remember.
+def read_answer(raw: object, limits: AnswerLimits, categories: Collection[str] = ()) -> Answer:
+    """Return what the LLM offers to remember. Of the categories that it names, only those in `categories` are kept.
 
-    Odd items are dropped and counted. Raises LlmAnswerUnparsable if there is no answer or it is not JSON, and
+    Whatever else an item has (whose memory it is, an id, a date) is ignored: the call says that, not the answer. Odd
+    items are dropped and counted. Raises LlmAnswerUnparsable if there is no answer or it is not JSON, and
     LlmAnswerMalformed if it is too large, if it has no list `memory`, or if none of the items in it can be used.
     """
     offered = _offered(_document(text_of(raw, limits)))
     dropped: Counter[str] = Counter()
     items: dict[str, Item] = {}
+    allowed = {name.casefold(): name for name in categories}
     for entry in offered:
-        item = _item(entry, limits, dropped)
+        item = _item(entry, limits, allowed, dropped)
         if item is None:
             continue
         if item.text in items:
@@ -133,7 +137,7 @@ def _offered(document: Any) -> list[Any]:
     return offered
 
 
-def _item(entry: Any, limits: AnswerLimits, dropped: Counter[str]) -> Item | None:
+def _item(entry: Any, limits: AnswerLimits, categories: Mapping[str, str], dropped: Counter[str]) -> Item | None:
     text = entry.get("text") if isinstance(entry, dict) else None
     if not isinstance(text, str):
         dropped["malformed"] += 1
@@ -147,15 +151,31 @@ def _item(entry: Any, limits: AnswerLimits, dropped: Counter[str]) -> Item | Non
         return None
     speaker = entry.get("attributed_to")
     speaker = speaker.strip().lower() if isinstance(speaker, str) else None
-    return Item(text, speaker if speaker in _SPEAKERS else None, _links(entry.get("linked_memory_ids")))
+    return Item(
+        text,
+        speaker if speaker in _SPEAKERS else None,
+        _links(entry.get("linked_memory_ids"), limits),
+        _categories(entry.get("categories"), categories),
+    )
 
 
-def _links(value: Any) -> tuple[int, ...]:
+def _links(value: Any, limits: AnswerLimits) -> tuple[int, ...]:
     """Return the positions that the model named; anything else (an id that it made up, say) is ignored."""
     if not isinstance(value, list):
         return ()
     named = (str(link) for link in value if isinstance(link, str | int) and not isinstance(link, bool))
-    return tuple(dict.fromkeys(int(link) for link in named if link.isascii() and link.isdigit() and len(link) < 4))
+    known = dict.fromkeys(int(link) for link in named if link.isascii() and link.isdigit() and len(link) < 4)
+    return tuple(known)[: limits.links]
+
+
+def _categories(value: Any, allowed: Mapping[str, str]) -> tuple[str, ...]:
+    """Return those of the named categories that there are, spelled as the tenant spells them."""
+    if isinstance(value, str):
+        value = [value]
+    if not isinstance(value, list):
+        return ()
+    named = (allowed.get(one.strip().casefold()) for one in value if isinstance(one, str))
+    return tuple(dict.fromkeys(name for name in named if name is not None))
 
 
 def _storable(text: str) -> bool:

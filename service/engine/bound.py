@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import date
 from types import SimpleNamespace
 from typing import Any, NoReturn
@@ -22,13 +22,20 @@ class BoundLlm:
     """The provider in Mem0's interface: sets the date in the prompt, reads the answer strictly before Mem0 does."""
 
     def __init__(
-        self, unit: UnitOfWork, provider: Provider, limits: AnswerLimits, observed_on: date, deadline: float
+        self,
+        unit: UnitOfWork,
+        provider: Provider,
+        limits: AnswerLimits,
+        observed_on: date,
+        deadline: float,
+        categories: Collection[str] = (),
     ) -> None:
         self._unit = unit
         self._provider = provider
         self._limits = limits
         self._observed_on = observed_on
         self._deadline = deadline
+        self._categories = categories
 
     @recorded
     def generate_response(
@@ -43,7 +50,7 @@ class BoundLlm:
         *before, last = messages
         dated = with_observation_date(last["content"], self._observed_on)
         raw = self._ask([*before, {**last, "content": dated}], as_json=True)
-        self._unit.answer = read_answer(raw, self._limits)
+        self._unit.answer = read_answer(raw, self._limits, self._categories)
         return self._unit.answer.as_json()
 
     def _ask(self, messages: list[dict[str, str]], *, as_json: bool) -> object:

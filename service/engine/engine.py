@@ -15,12 +15,12 @@ from service.embeddings import Embedder
 from service.engine.answers import Answer, AnswerLimits
 from service.engine.errors import EngineFailed, EngineStarting, StagingMismatch
 from service.engine.mem0_import import ENTITIES_OFF, import_mem0
-from service.engine.prompt import as_prompt, spoken
+from service.engine.prompt import as_prompt, as_rules, spoken
 from service.engine.provider import Provider
 from service.engine.shapes import Counts, Draft, Extraction, LlmSettings, Reader
 from service.engine.staging import UnitOfWork, reader_ids
 from service.errors import ExtractionUnavailable, InvalidInput, ScopeRequired
-from service.records import Message, SubjectNames
+from service.records import Category, Message, SubjectNames
 
 State = Literal["starting", "ok", "off", "failed"]
 
@@ -83,15 +83,17 @@ class Engine:
         *,
         reader: Reader,
         instructions: str | None = None,
+        categories: Sequence[Category] = (),
         occurred_at: datetime | None = None,
         procedural: bool = False,
         wait: float = 60.0,
     ) -> Extraction:
         """Return what Mem0 would remember of the messages. Writes nothing; takes at most about `wait` seconds.
 
-        `instructions` are the tenant's; `occurred_at` is when the messages were said (now, if None). `procedural` asks
-        for one account of how a task was done and needs an agent. Raises ExtractionUnavailable if the engine is off,
-        InvalidInput for a call that cannot be made, else an EngineError; then there is nothing to store.
+        `instructions` and `categories` are the tenant's; a procedure is not sorted into categories. `occurred_at` is
+        when the messages were said (now, if None). `procedural` asks for one account of how a task was done and needs
+        an agent. Raises ExtractionUnavailable if the engine is off, InvalidInput for a call that cannot be made, else
+        an EngineError; then there is nothing to store.
         """
         deadline = clock.monotonic() + wait
         _check(subjects, procedural)
@@ -100,8 +102,10 @@ class Engine:
         if not kept:
             return Extraction(drafts=(), messages=(), counts=Counts(offered=0, staged=0))
         unit = UnitOfWork(subjects, reader)
-        llm = loaded.bound.BoundLlm(unit, loaded.provider, self._limits, _day(occurred_at), deadline)
-        memory = loaded.bound.BoundMemory(unit, llm, self._embedder, instructions)
+        sorted_into = () if procedural else categories
+        names = [category.name for category in sorted_into]
+        llm = loaded.bound.BoundLlm(unit, loaded.provider, self._limits, _day(occurred_at), deadline, names)
+        memory = loaded.bound.BoundMemory(unit, llm, self._embedder, as_rules(instructions, sorted_into))
         reported = loaded.bound.run_add(memory, as_prompt(kept), procedural=procedural)
         unit.raise_failure()
         drafts = _settled(unit, reported or [])
@@ -177,6 +181,7 @@ def _settled(unit: UnitOfWork, reported: Sequence[Mapping[str, Any]]) -> tuple[D
                 vector=row.vector,
                 attributed_to=item.attributed_to if item else None,
                 linked_memory_ids=reader_ids(unit.recalled, item.links) if item else (),
+                categories=item.categories if item else (),
             )
         )
     return tuple(drafts)

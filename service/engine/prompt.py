@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from datetime import date
 from typing import Final
 
 from service.engine.errors import StagingMismatch
-from service.records import Message
+from service.records import Category, Message
 
 _SPOKEN: Final = {"user": "user", "human": "user", "assistant": "assistant", "ai": "assistant", "model": "assistant"}
 _INSTRUCTIONS: Final = frozenset({"system", "developer"})
 _TOOLS: Final = frozenset({"tool", "function"})
+
+_CATEGORIES: Final = (
+    "Sort every memory into the categories of the list below: give each memory object one more field, "
+    '"categories", an array of the names that fit it. Take the names from the list as they are written there and use '
+    "no others; give [] when none fits."
+)
 
 _OBSERVATION_DATE: Final = re.compile(r"^(## Observation Date\n)\d{4}-\d{2}-\d{2}$", re.MULTILINE)
 
@@ -45,6 +52,15 @@ def as_data(content: str) -> str:
     take, become question marks.
     """
     return "\n  ".join(content.encode("utf-8", "replace").decode("utf-8").splitlines())
+
+
+def as_rules(instructions: str | None, categories: Sequence[Category]) -> str | None:
+    """Return a tenant's instructions with its categories, as they stand at the end of the prompt; None for neither."""
+    parts = [] if instructions is None else [instructions]
+    if categories:
+        listed = [{"name": one.name, "description": one.description or ""} for one in categories]
+        parts.append(f"{_CATEGORIES}\n{json.dumps(listed, ensure_ascii=False)}")
+    return "\n\n".join(parts) or None
 
 
 def with_observation_date(prompt: str, day: date) -> str:

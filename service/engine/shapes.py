@@ -60,6 +60,7 @@ class Draft:
     vector: Vector = field(repr=False)
     attributed_to: str | None = None
     linked_memory_ids: tuple[UUID, ...] = ()
+    categories: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -310,6 +310,7 @@ def stored_memory(
     inferred: bool = False,
     memory_id: UUID | None = None,
     linked_ids: tuple[UUID, ...] = (),
+    categories: Sequence[str] = (),
 ) -> StoredMemory:
     """Return a memory as it is to be stored for an add."""
     moment = clock.now()
@@ -322,7 +323,7 @@ def stored_memory(
         run_id=ids.run_id,
         text=text,
         metadata=new.metadata,
-        categories=tuple(new.categories),
+        categories=tuple(dict.fromkeys((*new.categories, *categories))),
         actor=message.name if message else None,
         role=message.role if message else role,
         inferred=inferred,
@@ -331,6 +332,7 @@ def stored_memory(
         expires_on=new.expires_on,
         event_id=event_id,
         principal_id=caller.principal.id,
+        connector=caller.principal.connector,
         linked_ids=linked_ids,
     )
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -26,6 +28,31 @@ _messages: Final[Any] = MessageRow.__table__  # type: ignore[attr-defined]
 #: The task that extracts the memories of one event.
 EXTRACT: Final = "extract"
 _UNFINISHED: Final = (EventStatus.PENDING.value, EventStatus.RUNNING.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Which:
+    """Which events to list: in one of these states, of one of these kinds, begun within this span (both ends in it)."""
+
+    statuses: Collection[EventStatus] = ()
+    kinds: Collection[str] = ()
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def clauses(self) -> list[Any]:
+        """Return the conditions on the rows."""
+        e = _events.c
+        asked = [
+            e.status.in_([one.value for one in self.statuses]) if self.statuses else None,
+            e.kind.in_(list(self.kinds)) if self.kinds else None,
+            e.created_at >= self.since if self.since is not None else None,
+            e.created_at <= self.until if self.until is not None else None,
+        ]
+        return [one for one in asked if one is not None]
+
+
+#: No condition at all.
+_ANY: Final = Which()
 
 
 class Events:
@@ -60,12 +87,12 @@ class Events:
             raise NotFound("there is no such event")
         return found
 
-    def list(self, caller: Caller, scope: Scope, *, page: int, size: int) -> Page[Event]:
+    def list(self, caller: Caller, scope: Scope, *, page: int, size: int, which: Which = _ANY) -> Page[Event]:
         """Return one page of events, the newest first."""
         stores = self._stores
         stores.gate.check(caller, Action.LIST_EVENTS)
         with stores.database.transaction(scope) as connection:
-            reach = self._reach(connection, scope)
+            reach = [*self._reach(connection, scope), *which.clauses()]
             total = connection.execute(select(func.count()).select_from(_events).where(*reach)).scalar_one()
             query = select(_events).where(*reach).order_by(_events.c.created_at.desc(), _events.c.id.desc())
             rows = connection.execute(query.offset((page - 1) * size).limit(size)).all()

@@ -37,6 +37,7 @@ from service.storage.keyring import KeyDestroyed, KeyMissing
 from service.storage.stored import IndexEntry
 from service.storage.tables import MessageRow
 from service.tenants.actions import is_active
+from service.tenants.projects import Projects, ProjectSettings
 from service.tenants.subjects import SubjectIds
 
 _log: Final = logging.getLogger("memvault.extraction")
@@ -63,13 +64,15 @@ class _Work:
     new: NewMemories
     ids: SubjectIds
     attempt: int
+    project: ProjectSettings
 
 
 class Extractions:
     """Runs the extraction of one event. Running it twice at once or again after a crash is harmless."""
 
-    def __init__(self, stores: Stores, indexing: Indexing, engine: Engine, queue: Queue) -> None:
+    def __init__(self, stores: Stores, indexing: Indexing, engine: Engine, queue: Queue, projects: Projects) -> None:
         self._stores = stores
+        self._projects = projects
         self._indexing = indexing
         self._engine = engine
         self._queue = queue
@@ -103,7 +106,8 @@ class Extractions:
                 work.new.messages,
                 work.new.subjects,
                 reader=reader,
-                instructions=work.new.instructions,
+                instructions=work.project.instructions_for(agent_alone=_of_an_agent_alone(work.new.subjects)),
+                categories=work.project.custom_categories,
                 occurred_at=work.new.occurred_at,
                 procedural=work.new.procedural,
                 wait=self._stores.settings.llm.timeout + 30,
@@ -173,8 +177,9 @@ class Extractions:
                 return None
             new = _opened(cipher.open(row.payload, payload_place(scope, event_id)))
             ids = self._stores.subjects.ensure(connection, scope, new.subjects)
+            project = self._projects.settings(connection, scope)
             move_event(connection, event_id, EventStatus.RUNNING, attempts=row.attempts + 1)
-        return _Work(event_id, caller, new, ids, row.attempts + 1)
+        return _Work(event_id, caller, new, ids, row.attempts + 1, project)
 
     def _committed(self, scope: Scope, work: _Work, extraction: Extraction) -> Sequence[IndexEntry]:
         """Commit, with some patience for a record that is away or busy: asking the LLM again would cost more."""
@@ -207,6 +212,7 @@ class Extractions:
                     inferred=True,
                     memory_id=draft.id,
                     linked_ids=draft.linked_memory_ids,
+                    categories=draft.categories,
                 )
                 for draft in extraction.drafts
             ]
@@ -412,6 +418,11 @@ def _principal_of(connection: Connection, scope: Scope, row: Any) -> Principal |
     )
 
 
+def _of_an_agent_alone(names: SubjectNames) -> bool:
+    """Tell whether Mem0 writes these memories from the agent's point of view."""
+    return names.agent_id is not None and names.user_id is None
+
+
 def _message_place(scope: Scope, row_id: UUID) -> Place:
     return Place(scope.tenant_id, "messages", row_id, "content")
 
@@ -427,6 +438,5 @@ def _opened(payload: bytes) -> NewMemories:
         categories=value["categories"],
         occurred_at=None if occurred_at is None else datetime.fromisoformat(occurred_at),
         expires_on=None if expires_on is None else date.fromisoformat(expires_on),
-        instructions=value["instructions"],
         procedural=value["procedural"],
     )

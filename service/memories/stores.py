@@ -15,7 +15,7 @@ from service.filters.ast import Node, subject_names
 from service.filters.tokens import Tokenizer
 from service.index.interface import Index
 from service.policy.gate import Gate
-from service.records import Memory, SubjectNames
+from service.records import Memory, Provenance, SubjectNames
 from service.scope import Scope, SubjectKind
 from service.settings import Settings
 from service.storage.database import Database
@@ -115,6 +115,7 @@ def _memory(stored: StoredMemory, names: Mapping[UUID, Name]) -> Memory:
         role=stored.role,
         inferred=stored.inferred,
         version=stored.version,
+        provenance=Provenance(stored.connector, stored.principal_id, stored.event_id, stored.inferred),
     )
 
 

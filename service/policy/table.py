@@ -9,6 +9,8 @@ from service.scope import Action, Permission, Principal
 #: What each action needs. An action that is not here is refused to everybody.
 NEEDS: Final[dict[Action, Permission | None]] = {
     Action.PING: None,
+    Action.GET_PROJECT: Permission.SETTINGS_READ,
+    Action.UPDATE_PROJECT: Permission.SETTINGS_MANAGE,
     Action.ADD: Permission.MEMORY_WRITE,
     Action.UPDATE: Permission.MEMORY_WRITE,
     Action.UPDATE_BATCH: Permission.MEMORY_WRITE,

@@ -382,6 +382,8 @@ class Record:
             expires_on=row.expires_on,
             event_id=row.event_id,
             principal_id=row.principal_id,
+            # Content of earlier releases does not tell it.
+            connector=content.get("connector"),
             linked_ids=tuple(UUID(one) for one in content["links"]),
         )
 
@@ -467,6 +469,7 @@ def _content(memory: StoredMemory) -> dict[str, Any]:
         "actor": memory.actor,
         "role": memory.role,
         "inferred": memory.inferred,
+        "connector": memory.connector,
         "links": [str(one) for one in memory.linked_ids],
     }
 

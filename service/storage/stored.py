@@ -33,6 +33,7 @@ class StoredMemory:
     expires_on: date | None
     event_id: UUID | None = None
     principal_id: UUID | None = None
+    connector: str | None = None
     linked_ids: tuple[UUID, ...] = ()
 
     @property

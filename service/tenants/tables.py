@@ -40,6 +40,19 @@ class SubjectRow(SQLModel, table=True):
     erasing_at: datetime | None = Field(default=None, sa_column=Column(DateTime(timezone=True), nullable=True))
 
 
+class ProjectRow(SQLModel, table=True):
+    """What a tenant decides about its memories. `content` is sealed under the tenant's key: it names no subject."""
+
+    __tablename__ = "projects"
+
+    tenant_id: UUID = Field(primary_key=True, foreign_key="tenants.id")
+    content: bytes
+    review_required: bool
+    updated_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
+
+
 declare(Eraser(SubjectRow, subjects=("id",), apart=True))
 # Its name is taken from it when the tenant is deleted: see `Tenants`.
 keep(TenantRow, "the trail of a deleted tenant belongs to its id")
+# It names no subject: it goes with its tenant.
+declare(Eraser(ProjectRow))

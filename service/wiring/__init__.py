@@ -67,6 +67,7 @@ from service.storage.tasks import Tasks
 from service.storage.tombstones import Tombstones
 from service.tenants.actions import Tenants
 from service.tenants.belonging import check_keyring
+from service.tenants.projects import Projects
 from service.tenants.subjects import Subjects
 from service.wiring.adapters import engine_home, open_embedder, open_index, sinks
 from service.wiring.portability import open_portability as open_portability
@@ -145,6 +146,7 @@ class Services:
     exports: Exports
     projections: Projections
     imports: Imports
+    projects: Projects
     keys: Keys
     key_changes: KeyChanges
     jobs: Jobs
@@ -317,7 +319,8 @@ def open_services(installation: Installation, stack: ExitStack, *, upkeep: bool 
     memories = Memories(stores, indexing)
     adds = Adds(stores, indexing, events, installation.queue, extraction=llm is not None)
     entities = Entities(stores, indexing)
-    extractions = Extractions(stores, indexing, engine, installation.queue)
+    projects = Projects(installation.database, installation.subjects, installation.trail, installation.gate)
+    extractions = Extractions(stores, indexing, engine, installation.queue, projects)
     erasing = open_erasing(
         stores,
         indexing,
@@ -357,6 +360,7 @@ def open_services(installation: Installation, stack: ExitStack, *, upkeep: bool 
         exports=exports,
         projections=Projections(exports),
         imports=Imports(stores, indexing),
+        projects=projects,
         keys=installation.keys,
         key_changes=installation.key_changes,
         jobs=jobs,

@@ -15,6 +15,7 @@ from service.audit.details import ExportFormat, ImportSource
 from service.audit.events import EVENT_OF, AuditEvent
 from service.audit.matching import Where
 from service.audit.selection import Selection
+from service.audit.tenant_details import ProjectField
 from service.auth.keys import Grant
 from service.auth.rotation import Rotation
 from service.errors import MemvaultError, NotFound, RecordUnavailable, Unauthenticated
@@ -53,8 +54,17 @@ def incoming() -> IncomingMemory:
     return IncomingMemory(uuid4(), f"{CANARY} imported", subjects, moment, moment, {CANARY: CANARY})
 
 
+def own(caller: Caller) -> str:
+    """The id of the caller's tenant."""
+    return str(caller.principal.tenant_id)
+
+
 #: What to do for each action; it is given the services, the caller and the id of a memory.
 DO: dict[Action, Callable[[Services, Caller, UUID, UUID], object]] = {
+    Action.GET_PROJECT: lambda s, c, m, e: s.projects.get(c, c.scope, own(c), own(c)),
+    Action.UPDATE_PROJECT: lambda s, c, m, e: s.projects.update(
+        c, c.scope, own(c), own(c), {ProjectField.CUSTOM_INSTRUCTIONS: CANARY}
+    ),
     Action.ADD: lambda s, c, m, e: s.adds.add(c, c.scope, new(f"{CANARY} again")),
     Action.SEARCH: lambda s, c, m, e: s.memories.search(c, c.scope, Query(CANARY)),
     Action.LIST: lambda s, c, m, e: s.memories.list(c, c.scope, EVERYTHING, page=1, size=5, on=None),
@@ -187,6 +197,7 @@ def test_no_audit_row_no_effect(action: Action, services: Services, caller: Call
                     "messages",
                     "idempotency",
                     "exports",
+                    "projects",
                 )
             ]
 

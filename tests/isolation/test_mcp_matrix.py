@@ -78,6 +78,7 @@ class Rest:
     def send(self, client: httpx.Client, key: str, value: str) -> str:
         """Send it and return the decision."""
         path = self.path.replace("{memory_id}", quote(value, safe="")).replace("{event_id}", quote(value, safe=""))
+        path = path.replace("{org_id}", quote(value, safe="")).replace("{project_id}", quote(value, safe=""))
         path = path.replace("{key_id}", quote(value, safe="")).replace("{entity_type}", "user")
         path = path.replace("{erasure_id}", quote(value, safe=""))
         path = path.replace("{export_id}", quote(value, safe=""))
@@ -131,6 +132,8 @@ def summary(user: str) -> dict[str, Any]:
 
 
 ONE = "/v1/memories/{memory_id}/"
+PROJECTS = "/api/v1/orgs/organizations/{org_id}/projects/"
+PROJECT = PROJECTS + "{project_id}/"
 ROWS = (
     Row(
         Action.ADD,
@@ -251,12 +254,20 @@ ROWS = (
         ),
     ),
     Row(Action.IMPORT_MEMORIES, "nothing", (Rest("POST", "/v1/imports/"),)),
+    Row(Action.GET_PROJECT, "tenant", (Rest("GET", PROJECT),)),
+    Row(Action.UPDATE_PROJECT, "tenant", (Rest("PATCH", PROJECT, lambda _: {"custom_instructions": "x"}),)),
     Row(Action.REVOKE_KEY, "key", (Rest("DELETE", "/v1/keys/{key_id}/"),), consumes=True),
 )
 
 
 #: REST alone, and their answers depend on what the trail holds: tests/integration/audit_reading asks them as everybody.
 OF_THE_TRAIL = {("GET", "/v1/audit/known/"), ("POST", "/v1/audit/match/")}
+
+
+#: REST alone, and they answer everybody alike, with 501.
+NOT_OFFERED = {("GET", PROJECTS), ("POST", PROJECTS), ("DELETE", PROJECT)} | {
+    (method, f"{PROJECT}members/") for method in ("GET", "POST", "PUT", "DELETE")
+}
 
 
 class Matrix:
@@ -293,6 +304,13 @@ class Matrix:
                 Target("other tenant's user", "zoe", "zoe", self.abroad),
                 Target("missing user", f"nobody-{self._next()}"),
                 Target("malformed user", NULL),
+            ]
+        if about == "tenant":
+            return [
+                Target("own tenant", str(self.home), tenant=self.home),
+                Target("other tenant", str(self.abroad), tenant=self.abroad),
+                Target("missing tenant", str(uuid4())),
+                Target("malformed tenant", "not-an-id"),
             ]
         if about == "entity":
             # Alice is needed to the end, so it is somebody new each time.
@@ -362,6 +380,8 @@ def expected(who: Who, row: Row, target: Target) -> str:
         if target.value == NULL:
             return INVALID
         return ALLOWED if users is None or target.value in users else FORBIDDEN
+    if row.about == "tenant":
+        return ALLOWED if target.tenant == home else NOT_FOUND
     reached = target.tenant == home and (users is None or target.user in users)
     return ALLOWED if reached else NOT_FOUND
 
@@ -431,7 +451,7 @@ def test_every_route_and_every_tool_is_in_the_matrix(app: FastAPI) -> None:
     routes = {(rest.method, rest.path) for row in ROWS for rest in row.rest}
     behind = guarded(app)
     assert len(behind) > 10
-    assert routes == behind - OF_THE_TRAIL
+    assert routes == behind - OF_THE_TRAIL - NOT_OFFERED
     outside = {
         str(route.path)
         for route in iter_route_contexts(app.routes)

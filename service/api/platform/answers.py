@@ -18,17 +18,17 @@ from service.records import (
     Hit,
     Memory,
     Page,
+    Provenance,
     SubjectNames,
 )
 from service.scope import TenantId
 
-#: The clients know four states; one that was cancelled must not look as if it could still succeed.
-_STATUS: Final = {EventStatus.CANCELLED: EventStatus.FAILED}
 _ADDED: Final = {
     EventStatus.PENDING: "Accepted; ask for the event to see what was extracted",
     EventStatus.RUNNING: "Accepted; ask for the event to see what was extracted",
     EventStatus.SUCCEEDED: "Memories stored",
     EventStatus.FAILED: "Nothing was stored",
+    EventStatus.CANCELLED: "Nothing was stored",
 }
 _VERBATIM: Final = "Messages stored verbatim: no LLM is configured, so nothing was extracted (set llm.provider)"
 
@@ -43,12 +43,23 @@ def memory_out(memory: Memory, fields: Sequence[str] | None = None) -> dict[str,
         "metadata": dict(memory.metadata),
         "categories": list(memory.categories),
         "expiration_date": memory.expires_on.isoformat() if memory.expires_on else None,
+        "provenance": provenance_out(memory.provenance),
         "created_at": memory.created_at.isoformat(),
         "updated_at": memory.updated_at.isoformat(),
     }
     if fields is None:
         return whole
     return {name: value for name, value in whole.items() if name == "id" or name in fields}
+
+
+def provenance_out(provenance: Provenance) -> dict[str, Any]:
+    """Return where a memory comes from; `key_id` is the id of an access token's subject where that asked."""
+    return {
+        "connector": provenance.connector,
+        "key_id": str(provenance.principal_id) if provenance.principal_id else None,
+        "event_id": str(provenance.event_id) if provenance.event_id else None,
+        "extracted": provenance.extracted,
+    }
 
 
 def hit_out(hit: Hit, fields: Sequence[str] | None, *, explain: bool) -> dict[str, Any]:
@@ -83,9 +94,8 @@ def history_out(entry: HistoryEntry) -> dict[str, Any]:
 
 def add_out(event: Event, warnings: Sequence[str]) -> dict[str, Any]:
     """Return the answer to an add."""
-    status = _STATUS.get(event.status, event.status)
-    message = _VERBATIM if event.notes.get("stored") == "verbatim" else _ADDED[status]
-    answer: dict[str, Any] = {"message": message, "status": status.value, "event_id": str(event.id)}
+    message = _VERBATIM if event.notes.get("stored") == "verbatim" else _ADDED[event.status]
+    answer: dict[str, Any] = {"message": message, "status": event.status.value, "event_id": str(event.id)}
     if event.status.is_final:
         answer["results"] = [result_out(result) for result in event.results]
     if warnings:
@@ -108,22 +118,19 @@ def result_out(result: EventResult) -> dict[str, Any]:
 
 def event_out(event: Event) -> dict[str, Any]:
     """Return an event."""
-    notes = dict(event.notes)
-    if event.code is not None:
-        notes["code"] = event.code
-    if event.status is EventStatus.CANCELLED:
-        notes["cancelled"] = True
     latency = None
     if event.started_at is not None and event.completed_at is not None:
         latency = round((event.completed_at - event.started_at).total_seconds() * 1000, 3)
     return {
         "id": str(event.id),
         "event_type": event.kind,
-        "status": _STATUS.get(event.status, event.status).value,
+        "status": event.status.value,
         "payload": None,
-        "metadata": notes,
+        "metadata": dict(event.notes),
         "results": [result_out(result) for result in event.results],
         "error": event.reason,
+        "code": event.code,
+        "attempts": event.attempts,
         "created_at": event.created_at.isoformat(),
         "updated_at": event.updated_at.isoformat(),
         "started_at": _time(event.started_at),

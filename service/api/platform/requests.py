@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import date
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime, time
 from typing import Any, Final
 
 from service import clock
@@ -14,10 +14,12 @@ from service.errors import InvalidInput
 from service.filters.ast import Node
 from service.filters.build import and_, subjects_filter
 from service.filters.parse import parse_filter
+from service.filters.times import read_time
 from service.memories.actions import Query
 from service.memories.edits import UNSET, Edit
+from service.memories.events import Which
 from service.memories.limits import check_characters, check_names
-from service.records import Message, NewMemories, SubjectNames
+from service.records import EventStatus, Message, NewMemories, SubjectNames
 
 DEFAULT_TOP_K: Final = 10
 DEFAULT_THRESHOLD: Final = 0.1
@@ -52,7 +54,7 @@ def new_memories(body: AddIn) -> NewMemories:
 def ignored_fields(body: AddIn) -> list[str]:
     """Return a warning for each field that was sent and is ignored."""
     given = [name for name in _IGNORED if getattr(body, name) is not None]
-    return [f"{name}: ignored; what is extracted is set by the installation, not by callers" for name in given]
+    return [f"{name}: ignored; what is extracted is set in the project's settings, not by callers" for name in given]
 
 
 def names_of(subjects: Subjects) -> SubjectNames:
@@ -92,6 +94,19 @@ def list_filter(body: ListFields, names: SubjectNames | None = None) -> Node:
     if body.keywords is not None:
         more["keywords"] = body.keywords
     return and_(_where(body, names), parse_filter(more, where="body"))
+
+
+def events_wanted(
+    statuses: Sequence[EventStatus] | None, kinds: Sequence[str] | None, start: str | None, end: str | None
+) -> Which:
+    """Return which events a list asks for. A day as its end means to the end of that day."""
+    for kind in kinds or ():
+        check_characters(kind, "event_type")
+    since = None if start is None else moment_of(start, "start_date")
+    until = None if end is None else moment_of(end, "end_date")
+    if until is not None and not isinstance(read_time(str(end)), datetime):
+        until = datetime.combine(until.date(), time.max, until.tzinfo)
+    return Which(statuses or (), kinds or (), since, until)
 
 
 def edit_of(body: UpdateIn) -> Edit:

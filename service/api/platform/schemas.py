@@ -23,6 +23,12 @@ _EXAMPLE_MEMORY: JsonDict = {
     "metadata": {"source": "chat"},
     "categories": [],
     "expiration_date": None,
+    "provenance": {
+        "connector": "slack",
+        "key_id": "0190a1b2-3c4d-7e5f-8a9b-0c1d2e3f4a00",
+        "event_id": "0190a1b2-3c4d-7e5f-8a9b-0c1d2e3f4a01",
+        "extracted": False,
+    },
     "created_at": "2026-01-31T09:30:00+00:00",
     "updated_at": "2026-01-31T09:30:00+00:00",
 }
@@ -68,7 +74,7 @@ class AddIn(Subjects):
     categories: list[str] | None = Field(None, description="Categories of what is added.")
     timestamp: Moment | None = Field(None, description="When it was said: seconds since 1970 or ISO 8601.")
     expiration_date: str | None = Field(None, description="The last day it is visible: `YYYY-MM-DD`.")
-    custom_instructions: Any = Field(None, description="Ignored, with a warning: policy belongs to the installation.")
+    custom_instructions: Any = Field(None, description="Ignored, with a warning: the project's settings decide.")
     agent_custom_instructions: Any = Field(None, description="Ignored, with a warning.")
     custom_categories: Any = Field(None, description="Ignored, with a warning.")
     structured_data_schema: Any = Field(None, description="Ignored, with a warning.")
@@ -158,6 +164,15 @@ class UpdateIn(_Taken):
     expiration_date: str | None = Field(None, description="The last day it is visible; null clears it.")
 
 
+class ProvenanceOut(BaseModel):
+    """Where a memory comes from."""
+
+    connector: str | None = Field(description="The connector that the key was bound to.")
+    key_id: str | None = Field(description="The key that added it, or the id that the trail has for an access token.")
+    event_id: str | None = Field(description="The event of the add.")
+    extracted: bool = Field(description="Whether a language model wrote the text.")
+
+
 class FoundMemory(BaseModel):
     """A memory in a list; with `fields` only its id and what was asked for."""
 
@@ -173,6 +188,7 @@ class FoundMemory(BaseModel):
     metadata: dict[str, Any] = Field(default_factory=dict)
     categories: list[str] = Field(default_factory=list)
     expiration_date: str | None = None
+    provenance: ProvenanceOut | None = None
     created_at: str = ""
     updated_at: str = ""
 
@@ -189,6 +205,7 @@ class MemoryOut(FoundMemory):
     metadata: dict[str, Any]
     categories: list[str]
     expiration_date: str | None
+    provenance: ProvenanceOut
     created_at: str
     updated_at: str
 
@@ -252,7 +269,7 @@ class AddOut(BaseModel):
     """How an add went so far: `PENDING` while the LLM is being asked, `SUCCEEDED` with results when it is done."""
 
     message: str
-    status: Literal["PENDING", "RUNNING", "SUCCEEDED", "FAILED"]
+    status: Literal["PENDING", "RUNNING", "SUCCEEDED", "FAILED", "CANCELLED"]
     event_id: str
     results: list[ResultOut] | None = None
     warnings: list[str] | None = Field(None, description="What was sent and ignored.")
@@ -290,11 +307,13 @@ class EventOut(BaseModel):
 
     id: str
     event_type: str
-    status: Literal["PENDING", "RUNNING", "SUCCEEDED", "FAILED"]
+    status: Literal["PENDING", "RUNNING", "SUCCEEDED", "FAILED", "CANCELLED"]
     payload: None = Field(description="Requests are not told again.")
-    metadata: dict[str, Any] = Field(description="What there is to know beside; `cancelled` and a `code` when so.")
+    metadata: dict[str, Any] = Field(description="What there is to know beside: counts, tokens.")
     results: list[ResultOut]
-    error: str | None
+    error: str | None = Field(description="Why it failed, was cancelled, or waits for another try.")
+    code: str | None = Field(description="The stable name of that reason.")
+    attempts: int = Field(description="How often the extraction was begun.")
     created_at: str
     updated_at: str
     started_at: str | None

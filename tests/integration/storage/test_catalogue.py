@@ -112,7 +112,7 @@ def test_the_schema_goes_down_and_up_again(database: Postgres, admin: psycopg.Co
     assert tables(admin) == {"alembic_version"}
     functions = admin.execute("SELECT count(*) FROM pg_proc WHERE pronamespace = 'public'::regnamespace").fetchone()
     assert functions == (0,)
-    assert upgrade(database.owner, app_role="memvault_app") == "0008"
+    assert upgrade(database.owner, app_role="memvault_app") == "0009"
 
 
 def test_a_schema_of_another_release_is_refused_with_what_to_do(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from service.engine.answers import AnswerLimits, read_answer, read_procedure
+from service.engine.answers import AnswerLimits, Item, read_answer, read_procedure
 from service.engine.errors import LlmAnswerMalformed, LlmAnswerUnparsable
 from service.engine.mem0_import import import_mem0
 from tests.llm.scripted import ODD_SHAPES
@@ -149,3 +150,23 @@ def test_errors_do_not_repeat_the_answer(kind: str) -> None:
         read_answer(raw, LIMITS)
     assert "canary" not in str(caught.value)
     assert caught.value.__context__ is None
+
+
+def test_of_the_categories_only_those_of_the_list_are_kept_as_the_list_spells_them() -> None:
+    named: list[Any] = [["travel", "HEALTH", "made up", 7, None, "Travel"], "travel", {"travel": 1}, None, [["travel"]]]
+    raw = json.dumps({"memory": [{"text": f"fact {n}", "categories": one} for n, one in enumerate(named)]})
+    items = read_answer(raw, AnswerLimits(), ["Travel", "Health"]).items.values()
+    assert [item.categories for item in items] == [("Travel", "Health"), ("Travel",), (), (), ()]
+    assert all(item.categories == () for item in read_answer(raw, AnswerLimits()).items.values())
+
+
+def test_what_an_item_says_of_its_owner_is_not_read() -> None:
+    forged = {"text": "a fact", "user_id": "bob", "id": "9", "tenant_id": "x", "metadata": {"user_id": "bob"}}
+    (item,) = read_answer(json.dumps({"memory": [forged]}), AnswerLimits()).items.values()
+    assert item == Item("a fact", None, ())
+
+
+def test_links_are_bounded() -> None:
+    raw = json.dumps({"memory": [{"text": "a fact", "linked_memory_ids": [str(n) for n in range(999)] * 20}]})
+    (item,) = read_answer(raw, AnswerLimits()).items.values()
+    assert item.links == tuple(range(AnswerLimits().links))
