@@ -24,7 +24,7 @@ _TOKEN: Final = re.compile(r"e[w-z0-9_-][\w-]+\.[\w-]+\.[\w-]*", re.ASCII)
 _TYPES: Final = frozenset({"jwt", "at+jwt", "application/at+jwt"})
 _LONGEST_NAME: Final = 255
 _MOST_USERS: Final = 100
-_LAST_MOMENT: Final = int(datetime.max.replace(tzinfo=UTC).timestamp())
+_LAST_MOMENT: Final = int(datetime.max.replace(microsecond=0, tzinfo=UTC).timestamp())
 _REFUSALS: Final[tuple[tuple[type[Exception], str], ...]] = (
     (jwt.ExpiredSignatureError, "has expired: get a new one"),
     (jwt.ImmatureSignatureError, "is not valid yet: compare the clocks of the issuer and of this service"),
