@@ -4,7 +4,7 @@
     ├── InvalidInput 400 ── ActingUserRequired, ExtractionUnavailable, ReservedMetadata, ScopeRequired
     ├── Unauthenticated 401 ── InvalidToken
     ├── Forbidden 403 ── InsufficientScope
-    ├── NotFound 404
+    ├── NotFound 404 ── MalformedId
     ├── Conflict 409 ── IdempotencyConflict
     ├── TooLarge 413
     ├── TooManyRequests 429
@@ -100,6 +100,10 @@ class NotFound(MemvaultError):
 
     status = 404
     code = "not_found"
+
+
+class MalformedId(NotFound):
+    """What stands where an id belongs is no id: it names nothing, and the trail has no id to keep of it."""
 
 
 class Conflict(MemvaultError):

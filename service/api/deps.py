@@ -1,9 +1,11 @@
-"""The doorway of every route that touches a tenant: first the credential, then the body, then the endpoint."""
+"""The doorway of every route of a tenant: the credential, the permission, then the body, then the endpoint."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import Annotated, Any, Final, get_args, get_origin
+from contextlib import suppress
+from typing import Annotated, Any, Final, TypeVar, get_args, get_origin
+from uuid import UUID
 
 from fastapi import Depends, Request, Security
 from fastapi.dependencies.models import Dependant
@@ -16,15 +18,22 @@ from starlette.responses import Response
 from service.api.errors import CHALLENGE
 from service.api.json_body import read_object
 from service.api.opening import Opening
+from service.audit.details import Reason
 from service.audit.trail import purpose_of
 from service.auth.acting import HEADER, acting_user
-from service.errors import InsufficientScope, InvalidInput, InvalidToken
-from service.scope import Caller
+from service.errors import InsufficientScope, InvalidInput, InvalidToken, MalformedId
+from service.policy.table import authorize
+from service.scope import Action, Caller, SubjectKind
 from service.wiring import Services
+
+Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
 _CLIENT_HEADERS: Final = ("x-mem0-client", "x-mem0-source", "x-application", "user-agent")
 _CLIENT_CHARS: Final = 200
 _SCHEMES: Final = ("token", "bearer")
+_ACTION: Final = "memvault_action"
+#: Path parameters that hold a name, which the trail never does.
+_NAMES: Final = frozenset(f"{kind}_id" for kind in SubjectKind)
 
 # Declared for the OpenAPI document; `GuardedRoute` reads the headers itself, before the body is looked at.
 _bearer = HTTPBearer(
@@ -48,25 +57,58 @@ class StrictRequest(Request):
         return self._object
 
 
+def acts(action: Action | None) -> Callable[[Endpoint], Endpoint]:
+    """Say which action an endpoint takes, under the router's decorator: the doorway asks for its permission first.
+
+    None is for an endpoint that takes none, because the call is not offered (501).
+    """
+
+    def mark(endpoint: Endpoint) -> Endpoint:
+        setattr(endpoint, _ACTION, action)
+        return endpoint
+
+    return mark
+
+
 class GuardedRoute(APIRoute):
-    """A route that answers nobody without a credential; it is checked before a byte of the body is parsed."""
+    """A route that answers nobody without a credential and the permission for its action.
+
+    Both are checked before a byte of the body and before any parameter is looked at, so that what is malformed is
+    refused like what is not, and as over MCP. The action itself passes the gate again.
+    """
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **more: Any) -> None:
+        if not hasattr(endpoint, _ACTION):
+            raise TypeError(f"{path}: say which action it takes, by @acts(Action.…) under the router's decorator")
+        self.action: Action | None = getattr(endpoint, _ACTION)
+        super().__init__(path, endpoint, **more)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return the handler, behind the check."""
         handle = super().get_route_handler()
         has_body = self.body_field is not None
         lists = _lists(self.dependant)
+        action = self.action
 
         async def guarded(request: Request) -> Response:
             services = services_of(request)
-            request.state.caller = await run_in_threadpool(_authenticated, services, request)
-            _refuse_repeated(request, lists)
-            strict = StrictRequest(request.scope, request.receive)
-            if has_body:
-                # Read here as well, so that no body and a foreign content type meet the strict reader too.
-                await strict.json()
+            caller = await run_in_threadpool(_authenticated, services, request)
+            request.state.caller = caller
             try:
+                if action is not None and not authorize(caller.principal, action):
+                    check = services.installation.gate.check
+                    await run_in_threadpool(check, caller, action, targets=_targets(request))
+                _refuse_repeated(request, lists)
+                strict = StrictRequest(request.scope, request.receive)
+                if has_body:
+                    # Read here as well, so that no body and a foreign content type meet the strict reader too.
+                    await strict.json()
                 return await handle(strict)
+            except MalformedId:
+                if action is not None:
+                    refuse = services.installation.trail.refuse
+                    await run_in_threadpool(refuse, caller, action, Reason.MALFORMED)
+                raise
             except InsufficientScope as error:
                 scopes = " ".join(services.authenticator.scopes(error.missing))
                 told = f', scope="{scopes}"' if scopes else ""
@@ -120,6 +162,16 @@ def _authenticated(services: Services, request: Request) -> Caller:
     purpose = purpose_of(request.headers.get("x-purpose"))
     caller = Caller(principal, request_id=request_id, client=client, face="rest", purpose=purpose)
     return services.acting.narrowed(caller, acting_user(request.headers.getlist(HEADER)))
+
+
+def _targets(request: Request) -> list[UUID]:
+    """Return the ids in a path, for the row of a refusal; what is malformed is none."""
+    found = []
+    for name, value in request.path_params.items():
+        if name.endswith("_id") and name not in _NAMES:
+            with suppress(ValueError):
+                found.append(UUID(str(value)))
+    return found
 
 
 def _refuse_repeated(request: Request, lists: frozenset[str]) -> None:

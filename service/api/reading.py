@@ -6,7 +6,7 @@ from datetime import date, datetime
 from uuid import UUID
 
 from service import clock
-from service.errors import InvalidInput, NotFound
+from service.errors import InvalidInput, MalformedId
 from service.filters.times import read_time, read_unix
 
 Moment = int | float | str
@@ -16,14 +16,14 @@ def uuid_in_path(text: str, thing: str) -> UUID:
     """Return the id in a path; what is no id names nothing.
 
     Raises:
-        NotFound: for anything but the usual spelling of a UUID.
+        MalformedId: for anything but the usual spelling of a UUID.
     """
     try:
         found = UUID(text)
     except ValueError:
         found = None
     if found is None or str(found) != text.lower():
-        raise NotFound(f"there is no such {thing}")
+        raise MalformedId(f"there is no such {thing}")
     return found
 
 

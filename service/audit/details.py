@@ -42,6 +42,7 @@ class Reason(StrEnum):
     BOUND = "bound"
     RATE = "rate"
     ACTING = "acting"
+    MALFORMED = "malformed"
 
 
 class Changed(StrEnum):

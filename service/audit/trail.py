@@ -120,13 +120,16 @@ class Trail:
             connection.exec_driver_sql(_INSERT, row | more)
 
     def refuse(self, caller: Caller, action: Action, reason: Reason, *, targets: Iterable[UUID] = ()) -> None:
-        """Record a refusal in a transaction of its own, before the caller hears of it."""
+        """Record a refusal in a transaction of its own, before the caller hears of it.
+
+        An id that is malformed is answered like one that names nothing, and recorded as such.
+        """
         with self._database.transaction(caller.scope) as connection:
             self.write(
                 connection,
                 caller,
                 AuditEvent.ACCESS_DENIED,
-                outcome=Outcome.REFUSED,
+                outcome=Outcome.NOT_FOUND if reason is Reason.MALFORMED else Outcome.REFUSED,
                 targets=targets,
                 detail=AccessDenied(action=action, reason=reason),
             )

@@ -15,9 +15,10 @@ from mcp.server.lowlevel import Server
 from pydantic import ValidationError
 from starlette.requests import Request
 
+from service.audit.details import Reason
 from service.audit.trail import printable
 from service.auth.tokens import is_user_name
-from service.errors import InvalidInput, MemvaultError, NotFound, Unavailable
+from service.errors import InvalidInput, MalformedId, MemvaultError, NotFound, Unavailable
 from service.mcp import prompts, resources
 from service.mcp.door import Visitor, visitor_of
 from service.mcp.threads import Threads, TimeLimitReached
@@ -89,7 +90,12 @@ class _Protocol:
             await self._authorize(visitor, caller, tool.action)
             arguments = tool.takes.model_validate(given)
             run = partial(tool.run, visitor.services, caller, arguments)
-            answer = await self._threads.run(run, tell=partial(_tell, context))
+            try:
+                answer = await self._threads.run(run, tell=partial(_tell, context))
+            except MalformedId:
+                refuse = visitor.services.installation.trail.refuse
+                await self._threads.run(partial(refuse, caller, tool.action, Reason.MALFORMED))
+                raise
             return types.CallToolResult(
                 content=[types.TextContent(text=tool.text(answer))],
                 structured_content=answer.model_dump(mode="json"),

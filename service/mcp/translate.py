@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 from uuid import UUID
 
-from service.errors import NotFound
+from service.errors import MalformedId
 from service.mcp.schemas import (
     ChangeOutput,
     ContextOutput,
@@ -44,14 +44,14 @@ def uuid_of(text: str, thing: str) -> UUID:
     """Return the id that a text stands for.
 
     Raises:
-        NotFound: for anything but the usual spelling of a UUID: there is no such thing.
+        MalformedId: for anything but the usual spelling of a UUID: there is no such thing.
     """
     try:
         found = UUID(text)
     except ValueError:
         found = None
     if found is None or str(found) != text.lower():
-        raise NotFound(f"there is no such {thing}: ids are UUIDs, as the tools give them")
+        raise MalformedId(f"there is no such {thing}: ids are UUIDs, as the tools give them")
     return found
 
 

@@ -20,7 +20,7 @@ from service.api.admin.audit_translate import (
     selection_of,
     where_of,
 )
-from service.api.deps import CallerDep, GuardedRoute, ServicesDep
+from service.api.deps import CallerDep, GuardedRoute, ServicesDep, acts
 from service.api.errors import errors
 from service.api.platform.parameters import DEFAULT_PAGE_SIZE, LARGEST_PAGE, AgentId, AppId, RunId, UserId
 from service.api.replies import Reply
@@ -32,6 +32,7 @@ from service.audit.selection import Selection
 from service.errors import InvalidInput
 from service.memories.limits import check_names
 from service.records import SubjectNames
+from service.scope import Action
 
 router = APIRouter(route_class=GuardedRoute, tags=["audit"])
 _LINES_AT_ONCE: Final = 200
@@ -79,6 +80,7 @@ SelectionDep = Annotated[Selection, Depends(_selection)]
 
 
 @router.get("/v1/audit/", summary="Read the audit trail", response_model=AuditPageOut, responses=errors())
+@acts(Action.READ_AUDIT)
 def read_audit(
     request: Request,
     caller: CallerDep,
@@ -113,6 +115,7 @@ def read_audit(
     response_model=AuditEntryOut,
     responses=errors() | {200: {"description": "One object a line.", "content": {_NDJSON: {}}}},
 )
+@acts(Action.EXPORT_AUDIT)
 def export_audit(
     caller: CallerDep,
     services: ServicesDep,
@@ -130,6 +133,7 @@ def export_audit(
 
 
 @router.get("/v1/audit/known/", summary="What was known", response_model=KnownOut, responses=errors(404))
+@acts(Action.READ_AUDIT)
 def known(
     caller: CallerDep,
     services: ServicesDep,
@@ -163,6 +167,7 @@ def known(
 
 
 @router.post("/v1/audit/match/", summary="Match a value", response_model=MatchesOut, responses=errors(404, 429))
+@acts(Action.MATCH_AUDIT)
 def match(caller: CallerDep, services: ServicesDep, body: MatchIn) -> Response:
     """Tell in which rows exactly this value was asked or said. Needs `audit:match`; rate-limited for each key."""
     found = services.installation.matching.match(caller, caller.scope, body.value, where_of(body))

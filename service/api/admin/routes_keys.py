@@ -9,11 +9,12 @@ from starlette.responses import Response
 
 from service.api.admin.schemas import ChangedOut, ChangeIn, KeyCreatedOut, KeyIn, KeysOut, RotatedOut, RotateIn
 from service.api.admin.translate import created_out, grant_of, key_out, permissions_of, rotated_out, rotation_of
-from service.api.deps import CallerDep, GuardedRoute, ServicesDep
+from service.api.deps import CallerDep, GuardedRoute, ServicesDep, acts
 from service.api.errors import errors
 from service.api.platform.requests import uuid_in_path
 from service.api.platform.schemas import MessageOut
 from service.api.replies import Reply
+from service.scope import Action
 
 router = APIRouter(route_class=GuardedRoute, tags=["keys"])
 
@@ -21,6 +22,7 @@ KeyId = Annotated[str, Path(description="Id of a key.")]
 
 
 @router.post("/v1/keys/", summary="Make a key", status_code=201, response_model=KeyCreatedOut, responses=errors())
+@acts(Action.CREATE_KEY)
 def create_key(caller: CallerDep, services: ServicesDep, body: KeyIn) -> Response:
     """Make a key of the same tenant, never wider than the key that asks. Its secret is shown once."""
     grant = grant_of(body)
@@ -28,6 +30,7 @@ def create_key(caller: CallerDep, services: ServicesDep, body: KeyIn) -> Respons
 
 
 @router.get("/v1/keys/", summary="List keys", response_model=KeysOut, responses=errors())
+@acts(Action.LIST_KEYS)
 def list_keys(caller: CallerDep, services: ServicesDep) -> Response:
     """List the tenant's keys, revoked ones too; a key that is bound to users sees itself only."""
     keys = services.keys.list(caller, caller.scope)
@@ -35,6 +38,7 @@ def list_keys(caller: CallerDep, services: ServicesDep) -> Response:
 
 
 @router.delete("/v1/keys/{key_id}/", summary="Revoke a key", response_model=MessageOut, responses=errors(404))
+@acts(Action.REVOKE_KEY)
 def revoke_key(caller: CallerDep, services: ServicesDep, key_id: KeyId) -> Response:
     """Revoke a key for good; it stops within the seconds that a checked key is trusted (`auth.cache_seconds`)."""
     services.keys.revoke(caller, caller.scope, uuid_in_path(key_id, "key"))
@@ -48,6 +52,7 @@ def revoke_key(caller: CallerDep, services: ServicesDep, key_id: KeyId) -> Respo
     response_model=RotatedOut,
     responses=errors(404, 409),
 )
+@acts(Action.ROTATE_KEY)
 def rotate_key(caller: CallerDep, services: ServicesDep, key_id: KeyId, body: RotateIn) -> Response:
     """Make a key with the same grant; the old one ends when the overlap is over.
 
@@ -59,6 +64,7 @@ def rotate_key(caller: CallerDep, services: ServicesDep, key_id: KeyId, body: Ro
 
 
 @router.patch("/v1/keys/{key_id}/", summary="Change a key", response_model=ChangedOut, responses=errors(404))
+@acts(Action.CHANGE_KEY)
 def change_key(caller: CallerDep, services: ServicesDep, key_id: KeyId, body: ChangeIn) -> Response:
     """Give a key other permissions: fewer than it has, or such as the key that asks has itself."""
     wanted = uuid_in_path(key_id, "key")

@@ -6,15 +6,17 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from service.api.connectors.schemas import ContextIn, ContextOut, SummaryIn, SummaryOut
-from service.api.deps import CallerDep, GuardedRoute, ServicesDep
+from service.api.deps import CallerDep, GuardedRoute, ServicesDep, acts
 from service.api.errors import errors
 from service.api.replies import Reply
 from service.memories.interactions import Asked, Summary
+from service.scope import Action
 
 router = APIRouter(route_class=GuardedRoute, tags=["connectors"])
 
 
 @router.post("/tools/get_user_context", summary="Context of a user", response_model=ContextOut, responses=errors())
+@acts(Action.SEARCH)
 def get_user_context(caller: CallerDep, services: ServicesDep, body: ContextIn) -> Response:
     """Find what is known about a user that matters for a query, without near-duplicates, within a token budget."""
     asked = Asked(body.user_id, body.query, body.connectors, body.max_tokens)
@@ -28,6 +30,7 @@ def get_user_context(caller: CallerDep, services: ServicesDep, body: ContextIn) 
     response_model=SummaryOut,
     responses=errors(409),
 )
+@acts(Action.ADD)
 def store_interaction_summary(caller: CallerDep, services: ServicesDep, body: SummaryIn) -> Response:
     """Store a summary as it is, at once; one that is there already keeps its id."""
     summary = Summary(body.summary, body.channel, body.user_id, body.connector, tuple(body.labels or ()))

@@ -7,13 +7,13 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Path
 from starlette.responses import Response
 
-from service.api.deps import CallerDep, GuardedRoute, ServicesDep
+from service.api.deps import CallerDep, GuardedRoute, ServicesDep, acts
 from service.api.errors import errors
 from service.api.oss.answers import entities_out
 from service.api.oss.schemas import OssEntityOut, OssMessageOut
 from service.api.replies import Reply
 from service.errors import NotFound
-from service.scope import SubjectKind
+from service.scope import Action, SubjectKind
 
 router = APIRouter(route_class=GuardedRoute, tags=["open-source server"])
 
@@ -27,6 +27,7 @@ Name = Annotated[str, Path(description="The id of the user, agent, app or run, U
 
 
 @router.get("/entities", summary="List entities", response_model=list[OssEntityOut], responses=errors())
+@acts(Action.LIST_ENTITIES)
 def list_entities(caller: CallerDep, services: ServicesDep) -> Response:
     """List the users, agents, apps and runs that have memories, by kind and name."""
     found = services.entities.list(caller, caller.scope, page=1, size=_MOST)
@@ -39,6 +40,7 @@ def list_entities(caller: CallerDep, services: ServicesDep) -> Response:
     response_model=OssMessageOut,
     responses=errors(404),
 )
+@acts(Action.DELETE_ENTITY)
 def delete_entity(caller: CallerDep, services: ServicesDep, entity_type: Kind, name: Name) -> Response:
     """Destroy the entity's key, then remove its memories, their history and its events. It needs `entity:delete`."""
     kind = _KINDS.get(entity_type)

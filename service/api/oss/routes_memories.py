@@ -8,7 +8,7 @@ from fastapi import APIRouter, Header, Path, Query
 from starlette.responses import Response
 
 from service import clock
-from service.api.deps import CallerDep, GuardedRoute, ServicesDep
+from service.api.deps import CallerDep, GuardedRoute, ServicesDep, acts
 from service.api.errors import errors
 from service.api.oss.answers import add_out, history_out, hit_out, listed_out, memory_out, raw_out
 from service.api.oss.requests import edit_of, ignored_fields, names_of, new_memories, query_of
@@ -27,6 +27,7 @@ from service.api.reading import uuid_in_path
 from service.api.replies import Reply
 from service.api.waiting import add_and_wait
 from service.filters.build import subjects_filter
+from service.scope import Action
 
 router = APIRouter(route_class=GuardedRoute, tags=["open-source server"])
 
@@ -41,6 +42,7 @@ RunId = Annotated[str | None, Query(description="The run or session.")]
 
 
 @router.post("/memories", summary="Add memories and wait", response_model=OssAddOut, responses=errors(409))
+@acts(Action.ADD)
 async def add(
     caller: CallerDep,
     services: ServicesDep,
@@ -57,6 +59,7 @@ async def add(
 
 
 @router.get("/memories", summary="List memories", response_model=OssListOut, responses=errors())
+@acts(Action.LIST)
 def list_memories(
     caller: CallerDep,
     services: ServicesDep,
@@ -83,6 +86,7 @@ def list_memories(
 
 
 @router.post("/search", summary="Search memories", response_model=OssListOut, responses=errors())
+@acts(Action.SEARCH)
 def search(caller: CallerDep, services: ServicesDep, body: OssSearchIn) -> Response:
     """Find memories by meaning and by words, the best first. A user, an agent or a run must be named."""
     query = query_of(body)
@@ -91,12 +95,14 @@ def search(caller: CallerDep, services: ServicesDep, body: OssSearchIn) -> Respo
 
 
 @router.get("/memories/{memory_id}", summary="Get a memory", response_model=OssMemoryOut, responses=errors(404))
+@acts(Action.GET)
 def get(caller: CallerDep, services: ServicesDep, memory_id: MemoryId) -> Response:
     """Return one memory."""
     return Reply(memory_out(services.memories.get(caller, caller.scope, uuid_in_path(memory_id, "memory"))))
 
 
 @router.put("/memories/{memory_id}", summary="Update a memory", response_model=OssMessageOut, responses=errors(404))
+@acts(Action.UPDATE)
 def update(caller: CallerDep, services: ServicesDep, memory_id: MemoryId, body: OssUpdateIn) -> Response:
     """Change a memory; its old text goes into its history. Metadata is added to what is there, key by key."""
     services.memories.update(caller, caller.scope, uuid_in_path(memory_id, "memory"), edit_of(body))
@@ -104,6 +110,7 @@ def update(caller: CallerDep, services: ServicesDep, memory_id: MemoryId, body: 
 
 
 @router.delete("/memories/{memory_id}", summary="Delete a memory", response_model=OssMessageOut, responses=errors(404))
+@acts(Action.DELETE)
 def delete(caller: CallerDep, services: ServicesDep, memory_id: MemoryId) -> Response:
     """Delete a memory, and its text wherever it is kept."""
     services.memories.delete(caller, caller.scope, uuid_in_path(memory_id, "memory"))
@@ -116,6 +123,7 @@ def delete(caller: CallerDep, services: ServicesDep, memory_id: MemoryId) -> Res
     response_model=list[OssHistoryOut],
     responses=errors(404),
 )
+@acts(Action.HISTORY)
 def history(caller: CallerDep, services: ServicesDep, memory_id: MemoryId) -> Response:
     """Return what happened to a memory, the oldest step first; of a deleted one too, then without texts."""
     entries = services.memories.history(caller, caller.scope, uuid_in_path(memory_id, "memory"))
@@ -123,6 +131,7 @@ def history(caller: CallerDep, services: ServicesDep, memory_id: MemoryId) -> Re
 
 
 @router.delete("/memories", summary="Delete all memories of a scope", response_model=OssMessageOut, responses=errors())
+@acts(Action.DELETE_ALL)
 def delete_all(
     caller: CallerDep, services: ServicesDep, user_id: UserId = None, agent_id: AgentId = None, run_id: RunId = None
 ) -> Response:

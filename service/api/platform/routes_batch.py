@@ -9,7 +9,7 @@ from uuid import UUID
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from service.api.deps import CallerDep, GuardedRoute, ServicesDep
+from service.api.deps import CallerDep, GuardedRoute, ServicesDep, acts
 from service.api.errors import errors
 from service.api.platform.batch_schemas import BatchDeleteIn, BatchOut, BatchUpdateIn, NamedMemory, NamedUpdate
 from service.api.platform.requests import edit_of
@@ -18,6 +18,7 @@ from service.api.replies import Reply
 from service.errors import InvalidInput, NotFound
 from service.memories.batch import BatchEdit, Report
 from service.memories.edits import Edit
+from service.scope import Action
 
 router = APIRouter(route_class=GuardedRoute, tags=["batches"])
 
@@ -25,6 +26,7 @@ _PATH: Final = "/v1/batch/"
 
 
 @router.put(_PATH, summary="Update up to 1000 memories", response_model=BatchOut, responses=errors())
+@acts(Action.UPDATE_BATCH)
 def update_batch(caller: CallerDep, services: ServicesDep, body: BatchUpdateIn) -> Response:
     """Change memories. What cannot be changed is left as it is, told in the report, and stops no other."""
     report = services.batches.update(caller, caller.scope, [_edit(item) for item in body.memories])
@@ -32,6 +34,7 @@ def update_batch(caller: CallerDep, services: ServicesDep, body: BatchUpdateIn) 
 
 
 @router.delete(_PATH, summary="Delete up to 1000 memories", response_model=BatchOut, responses=errors())
+@acts(Action.DELETE_BATCH)
 def delete_batch(caller: CallerDep, services: ServicesDep, body: BatchDeleteIn) -> Response:
     """Delete memories, and their texts wherever they are kept. What is not there is told in the report."""
     report = services.batches.delete(caller, caller.scope, [_id(item) for item in body.memories])

@@ -7,14 +7,14 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
 
-from service.api.deps import CallerDep, GuardedRoute, ServicesDep
+from service.api.deps import CallerDep, GuardedRoute, ServicesDep, acts
 from service.api.errors import errors
 from service.api.platform.answers import entity_out, page_out
 from service.api.platform.parameters import DEFAULT_PAGE_SIZE, PageNumber, PageSize
 from service.api.platform.schemas import EntitiesOut, MessageOut
 from service.api.replies import Reply
 from service.errors import NotFound
-from service.scope import SubjectKind
+from service.scope import Action, SubjectKind
 
 router = APIRouter(route_class=GuardedRoute, tags=["entities"])
 
@@ -28,6 +28,7 @@ Name = Annotated[str, Path(description="The id of the user, agent, app or run, U
 @router.get(
     "/v1/entities/", summary="List users, agents, apps and runs", response_model=EntitiesOut, responses=errors()
 )
+@acts(Action.LIST_ENTITIES)
 def list_entities(
     request: Request,
     caller: CallerDep,
@@ -54,6 +55,7 @@ def list_entities(
     response_model=MessageOut,
     responses=errors(404),
 )
+@acts(Action.DELETE_ENTITY)
 def delete_entity(caller: CallerDep, services: ServicesDep, entity_type: Kind, name: Name) -> Response:
     """Destroy the entity's key, then remove its memories, their history and its events. It needs `entity:delete`."""
     kind = _KINDS.get(entity_type)

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 
-from service.api.deps import CallerDep, GuardedRoute, ServicesDep
+from service.api.deps import CallerDep, GuardedRoute, ServicesDep, acts
 from service.api.errors import errors
 from service.api.platform.answers import event_out, page_out
 from service.api.platform.parameters import DEFAULT_PAGE_SIZE, PageNumber, PageSize
@@ -16,11 +16,13 @@ from service.api.platform.schemas import EventOut, EventsOut
 from service.api.reading import uuid_in_path
 from service.api.replies import Reply
 from service.records import EventStatus
+from service.scope import Action
 
 router = APIRouter(route_class=GuardedRoute, tags=["events"])
 
 
 @router.get("/v1/events/", summary="List events", response_model=EventsOut, responses=errors())
+@acts(Action.LIST_EVENTS)
 def list_events(
     request: Request,
     caller: CallerDep,
@@ -39,6 +41,7 @@ def list_events(
 
 
 @router.get("/v1/event/{event_id}/", summary="Get an event", response_model=EventOut, responses=errors(404))
+@acts(Action.GET_EVENT)
 def get_event(
     caller: CallerDep, services: ServicesDep, event_id: Annotated[str, Path(description="Id of an event.")]
 ) -> Response:

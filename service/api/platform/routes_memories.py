@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from service import clock
-from service.api.deps import CallerDep, GuardedRoute, ServicesDep
+from service.api.deps import CallerDep, GuardedRoute, ServicesDep, acts
 from service.api.errors import errors
 from service.api.platform.answers import add_out, history_out, hit_out, memory_out, page_out
 from service.api.platform.parameters import (
@@ -47,11 +47,13 @@ from service.api.reading import uuid_in_path
 from service.api.replies import Reply
 from service.errors import ScopeRequired
 from service.records import SubjectNames
+from service.scope import Action
 
 router = APIRouter(route_class=GuardedRoute, tags=["memories"])
 
 
 @router.post("/v3/memories/add/", summary="Add memories", response_model=AddOut, responses=errors(409))
+@acts(Action.ADD)
 def add(caller: CallerDep, services: ServicesDep, body: AddIn, idempotency_key: IdempotencyKey = None) -> Response:
     """Remember messages: extracted by the LLM (`PENDING`, ask for the event) or, with `infer: false`, as they stand."""
     event = services.adds.add(caller, caller.scope, new_memories(body), idempotency_key=idempotency_key)
@@ -59,6 +61,7 @@ def add(caller: CallerDep, services: ServicesDep, body: AddIn, idempotency_key: 
 
 
 @router.post("/v3/memories/search/", summary="Search memories", response_model=SearchOut, responses=errors())
+@acts(Action.SEARCH)
 def search(caller: CallerDep, services: ServicesDep, body: SearchIn) -> Response:
     """Find memories by meaning and by words, the best first."""
     hits = services.memories.search(caller, caller.scope, query_of(body))
@@ -66,6 +69,7 @@ def search(caller: CallerDep, services: ServicesDep, body: SearchIn) -> Response
 
 
 @router.post("/v3/memories/", summary="List memories", response_model=ListOut, responses=errors())
+@acts(Action.LIST)
 def list_memories(
     request: Request,
     caller: CallerDep,
@@ -87,12 +91,14 @@ def list_memories(
 
 
 @router.get("/v1/memories/{memory_id}/", summary="Get a memory", response_model=MemoryOut, responses=errors(404))
+@acts(Action.GET)
 def get(caller: CallerDep, services: ServicesDep, memory_id: MemoryId) -> Response:
     """Return one memory."""
     return Reply(memory_out(services.memories.get(caller, caller.scope, uuid_in_path(memory_id, "memory"))))
 
 
 @router.put("/v1/memories/{memory_id}/", summary="Update a memory", response_model=MemoryOut, responses=errors(404))
+@acts(Action.UPDATE)
 def update(caller: CallerDep, services: ServicesDep, memory_id: MemoryId, body: UpdateIn) -> Response:
     """Change a memory; its old text goes into its history."""
     wanted = uuid_in_path(memory_id, "memory")
@@ -100,6 +106,7 @@ def update(caller: CallerDep, services: ServicesDep, memory_id: MemoryId, body: 
 
 
 @router.delete("/v1/memories/{memory_id}/", summary="Delete a memory", response_model=MessageOut, responses=errors(404))
+@acts(Action.DELETE)
 def delete(
     caller: CallerDep,
     services: ServicesDep,
@@ -119,6 +126,7 @@ def delete(
     response_model=list[HistoryOut],
     responses=errors(404),
 )
+@acts(Action.HISTORY)
 def history(caller: CallerDep, services: ServicesDep, memory_id: MemoryId) -> Response:
     """Return what happened to a memory, the oldest step first; of a deleted one too, then without texts."""
     entries = services.memories.history(caller, caller.scope, uuid_in_path(memory_id, "memory"))
@@ -126,6 +134,7 @@ def history(caller: CallerDep, services: ServicesDep, memory_id: MemoryId) -> Re
 
 
 @router.delete("/v1/memories/", summary="Delete all memories of a scope", response_model=DeletedOut, responses=errors())
+@acts(Action.DELETE_ALL)
 def delete_all(
     caller: CallerDep,
     services: ServicesDep,

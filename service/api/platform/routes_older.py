@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from service import clock
-from service.api.deps import CallerDep, GuardedRoute, ServicesDep
+from service.api.deps import CallerDep, GuardedRoute, ServicesDep, acts
 from service.api.errors import errors
 from service.api.platform.answers import add_out, hit_out, memory_out, page_out
 from service.api.platform.parameters import (
@@ -36,7 +36,7 @@ from service.api.platform.schemas import (
 )
 from service.api.replies import Reply
 from service.api.waiting import add_and_wait
-from service.scope import Caller
+from service.scope import Action, Caller
 from service.wiring import Services
 
 router = APIRouter(route_class=GuardedRoute, tags=["older clients"])
@@ -45,6 +45,7 @@ router = APIRouter(route_class=GuardedRoute, tags=["older clients"])
 @router.post(
     "/v1/memories/", summary="Add memories and wait", response_model=AddOut | list[ResultOut], responses=errors(409)
 )
+@acts(Action.ADD)
 async def add(
     caller: CallerDep, services: ServicesDep, body: OldAddIn, idempotency_key: IdempotencyKey = None
 ) -> Response:
@@ -61,6 +62,7 @@ async def add(
 @router.post(
     "/v2/memories/search/", summary="Search memories", response_model=list[HitOut] | SearchOut, responses=errors()
 )
+@acts(Action.SEARCH)
 def search(caller: CallerDep, services: ServicesDep, body: OldSearchIn) -> Response:
     """Find memories by meaning and by words, the best first."""
     hits = services.memories.search(caller, caller.scope, query_of(body, names_of(body)))
@@ -69,6 +71,7 @@ def search(caller: CallerDep, services: ServicesDep, body: OldSearchIn) -> Respo
 
 
 @router.post("/v2/memories/", summary="List memories", response_model=list[FoundMemory] | ListOut, responses=errors())
+@acts(Action.LIST)
 def list_memories(
     request: Request,
     caller: CallerDep,
@@ -82,6 +85,7 @@ def list_memories(
 
 
 @router.get("/v1/memories/", summary="List memories", response_model=list[FoundMemory] | ListOut, responses=errors())
+@acts(Action.LIST)
 def list_by_query(
     request: Request,
     caller: CallerDep,
