@@ -22,8 +22,9 @@ from service.auth.keys import Grant
 from service.migrations.runner import upgrade
 from service.policy.table import ROLES
 from service.scope import Caller, Principal, TenantId
-from service.settings import Settings, load_settings
+from service.settings import load_settings
 from service.storage.embedded import EmbeddedPostgres, ensure_database
+from tests.isolation.attack.tally import pytest_terminal_summary  # noqa: F401 - a hook of pytest
 
 TEST_DATABASE_URL = "MEMVAULT_TEST_DATABASE_URL"
 _TEMPLATE = "memvault_template"
@@ -118,8 +119,7 @@ def make_services(database: Postgres, data_dir: Path) -> Iterator[MakeServices]:
     with ExitStack() as stack:
 
         def make(*, worker: bool = False, **flags: Any) -> wiring.Services:
-            settings = load_settings(environ={}, flags={"data_dir": data_dir, **flags})
-            return _open(settings, database, stack, worker=worker)
+            return open_on(database, data_dir, stack, worker=worker, **flags)
 
         yield make
 
@@ -160,7 +160,11 @@ def principal_of(
     return principal, minted.secret
 
 
-def _open(settings: Settings, database: Postgres, stack: ExitStack, *, worker: bool) -> wiring.Services:
+def open_on(
+    database: Postgres, data_dir: Path, stack: ExitStack, *, worker: bool = False, **flags: Any
+) -> wiring.Services:
+    """Open services on a database, until the stack closes; flags are settings."""
+    settings = load_settings(environ={}, flags={"data_dir": data_dir, **flags})
     connections = wiring.Connections(database.app, database.owner)
     installation = wiring.open_installation(settings, connections, stack)
     services = wiring.open_services(installation, stack)

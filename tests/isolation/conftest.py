@@ -11,7 +11,7 @@ import pytest
 
 from service.main import create_app
 from service.wiring import Services
-from tests.conftest import MakeServices, Postgres, make_database, open_on
+from tests.conftest import MakeServices, Postgres, fresh_database, open_on
 from tests.isolation.attack.calls import running
 from tests.isolation.attack.scene import Scene, World
 from tests.isolation.issuer import Issuer
@@ -27,7 +27,7 @@ def world(
     data_dir.chmod(0o711)
     (data_dir / "model").symlink_to(model_folder)
     with ExitStack() as stack:
-        database = stack.enter_context(make_database(postgres))
+        database = stack.enter_context(fresh_database(postgres))
         services = open_on(database, data_dir, stack, audit={"matches_per_minute": 10_000})
         yield World(services, database, stack.enter_context(running(create_app(services))))
 

@@ -6,18 +6,21 @@ import time
 
 import httpx
 import pytest
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute, iter_route_contexts
 from fastapi.testclient import TestClient
 
 from service.api.deps import GuardedRoute
 from service.main import create_app
 from service.mcp.door import Door
-from service.scope import TenantId
+from service.mcp.tools import TOOLS
+from service.scope import Action, TenantId
 from service.settings import load_settings
 from service.wiring import Services
 from tests.conftest import principal_of
 from tests.integration.api.conftest import MakeClient, assert_error
+from tests.isolation.attack import lines, surface
+from tests.isolation.attack.scene import MAKERS
 
 pytestmark = pytest.mark.integration
 
@@ -60,6 +63,25 @@ def test_every_route_stands_behind_the_doorway(app: FastAPI) -> None:
         if isinstance(route, APIRoute):
             names = {dependency.call.__name__ for dependency in route.dependant.dependencies if dependency.call}
             assert "_caller" in names, f"{method} {path} checks the key and does not use its principal"
+
+
+def test_every_route_and_every_tool_is_attacked() -> None:
+    """The lines by which tests/isolation/test_attack.py finds its way in; `attack/lines.py` says how to add one."""
+    assert set(surface.guarded_routes()) == set(lines.ROUTES), (
+        "a route without a line in tests/isolation/attack/lines.py"
+    )
+    assert set(TOOLS) == set(lines.TOOLS), "a tool has no line in tests/isolation/attack/lines.py"
+    taken = {one.action.value for one in surface.operations().values() if one.action is not None}
+    assert taken | set(lines.OF_THE_CLI) == {one.value for one in Action}, "an action that nobody takes"
+    assert surface.unnamed_ids() == [], "say what these hold, in HOLDS of tests/isolation/attack/lines.py"
+    held = {place.kind for one in surface.operations().values() for place in one.places}
+    assert held - set(MAKERS) <= {"text", "scalar", "object", "number", "filters"}, "a kind without a maker in scene.py"
+
+
+def test_a_route_that_names_no_action_is_not_built() -> None:
+    router = APIRouter(route_class=GuardedRoute)
+    with pytest.raises(TypeError, match="say which action"):
+        router.get("/v1/unguarded/")(lambda: None)
 
 
 def test_every_route_refuses_who_has_no_key(app: FastAPI, make_client: MakeClient) -> None:
