@@ -22,7 +22,7 @@ from service.audit.details import Reason
 from service.audit.trail import purpose_of
 from service.auth.acting import HEADER, acting_user
 from service.errors import InsufficientScope, InvalidInput, InvalidToken, MalformedId
-from service.policy.table import authorize
+from service.policy.table import authorize, names_its_user
 from service.scope import Action, Caller, SubjectKind
 from service.wiring import Services
 
@@ -92,12 +92,9 @@ class GuardedRoute(APIRoute):
 
         async def guarded(request: Request) -> Response:
             services = services_of(request)
-            caller = await run_in_threadpool(_authenticated, services, request)
-            request.state.caller = caller
             try:
-                if action is not None and not authorize(caller.principal, action):
-                    check = services.installation.gate.check
-                    await run_in_threadpool(check, caller, action, targets=_targets(request))
+                caller = await run_in_threadpool(_admitted, services, request, action)
+                request.state.caller = caller
                 _refuse_repeated(request, lists)
                 strict = StrictRequest(request.scope, request.receive)
                 if has_body:
@@ -144,6 +141,20 @@ def client_of(headers: Headers) -> str:
     return ""
 
 
+def _admitted(services: Services, request: Request, action: Action | None) -> Caller:
+    """Return who calls, and for whom, when it has the permission for the action; a refusal is in the trail."""
+    caller = _authenticated(services, request)
+    allowed = action is None or authorize(caller.principal, action)
+    try:
+        caller = services.acting.narrowed(caller, acting_user(request.headers.getlist(HEADER)))
+    except InvalidInput:
+        if allowed:
+            raise
+    if action is not None and not (allowed and names_its_user(caller.principal, action)):
+        services.installation.gate.check(caller, action, targets=_targets(request))
+    return caller
+
+
 def _authenticated(services: Services, request: Request) -> Caller:
     request_id = str(request.state.request_id)
     client = client_of(request.headers)
@@ -160,8 +171,7 @@ def _authenticated(services: Services, request: Request) -> Caller:
         raise
     request.state.tenant = str(principal.tenant_id)
     purpose = purpose_of(request.headers.get("x-purpose"))
-    caller = Caller(principal, request_id=request_id, client=client, face="rest", purpose=purpose)
-    return services.acting.narrowed(caller, acting_user(request.headers.getlist(HEADER)))
+    return Caller(principal, request_id=request_id, client=client, face="rest", purpose=purpose)
 
 
 def _targets(request: Request) -> list[UUID]:

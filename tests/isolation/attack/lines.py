@@ -85,6 +85,8 @@ ROUTES: Final[dict[tuple[str, str], Line]] = {
     ("GET", "/v1/keys/"): Line(),
     ("POST", "/v1/keys/"): Line({"permissions": ["memory:read"], "users": ["alice"], "expires_in": 1}),
     ("DELETE", "/v1/keys/{key_id}/"): Line(),
+    ("PATCH", "/v1/keys/{key_id}/"): Line({"permissions": ["memory:read"]}),
+    ("POST", "/v1/keys/{key_id}/rotate/"): Line({"overlap": 60}),
     ("GET", "/v1/audit/"): Line(query=_OLD),
     ("GET", "/v1/audit/export/"): Line(query={"event": "memory:added"}),
     ("GET", "/v1/audit/known/"): Line(query={"user_id": "alice", "at": _FAR}),
