@@ -9,12 +9,13 @@ from starlette.responses import Response
 
 from service.api.admin.erasure_schemas import ErasureIn, ErasureOut, ErasuresOut
 from service.api.admin.erasure_translate import erasure_out, target_of
-from service.api.deps import CallerDep, GuardedRoute, ServicesDep
+from service.api.deps import CallerDep, GuardedRoute, ServicesDep, acts
 from service.api.errors import errors
 from service.api.platform.answers import page_out
 from service.api.platform.parameters import DEFAULT_PAGE_SIZE, PageNumber, PageSize
 from service.api.platform.requests import uuid_in_path
 from service.api.replies import Reply
+from service.scope import Action
 
 router = APIRouter(route_class=GuardedRoute, tags=["erasures"])
 
@@ -28,6 +29,7 @@ ErasureId = Annotated[str, Path(description="Id of an erasure.")]
     response_model=ErasureOut,
     responses=errors(404, 409),
 )
+@acts(Action.REQUEST_ERASURE)
 def request_erasure(caller: CallerDep, services: ServicesDep, body: ErasureIn) -> Response:
     """Destroy the key of a person before answering, then remove every row, rewrite the files and sign a receipt.
 
@@ -38,6 +40,7 @@ def request_erasure(caller: CallerDep, services: ServicesDep, body: ErasureIn) -
 
 
 @router.get("/v1/erasures/", summary="List erasures", response_model=ErasuresOut, responses=errors())
+@acts(Action.LIST_ERASURES)
 def list_erasures(
     request: Request,
     caller: CallerDep,
@@ -51,6 +54,7 @@ def list_erasures(
 
 
 @router.get("/v1/erasures/{erasure_id}/", summary="Follow an erasure", response_model=ErasureOut, responses=errors(404))
+@acts(Action.GET_ERASURE)
 def get_erasure(caller: CallerDep, services: ServicesDep, erasure_id: ErasureId) -> Response:
     """Tell how far an erasure is; once it is completed, with its signed receipt."""
     found = services.erasures.get(caller, caller.scope, uuid_in_path(erasure_id, "erasure"))
@@ -64,6 +68,7 @@ def get_erasure(caller: CallerDep, services: ServicesDep, erasure_id: ErasureId)
     response_model=ErasureOut,
     responses=errors(409),
 )
+@acts(Action.REMOVE_CONNECTOR)
 def remove_connector(
     caller: CallerDep, services: ServicesDep, name: Annotated[str, Path(description="Name of the connector.")]
 ) -> Response:

@@ -7,6 +7,7 @@ say which fields hold ids, names and filters. What more a line can say:
 * `body`, `query`, `path`: what a call needs to be valid, laid over what was derived. "<memory>" stands for the id of a
   memory of the attacker's own, likewise every other kind in `HOLDS`.
 * `holds`: what a field holds where its name alone does not say it.
+* `either`: fields of the body of which a call takes just one.
 
 A field whose name ends in `id` or `ids` and is not in `HOLDS` fails the tests: add it there, with its kind. A kind of
 thing that is new (a hold, an export) needs one maker in `scene.py`, which makes such a thing and returns its id.
@@ -27,6 +28,7 @@ class Line:
     query: Mapping[str, str] = field(default_factory=dict)
     path: Mapping[str, str] = field(default_factory=dict)
     holds: Mapping[str, str] = field(default_factory=dict)
+    either: tuple[str, ...] = ()
 
 
 #: What fields of these names hold, wherever they stand.
@@ -39,6 +41,7 @@ HOLDS: Final[dict[str, str]] = {
     "subject_id": "subject",
     "request_id": "request",
     "audit_id": "audit",
+    "erasure_id": "erasure",
     "user_id": "user",
     "users": "user",
     "agent_id": "agent",
@@ -56,6 +59,7 @@ HOLDS: Final[dict[str, str]] = {
 
 _OLD: Final = {"event": "memory:added", "order": "oldest"}
 _ADD: Final = {"messages": [{"role": "user", "content": "<words>"}], "user_id": "alice", "infer": False}
+_SUBJECTS: Final = ("user_id", "agent_id", "app_id", "run_id")
 _FAR: Final = "2099-01-01T00:00:00Z"
 
 ROUTES: Final[dict[tuple[str, str], Line]] = {
@@ -91,6 +95,12 @@ ROUTES: Final[dict[tuple[str, str], Line]] = {
     ("GET", "/v1/audit/export/"): Line(query={"event": "memory:added"}),
     ("GET", "/v1/audit/known/"): Line(query={"user_id": "alice", "at": _FAR}),
     ("POST", "/v1/audit/match/"): Line({"value": "tea", "user_id": "alice"}),
+    ("POST", "/v1/erasures/"): Line(
+        {"run_id": "<run>"}, holds={"connector": "connector"}, either=(*_SUBJECTS, "connector")
+    ),
+    ("GET", "/v1/erasures/"): Line(),
+    ("GET", "/v1/erasures/{erasure_id}/"): Line(),
+    ("DELETE", "/v1/connectors/{name}/"): Line(holds={"name": "connector"}),
     ("PUT", "/v1/batch/"): Line({"memories": [{"memory_id": "<memory>", "text": "Likes coffee"}]}),
     ("DELETE", "/v1/batch/"): Line({"memories": [{"memory_id": "<memory>"}]}),
     ("POST", "/tools/get_user_context"): Line({"query": "tea", "user_id": "alice"}),
@@ -119,7 +129,7 @@ TOOLS: Final[dict[str, Line]] = {
     "update_memory": Line({"text": "Likes coffee"}),
     "delete_memory": Line(),
     "delete_all_memories": Line({"user_id": "alice", "run_id": "<run>"}),
-    "delete_entities": Line({"run_id": "<run>"}),
+    "delete_entities": Line({"run_id": "<run>"}, either=_SUBJECTS),
     "list_entities": Line(),
     "list_events": Line(),
     "get_event_status": Line(),

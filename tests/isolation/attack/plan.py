@@ -46,7 +46,7 @@ def attacks_on(operation: Operation) -> Iterator[Attack]:
 
 def _in_place(operation: Operation, place: Place) -> Iterator[Attack]:
     def put(spelled: Callable[[str], Any], target: str, fill: Fill) -> Call:
-        return operation.call(fill(operation.parts.put(place, spelled(target))))
+        return operation.call(fill(operation.put(place, spelled(target))))
 
     kind = place.kind
     if kind == "filters":
@@ -76,7 +76,7 @@ def _mixed(operation: Operation, place: Place, spelled: Callable[[str], Any], ta
     at = max(number for number, key in enumerate(place.keys) if isinstance(key, int))
     items = []
     for value in (f"<{place.kind}>", spelled(target)):
-        found = operation.parts.put(place, value).body
+        found = operation.put(place, value).body
         for key in place.keys[: at + 1]:
             found = found[key]
         items.append(found)

@@ -13,6 +13,8 @@ from uuid import UUID
 import psycopg
 
 from service import clock
+from service.api.admin.erasure_schemas import ErasureIn
+from service.api.admin.erasure_translate import target_of
 from service.audit.selection import Selection
 from service.auth.keys import Grant
 from service.policy.table import ROLES
@@ -190,11 +192,13 @@ class Scene:
         text: str | None = None,
         key: str | None = None,
         request: str = "r",
+        connector: str | None = None,
     ) -> Event:
         """Remember something in a tenant."""
         caller = replace(self.callers[tenant], request_id=request)
+        metadata = {"topic": "drinks"} | ({} if connector is None else {"connector": connector})
         told = Message("user", text or f"Likes tea with lemon, {self.unique()}")
-        new = NewMemories([told], names, metadata={"topic": "drinks"}, categories=("food",), infer=False)
+        new = NewMemories([told], names, metadata=metadata, categories=("food",), infer=False)
         return self.world.services.adds.add(caller, caller.scope, new, idempotency_key=key)
 
     def unique(self) -> str:
@@ -295,6 +299,18 @@ def _key(scene: Scene, tenant: TenantId, user: str) -> str:
     return str(keys.mint_for_installation(tenant, Grant(ROLES["reader"], users=frozenset({user}))).id)
 
 
+def _connector(scene: Scene, tenant: TenantId, user: str) -> str:
+    name = f"connector-{scene.unique()}"
+    scene.add(tenant, SubjectNames(user_id=user), connector=name)
+    return name
+
+
+def _erasure(scene: Scene, tenant: TenantId, user: str) -> str:
+    run = _named("run")(scene, tenant, user)
+    caller = scene.callers[tenant]
+    return str(scene.world.services.erasures.request(caller, caller.scope, target_of(ErasureIn(run_id=run))).id)
+
+
 #: How to make one thing of each kind for a user of a tenant; each returns what a call names it by.
 MAKERS: Final[dict[str, Callable[[Scene, TenantId, str], str]]] = {
     **{kind: _named(kind) for kind in NAMES},
@@ -304,6 +320,8 @@ MAKERS: Final[dict[str, Callable[[Scene, TenantId, str], str]]] = {
     "subject": _subject,
     "request": _request,
     "audit": _audit,
+    "connector": _connector,
+    "erasure": _erasure,
     "cursor": _cursor,
     "idempotency": _idempotency,
     "tenant": lambda scene, tenant, user: str(tenant),

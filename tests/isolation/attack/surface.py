@@ -70,6 +70,15 @@ class Operation:
     template: str = ""
     tool: str | None = None
     resource: str | None = None
+    either: tuple[str, ...] = ()
+
+    def put(self, place: Place, value: Any) -> Parts:
+        """Return the parts with a value in a place, and without what may not stand beside it."""
+        parts = self.parts.put(place, value)
+        if place.part == "body" and place.keys[0] in self.either:
+            body = {name: one for name, one in parts.body.items() if name == place.keys[0] or name not in self.either}
+            parts = Parts(parts.path, parts.query, parts.header, body)
+        return parts
 
     def call(self, parts: Parts) -> Call:
         """Return the request."""
@@ -183,17 +192,24 @@ def _of_route(method: str, path: str, route: GuardedRoute, line: Line) -> Operat
     content = told.get("requestBody", {}).get("content", {})
     if content:
         schema = next(iter(content.values()))["schema"]
-        body = {**_example(schema, schemas), **line.body}
+        body = _body(schema, schemas, line)
         places += [Place("body", keys, kind) for keys, kind in _walk(schema, schemas, line, ())]
     parts = Parts(given["path"], given["query"], given["header"], body)
-    return Operation(f"{method} {path}", route.action, parts, tuple(places), method=method, template=path)
+    return Operation(
+        f"{method} {path}", route.action, parts, tuple(places), method=method, template=path, either=line.either
+    )
 
 
 def _of_tool(name: str, action: Action, schema: dict[str, Any], line: Line) -> Operation:
     schemas = schema.get("$defs", {})
-    body = {**_example(schema, schemas), **line.body}
+    body = _body(schema, schemas, line)
     places = [Place("body", keys, kind) for keys, kind in _walk(schema, schemas, line, ())]
-    return Operation(f"tool {name}", action, Parts({}, {}, {}, body), tuple(places), tool=name)
+    return Operation(f"tool {name}", action, Parts({}, {}, {}, body), tuple(places), tool=name, either=line.either)
+
+
+def _body(schema: dict[str, Any], schemas: dict[str, Any], line: Line) -> dict[str, Any]:
+    derived = {name: one for name, one in _example(schema, schemas).items() if name not in line.either}
+    return {**derived, **line.body}
 
 
 def _kind(name: str, schema: dict[str, Any], line: Line) -> str:
