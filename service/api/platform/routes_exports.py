@@ -10,7 +10,7 @@ from fastapi import APIRouter, Path, Query, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 
-from service.api.deps import CallerDep, GuardedRoute, ServicesDep
+from service.api.deps import CallerDep, GuardedRoute, ServicesDep, acts
 from service.api.errors import errors
 from service.api.platform.export_schemas import ExportGetIn, ExportIn, ExportOut, ImportedOut
 from service.api.platform.requests import names_of, uuid_in_path
@@ -24,7 +24,7 @@ from service.portability.lines import read_lines
 from service.portability.projection import read_schema
 from service.portability.records import Placed, Unreadable
 from service.records import SubjectNames
-from service.scope import Caller
+from service.scope import Action, Caller
 from service.wiring import Services
 
 router = APIRouter(route_class=GuardedRoute, tags=["exports"])
@@ -35,6 +35,7 @@ _LINES_200: Final[dict[int | str, dict[str, Any]]] = {
 
 
 @router.post("/v1/exports/", summary="Ask for an export", status_code=201, response_model=ExportOut, responses=errors())
+@acts(Action.REQUEST_EXPORT)
 def create_export(caller: CallerDep, services: ServicesDep, body: ExportIn) -> Response:
     """Note what is to be exported. Nothing is copied: the export is made while it is read. Needs `memory:export`."""
     wanted = _wanted(names_of(body), body.filters, read_schema(body.wanted_schema), body.export_instructions)
@@ -43,6 +44,7 @@ def create_export(caller: CallerDep, services: ServicesDep, body: ExportIn) -> R
 
 
 @router.post("/v1/exports/get/", summary="Read an export in its schema", responses=errors(404))
+@acts(Action.READ_EXPORT)
 def get_export(caller: CallerDep, services: ServicesDep, body: ExportGetIn) -> Response:
     """Return the export in the shape of the schema that it was asked for with. Needs `memory:export`."""
     export_id = None if body.memory_export_id is None else uuid_in_path(body.memory_export_id, "export")
@@ -51,6 +53,7 @@ def get_export(caller: CallerDep, services: ServicesDep, body: ExportGetIn) -> R
 
 
 @router.get("/v1/exports/{export_id}/download/", summary="Download an export", responses=errors(404) | _LINES_200)
+@acts(Action.READ_EXPORT)
 def download_export(
     caller: CallerDep,
     services: ServicesDep,
@@ -75,6 +78,7 @@ def download_export(
     responses=errors(),
     openapi_extra={"requestBody": {"required": True, "content": {_NDJSON: {"schema": {"type": "string"}}}}},
 )
+@acts(Action.IMPORT_MEMORIES)
 async def import_lines(
     request: Request,
     caller: CallerDep,

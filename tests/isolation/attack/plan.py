@@ -39,7 +39,7 @@ def attacks_on(operation: Operation) -> Iterator[Attack]:
     if operation.tool is None and operation.resource is None:
         yield from _paths(operation)
         yield from _methods(operation)
-    if operation.parts.body is not None:
+    if isinstance(operation.parts.body, dict):
         yield from _twice(operation)
         yield from _beside(operation)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final
 from uuid import UUID
@@ -15,17 +14,20 @@ import psycopg
 from service import clock
 from service.api.admin.erasure_schemas import ErasureIn
 from service.api.admin.erasure_translate import target_of
+from service.api.platform.routes_exports import _lines as lines_of
 from service.audit.selection import Selection
 from service.auth.keys import Grant
 from service.policy.table import ROLES
+from service.portability.exports import Wanted
 from service.records import Event, Message, NewMemories, SubjectNames
 from service.scope import Caller, Principal, SubjectKind, TenantId
 from service.wiring import Services
 from tests.conftest import Postgres
 from tests.isolation.attack.calls import Wire
-from tests.isolation.attack.surface import Parts
+from tests.isolation.attack.surface import LINES, Parts
 
 UUIDS: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
+_NAME: Final = re.compile(r"(zoe|user|agent|app|run)-([0-9a-f]{8})")
 HOLE: Final = re.compile(r"<([a-z]+)>")
 #: Kinds whose things a call of the attacker can name because they are names, not ids.
 NAMES: Final = ("user", "agent", "app", "run")
@@ -238,11 +240,16 @@ class Scene:
 
 def unlike(value: str) -> str:
     """Return something of the same shape that does not exist."""
-    with suppress(ValueError):
-        UUID(value)
-        return str(clock.new_id())
-    tail = "".join("0123456789abcdef"[int(one, 16) ^ 8] if one in "0123456789abcdef" else one for one in value[-8:])
-    return value[:-8] + tail
+    if found := set(UUIDS.findall(value)):
+        new = {one: str(clock.new_id()) for one in found}
+        value = UUIDS.sub(lambda one: new[one[0]], value)
+        return _NAME.sub(lambda one: f"{one[1]}-{_other(one[2])}", value)
+    return value[:-8] + _other(value[-8:])
+
+
+def _other(digits: str) -> str:
+    """Return other hexadecimal digits."""
+    return "".join(f"{int(one, 16) ^ 8:x}" if one in "0123456789abcdef" else one for one in digits)
 
 
 def _cursor(scene: Scene, tenant: TenantId, user: str) -> str:
@@ -311,6 +318,20 @@ def _erasure(scene: Scene, tenant: TenantId, user: str) -> str:
     return str(scene.world.services.erasures.request(caller, caller.scope, target_of(ErasureIn(run_id=run))).id)
 
 
+def _export(scene: Scene, tenant: TenantId, user: str) -> str:
+    scene.add(tenant, SubjectNames(user_id=user))
+    caller = scene.callers[tenant]
+    return str(scene.world.services.exports.request(caller, caller.scope, Wanted(SubjectNames(user_id=user))))
+
+
+def _lines(scene: Scene, tenant: TenantId, user: str) -> str:
+    """Return an export, as it is imported."""
+    scene.add(tenant, SubjectNames(user_id=user))
+    caller = scene.callers[tenant]
+    batches = scene.world.services.exports.read(caller, caller.scope, Wanted(SubjectNames(user_id=user)))
+    return b"".join(lines_of(batches)).decode()
+
+
 #: How to make one thing of each kind for a user of a tenant; each returns what a call names it by.
 MAKERS: Final[dict[str, Callable[[Scene, TenantId, str], str]]] = {
     **{kind: _named(kind) for kind in NAMES},
@@ -322,6 +343,9 @@ MAKERS: Final[dict[str, Callable[[Scene, TenantId, str], str]]] = {
     "audit": _audit,
     "connector": _connector,
     "erasure": _erasure,
+    "export": _export,
+    "place": lambda scene, tenant, user: f"memories:{_memory(scene, tenant, user)}",
+    LINES: _lines,
     "cursor": _cursor,
     "idempotency": _idempotency,
     "tenant": lambda scene, tenant, user: str(tenant),

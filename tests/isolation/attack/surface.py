@@ -22,6 +22,8 @@ from service.wiring import Services
 from tests.isolation.attack.calls import Call
 from tests.isolation.attack.lines import HOLDS, ROUTES, TOOLS, Line
 
+#: The kind of a body that is lines.
+LINES: Final = "lines"
 VERSION: Final = "2026-07-28"
 _JSON: Final = ("Content-Type", "application/json")
 _DEEPEST: Final = 3
@@ -71,6 +73,7 @@ class Operation:
     tool: str | None = None
     resource: str | None = None
     either: tuple[str, ...] = ()
+    media: str = "application/json"
 
     def put(self, place: Place, value: Any) -> Parts:
         """Return the parts with a value in a place, and without what may not stand beside it."""
@@ -92,7 +95,9 @@ class Operation:
             path = path.replace(f"{{{name}:path}}", f"{{{name}}}").replace(f"{{{name}}}", _quoted(text))
         headers = tuple(parts.header.items())
         body = b""
-        if parts.body is not None:
+        if isinstance(parts.body, str):
+            headers, body = (*headers, ("Content-Type", self.media)), parts.body.encode("utf-8", "surrogatepass")
+        elif parts.body is not None:
             headers, body = (*headers, _JSON), json.dumps(parts.body).encode("utf-8", "surrogatepass")
         return Call(self.method, path, urlencode(parts.query, errors="surrogatepass"), headers, body)
 
@@ -166,6 +171,7 @@ def unnamed_ids() -> list[str]:
         for one in operations().values()
         for place in one.places
         if place.kind == "text"
+        and place.keys
         and str(place.keys[-1] if isinstance(place.keys[-1], str) else place.keys[-2]).lower()
         in _IDS_ALONE | {key for key in _named(place) if key.endswith(("_id", "_ids"))}
     ]
@@ -179,7 +185,7 @@ def _named(place: Place) -> list[str]:
 
 
 def _of_route(method: str, path: str, route: GuardedRoute, line: Line) -> Operation:
-    plain = path.replace(":path}", "}")
+    name, plain = f"{method} {path}", path.replace(":path}", "}")
     told = app().openapi()["paths"][plain][method.lower()]
     schemas = app().openapi()["components"]["schemas"]
     places, given = [], {"path": dict(line.path), "query": dict(line.query), "header": {}}
@@ -191,7 +197,13 @@ def _of_route(method: str, path: str, route: GuardedRoute, line: Line) -> Operat
     body = None
     content = told.get("requestBody", {}).get("content", {})
     if content:
-        schema = next(iter(content.values()))["schema"]
+        media, told_body = next(iter(content.items()))
+        schema = told_body["schema"]
+        if schema.get("type") == "string":
+            # What is no JSON object is taken whole.
+            parts = Parts(given["path"], given["query"], given["header"], f"<{LINES}>")
+            places.append(Place("body", (), LINES))
+            return Operation(name, route.action, parts, tuple(places), method, path, media=media)
         body = _body(schema, schemas, line)
         places += [Place("body", keys, kind) for keys, kind in _walk(schema, schemas, line, ())]
     parts = Parts(given["path"], given["query"], given["header"], body)
