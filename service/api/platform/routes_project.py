@@ -7,13 +7,14 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Path, Query
 from starlette.responses import Response
 
-from service.api.deps import CallerDep, GuardedRoute, ServicesDep
+from service.api.deps import CallerDep, GuardedRoute, ServicesDep, acts
 from service.api.errors import errors
 from service.api.platform.project_schemas import CategoryIn, ProjectIn, ProjectOut, ProjectUpdatedOut
 from service.api.replies import Reply
 from service.audit.tenant_details import ProjectField
 from service.errors import NotOffered
 from service.records import Category
+from service.scope import Action
 from service.tenants.projects import Project
 
 router = APIRouter(route_class=GuardedRoute, tags=["project"])
@@ -28,6 +29,7 @@ ProjectId = Annotated[str, Path(description="`project_id` of `GET /v1/ping/`.")]
 
 
 @router.get(_PROJECT, summary="Settings of the project", response_model=ProjectOut, responses=errors(404))
+@acts(Action.GET_PROJECT)
 def get_project(
     caller: CallerDep,
     services: ServicesDep,
@@ -44,6 +46,7 @@ def get_project(
 @router.patch(
     _PROJECT, summary="Change settings of the project", response_model=ProjectUpdatedOut, responses=errors(404)
 )
+@acts(Action.UPDATE_PROJECT)
 def update_project(
     caller: CallerDep, services: ServicesDep, org_id: OrgId, project_id: ProjectId, body: ProjectIn
 ) -> Response:
@@ -58,6 +61,7 @@ def update_project(
 
 @router.get(_PROJECTS, summary="List projects: not offered", responses=errors(501))
 @router.post(_PROJECTS, summary="Make a project: not offered", responses=errors(501))
+@acts(None)
 def projects(caller: CallerDep, org_id: OrgId) -> Response:
     """Answer 501: tenants belong to the installation, not to a key."""
     raise NotOffered(
@@ -66,6 +70,7 @@ def projects(caller: CallerDep, org_id: OrgId) -> Response:
 
 
 @router.delete(_PROJECT, summary="Delete the project: not offered", responses=errors(501))
+@acts(None)
 def delete_project(caller: CallerDep, org_id: OrgId, project_id: ProjectId) -> Response:
     """Answer 501: no key can remove a tenant."""
     raise NotOffered("a project is a tenant, which no key can remove: `memvault tenant suspend` stops its keys")
@@ -75,6 +80,7 @@ def delete_project(caller: CallerDep, org_id: OrgId, project_id: ProjectId) -> R
 @router.post(_MEMBERS, summary="Add a member: not offered", responses=errors(501))
 @router.put(_MEMBERS, summary="Change a member: not offered", responses=errors(501))
 @router.delete(_MEMBERS, summary="Remove a member: not offered", responses=errors(501))
+@acts(None)
 def members(caller: CallerDep, org_id: OrgId, project_id: ProjectId) -> Response:
     """Answer 501: keys say who may do what."""
     raise NotOffered(

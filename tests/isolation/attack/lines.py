@@ -42,6 +42,8 @@ HOLDS: Final[dict[str, str]] = {
     "request_id": "request",
     "audit_id": "audit",
     "erasure_id": "erasure",
+    "org_id": "tenant",
+    "project_id": "tenant",
     "export_id": "export",
     "memory_export_id": "export",
     "user_id": "user",
@@ -62,6 +64,8 @@ HOLDS: Final[dict[str, str]] = {
 _OLD: Final = {"event": "memory:added", "order": "oldest"}
 _ADD: Final = {"messages": [{"role": "user", "content": "<words>"}], "user_id": "alice", "infer": False}
 _SUBJECTS: Final = ("user_id", "agent_id", "app_id", "run_id")
+_PROJECTS: Final = "/api/v1/orgs/organizations/{org_id}/projects/"
+_PROJECT: Final = _PROJECTS + "{project_id}/"
 _FAR: Final = "2099-01-01T00:00:00Z"
 
 ROUTES: Final[dict[tuple[str, str], Line]] = {
@@ -107,6 +111,12 @@ ROUTES: Final[dict[tuple[str, str], Line]] = {
     ("POST", "/v1/exports/get/"): Line({"memory_export_id": "<export>"}),
     ("GET", "/v1/exports/{export_id}/download/"): Line(holds={"after": "place"}),
     ("POST", "/v1/imports/"): Line(),
+    ("GET", _PROJECT): Line(),
+    ("PATCH", _PROJECT): Line({"custom_instructions": "Mind tea"}),
+    ("GET", _PROJECTS): Line(),
+    ("POST", _PROJECTS): Line(),
+    ("DELETE", _PROJECT): Line(),
+    **{(method, f"{_PROJECT}members/"): Line() for method in ("GET", "POST", "PUT", "DELETE")},
     ("PUT", "/v1/batch/"): Line({"memories": [{"memory_id": "<memory>", "text": "Likes coffee"}]}),
     ("DELETE", "/v1/batch/"): Line({"memories": [{"memory_id": "<memory>"}]}),
     ("POST", "/tools/get_user_context"): Line({"query": "tea", "user_id": "alice"}),
