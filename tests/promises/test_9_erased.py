@@ -81,6 +81,10 @@ def plant(memvault: Memvault, client: httpx.Client, llm: ScriptedLLM) -> Planted
     memvault.json("key", "create", "--tenant", "default", "--user", ALICE, "--label", LABEL)
     spoken = {"messages": [{"role": "user", "content": f"again {TEXT}"}], "user_id": ALICE, "infer": False}
     assert client.post("/v3/memories/add/", json=spoken, headers={"Idempotency-Key": "once"}).status_code == 200
+    told = {"user_id": ALICE, "summary": f"talked of {TEXT}", "channel": "chat", "connector": "crm"}
+    assert client.post("/tools/store_interaction_summary", json=told).status_code == 200
+    asked = {"schema": {"type": "object", "properties": {KEY: {"type": "string"}}}, "filters": {"user_id": ALICE}}
+    assert client.post("/v1/exports/", json=asked).status_code == 201
     assert search(client, TEXT, user=ALICE)
     with superuser(memvault) as connection:
         row = connection.execute("SELECT user_id FROM memories WHERE id = %s", [ids[0]]).fetchone()

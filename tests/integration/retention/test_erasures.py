@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -21,6 +22,7 @@ from service.observability.metrics import WORK
 from service.policy.table import ROLES
 from service.records import Message, NewMemories, SubjectNames
 from service.retention.ledger import ErasureKind, ErasureStatus, Target
+from service.retention.obstacles import Obstacles
 from service.retention.receipts import verify
 from service.scope import Caller, SubjectKind
 from service.storage.encryption import Cipher
@@ -287,6 +289,32 @@ def test_what_is_found_afterwards_lets_the_erasure_run_again(
     assert services.erasures.look(tenant_id, erasure.id).status is ErasureStatus.RUNNING
     assert finish(services, caller, erasure.id).status is ErasureStatus.COMPLETED
     assert count(admin, "history") == 0
+
+
+def test_what_a_minimum_retention_keeps_is_erased_when_it_is_due(
+    services: Services, caller: Caller, admin: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(services, caller, "I like figs")
+    due = clock.now() + timedelta(days=3)
+    with monkeypatch.context() as patched:
+        patched.setattr(Obstacles, "check", lambda *_: due)
+        erasure = services.erasures.request(caller, caller.scope, ALICE)
+        assert (erasure.status, erasure.due_at) == (ErasureStatus.SCHEDULED, due)
+        assert services.erasures.request(caller, caller.scope, ALICE).id == erasure.id
+        assert services.erasing.resume() == 0
+        assert finish(services, caller, erasure.id).status is ErasureStatus.SCHEDULED
+        assert texts(services, caller) == {"I like figs"}
+        # Its day comes, and meanwhile the rule keeps more.
+        admin.execute("UPDATE erasures SET due_at = now()")
+        put_off = finish(services, caller, erasure.id)
+        assert (put_off.status, put_off.due_at, put_off.blocked_by) == ("scheduled", due, "minimum_retention")
+    admin.execute("UPDATE erasures SET due_at = now()")
+    admin.execute("UPDATE erasure_work SET due_at = now()")
+    assert services.erasing.resume() == 1
+    done = finish(services, caller, erasure.id)
+    assert (done.status, done.blocked_by) == (ErasureStatus.COMPLETED, None)
+    assert texts(services, caller) == set()
+    assert [event for event, _ in events(admin, "erasure:%")].count("erasure:begun") == 1
 
 
 def test_several_erasures_share_one_physical_pass(
