@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Column, Connection, DateTime, LargeBinary, Text, case, func, null, update
+from sqlalchemy import Column, Connection, DateTime, LargeBinary, Select, Text, case, func, null, select, update
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import UUID as SqlUuid
 from sqlmodel import Field, SQLModel
@@ -52,6 +52,12 @@ class ApiKeyRow(SQLModel, table=True):
 
 
 _keys: Final[Any] = ApiKeyRow.__table__  # type: ignore[attr-defined]
+
+
+def keys_of_connector(connector: str) -> Select[tuple[UUID]]:
+    """Return the query for the keys that are, or were, bound to a connector."""
+    query: Select[tuple[UUID]] = select(_keys.c.id).where(_keys.c.connector == connector)
+    return query
 
 
 def _unbind(connection: Connection, scope: Scope, subject_id: UUID) -> int:

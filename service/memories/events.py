@@ -241,12 +241,15 @@ def cancel_these_events(connection: Connection, event_ids: Sequence[UUID], *, co
     return _cancel(connection, _events.c.id.in_(list(event_ids)), code=code, reason=reason)
 
 
-def unfinished_payloads(connection: Connection) -> list[tuple[UUID, UUID, bytes]]:
-    """Return the unfinished events of the tenant, each with its owner and its sealed request, locked."""
-    query = select(_events.c.id, _events.c.owner_id, _events.c.payload).where(
+def unfinished_payloads(connection: Connection) -> list[tuple[UUID, UUID, UUID, bytes]]:
+    """Return the unfinished events of the tenant, each with its owner, who asked, and its sealed request; locked."""
+    query = select(_events.c.id, _events.c.owner_id, _events.c.principal_id, _events.c.payload).where(
         _events.c.status.in_(_UNFINISHED), _events.c.payload.is_not(None)
     )
-    return [(row.id, row.owner_id, bytes(row.payload)) for row in connection.execute(query.with_for_update())]
+    return [
+        (row.id, row.owner_id, row.principal_id, bytes(row.payload))
+        for row in connection.execute(query.with_for_update())
+    ]
 
 
 def forget_all_messages(connection: Connection) -> int:

@@ -7,8 +7,9 @@ from typing import Any, Final
 from uuid import UUID
 
 import orjson
-from sqlalchemy import ColumnElement, Connection, func, select
+from sqlalchemy import ColumnElement, Connection, false, func, or_, select
 
+from service.auth.tables import keys_of_connector
 from service.filters.ast import Condition, Field, Op
 from service.filters.tokens import Tokenizer
 from service.memories.adds import payload_place
@@ -34,12 +35,12 @@ class ConnectorRows:
         self._record = record
 
     def count(self, connection: Connection, scope: Scope, name: str) -> int:
-        """Return how many memories carry the connector's name."""
+        """Return how many memories came through the connector."""
         query = select(func.count()).select_from(memories_table).where(self._clause(scope, name))
         return int(connection.execute(query).scalar_one())
 
     def ids(self, connection: Connection, scope: Scope, name: str) -> list[UUID]:
-        """Return the memories that carry the connector's name."""
+        """Return the memories that came through the connector."""
         query = select(_m.id).where(self._clause(scope, name)).order_by(_m.id)
         return list(connection.execute(query).scalars())
 
@@ -52,7 +53,11 @@ class ConnectorRows:
     def cancel(self, connection: Connection, scope: Scope, name: str) -> int:
         """Cancel what waits for the LLM and carries the connector's name; return how many."""
         theirs = []
-        for event_id, owner_id, payload in unfinished_payloads(connection):
+        keys = set(connection.execute(keys_of_connector(name)).scalars())
+        for event_id, owner_id, principal_id, payload in unfinished_payloads(connection):
+            if principal_id in keys:
+                theirs.append(event_id)
+                continue
             try:
                 cipher = self._keyring.subject(scope.tenant_id, owner_id)
             except KeyDestroyed:
@@ -78,7 +83,9 @@ class ConnectorRows:
     def _clause(self, scope: Scope, name: str) -> ColumnElement[bool]:
         where = Condition(Field.METADATA, Op.EQ, name, (_KEY,))
         lookup = TenantLookup({}, Tokenizer(self._keyring.tenant_secret(scope.tenant_id, "filter-tokens")), None)
-        return compile_sql(where, lookup, memories_table).clause
+        # By what its metadata say, or by the key that added it, whatever its metadata say by now.
+        by_key = func.coalesce(_m.principal_id.in_(keys_of_connector(name)), false())
+        return or_(compile_sql(where, lookup, memories_table).clause, by_key)
 
 
 def carries(metadata: Mapping[str, Any], name: str) -> bool:

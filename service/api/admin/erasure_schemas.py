@@ -17,7 +17,7 @@ class ErasureIn(BaseModel):
     app_id: str | None = Field(None, description="The app, likewise.")
     run_id: str | None = Field(None, description="The run, likewise.")
     connector: str | None = Field(
-        None, description="The connector was removed: all memories whose `metadata.connector` is its name."
+        None, description="The connector was removed: all that came through it, by `metadata.connector` or by the key."
     )
 
 

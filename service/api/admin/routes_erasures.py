@@ -72,5 +72,5 @@ def get_erasure(caller: CallerDep, services: ServicesDep, erasure_id: ErasureId)
 def remove_connector(
     caller: CallerDep, services: ServicesDep, name: Annotated[str, Path(description="Name of the connector.")]
 ) -> Response:
-    """Revoke the connector's keys and erase every memory whose `metadata.connector` is its name."""
+    """Revoke the connector's keys and erase what came through it: by `metadata.connector`, or by the key."""
     return Reply(erasure_out(services.erasures.remove_connector(caller, caller.scope, name)), status_code=202)

@@ -18,6 +18,7 @@ from service.auth.keys import Grant
 from service.errors import Conflict, Forbidden, IndexUnavailable, InvalidInput, NotFound
 from service.filters.ast import EVERYTHING
 from service.memories import entities as entities_module
+from service.memories.edits import Edit
 from service.observability.metrics import WORK
 from service.policy.table import ROLES
 from service.records import Message, NewMemories, SubjectNames
@@ -197,8 +198,16 @@ def test_a_connector_is_removed_with_what_came_through_it(
 def test_keys_of_a_removed_connector_are_revoked(services: Services, caller: Caller) -> None:
     keys = services.installation.keys
     minted = keys.mint_for_installation(caller.principal.tenant_id, Grant(ROLES["agent"], connector="crm"))
+    principal = keys.find_principal(minted.secret)
+    assert principal is not None
+    through = Caller(principal, request_id="test")
+    changed = add(services, through, "through the key")
+    # What its metadata say can be changed by others; through which key it came cannot.
+    services.memories.update(caller, caller.scope, changed, Edit(metadata={}))
+    add(services, caller, "stays")
     other = keys.mint_for_installation(caller.principal.tenant_id, Grant(ROLES["agent"], connector="slack"))
     finish(services, caller, services.erasures.remove_connector(caller, caller.scope, "crm").id)
+    assert texts(services, caller) == {"stays"}
     assert keys.find_principal(minted.secret) is None
     assert keys.find_principal(other.secret) is not None
 
