@@ -30,7 +30,6 @@ from service.migrations.runner import upgrade
 from service.records import Message, NewMemories, SubjectNames
 from service.scope import Caller, Scope, SubjectKind
 from service.settings import load_settings
-from service.storage.record import Record
 from service.storage.stored import IndexEntry
 
 HITS: Final = 10
@@ -134,7 +133,7 @@ class InProcess:
     def entries(self) -> list[IndexEntry]:
         """Return the memories that are searched, vectors included, so that the others can hold the same."""
         installation, name = self._installation, (SubjectKind.USER, USER)
-        record = Record(installation.keyring)
+        record = installation.record
         found: list[IndexEntry] = []
         with installation.database.transaction(self.scope) as connection:
             user = installation.subjects.find(connection, self.scope, [name])[name]

@@ -5,7 +5,7 @@
     ├── Unauthenticated 401 ── InvalidToken
     ├── Forbidden 403 ── InsufficientScope
     ├── NotFound 404 ── MalformedId
-    ├── Conflict 409 ── IdempotencyConflict
+    ├── Conflict 409 ── IdempotencyConflict, LegalHold
     ├── TooLarge 413
     ├── TooManyRequests 429
     ├── NotOffered 501
@@ -17,7 +17,9 @@ Messages are for users: what is wrong, where, what to do next. They never hold m
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
+from uuid import UUID
 
 from service.scope import Permission
 
@@ -117,6 +119,19 @@ class IdempotencyConflict(Conflict):
     """The idempotency key was used before with another request."""
 
     code = "idempotency_key_reused"
+
+
+class LegalHold(Conflict):
+    """A legal hold covers what the call would delete or rewrite: nothing was done. `names` are the holds' names."""
+
+    code = "legal_hold"
+
+    def __init__(self, names: Sequence[str], *, hold_ids: Sequence[UUID] = (), memory_ids: Sequence[UUID] = ()) -> None:
+        told = ", ".join(names)
+        super().__init__(f"legal hold {told}: what it covers is neither deleted nor changed until it is released")
+        self.names = tuple(names)
+        self.hold_ids = tuple(hold_ids)
+        self.memory_ids = tuple(memory_ids)
 
 
 class TooLarge(MemvaultError):

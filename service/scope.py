@@ -87,6 +87,10 @@ class Action(StrEnum):
     REQUEST_EXPORT = "request_export"
     READ_EXPORT = "read_export"
     IMPORT_MEMORIES = "import_memories"
+    PLACE_HOLD = "place_hold"
+    LIST_HOLDS = "list_holds"
+    GET_HOLD = "get_hold"
+    RELEASE_HOLD = "release_hold"
 
 
 class PrincipalKind(StrEnum):
@@ -105,6 +109,7 @@ class Principal:
     `must_name_user`: a system agent, which has to say for which user each call on memories is made; `acting` is the
     user that a call names, in `users` unless the principal may not act for it.
     `version` is the state of the tenant's credentials that the principal was read at.
+    `person` is the human whose credential it is: of a token its subject, of a key its owner; None when nobody knows.
     """
 
     tenant_id: TenantId
@@ -119,6 +124,7 @@ class Principal:
     must_name_user: bool = False
     acting: str | None = None
     version: int = field(default=0, compare=False)
+    person: UUID | None = None
 
     def acting_as(self, user: str, surrogate: UUID | None) -> Principal:
         """Return the principal as it is in a call for one user: narrowed to it, or to nobody when it is not its own."""

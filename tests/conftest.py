@@ -139,22 +139,33 @@ def tenant(services: wiring.Services) -> TenantId:
 @pytest.fixture
 def caller(services: wiring.Services, tenant: TenantId) -> Caller:
     """A caller with an admin key of the tenant."""
-    return caller_of(services, tenant)
+    return caller_of(services, tenant, owner="ada@example.org")
 
 
 def caller_of(
-    services: wiring.Services, tenant_id: TenantId, *, role: str = "admin", users: frozenset[str] | None = None
+    services: wiring.Services,
+    tenant_id: TenantId,
+    *,
+    role: str = "admin",
+    users: frozenset[str] | None = None,
+    owner: str | None = None,
 ) -> Caller:
     """Mint a key and return a caller with it."""
-    principal, _ = principal_of(services, tenant_id, role=role, users=users)
+    principal, _ = principal_of(services, tenant_id, role=role, users=users, owner=owner)
     return Caller(principal, request_id="test", client="pytest")
 
 
 def principal_of(
-    services: wiring.Services, tenant_id: TenantId, *, role: str = "admin", users: frozenset[str] | None = None
+    services: wiring.Services,
+    tenant_id: TenantId,
+    *,
+    role: str = "admin",
+    users: frozenset[str] | None = None,
+    owner: str | None = None,
 ) -> tuple[Principal, str]:
     """Mint a key and return its principal and the secret."""
-    minted = services.installation.keys.mint_for_installation(tenant_id, Grant(ROLES[role], users=users))
+    grant = Grant(ROLES[role], users=users, owner=owner)
+    minted = services.installation.keys.mint_for_installation(tenant_id, grant)
     principal = services.installation.keys.find_principal(minted.secret)
     assert principal is not None
     return principal, minted.secret

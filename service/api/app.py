@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from starlette.routing import BaseRoute
 
 from service.api import docs, health
-from service.api.admin import routes_audit, routes_erasures, routes_keys
+from service.api.admin import routes_audit, routes_erasures, routes_holds, routes_keys
 from service.api.connectors import routes_tools
 from service.api.errors import add_error_handlers
 from service.api.metrics import RequestMetrics
@@ -52,6 +52,7 @@ _ROUTERS: Final = (
     routes_keys.router,
     routes_audit.router,
     routes_erasures.router,
+    routes_holds.router,
 )
 _ABOUT: Final = (
     "Self-hosted memory for AI agents: the dialect of the Mem0 Platform, with tenants, audit, encryption and retention."

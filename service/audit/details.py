@@ -14,6 +14,16 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
+from service.audit.codes import Changed as Changed
+from service.audit.codes import Covers as Covers
+from service.audit.codes import Erased as Erased
+from service.audit.codes import ExportFormat as ExportFormat
+from service.audit.codes import ExportPart as ExportPart
+from service.audit.codes import Filter as Filter
+from service.audit.codes import ImportSource as ImportSource
+from service.audit.codes import MatchBy as MatchBy
+from service.audit.codes import Reason as Reason
+from service.audit.codes import View as View
 from service.audit.events import AuditEvent
 from service.scope import Action, Permission
 from service.storage.tombstones import TombstoneKind
@@ -27,69 +37,6 @@ _CONTAINERS: Final = (list, tuple, dict, Union, UnionType)
 
 #: The model of each event.
 DETAIL_OF: Final[dict[AuditEvent, type[Detail]]] = {}
-
-
-class Reason(StrEnum):
-    """Why a call was refused."""
-
-    PERMISSION = "permission"
-    USER = "user"
-    WIDER = "wider"
-    USERS = "users"
-    CONNECTOR = "connector"
-    EXPIRY = "expiry"
-    REVOKED = "revoked"
-    BOUND = "bound"
-    RATE = "rate"
-    ACTING = "acting"
-    MALFORMED = "malformed"
-
-
-class Changed(StrEnum):
-    """What of a memory an update changed."""
-
-    TEXT = "text"
-    METADATA = "metadata"
-    EXPIRES_ON = "expires_on"
-    CREATED_AT = "created_at"
-
-
-class Filter(StrEnum):
-    """By what the trail was read."""
-
-    SINCE = "from"
-    UNTIL = "to"
-    PRINCIPAL = "principal"
-    SUBJECT = "subject"
-    EVENT = "event"
-    ACTIVITY = "activity"
-    MEMORY = "memory"
-    OUTCOME = "outcome"
-    REQUEST = "request"
-    CONNECTOR = "connector"
-
-
-class View(StrEnum):
-    """What of the trail was asked for."""
-
-    ROWS = "rows"
-    KNOWN = "known"
-    TAIL = "tail"
-
-
-class ExportFormat(StrEnum):
-    """The line format of an export."""
-
-    JSONL = "jsonl"
-    OCSF = "ocsf"
-
-
-class MatchBy(StrEnum):
-    """Against what a value was held."""
-
-    ROW = "row"
-    MEMORY = "memory"
-    SUBJECT = "subject"
 
 
 class Detail(BaseModel):
@@ -345,17 +292,6 @@ class AuditMatched(Detail):
     unmatchable: int
 
 
-class Erased(StrEnum):
-    """What is erased."""
-
-    USER = "user"
-    AGENT = "agent"
-    APP = "app"
-    RUN = "run"
-    CONNECTOR = "connector"
-    TENANT = "tenant"
-
-
 class ErasureRequested(Detail):
     """The erasure of a user, agent, app, run or tenant was asked for; not before `due_at` where that is set."""
 
@@ -414,6 +350,37 @@ class TenantDeleted(Detail):
     event = AuditEvent.TENANT_DELETED
 
 
+class HoldPlaced(Detail):
+    """A legal hold was placed: on what, and how many memories it covers from the start."""
+
+    event = AuditEvent.HOLD_PLACED
+    covers: Covers
+    members: int
+
+
+class HoldsListed(Detail):
+    """A page of legal holds was read."""
+
+    event = AuditEvent.HOLDS_LISTED
+    page: int
+    total: int
+
+
+class HoldRead(Detail):
+    """One legal hold was read, with a page of the memories that it covers if one was asked for."""
+
+    event = AuditEvent.HOLD_READ
+    page: int | None = None
+    total: int | None = None
+
+
+class HoldReleased(Detail):
+    """A legal hold was released: how many memories it covered."""
+
+    event = AuditEvent.HOLD_RELEASED
+    members: int
+
+
 class TrailDropped(Detail):
     """The trail's own retention dropped its first `rows` rows, all older than `keep_days`."""
 
@@ -428,24 +395,6 @@ class TrailRestored(Detail):
     event = AuditEvent.TRAIL_RESTORED
     resumes: int
     last: int
-
-
-class ExportPart(StrEnum):
-    """What of an export was read."""
-
-    LINES = "lines"
-    MEMORIES = "memories"
-    NOTHING = "nothing"
-
-
-class ImportSource(StrEnum):
-    """Where imported memories come from."""
-
-    EXPORT = "memvault_export"
-    PLATFORM = "mem0_platform"
-    QDRANT = "mem0_qdrant"
-    PGVECTOR = "mem0_pgvector"
-    OPENMEMORY = "openmemory"
 
 
 class ExportRequested(Detail):
@@ -480,11 +429,12 @@ class TombstoneApplied(Detail):
 
 
 class AccessDenied(Detail):
-    """A call was refused: which action, and why."""
+    """A call was refused: which action, why, and by which legal holds."""
 
     event = AuditEvent.ACCESS_DENIED
     action: Action
     reason: Reason
+    holds: list[UUID] | None = None
 
 
 class CredentialRefused(Detail):

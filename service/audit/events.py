@@ -50,6 +50,10 @@ class AuditEvent(StrEnum):
     ERASURES_LISTED = "erasures:listed"
     ERASURE_READ = "erasure:read"
     CONNECTOR_REMOVED = "connector:removed"
+    HOLD_PLACED = "hold:placed"
+    HOLDS_LISTED = "holds:listed"
+    HOLD_READ = "hold:read"
+    HOLD_RELEASED = "hold:released"
     TRAIL_DROPPED = "trail:dropped"
     TRAIL_RESTORED = "trail:restored"
     TOMBSTONE_APPLIED = "tombstone:applied"
@@ -94,6 +98,10 @@ EVENT_OF: Final[dict[Action, AuditEvent]] = {
     Action.REQUEST_EXPORT: AuditEvent.EXPORT_REQUESTED,
     Action.READ_EXPORT: AuditEvent.EXPORT_READ,
     Action.IMPORT_MEMORIES: AuditEvent.MEMORIES_IMPORTED,
+    Action.PLACE_HOLD: AuditEvent.HOLD_PLACED,
+    Action.LIST_HOLDS: AuditEvent.HOLDS_LISTED,
+    Action.GET_HOLD: AuditEvent.HOLD_READ,
+    Action.RELEASE_HOLD: AuditEvent.HOLD_RELEASED,
 }
 
 #: The action of a refused call, by the event that it would have left.
@@ -150,6 +158,10 @@ ACTIVITY_OF: Final[dict[AuditEvent, Activity]] = {
     AuditEvent.ERASURES_LISTED: Activity.OTHER,
     AuditEvent.ERASURE_READ: Activity.OTHER,
     AuditEvent.CONNECTOR_REMOVED: Activity.DELETE,
+    AuditEvent.HOLD_PLACED: Activity.CREATE,
+    AuditEvent.HOLDS_LISTED: Activity.OTHER,
+    AuditEvent.HOLD_READ: Activity.OTHER,
+    AuditEvent.HOLD_RELEASED: Activity.UPDATE,
     AuditEvent.TRAIL_DROPPED: Activity.DELETE,
     AuditEvent.TRAIL_RESTORED: Activity.OTHER,
     AuditEvent.TOMBSTONE_APPLIED: Activity.DELETE,

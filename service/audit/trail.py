@@ -119,20 +119,41 @@ class Trail:
             }
             connection.exec_driver_sql(_INSERT, row | more)
 
-    def refuse(self, caller: Caller, action: Action, reason: Reason, *, targets: Iterable[UUID] = ()) -> None:
+    def refuse(
+        self,
+        caller: Caller,
+        action: Action,
+        reason: Reason,
+        *,
+        targets: Iterable[UUID] = (),
+        holds: Sequence[UUID] = (),
+    ) -> None:
         """Record a refusal in a transaction of its own, before the caller hears of it.
 
         An id that is malformed is answered like one that names nothing, and recorded as such.
         """
         with self._database.transaction(caller.scope) as connection:
-            self.write(
-                connection,
-                caller,
-                AuditEvent.ACCESS_DENIED,
-                outcome=Outcome.NOT_FOUND if reason is Reason.MALFORMED else Outcome.REFUSED,
-                targets=targets,
-                detail=AccessDenied(action=action, reason=reason),
-            )
+            self.refused(connection, caller, action, reason, targets=targets, holds=holds)
+
+    def refused(
+        self,
+        connection: Connection,
+        caller: Caller,
+        action: Action,
+        reason: Reason,
+        *,
+        targets: Iterable[UUID] = (),
+        holds: Sequence[UUID] = (),
+    ) -> None:
+        """Record, in the transaction of what is done, that a part of it was refused."""
+        self.write(
+            connection,
+            caller,
+            AuditEvent.ACCESS_DENIED,
+            outcome=Outcome.NOT_FOUND if reason is Reason.MALFORMED else Outcome.REFUSED,
+            targets=targets,
+            detail=AccessDenied(action=action, reason=reason, holds=list(holds) or None),
+        )
 
     def credential_refused(self, *, request_id: str, client: str, face: str, count: int, code: str) -> None:
         """Record refused credentials in the trail of the service's own tenant, `count` of them in one row."""

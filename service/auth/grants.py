@@ -16,6 +16,7 @@ class Grant:
     """What a new key may do. `users` None is all users of the tenant.
 
     `must_name_user` makes it the key of a system agent, which says for which user each of its calls is made.
+    `owner` is the person whose key it is; the installation alone says it, a key that a key makes has its maker's.
     """
 
     permissions: frozenset[Permission]
@@ -25,6 +26,7 @@ class Grant:
     label: str | None = None
     not_before: datetime | None = None
     must_name_user: bool = False
+    owner: str | None = None
 
 
 def check_grant(grant: Grant) -> None:

@@ -20,6 +20,7 @@ from service.audit.details import KeyCreated, Reason
 from service.audit.events import AuditEvent, Outcome
 from service.audit.trail import Trail
 from service.auth.grants import Grant, check_grant, find_wider
+from service.auth.people import Owner, find_person, kept_person, subject_person
 from service.auth.tables import ApiKeyRow, KeyIndexRow
 from service.errors import MemvaultError, NotFound, Unauthenticated
 from service.policy.gate import Gate
@@ -38,6 +39,7 @@ from service.scope import (
 )
 from service.storage.database import Database
 from service.storage.encryption import Place
+from service.storage.keyring import Keyring
 from service.storage.tombstones import Tombstone, TombstoneKind, Tombstones, tombstone_id
 from service.tenants.actions import find_state
 from service.tenants.subjects import Subjects
@@ -64,6 +66,7 @@ class ApiKey:
     revoked_at: datetime | None
     must_name_user: bool
     replaced_by: UUID | None
+    owner: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +82,20 @@ class Keys:
     """The keys of all tenants."""
 
     def __init__(
-        self, database: Database, subjects: Subjects, trail: Trail, gate: Gate, tombstones: Tombstones
+        self,
+        database: Database,
+        keyring: Keyring,
+        subjects: Subjects,
+        trail: Trail,
+        gate: Gate,
+        tombstones: Tombstones,
+        *,
+        issuer: str = "",
     ) -> None:
+        """Take the stores, and the issuer of access tokens: an owner is a person as its subjects are."""
         self._database = database
+        self._keyring = keyring
+        self._issuer = issuer
         self._subjects = subjects
         self._trail = trail
         self._gate = gate
@@ -106,7 +120,8 @@ class Keys:
         with self._database.transaction(scope) as connection:
             refusal = self.find_refusal(connection, caller, grant, Action.CREATE_KEY)
             if refusal is None:
-                minted = self.insert(connection, caller, grant, new_secret(), created_by=caller.principal.id)
+                owner = self.owner_of(connection, caller)
+                minted = self.insert(connection, caller, grant, new_secret(), owner, created_by=caller.principal.id)
         if refusal is not None:
             # After the block: the trail takes a connection of its own, and the pool may have no second one.
             reason, error = refusal
@@ -118,8 +133,12 @@ class Keys:
         """Make a key with the authority of the installation, that is of whoever has the database's credential."""
         check_grant(grant)
         caller = installation_caller(tenant_id)
+        owner = Owner()
+        if grant.owner is not None:
+            person = kept_person(self._keyring, tenant_id, subject_person(self._issuer, grant.owner))
+            owner = Owner(person, grant.owner.strip())
         with self._database.transaction(caller.scope) as connection:
-            return self.insert(connection, caller, grant, secret or new_secret(), created_by=None)
+            return self.insert(connection, caller, grant, secret or new_secret(), owner, created_by=None)
 
     def ensure_bootstrap(self, tenant_id: TenantId, secret: str, *, label: str = "bootstrap") -> bool:
         """Accept a secret as an admin key of the tenant unless it was ever accepted; tell whether it is new.
@@ -143,7 +162,7 @@ class Keys:
             query = select(keys_table).order_by(keys_table.c.created_at, keys_table.c.id)
             if caller.principal.users is not None:
                 query = query.where(keys_table.c.id == caller.principal.id)
-            keys = [_api_key(row) for row in connection.execute(query)]
+            keys = [self._api_key(scope, row) for row in connection.execute(query)]
             self._trail.write(connection, caller, AuditEvent.KEYS_LISTED, results=[key.id for key in keys])
         return keys
 
@@ -173,7 +192,7 @@ class Keys:
         caller = installation_caller(tenant_id)
         with self._database.transaction(caller.scope) as connection:
             query = select(keys_table).order_by(keys_table.c.created_at, keys_table.c.id)
-            keys = [_api_key(row) for row in connection.execute(query)]
+            keys = [self._api_key(caller.scope, row) for row in connection.execute(query)]
             self._trail.write(connection, caller, AuditEvent.KEYS_LISTED, results=[key.id for key in keys])
         return keys
 
@@ -236,13 +255,22 @@ class Keys:
             return Reason.REVOKED, Unauthenticated("the API key is not valid any more")
         return find_wider(grant, principal, own_end, action=action)
 
+    def owner_of(self, connection: Connection, caller: Caller) -> Owner:
+        """Return whose the keys are that a caller makes: its own person's."""
+        if caller.principal.kind is PrincipalKind.TOKEN:
+            return Owner(find_person(self._keyring, caller.principal))
+        return self.owner_in(caller.scope, find_live_key(connection, caller.principal.id))
+
+    def owner_in(self, scope: Scope, row: Any | None) -> Owner:
+        """Return whose the key of a row is."""
+        if row is None:
+            return Owner()
+        return Owner(row.owner_id, self._opened(scope, row.id, "owner", row.owner))
+
     def grant_of(self, connection: Connection, scope: Scope, row: Any) -> Grant:
         """Return what the key of a row may do."""
         principal = self._principal(connection, scope, row)
-        label = None
-        if row.label is not None:
-            place = _label_place(scope, row.id)
-            label = self._subjects.tenant_cipher(scope).open(row.label, place).decode()
+        label = self._opened(scope, row.id, "label", row.label)
         return Grant(
             principal.permissions,
             principal.users,
@@ -269,6 +297,7 @@ class Keys:
             expires_at=row.expires_at,
             must_name_user=row.must_name_user,
             version=version,
+            person=row.owner_id,
         )
 
     def _revoke(self, caller: Caller, scope: Scope, key_id: UUID, *, reachable: bool = True) -> bool:
@@ -285,10 +314,17 @@ class Keys:
         return row is not None
 
     def insert(
-        self, connection: Connection, caller: Caller, grant: Grant, secret: str, *, created_by: UUID | None
+        self,
+        connection: Connection,
+        caller: Caller,
+        grant: Grant,
+        secret: str,
+        owner: Owner,
+        *,
+        created_by: UUID | None,
     ) -> MintedKey:
         """Write a key with its audit row, in the caller's transaction; what the caller may do was checked."""
-        minted, user_ids = self.store(connection, caller.scope, grant, secret, created_by=created_by)
+        minted, user_ids = self.store(connection, caller.scope, grant, secret, owner, created_by=created_by)
         self._trail.write(
             connection,
             caller,
@@ -306,7 +342,14 @@ class Keys:
         return minted
 
     def store(
-        self, connection: Connection, scope: Scope, grant: Grant, secret: str, *, created_by: UUID | None
+        self,
+        connection: Connection,
+        scope: Scope,
+        grant: Grant,
+        secret: str,
+        owner: Owner,
+        *,
+        created_by: UUID | None,
     ) -> tuple[MintedKey, Sequence[UUID] | None]:
         """Write a key without an audit row, which is its caller's to write; return also the users it is bound to."""
         key_id = clock.new_id()
@@ -318,7 +361,9 @@ class Keys:
                 tenant_id=scope.tenant_id,
                 id=key_id,
                 prefix=secret[:8],
-                label=self._sealed_label(scope, key_id, grant.label),
+                label=self._sealed(scope, key_id, "label", grant.label),
+                owner_id=owner.person_id,
+                owner=self._sealed(scope, key_id, "owner", owner.name),
                 permissions=sorted(grant.permissions),
                 user_ids=user_ids,
                 connector=grant.connector,
@@ -332,10 +377,32 @@ class Keys:
         connection.execute(insert(_index).values(key_hash=key_hash(secret), tenant_id=scope.tenant_id, key_id=key_id))
         return MintedKey(id=key_id, tenant_id=scope.tenant_id, secret=secret), user_ids
 
-    def _sealed_label(self, scope: Scope, key_id: UUID, label: str | None) -> bytes | None:
-        if label is None:
+    def _sealed(self, scope: Scope, key_id: UUID, column: str, text: str | None) -> bytes | None:
+        if text is None:
             return None
-        return self._subjects.tenant_cipher(scope).seal(label.encode(), _label_place(scope, key_id))
+        return self._subjects.tenant_cipher(scope).seal(text.encode(), _place(scope, key_id, column))
+
+    def _opened(self, scope: Scope, key_id: UUID, column: str, sealed: bytes | None) -> str | None:
+        if sealed is None:
+            return None
+        return self._subjects.tenant_cipher(scope).open(sealed, _place(scope, key_id, column)).decode()
+
+    def _api_key(self, scope: Scope, row: Any) -> ApiKey:
+        return ApiKey(
+            id=row.id,
+            prefix=row.prefix,
+            permissions=permissions_of(row.permissions),
+            bound_to_users=None if row.user_ids is None else len(row.user_ids),
+            connector=row.connector,
+            created_at=row.created_at,
+            not_before=row.not_before,
+            expires_at=row.expires_at,
+            last_used_at=row.last_used_at,
+            revoked_at=row.revoked_at,
+            must_name_user=row.must_name_user,
+            replaced_by=row.replaced_by,
+            owner=self._opened(scope, row.id, "owner", row.owner),
+        )
 
 
 def new_secret() -> str:
@@ -362,8 +429,8 @@ def find_live_key(connection: Connection, key_id: UUID, *, keep: bool = False) -
     return row if begun and (row.expires_at is None or row.expires_at > moment) else None
 
 
-def _label_place(scope: Scope, key_id: UUID) -> Place:
-    return Place(scope.tenant_id, "api_keys", key_id, "label")
+def _place(scope: Scope, key_id: UUID, column: str) -> Place:
+    return Place(scope.tenant_id, "api_keys", key_id, column)
 
 
 def key_acts_for(row: Any) -> UUID | None:
@@ -375,23 +442,6 @@ def permissions_of(names: Iterable[str]) -> frozenset[Permission]:
     """Return the permissions of these names; one that this release does not know grants nothing."""
     known = {permission.value: permission for permission in Permission}
     return frozenset(known[name] for name in names if name in known)
-
-
-def _api_key(row: Any) -> ApiKey:
-    return ApiKey(
-        id=row.id,
-        prefix=row.prefix,
-        permissions=permissions_of(row.permissions),
-        bound_to_users=None if row.user_ids is None else len(row.user_ids),
-        connector=row.connector,
-        created_at=row.created_at,
-        not_before=row.not_before,
-        expires_at=row.expires_at,
-        last_used_at=row.last_used_at,
-        revoked_at=row.revoked_at,
-        must_name_user=row.must_name_user,
-        replaced_by=row.replaced_by,
-    )
 
 
 __all__ = ["ApiKey", "Grant", "Keys", "MintedKey", "find_live_key", "key_hash", "new_secret"]

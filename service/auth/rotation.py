@@ -16,6 +16,7 @@ from service.audit.events import AuditEvent, Outcome
 from service.audit.trail import Trail
 from service.auth.grants import Grant, check_grant
 from service.auth.keys import Keys, MintedKey, keys_table, new_secret
+from service.auth.people import Owner
 from service.errors import Conflict, InvalidInput, MemvaultError, NotFound
 from service.policy.gate import Gate
 from service.scope import Action, Caller, Permission, Scope, TenantId, installation_caller
@@ -77,7 +78,10 @@ class KeyChanges:
                 grant = self._successor_s(connection, scope, row, rotation)
                 refusal = self._keys.find_refusal(connection, caller, grant, Action.ROTATE_KEY)
                 if refusal is None:
-                    rotated = self._rotate(connection, caller, row, grant, rotation, created_by=caller.principal.id)
+                    # Its maker's and not the old one's: who rotates another's key does not become that person.
+                    owner = self._keys.owner_of(connection, caller)
+                    made_by = caller.principal.id
+                    rotated = self._rotate(connection, caller, row, grant, rotation, owner, created_by=made_by)
         if row is None:
             raise NotFound(_NONE)
         self._raise(caller, Action.ROTATE_KEY, key_id, refusal)
@@ -95,7 +99,8 @@ class KeyChanges:
             row = self._locked(connection, caller, key_id)
             if row is not None:
                 grant = self._successor_s(connection, caller.scope, row, rotation)
-                return self._rotate(connection, caller, row, grant, rotation, created_by=None)
+                owner = self._keys.owner_in(caller.scope, row)
+                return self._rotate(connection, caller, row, grant, rotation, owner, created_by=None)
             self._not_found(connection, caller, AuditEvent.KEY_ROTATED, key_id)
         raise NotFound(f"the tenant has no key {key_id}")
 
@@ -158,6 +163,7 @@ class KeyChanges:
         row: Any,
         grant: Grant,
         rotation: Rotation,
+        owner: Owner,
         *,
         created_by: UUID | None,
     ) -> RotatedKey:
@@ -177,7 +183,7 @@ class KeyChanges:
                 self._keys.end(connection, caller.scope, successor.id)
             # The end that the first rotation set stands.
             ends_at = row.expires_at
-        minted, user_ids = self._keys.store(connection, caller.scope, grant, new_secret(), created_by=created_by)
+        minted, user_ids = self._keys.store(connection, caller.scope, grant, new_secret(), owner, created_by=created_by)
         connection.execute(update(keys_table).where(_c.id == row.id).values(expires_at=ends_at, replaced_by=minted.id))
         self._trail.write(
             connection,

@@ -42,6 +42,8 @@ class ApiKeyRow(SQLModel, table=True):
     user_ids: list[UUID] | None = Field(default=None, sa_column=Column(ARRAY(SqlUuid(as_uuid=True)), nullable=True))
     connector: str | None = None
     created_by: UUID | None = None
+    owner_id: UUID | None = None
+    owner: bytes | None = None
     created_at: datetime = Field(sa_column=_moment())
     not_before: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
     expires_at: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
@@ -75,8 +77,8 @@ def _revoke(connection: Connection, scope: Scope, connector: str) -> int:
 
 
 def _strip(connection: Connection, scope: Scope) -> int:
-    """Revoke every key of the tenant, without its label, its connector and whom it was bound to."""
-    bare = {"label": null(), "connector": null(), "user_ids": null()}
+    """Revoke every key of the tenant, without its label, its owner's name, its connector and whom it was bound to."""
+    bare = {"label": null(), "owner": null(), "connector": null(), "user_ids": null()}
     ended = func.coalesce(_keys.c.revoked_at, func.now())
     every = update(_keys).where(_keys.c.tenant_id == scope.tenant_id)
     return int(connection.execute(every.values(**bare, revoked_at=ended)).rowcount)
@@ -86,7 +88,7 @@ declare(
     Eraser(
         ApiKeyRow,
         subjects=("user_ids",),
-        other=("created_by", "replaced_by"),
+        other=("created_by", "owner_id", "replaced_by"),
         connectors=("connector",),
         of_subject=_unbind,
         of_connector=_revoke,

@@ -11,6 +11,7 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 
 import jwt
 
+from service.auth.people import subject_person
 from service.auth.scopes import ScopeNames
 from service.auth.signing_keys import SigningKeys, UnknownKey
 from service.errors import InvalidToken
@@ -92,6 +93,7 @@ class Tokens:
             expires_at=datetime.fromtimestamp(min(ends, _LAST_MOMENT), UTC),
             must_name_user=is_system,
             version=tenant.version,
+            person=subject_person(self._issuer, claims["sub"]),
         )
 
     def _claims(self, token: str, audience: str | None) -> dict[str, Any]:

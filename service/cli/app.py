@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from service.cli import audit, audit_tail, doctor, erase, index, keys, mcp, portability, serve, tenants
+from service.cli import audit, audit_tail, doctor, erase, holds, index, keys, mcp, portability, serve, tenants
 from service.errors import ConfigurationError, MemvaultError
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ app.command("export")(portability.export)
 app.command("import")(portability.import_)
 app.add_typer(tenants.app, name="tenant")
 app.add_typer(keys.app, name="key")
+app.add_typer(holds.app, name="hold")
 app.add_typer(index.app, name="index")
 app.add_typer(audit.app, name="audit")
 audit.app.command("tail")(audit_tail.tail)

@@ -20,6 +20,7 @@ from service.scope import Permission
 app = typer.Typer(help="API keys of a tenant.", no_args_is_help=True)
 
 TenantOption = Annotated[str, typer.Option("--tenant", help="Name or id of the tenant.")]
+_OWNER_CHARS: Final = 255
 _SPAN: Final = re.compile(r"(\d{1,5})([smhdw])")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
@@ -39,6 +40,10 @@ def create(
     ] = None,
     expires: Annotated[str | None, typer.Option(help="Life of the key, such as 90d or 12h. Default: no end.")] = None,
     label: Annotated[str | None, typer.Option(help="A note for people.")] = None,
+    owner: Annotated[
+        str | None,
+        typer.Option(help="The person whose key it is, as your identity provider names them; legal holds need it."),
+    ] = None,
     config: Config = None,
     data_dir: DataDir = None,
     json: Json = False,
@@ -52,6 +57,7 @@ def create(
         label=label,
         not_before=clock.now() + _span("--begins", begins) if begins else None,
         must_name_user=acting,
+        owner=_owner(owner),
     )
     with installation_of(config, data_dir) as installation:
         found = installation.tenants.get(tenant)
@@ -143,6 +149,12 @@ def revoke(
     show({"key_id": str(key_id), "revoked": True}, as_json=json, text=f"key {key_id} is revoked")
 
 
+def _owner(owner: str | None) -> str | None:
+    if owner is not None and not (owner.strip() and owner.isprintable() and len(owner) <= _OWNER_CHARS):
+        raise ConfigurationError(f"--owner: 1 to {_OWNER_CHARS} printable characters")
+    return owner
+
+
 def _permissions(role: str | None, scopes: list[str] | None) -> frozenset[Permission]:
     if role is not None and scopes:
         raise ConfigurationError("--role and --scope: give one of them, not both")
@@ -178,4 +190,5 @@ def _document(key: ApiKey) -> dict[str, Any]:
         "revoked_at": key.revoked_at.isoformat() if key.revoked_at else None,
         "acting": "required" if key.must_name_user else None,
         "replaced_by": str(key.replaced_by) if key.replaced_by else None,
+        "owner": key.owner,
     }

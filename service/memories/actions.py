@@ -18,6 +18,7 @@ from service.filters.ast import EVERYTHING, Node, subject_names
 from service.filters.build import subjects_filter
 from service.filters.evaluate import matches
 from service.filters.metadata_limits import validate_metadata
+from service.holds.guard import refuse_held
 from service.index.fusion import Scored, fuse
 from service.memories.edits import UNSET, Edit, Unset, changed_fields, edited
 from service.memories.events import cancel_events, forget_messages
@@ -203,6 +204,7 @@ class Memories:
         Raises:
             NotFound: when the caller's scope does not reach such a memory.
             InvalidInput: when nothing is changed, or a value breaks a limit.
+            LegalHold: when a hold covers it.
         """
         stores = self._stores
         stores.gate.check(caller, Action.UPDATE, targets=[memory_id])
@@ -216,7 +218,8 @@ class Memories:
             validate_metadata(edit.metadata)
             check_connector(stores, caller, Action.UPDATE, edit.metadata)
         try:
-            changed = self._changed(caller, scope, memory_id, edit, vector)
+            with stores.gate.recorded(caller, Action.UPDATE, targets=[memory_id]):
+                changed = self._changed(caller, scope, memory_id, edit, vector)
         except KeyDestroyed:
             # Erased between reading and writing: nothing was written, and there is nothing any more.
             changed = None
@@ -233,10 +236,12 @@ class Memories:
 
         Raises:
             NotFound: when the caller's scope does not reach such a memory.
+            LegalHold: when a hold covers it.
         """
         stores = self._stores
         stores.gate.check(caller, Action.DELETE, targets=[memory_id])
-        with stores.database.transaction(scope) as connection:
+        recorded = stores.gate.recorded(caller, Action.DELETE, targets=[memory_id])
+        with recorded, stores.database.transaction(scope) as connection:
             stored = self._find(connection, scope, memory_id, lock=True)
             doomed = [] if stored is None else [stored]
             if stored is not None and linked:
@@ -263,6 +268,7 @@ class Memories:
 
         Raises:
             ScopeRequired: when no subject is named: that would be everything.
+            LegalHold: when a hold covers one of them; none is deleted then.
         """
         stores = self._stores
         stores.gate.check(caller, Action.DELETE_ALL)
@@ -270,7 +276,8 @@ class Memories:
             raise ScopeRequired("name a scope: user_id, agent_id, app_id or run_id; nothing was deleted")
         stores.gate.check_user(caller, Action.DELETE_ALL, names, writing=False)
         where = subjects_filter(names)
-        with stores.database.transaction(scope) as connection:
+        recorded = stores.gate.recorded(caller, Action.DELETE_ALL)
+        with recorded, stores.database.transaction(scope) as connection:
             lookup = stores.lookup(connection, scope, where)
             subject_ids = [lookup.subject(kind, name) for kind, name in names.items()]
             known = [one for one in subject_ids if one is not None]
@@ -351,6 +358,7 @@ class Memories:
                     detail=MemoryUpdated(changed=changed_fields(edit)),
                 )
                 return None
+            refuse_held(connection, scope, [memory_id])
             after = edited(before, edit, connector=caller.principal.connector)
             tokens = stores.tokenizer(scope).row_tokens(after.metadata, after.categories, after.actor)
             after = stores.record.update(
@@ -398,6 +406,7 @@ class Memories:
         return stored.actor if stored else None
 
     def _remove(self, connection: Connection, scope: Scope, stored: Sequence[StoredMemory]) -> None:
+        refuse_held(connection, scope, [one.id for one in stored])
         erase_with_memories(connection, [one.id for one in stored], but=["history"])
         self._stores.record.delete(connection, scope, stored, keep_texts=self._stores.settings.history.keep_deleted)
         forget_messages(connection, event_ids=[one.event_id for one in stored if one.event_id is not None])

@@ -9,12 +9,13 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from service.audit.details import BatchUpdated
+from service.audit.details import BatchUpdated, Reason
 from service.audit.events import AuditEvent, Outcome
 from service.embeddings.embedder import Vector
-from service.errors import InvalidInput, MemvaultError, NotFound, TooLarge
+from service.errors import InvalidInput, LegalHold, MemvaultError, NotFound, TooLarge
 from service.filters.ast import EVERYTHING
 from service.filters.metadata_limits import validate_metadata
+from service.holds.guard import refusals_among
 from service.memories.edits import Edit, Unset, changed_fields, edited
 from service.memories.events import forget_messages
 from service.memories.indexing import Indexing
@@ -75,9 +76,12 @@ class Batches:
             except MemvaultError as error:
                 refused[number] = error
         vectors = self._embedded(scope, edits)
-        changed, entries = self._changed(caller, scope, edits, vectors)
+        changed, held, entries = self._changed(caller, scope, edits, vectors)
         self._indexing.apply(scope, entries)
-        return [refused.get(number) or _missing(item.memory_id, changed) for number, item in enumerate(items)]
+        return [
+            refused.get(number) or _found_held(item.memory_id, held) or _missing(item.memory_id, changed)
+            for number, item in enumerate(items)
+        ]
 
     def delete(self, caller: Caller, scope: Scope, memory_ids: Sequence[UUID | None]) -> Report:
         """Delete memories, expired or not, and their texts wherever they are kept. One transaction.
@@ -92,11 +96,12 @@ class Batches:
         _check_items(memory_ids)
         with stores.database.transaction(scope) as connection:
             found = self._found(connection, scope, wanted, lock=True)
+            held = self._held(connection, caller, scope, found, Action.DELETE_BATCH)
             doomed = list(found.values())
             erase_with_memories(connection, list(found), but=["history"])
             stores.record.delete(connection, scope, doomed, keep_texts=stores.settings.history.keep_deleted)
             forget_messages(connection, event_ids=[one.event_id for one in doomed if one.event_id is not None])
-            missing = [one for one in wanted if one not in found]
+            missing = [one for one in wanted if one not in found and one not in held]
             if doomed:
                 stores.trail.write(
                     connection,
@@ -105,12 +110,12 @@ class Batches:
                     subjects=dict.fromkeys(subject for memory in doomed for subject in memory.subject_ids()),
                     targets=[memory.id for memory in doomed],
                 )
-            if missing or not doomed:
+            if missing or not (doomed or held):
                 stores.trail.write(
                     connection, caller, AuditEvent.BATCH_DELETED, targets=missing, outcome=Outcome.NOT_FOUND
                 )
         self._indexing.apply(scope, [], gone=dict.fromkeys(found, GONE))
-        return [_missing(one, found) for one in memory_ids]
+        return [_found_held(one, held) or _missing(one, found) for one in memory_ids]
 
     def _checked(self, caller: Caller, item: BatchEdit) -> UUID:
         """Return the id of an item that may be tried."""
@@ -144,12 +149,13 @@ class Batches:
 
     def _changed(
         self, caller: Caller, scope: Scope, edits: Mapping[UUID, Edit], vectors: Mapping[UUID, Vector]
-    ) -> tuple[set[UUID], Sequence[IndexEntry]]:
-        """Write the changes, each with its audit row; return what was changed and what the index needs."""
+    ) -> tuple[set[UUID], Mapping[UUID, LegalHold], Sequence[IndexEntry]]:
+        """Write the changes, each with its audit row; return what was changed, what is held, what the index needs."""
         stores = self._stores
         changed: set[UUID] = set()
         with stores.database.transaction(scope) as connection:
             found = self._found(connection, scope, list(edits), lock=True)
+            held = self._held(connection, caller, scope, found, Action.UPDATE_BATCH)
             tokenizer = stores.tokenizer(scope)
             for memory_id, before in found.items():
                 edit = edits[memory_id]
@@ -185,13 +191,30 @@ class Batches:
                         expires_on=None if isinstance(edit.expires_on, Unset) else edit.expires_on,
                     ),
                 )
-            missing = [one for one in edits if one not in changed]
-            if missing or not changed:
+            missing = [one for one in edits if one not in changed and one not in held]
+            if missing or not (changed or held):
                 stores.trail.write(
                     connection, caller, AuditEvent.BATCH_UPDATED, targets=missing, outcome=Outcome.NOT_FOUND
                 )
             entries = stores.record.index_entries(connection, scope, changed)
-        return changed, list(entries.values())
+        return changed, held, list(entries.values())
+
+    def _held(
+        self,
+        connection: Connection,
+        caller: Caller,
+        scope: Scope,
+        found: dict[UUID, StoredMemory],
+        action: Action,
+    ) -> Mapping[UUID, LegalHold]:
+        """Take what a hold covers out of what was found, tell the trail, and return what refuses each."""
+        held = refusals_among(connection, scope, found)
+        for memory_id in held:
+            del found[memory_id]
+        if held:
+            holds = dict.fromkeys(hold_id for refusal in held.values() for hold_id in refusal.hold_ids)
+            self._stores.trail.refused(connection, caller, action, Reason.HOLD, targets=held, holds=list(holds))
+        return held
 
     def _found(
         self, connection: Connection, scope: Scope, ids: Sequence[UUID], *, lock: bool = False
@@ -202,6 +225,10 @@ class Batches:
         for part in _parts(sorted(ids), _READ_AT_ONCE):
             found |= self._stores.record.find(connection, scope, part, users=users, on=None, lock=lock)
         return found
+
+
+def _found_held(memory_id: UUID | None, held: Mapping[UUID, LegalHold]) -> LegalHold | None:
+    return None if memory_id is None else held.get(memory_id)
 
 
 def _check_items(memory_ids: Sequence[UUID | None]) -> None:

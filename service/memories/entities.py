@@ -16,6 +16,7 @@ from service.audit.details import EntitiesListed
 from service.audit.events import AuditEvent, Outcome
 from service.errors import NotFound
 from service.filters.ast import EVERYTHING
+from service.holds.guard import refuse_held_subject
 from service.memories.events import cancel_events
 from service.memories.indexing import Indexing
 from service.memories.stores import Stores
@@ -70,16 +71,19 @@ class Entities:
 
         Raises:
             NotFound: when the caller's scope does not reach such a subject.
+            LegalHold: when a hold covers it or one of its memories; its key is as it was then.
         """
         stores = self._stores
         stores.gate.check(caller, Action.DELETE_ENTITY)
-        with stores.database.transaction(scope) as connection:
+        recorded = stores.gate.recorded(caller, Action.DELETE_ENTITY)
+        with recorded, stores.database.transaction(scope) as connection:
             subject_id = stores.subjects.find(connection, scope, [(kind, name)]).get((kind, name))
             bound = scope.users is not None and (kind is not SubjectKind.USER or name not in scope.users)
             if subject_id is None or bound:
                 subject_id = None
                 stores.trail.write(connection, caller, AuditEvent.ENTITY_DELETED, outcome=Outcome.NOT_FOUND)
             else:
+                refuse_held_subject(connection, scope, subject_id)
                 self.begin(connection, scope, subject_id)
                 stores.trail.write(connection, caller, AuditEvent.ENTITY_DELETED, subjects=[subject_id])
         if subject_id is None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from uuid import UUID
 
 from service.audit.details import Reason
 from service.audit.trail import Trail
-from service.errors import ActingUserRequired, Forbidden, InsufficientScope
+from service.errors import ActingUserRequired, Forbidden, InsufficientScope, LegalHold
 from service.policy.table import NEEDS, authorize, names_its_user
 from service.records import SubjectNames
 from service.scope import Action, Caller, PrincipalKind
@@ -62,3 +63,27 @@ class Gate:
         if caller.principal.acting is not None:
             raise Forbidden("the call is made for one user: name that user, and no other, as user_id")
         raise Forbidden("this key is bound to a user: name that user, and no other, as user_id")
+
+    @contextmanager
+    def recorded(self, caller: Caller, action: Action, *, targets: Iterable[UUID] = ()) -> Iterator[None]:
+        """Put what a legal hold refuses inside the block into the trail, after the block's transaction was undone.
+
+        Goes around the transaction, not into it. Without `targets` the row names the memories that are held.
+        """
+        try:
+            yield
+        except LegalHold as error:
+            named = list(targets) or error.memory_ids
+            self._trail.refuse(caller, action, Reason.HOLD, targets=named, holds=error.hold_ids)
+            raise
+
+    def check_unbound(self, caller: Caller, action: Action) -> None:
+        """Return if the principal is not bound to users: what concerns the whole tenant is not for one that is.
+
+        Raises:
+            Forbidden: otherwise.
+        """
+        if caller.principal.users is None:
+            return
+        self._trail.refuse(caller, action, Reason.BOUND)
+        raise Forbidden("this key is bound to users, and that is for keys of the whole tenant")

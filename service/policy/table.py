@@ -40,6 +40,10 @@ NEEDS: Final[dict[Action, Permission | None]] = {
     Action.REQUEST_EXPORT: Permission.MEMORY_EXPORT,
     Action.READ_EXPORT: Permission.MEMORY_EXPORT,
     Action.IMPORT_MEMORIES: Permission.MEMORY_IMPORT,
+    Action.PLACE_HOLD: Permission.HOLD_PLACE,
+    Action.LIST_HOLDS: Permission.HOLD_PLACE,
+    Action.GET_HOLD: Permission.HOLD_PLACE,
+    Action.RELEASE_HOLD: Permission.HOLD_RELEASE,
 }
 
 #: Roles are names for bundles of permissions.

@@ -1,1 +1,1 @@
-"""All forgetting on purpose: erasures of persons, connectors and tenants."""
+"""All forgetting on purpose, and what keeps from it: erasures, legal holds, retention rules."""

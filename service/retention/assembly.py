@@ -28,6 +28,7 @@ from service.tenants.subjects import Subjects
 def open_erasures(
     database: Database,
     keyring: Keyring,
+    record: Record,
     subjects: Subjects,
     trail: Trail,
     gate: Gate,
@@ -35,7 +36,7 @@ def open_erasures(
     tombstones: Tombstones,
 ) -> Erasures:
     """Return what erasures are asked for with."""
-    obstacles = Obstacles(ConnectorRows(keyring, Record(keyring)))
+    obstacles = Obstacles(ConnectorRows(keyring, record))
     return Erasures(database, keyring, subjects, trail, gate, queue, tombstones, obstacles)
 
 

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, or_, select
 
+from service.holds.guard import refuse_held, refuse_held_subject, refuse_held_tenant
 from service.retention.connectors import ConnectorRows
 from service.retention.ledger import ErasureKind, Target
 from service.scope import Scope
@@ -28,6 +29,12 @@ class Obstacles:
         Raises:
             LegalHold: when a legal hold covers something of it, naming the hold.
         """
+        if subject_id is not None:
+            refuse_held_subject(connection, scope, subject_id)
+        elif target.kind is ErasureKind.TENANT:
+            refuse_held_tenant(connection, scope)
+        else:
+            refuse_held(connection, scope, self.memory_ids(connection, scope, target, subject_id))
         return None
 
     def memory_ids(self, connection: Connection, scope: Scope, target: Target, subject_id: UUID | None) -> list[UUID]:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from service.errors import ConfigurationError, RecordBusy, RecordUnavailable
+from service.errors import ConfigurationError, Forbidden, LegalHold, MemvaultError, RecordBusy, RecordUnavailable
 from service.scope import Scope, TenantId
 
 _SET_TENANT: Final = text("SELECT set_config('app.tenant', :tenant, true)")
@@ -27,6 +27,9 @@ _UNSAFE_ROLE: Final = text(
 _GAVE_IN: Final = frozenset({"40P01", "40001"})
 #: Insufficient rights and a server that only reads.
 _REFUSED: Final = frozenset({"42501", "25006"})
+#: What the triggers of legal holds raise: with the hold's name, or because of who asks, as their whole message.
+_HELD: Final = "MH409"
+_NOT_BY_THEM: Final = "MH403"
 
 
 class Database:
@@ -58,6 +61,7 @@ class Database:
         """One transaction that sees and writes the rows of the scope's tenant only; committed when the block ends.
 
         Raises:
+            LegalHold: when it would delete or rewrite what a hold covers and did not ask before, with nothing done.
             RecordUnavailable: when Postgres is away or refuses, with nothing done.
             RecordBusy: when it gave in to another transaction, with nothing done; once more is likely to work.
         """
@@ -117,13 +121,16 @@ class Database:
         return psycopg.connect(self._dsn, prepare_threshold=self._threshold)
 
 
-def _told(error: DBAPIError) -> RecordUnavailable | None:
+def _told(error: DBAPIError) -> MemvaultError | None:
     """Return what to tell of an error whose reason is outside the statement; None for any other, which is a defect.
 
     Outside are a connection that was lost, another transaction, rights, a server that is read-only, shutting down, out
     of disk or of resources. Not the mere class OperationalError: psycopg raises it for too many parameters as well.
     """
     state = getattr(error.orig, "sqlstate", None) or ""
+    if isinstance(error.orig, psycopg.Error) and state in (_HELD, _NOT_BY_THEM):
+        message = error.orig.diag.message_primary or ""
+        return LegalHold([message]) if state == _HELD else Forbidden(message)
     if state in _GAVE_IN:
         return RecordBusy("two transactions of the record were in each other's way; nothing was done, try again")
     if error.connection_invalidated or state[:2] in ("08", "57"):

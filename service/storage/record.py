@@ -37,6 +37,7 @@ from service.errors import KeyringUnavailable
 from service.records import Change
 from service.scope import Scope
 from service.storage.encryption import Cipher, Place
+from service.storage.joining import Joins
 from service.storage.keyring import KeyDestroyed, Keyring
 from service.storage.outbox import GONE, enqueue
 from service.storage.stored import IndexEntry, Slice, StoredHistory, StoredMemory
@@ -58,8 +59,9 @@ _READ: Final = tuple(
 class Record:
     """The record of memories. Every method works inside the caller's transaction, which has set the tenant."""
 
-    def __init__(self, keyring: Keyring) -> None:
+    def __init__(self, keyring: Keyring, joins: Joins) -> None:
         self._keyring = keyring
+        self._joins = joins
 
     def insert(
         self,
@@ -91,6 +93,7 @@ class Record:
                 [self._history_row(scope, memory, Change.ADD, None, memory.text, moment) for memory in new],
             )
             enqueue(connection, scope, {memory.id: memory.version for memory in new})
+            self._joins.written(connection, scope, new)
         return placed
 
     def update(
@@ -133,6 +136,7 @@ class Record:
             [self._history_row(scope, after, Change.UPDATE, before.text, after.text, before.created_at)],
         )
         enqueue(connection, scope, {after.id: after.version})
+        self._joins.written(connection, scope, [after])
         return after
 
     def delete(

@@ -33,6 +33,7 @@ from service.embeddings.providers import ProviderEmbedder as ProviderEmbedder
 from service.engine import Engine, LlmSettings, refuse_environment
 from service.engine.mem0_import import import_mem0 as import_mem0
 from service.errors import ConfigurationError, MemvaultError
+from service.holds.membership import Membership
 from service.index.edge import EdgeIndex as EdgeIndex
 from service.index.interface import Index
 from service.index.interface import IndexDamaged as IndexDamaged
@@ -54,6 +55,8 @@ from service.portability.projections import Projections
 from service.queue.tasks import Queue, Worker
 from service.retention.assembly import open_erasing, open_erasures
 from service.retention.erasures import Erasures
+from service.retention.hold_journal import HoldJournal
+from service.retention.holds import Holds
 from service.retention.work import ErasureWork
 from service.scope import Scope, TenantId, service_principal
 from service.settings import Audit as Audit
@@ -113,6 +116,7 @@ class Installation:
     connections: Connections
     database: Database
     keyring: Keyring
+    record: Record
     tenants: Tenants
     keys: Keys
     key_changes: KeyChanges
@@ -121,6 +125,8 @@ class Installation:
     matching: Matching
     gate: Gate
     subjects: Subjects
+    holds: Holds
+    hold_journal: HoldJournal
     queue: Queue
     tasks: Tasks
     tombstones: Tombstones
@@ -252,7 +258,10 @@ def open_installation(settings: Settings, connections: Connections, stack: ExitS
     trail = Trail(database, keyring)
     gate = Gate(trail)
     tombstones = Tombstones(settings.tombstones_folder)
-    keys = Keys(database, subjects, trail, gate, tombstones)
+    record = Record(keyring, Membership(keyring))
+    journal = HoldJournal(database, keyring, record, tombstones)
+    issuer = settings.auth.oidc.issuer or ""
+    keys = Keys(database, keyring, subjects, trail, gate, tombstones, issuer=issuer)
     queue = Queue(connections.app_dsn)
     return Installation(
         settings=settings,
@@ -260,6 +269,7 @@ def open_installation(settings: Settings, connections: Connections, stack: ExitS
         database=database,
         keyring=keyring,
         tenants=Tenants(database, keyring, trail),
+        record=record,
         keys=keys,
         key_changes=KeyChanges(database, keys, trail, gate),
         trail=trail,
@@ -267,10 +277,12 @@ def open_installation(settings: Settings, connections: Connections, stack: ExitS
         matching=Matching(database, keyring, trail, gate, subjects, per_minute=settings.audit.matches_per_minute),
         gate=gate,
         subjects=subjects,
+        holds=Holds(database, keyring, subjects, trail, gate, journal),
+        hold_journal=journal,
         queue=queue,
         tasks=Tasks(database),
         tombstones=tombstones,
-        erasures=open_erasures(database, keyring, subjects, trail, gate, queue, tombstones),
+        erasures=open_erasures(database, keyring, record, subjects, trail, gate, queue, tombstones),
     )
 
 
@@ -289,7 +301,7 @@ def open_services(installation: Installation, stack: ExitStack, *, upkeep: bool 
     embedder = open_embedder(settings, stack)
     index = open_index(settings, embedder)
     stack.callback(index.close)
-    record = Record(installation.keyring)
+    record = installation.record
     outbox = Outbox(installation.database)
     stores = Stores(
         settings=settings,
@@ -450,7 +462,7 @@ def _asked(name: str, ask: Callable[[], object]) -> Part:
 
 def count_memories(installation: Installation) -> int:
     """Return how many memories all tenants have together."""
-    record = Record(installation.keyring)
+    record = installation.record
     total = 0
     for tenant in installation.tenants.list():
         with installation.database.transaction(Scope.of(service_principal(tenant.id))) as connection:
@@ -461,7 +473,7 @@ def count_memories(installation: Installation) -> int:
 def count_memories_of(installation: Installation, tenant_id: TenantId) -> int:
     """Return how many memories a tenant has."""
     with installation.database.transaction(Scope.of(service_principal(tenant_id))) as connection:
-        return Record(installation.keyring).count(connection)
+        return installation.record.count(connection)
 
 
 def count_outbox(installation: Installation) -> int:

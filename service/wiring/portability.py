@@ -16,7 +16,6 @@ from service.portability.exports import Exports
 from service.portability.imports import Imports
 from service.portability.settling import Settling
 from service.scope import Scope
-from service.storage.record import Record
 from service.wiring.adapters import open_embedder
 
 if TYPE_CHECKING:
@@ -47,7 +46,7 @@ def open_portability(installation: Installation, stack: ExitStack) -> Portabilit
         settings=installation.settings,
         database=installation.database,
         keyring=installation.keyring,
-        record=Record(installation.keyring),
+        record=installation.record,
         subjects=installation.subjects,
         # Nothing here searches.
         index=cast(Index, None),

@@ -56,4 +56,6 @@ def replays(installation: Installation, erasing: ErasureWork) -> Mapping[Tombsto
         TombstoneKind.MEMORIES_ERASED: erasing.erase_again,
         TombstoneKind.TENANT_REMOVED: erasing.erase_again,
         TombstoneKind.KEY_REVOKED: installation.keys.revoke_again,
+        TombstoneKind.HOLD_PLACED: installation.hold_journal.place_again,
+        TombstoneKind.HOLD_RELEASED: installation.hold_journal.release_again,
     }

@@ -20,12 +20,14 @@ from service.auth.keys import Grant
 from service.auth.rotation import Rotation
 from service.errors import MemvaultError, NotFound, RecordUnavailable, Unauthenticated
 from service.filters.ast import EVERYTHING
+from service.holds.register import Register, Signature
 from service.memories.actions import Edit, Query
 from service.portability.exports import Wanted
 from service.portability.records import IncomingMemory, Placed
 from service.records import Message, NewMemories, SubjectNames
+from service.retention.holds import NewHold
 from service.retention.ledger import ErasureKind, Ledger, Target
-from service.scope import SYSTEM_TENANT, Action, Caller, Permission, SubjectKind
+from service.scope import SYSTEM_TENANT, Action, Caller, Permission, PrincipalKind, SubjectKind
 from service.wiring import Services
 from tests.conftest import Postgres, caller_of
 
@@ -57,6 +59,24 @@ def incoming() -> IncomingMemory:
 def own(caller: Caller) -> str:
     """The id of the caller's tenant."""
     return str(caller.principal.tenant_id)
+
+
+def held(services: Services, caller: Caller) -> UUID:
+    """A hold that somebody else has placed, on a memory that is not there; it leaves no audit row."""
+    register, hold_id = Register(services.installation.keyring), uuid4()
+    stranger = Signature(uuid4(), PrincipalKind.TOKEN, uuid4())
+    with services.installation.database.transaction(caller.scope) as connection:
+        register.place(
+            connection,
+            caller.scope,
+            hold_id,
+            f"case-{hold_id}",
+            subject_ids=[uuid4()],
+            where=None,
+            reason=CANARY,
+            placed=stranger,
+        )
+    return hold_id
 
 
 #: What to do for each action; it is given the services, the caller and the id of a memory.
@@ -95,6 +115,12 @@ DO: dict[Action, Callable[[Services, Caller, UUID, UUID], object]] = {
     Action.IMPORT_MEMORIES: lambda s, c, m, e: s.imports.run(
         c, c.scope, lambda: [Placed("line 1", incoming())], origin=ImportSource.EXPORT
     ),
+    Action.PLACE_HOLD: lambda s, c, m, e: s.installation.holds.place(
+        c, c.scope, NewHold("placed", CANARY, subjects=SubjectNames(user_id=f"{CANARY} beside"))
+    ),
+    Action.LIST_HOLDS: lambda s, c, m, e: s.installation.holds.list(c, c.scope, None, page=1, size=5),
+    Action.GET_HOLD: lambda s, c, m, e: s.installation.holds.get(c, c.scope, held(s, c)),
+    Action.RELEASE_HOLD: lambda s, c, m, e: s.installation.holds.release(c, c.scope, held(s, c), CANARY),
     Action.REVOKE_KEY: lambda s, c, m, e: s.keys.revoke(c, c.scope, c.principal.id),
 }
 
@@ -198,6 +224,8 @@ def test_no_audit_row_no_effect(action: Action, services: Services, caller: Call
                     "idempotency",
                     "exports",
                     "projects",
+                    "hold_members",
+                    "hold_releases",
                 )
             ]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 from urllib.parse import quote
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
@@ -25,9 +25,10 @@ from service.mcp.tools import TOOLS
 from service.policy.table import ROLES, authorize
 from service.portability.exports import Wanted
 from service.records import Message, NewMemories, SubjectNames
+from service.retention.holds import NewHold
 from service.retention.ledger import ErasureKind
 from service.retention.ledger import Target as ErasureTarget
-from service.scope import Action, Caller, Permission, Principal, TenantId
+from service.scope import Action, Caller, Permission, Principal, PrincipalKind, TenantId
 from service.wiring import Services
 from tests.clients.serving import serving
 from tests.isolation.attack.scene import HOLE
@@ -119,6 +120,11 @@ def messages(user: str) -> dict[str, Any]:
 def filtered(user: str) -> dict[str, Any]:
     """A filter for a user."""
     return {"filters": {"user_id": user}}
+
+
+def hold_body(_: str) -> dict[str, Any]:
+    """A hold on a memory that is not there: it is refused as not found once it may be asked for."""
+    return {"name": f"case-{uuid4()}", "reason": "why", "filters": {"memory_ids": [str(uuid4())]}}
 
 
 def searched(user: str) -> dict[str, Any]:
@@ -244,6 +250,20 @@ ROWS = (
     # Of nobody: whom an erasure reaches is told by tests/integration/retention.
     Row(Action.REQUEST_ERASURE, "nothing", (Rest("POST", "/v1/erasures/", lambda _: {"connector": "none"}),)),
     Row(Action.REMOVE_CONNECTOR, "nothing", (Rest("DELETE", "/v1/connectors/{name}/"),)),
+    Row(Action.LIST_HOLDS, "nothing", (Rest("GET", "/v1/holds/"),)),
+    Row(
+        Action.GET_HOLD,
+        "hold",
+        (Rest("GET", "/v1/holds/{hold_id}/"), Rest("GET", "/v1/holds/{hold_id}/members/")),
+    ),
+    # Who may, and of whose tenant; that nobody without a known person may is told by tests/integration/holds.
+    Row(Action.PLACE_HOLD, "nothing", (Rest("POST", "/v1/holds/", hold_body),)),
+    Row(
+        Action.RELEASE_HOLD,
+        "hold",
+        (Rest("POST", "/v1/holds/{hold_id}/release/", lambda _: {"reason": "why"}),),
+        consumes=True,
+    ),
     Row(Action.REQUEST_EXPORT, "user", (Rest("POST", "/v1/exports/", filtered),)),
     Row(
         Action.READ_EXPORT,
@@ -336,9 +356,9 @@ class Matrix:
     def principals(self) -> list[Who]:
         """The principals."""
         keys = self._services.installation.keys
-        roles = [self._who(role, self.home, Grant(ROLES[role])) for role in ROLES]
+        roles = [self._who(role, self.home, Grant(ROLES[role], owner=role)) for role in ROLES]
         bound = self._who("bound agent", self.home, Grant(ROLES["agent"], users=frozenset({"alice"})))
-        foreign = self._who("other tenant's admin", self.abroad, Grant(ROLES["admin"]))
+        foreign = self._who("other tenant's admin", self.abroad, Grant(ROLES["admin"], owner="abroad"))
         revoked = keys.mint_for_installation(self.home, Grant(ROLES["admin"]))
         keys.revoke_for_installation(self.home, revoked.id)
         ended = Grant(ROLES["admin"], expires_at=clock.now() - timedelta(seconds=1))
@@ -390,6 +410,12 @@ class Matrix:
         if about == "erasure":
             target = ErasureTarget(ErasureKind.CONNECTOR, f"connector-{self._next()}")
             return str(self._services.installation.erasures.request_for_installation(tenant, target).id)
+        if about == "hold":
+            _, memory = self._added(tenant, user)
+            principal = Principal(tenant, uuid4(), ROLES["admin"], kind=PrincipalKind.TOKEN, person=uuid4())
+            stranger = Caller(principal, request_id="matrix")
+            hold = NewHold(f"case-{self._next()}", "why", memory_ids=[UUID(memory)])
+            return str(self._services.installation.holds.place(stranger, stranger.scope, hold).stored.id)
         if about == "export":
             caller = self._callers[tenant]
             wanted = Wanted(SubjectNames(user_id=user))

@@ -88,6 +88,7 @@ def key_out(key: ApiKey) -> dict[str, Any]:
         "revoked_at": _time(key.revoked_at),
         "acting": _ACTING if key.must_name_user else None,
         "replaced_by": None if key.replaced_by is None else str(key.replaced_by),
+        "owner": key.owner,
     }
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Final
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import psycopg
 
@@ -20,7 +20,8 @@ from service.auth.keys import Grant
 from service.policy.table import ROLES
 from service.portability.exports import Wanted
 from service.records import Event, Message, NewMemories, SubjectNames
-from service.scope import Caller, Principal, SubjectKind, TenantId
+from service.retention.holds import NewHold
+from service.scope import Caller, Principal, PrincipalKind, SubjectKind, TenantId
 from service.wiring import Services
 from tests.conftest import Postgres
 from tests.isolation.attack.calls import Wire
@@ -86,11 +87,11 @@ class Scene:
         for tenant in (self.there, self.here):
             for user in ("alice", "bob"):
                 self.add(tenant, SubjectNames(user_id=user), text="Likes tea with lemon")
-        bound = Grant(_ADMIN, users=frozenset({"alice"}))
+        bound = Grant(_ADMIN, users=frozenset({"alice"}), owner="ada")
         revoked = world.services.installation.keys.mint_for_installation(self.there, Grant(_ADMIN))
         world.services.installation.keys.revoke_for_installation(self.there, revoked.id)
         self.attackers = (
-            self._attacker("another tenant's admin", self.here, Grant(_ADMIN), full=True),
+            self._attacker("another tenant's admin", self.here, Grant(_ADMIN, owner="ada"), full=True),
             self._attacker("a neighbour with a bound key", self.there, bound, full=True, neighbour=True),
             self._attacker("another tenant's bound key", self.here, bound),
             self._attacker("another tenant's reader", self.here, Grant(ROLES["reader"])),
@@ -221,7 +222,7 @@ class Scene:
         return {one for kind, one in self._victims.items() if UUIDS.fullmatch(one) and kind != "tenant"}
 
     def _caller(self, tenant: TenantId) -> Caller:
-        principal, _ = self._minted(tenant, Grant(_ADMIN))
+        principal, _ = self._minted(tenant, Grant(_ADMIN, owner="ben"))
         return Caller(principal, request_id="scene", client="scene")
 
     def _minted(self, tenant: TenantId, grant: Grant) -> tuple[Principal, str]:
@@ -318,6 +319,15 @@ def _erasure(scene: Scene, tenant: TenantId, user: str) -> str:
     return str(scene.world.services.erasures.request(caller, caller.scope, target_of(ErasureIn(run_id=run))).id)
 
 
+def _hold(scene: Scene, tenant: TenantId, user: str) -> str:
+    """Place a hold on a run, as somebody who is nobody of the suite."""
+    memory = scene.add(tenant, SubjectNames(user_id=user)).results[0].memory_id
+    principal = Principal(tenant, uuid4(), _ADMIN, kind=PrincipalKind.TOKEN, person=uuid4())
+    stranger = Caller(principal, request_id="scene")
+    new = NewHold(f"case-{scene.unique()}", "why", memory_ids=[memory])
+    return str(scene.world.services.installation.holds.place(stranger, stranger.scope, new).stored.id)
+
+
 def _export(scene: Scene, tenant: TenantId, user: str) -> str:
     scene.add(tenant, SubjectNames(user_id=user))
     caller = scene.callers[tenant]
@@ -344,6 +354,8 @@ MAKERS: Final[dict[str, Callable[[Scene, TenantId, str], str]]] = {
     "connector": _connector,
     "erasure": _erasure,
     "export": _export,
+    "hold": _hold,
+    "slug": lambda scene, tenant, user: f"case-{scene.unique()}",
     "place": lambda scene, tenant, user: f"memories:{_memory(scene, tenant, user)}",
     LINES: _lines,
     "cursor": _cursor,

@@ -1,0 +1,160 @@
+"""Holds and releases outlive a restore of the database: written into the journal of tombstones, done again from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import Connection, and_, or_, select
+
+from service import clock
+from service.filters.ast import Node
+from service.filters.render import as_wire
+from service.holds.membership import add_members
+from service.holds.register import Register, Signature, StoredHold
+from service.scope import PrincipalKind, Scope, TenantId, service_principal
+from service.storage.database import Database
+from service.storage.encryption import Place
+from service.storage.filter_sql import compile_sql
+from service.storage.kept_filters import lookup, meets, read_filter, tenant_cipher
+from service.storage.keyring import KeyDestroyed, Keyring
+from service.storage.record import Record, memories_table, one_of
+from service.storage.tombstones import Tombstone, TombstoneKind, Tombstones, tombstone_id
+
+_m: Final[Any] = memories_table.c
+
+
+class HoldJournal:
+    """What the journal keeps of holds: ids in the open, everything else sealed under the tenant's key."""
+
+    def __init__(self, database: Database, keyring: Keyring, record: Record, tombstones: Tombstones) -> None:
+        self._database = database
+        self._keyring = keyring
+        self._record = record
+        self._tombstones = tombstones
+        self._register = Register(keyring)
+
+    def placed(self, connection: Connection, scope: Scope, hold: StoredHold, members: Sequence[UUID]) -> None:
+        """Write a new hold down, as the last thing before its transaction commits."""
+        value = {
+            "name": hold.name,
+            "subjects": [str(one) for one in hold.subject_ids],
+            "filter": None if hold.where is None else as_wire(hold.where),
+            "reason": hold.reason,
+            "by": _told(hold.placed),
+        }
+        self._write(connection, scope, TombstoneKind.HOLD_PLACED, [hold.id, *members], value, hold.placed_at)
+
+    def released(self, connection: Connection, scope: Scope, hold: StoredHold) -> None:
+        """Write a release down, as the last thing before its transaction commits."""
+        assert hold.released is not None
+        value = {"reason": hold.release_reason, "by": _told(hold.released)}
+        self._write(connection, scope, TombstoneKind.HOLD_RELEASED, [hold.id], value, hold.released_at or clock.now())
+
+    def place_again(self, tombstone: Tombstone) -> None:
+        """Place a hold in a database that was restored to a time before it; what it covers there is looked for anew."""
+        scope = Scope.of(service_principal(tombstone.tenant_id))
+        value = self._opened(scope, tombstone)
+        if value is None:
+            return
+        hold_id, *members = tombstone.ids
+        subject_ids = [UUID(one) for one in value["subjects"]] or None
+        where = None if value["filter"] is None else read_filter(value["filter"])
+        with self._database.transaction(scope) as connection:
+            self._tombstones.note(connection, tombstone)
+            self._register.lock(connection)
+            if self._register.find(connection, scope, hold_id) is not None:
+                return
+            self._register.place(
+                connection,
+                scope,
+                hold_id,
+                value["name"],
+                subject_ids=subject_ids,
+                where=where,
+                reason=value["reason"],
+                placed=_read(value["by"]),
+                at=tombstone.at,
+            )
+            there = connection.execute(select(_m.id).where(one_of(_m.id, members))).scalars()
+            found = self.matching(connection, scope, subject_ids, where)
+            add_members(connection, scope, hold_id, list(dict.fromkeys([*there, *found])))
+
+    def release_again(self, tombstone: Tombstone) -> None:
+        """Release a hold in a database that was restored to a time before its release."""
+        scope = Scope.of(service_principal(tombstone.tenant_id))
+        value = self._opened(scope, tombstone)
+        if value is None:
+            return
+        (hold_id,) = tombstone.ids
+        with self._database.transaction(scope) as connection:
+            self._tombstones.note(connection, tombstone)
+            hold = self._register.find(connection, scope, hold_id, lock=True)
+            if hold is not None and hold.released is None:
+                self._register.release(
+                    connection,
+                    scope,
+                    hold_id,
+                    reason=value["reason"],
+                    released=_read(value["by"]),
+                    at=tombstone.at,
+                )
+
+    def matching(
+        self, connection: Connection, scope: Scope, subject_ids: Sequence[UUID] | None, where: Node | None
+    ) -> Sequence[UUID]:
+        """Return the memories that belong to all of the subjects, or meet the filter."""
+        if subject_ids is not None:
+            columns = (_m.user_id, _m.agent_id, _m.app_id, _m.run_id)
+            every = and_(*(or_(*(column == one for column in columns)) for one in subject_ids))
+            return list(connection.execute(select(_m.id).where(every)).scalars())
+        if where is None:
+            return []
+        compiled = compile_sql(where, lookup(self._keyring, scope), memories_table)
+        if compiled.exact:
+            return list(connection.execute(select(_m.id).where(compiled.clause)).scalars())
+        stored = self._record.stream(connection, scope, compiled.clause, users=None, on=None)
+        return [one.id for one in stored if meets(where, one)]
+
+    def _write(
+        self, connection: Connection, scope: Scope, kind: TombstoneKind, ids: Sequence[UUID], value: Any, at: datetime
+    ) -> None:
+        own = tombstone_id(kind, scope.tenant_id, ids[0])
+        sealed = tenant_cipher(self._keyring, scope).seal_json(value, _place(scope.tenant_id, own))
+        tombstone = self._tombstones.append(kind, scope.tenant_id, ids, tombstone=own, at=at, sealed=sealed)
+        self._tombstones.note(connection, tombstone)
+
+    def _opened(self, scope: Scope, tombstone: Tombstone) -> Any | None:
+        """Return what was sealed, or None for a tenant that is not in this database or was removed."""
+        with self._database.tenant_blind() as connection:
+            if not _exists(connection, scope.tenant_id):
+                return None
+        assert tombstone.sealed is not None
+        try:
+            cipher = tenant_cipher(self._keyring, scope)
+        except KeyDestroyed:
+            return None
+        return cipher.open_json(tombstone.sealed, _place(scope.tenant_id, tombstone.id))
+
+
+def _exists(connection: Connection, tenant_id: TenantId) -> bool:
+    found = connection.exec_driver_sql("SELECT 1 FROM tenants WHERE id = %s", (tenant_id,))
+    return found.first() is not None
+
+
+def _told(signature: Signature) -> dict[str, str]:
+    return {
+        "principal": str(signature.principal_id),
+        "kind": signature.kind.value,
+        "person": str(signature.person_id),
+    }
+
+
+def _read(value: Any) -> Signature:
+    return Signature(UUID(value["principal"]), PrincipalKind(value["kind"]), UUID(value["person"]))
+
+
+def _place(tenant_id: TenantId, tombstone: UUID) -> Place:
+    return Place(tenant_id, "tombstones", tombstone, "sealed")
