@@ -76,7 +76,7 @@ def download_export(
     summary="Import the lines of an export",
     response_model=ImportedOut,
     responses=errors(),
-    openapi_extra={"requestBody": {"required": True, "content": {_NDJSON: {"schema": {"type": "string"}}}}},
+    openapi_extra={"requestBody": {"required": False, "content": {_NDJSON: {"schema": {"type": "string"}}}}},
 )
 @acts(Action.IMPORT_MEMORIES)
 async def import_lines(
