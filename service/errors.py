@@ -6,8 +6,8 @@
     ├── Forbidden 403 ── InsufficientScope
     ├── NotFound 404 ── MalformedId
     ├── Conflict 409 ── IdempotencyConflict, LegalHold
-    ├── TooLarge 413
-    ├── TooManyRequests 429
+    ├── TooLarge 413 ── QuotaExceeded
+    ├── TooManyRequests 429 ── TooManyWaiting
     ├── NotOffered 501
     ├── Unavailable 503 ── IndexUnavailable, RecordUnavailable (RecordBusy), StillStarting
     └── ConfigurationError (no status: the process does not start, exit code 2)
@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 from uuid import UUID
 
-from service.scope import Permission
+from service.scope import Limit, Permission
 
 
 class MemvaultError(Exception):
@@ -141,14 +141,31 @@ class TooLarge(MemvaultError):
     code = "too_large"
 
 
+class QuotaExceeded(TooLarge):
+    """The tenant has as many memories, or as many bytes of them, as it may have: `limit` says which."""
+
+    code = "quota_exceeded"
+
+    def __init__(self, detail: str, *, limit: Limit) -> None:
+        super().__init__(detail)
+        self.limit = limit
+
+
 class TooManyRequests(MemvaultError):
     """The caller is over a rate limit; the same request can succeed after `Retry-After` seconds."""
 
     status = 429
     code = "rate_limited"
 
-    def __init__(self, detail: str, *, retry_after: int) -> None:
-        super().__init__(detail, headers={"Retry-After": str(max(1, retry_after))})
+    def __init__(self, detail: str, *, retry_after: int, more: dict[str, str] | None = None) -> None:
+        super().__init__(detail, headers={"Retry-After": str(max(1, retry_after)), **(more or {})})
+
+
+class TooManyWaiting(TooManyRequests):
+    """As many adds of the tenant wait for the language model as may wait."""
+
+    code = "too_many_waiting"
+    limit = Limit.EVENTS_WAITING
 
 
 class NotOffered(MemvaultError):

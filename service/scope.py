@@ -6,6 +6,7 @@ does not type-check and a scope without a credential cannot be spelled.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
@@ -93,6 +94,17 @@ class Action(StrEnum):
     RELEASE_HOLD = "release_hold"
 
 
+class Limit(StrEnum):
+    """What a tenant can be limited in, by the name of its setting."""
+
+    MEMORIES = "memories"
+    BYTES = "bytes"
+    REQUESTS_PER_SECOND = "requests_per_second"
+    LLM_CALLS_PER_DAY = "llm_calls_per_day"
+    LLM_TOKENS_PER_DAY = "llm_tokens_per_day"
+    EVENTS_WAITING = "events_waiting"
+
+
 class PrincipalKind(StrEnum):
     """What a principal was authenticated by."""
 
@@ -108,7 +120,7 @@ class Principal:
     `acts_for` is the surrogate of the user that a call is made for, where there is one and it is known by now.
     `must_name_user`: a system agent, which has to say for which user each call on memories is made; `acting` is the
     user that a call names, in `users` unless the principal may not act for it.
-    `version` is the state of the tenant's credentials that the principal was read at.
+    `version` is the state of the tenant's credentials that the principal was read at; `limits` are the tenant's own.
     `person` is the human whose credential it is: of a token its subject, of a key its owner; None when nobody knows.
     """
 
@@ -125,6 +137,7 @@ class Principal:
     acting: str | None = None
     version: int = field(default=0, compare=False)
     person: UUID | None = None
+    limits: Mapping[str, int | None] = field(default_factory=dict, compare=False)
 
     def acting_as(self, user: str, surrogate: UUID | None) -> Principal:
         """Return the principal as it is in a call for one user: narrowed to it, or to nobody when it is not its own."""

@@ -144,6 +144,7 @@ def client_of(headers: Headers) -> str:
 def _admitted(services: Services, request: Request, action: Action | None) -> Caller:
     """Return who calls, and for whom, when it has the permission for the action; a refusal is in the trail."""
     caller = _authenticated(services, request)
+    services.rates.admit(caller)
     allowed = action is None or authorize(caller.principal, action)
     try:
         caller = services.acting.narrowed(caller, acting_user(request.headers.getlist(HEADER)))

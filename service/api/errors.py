@@ -29,6 +29,7 @@ _NO_SIGN_UP: Final = (
     "there is no sign-up here: an operator makes keys with `memvault key create`, or with POST /v1/keys/; "
     "give yours to the client as its API key"
 )
+_RATE_HEADERS: Final = ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset")
 CHALLENGE: Final = 'Token realm="memvault", Bearer realm="memvault"'
 
 
@@ -47,13 +48,13 @@ _MEANINGS: Final = {
     403: "The credential may not do this.",
     404: "There is no such thing within the caller's scope.",
     409: "The request contradicts the present state.",
-    413: "The body, a message or the number of items is over its limit.",
-    429: "Too many such calls with this key; `Retry-After` says when to try again.",
+    413: "The body, a message or the number of items is over its limit, or the tenant has no room for more memories.",
+    429: "Too many calls, or too many adds that wait; `Retry-After` says when to try again.",
     500: "An error of the service; its log has the request id.",
     501: "A call of the Platform that this service does not offer; the detail says what to do instead.",
     503: "A part that is needed is away or still starting.",
 }
-_EVERYWHERE: Final = (400, 401, 403, 413, 500, 503)
+_EVERYWHERE: Final = (400, 401, 403, 413, 429, 500, 503)
 
 
 def errors(*more: int) -> dict[int | str, dict[str, Any]]:
@@ -63,8 +64,10 @@ def errors(*more: int) -> dict[int | str, dict[str, Any]]:
         answers[status] = {"model": ErrorOut, "description": _MEANINGS[status]}
     answers[401]["headers"] = {"WWW-Authenticate": {"schema": {"type": "string"}, "required": True}}
     answers[503]["headers"] = {"Retry-After": {"schema": {"type": "string"}, "required": True}}
-    if 429 in answers:
-        answers[429]["headers"] = {"Retry-After": {"schema": {"type": "string"}, "required": True}}
+    answers[429]["headers"] = {
+        "Retry-After": {"schema": {"type": "string"}, "required": True},
+        **{name: {"schema": {"type": "string"}} for name in _RATE_HEADERS},
+    }
     return answers
 
 

@@ -40,6 +40,9 @@ class AuditEvent(StrEnum):
     TENANT_SUSPENDED = "tenant:suspended"
     TENANT_RESUMED = "tenant:resumed"
     TENANT_DELETED = "tenant:deleted"
+    TENANT_RENAMED = "tenant:renamed"
+    TENANT_LIMITED = "tenant:limited"
+    LIMIT_REACHED = "limit:reached"
     AUDIT_READ = "audit:read"
     AUDIT_EXPORTED = "audit:exported"
     AUDIT_MATCHED = "audit:matched"
@@ -148,6 +151,9 @@ ACTIVITY_OF: Final[dict[AuditEvent, Activity]] = {
     AuditEvent.TENANT_SUSPENDED: Activity.UPDATE,
     AuditEvent.TENANT_RESUMED: Activity.UPDATE,
     AuditEvent.TENANT_DELETED: Activity.DELETE,
+    AuditEvent.TENANT_RENAMED: Activity.UPDATE,
+    AuditEvent.TENANT_LIMITED: Activity.UPDATE,
+    AuditEvent.LIMIT_REACHED: Activity.OTHER,
     AuditEvent.AUDIT_READ: Activity.OTHER,
     AuditEvent.AUDIT_EXPORTED: Activity.OTHER,
     AuditEvent.AUDIT_MATCHED: Activity.OTHER,

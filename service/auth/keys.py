@@ -41,7 +41,7 @@ from service.storage.database import Database
 from service.storage.encryption import Place
 from service.storage.keyring import Keyring
 from service.storage.tombstones import Tombstone, TombstoneKind, Tombstones, tombstone_id
-from service.tenants.actions import find_state
+from service.tenants.actions import TenantState, find_state
 from service.tenants.subjects import Subjects
 
 keys_table: Final[Any] = ApiKeyRow.__table__  # type: ignore[attr-defined]
@@ -221,7 +221,7 @@ class Keys:
                 return None
             if row.last_used_at is None or clock.now() - row.last_used_at > _LAST_USE_STEP:
                 connection.execute(update(keys_table).where(keys_table.c.id == row.id).values(last_used_at=clock.now()))
-            return self._principal(connection, scope, row, version=state.version)
+            return self._principal(connection, scope, row, state)
 
     def end(self, connection: Connection, scope: Scope, key_id: UUID) -> None:
         """Revoke a key in the caller's transaction, so that no restore of the database can bring it back."""
@@ -281,7 +281,7 @@ class Keys:
             row.must_name_user,
         )
 
-    def _principal(self, connection: Connection, scope: Scope, row: Any, *, version: int = 0) -> Principal:
+    def _principal(self, connection: Connection, scope: Scope, row: Any, state: TenantState | None = None) -> Principal:
         users = None
         if row.user_ids is not None:
             named = self._subjects.names(connection, scope, row.user_ids)
@@ -296,7 +296,8 @@ class Keys:
             acts_for=key_acts_for(row),
             expires_at=row.expires_at,
             must_name_user=row.must_name_user,
-            version=version,
+            version=0 if state is None else state.version,
+            limits={} if state is None else state.limits,
             person=row.owner_id,
         )
 

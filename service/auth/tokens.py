@@ -94,6 +94,7 @@ class Tokens:
             must_name_user=is_system,
             version=tenant.version,
             person=subject_person(self._issuer, claims["sub"]),
+            limits=tenant.limits,
         )
 
     def _claims(self, token: str, audience: str | None) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from service.cli import audit, audit_tail, doctor, erase, holds, index, keys, mcp, portability, serve, tenants
+from service.cli import audit, audit_tail, doctor, erase, holds, index, keys, limits, mcp, portability, serve, tenants
 from service.errors import ConfigurationError, MemvaultError
 
 app = typer.Typer(
@@ -28,6 +28,8 @@ app.command("mcp")(mcp.mcp)
 app.command("export")(portability.export)
 app.command("import")(portability.import_)
 app.add_typer(tenants.app, name="tenant")
+tenants.app.command("show")(limits.show_tenant)
+tenants.app.command("limits")(limits.limits)
 app.add_typer(keys.app, name="key")
 app.add_typer(holds.app, name="hold")
 app.add_typer(index.app, name="index")

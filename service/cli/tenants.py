@@ -1,4 +1,4 @@
-"""`memvault tenant …`: create, list, suspend, resume and delete tenants."""
+"""`memvault tenant …`: create, list, rename, suspend, resume and delete tenants."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from service.cli.erase import document_of, follow, told
+from service.cli.erase import document_of as erasure_document
+from service.cli.erase import follow, told
 from service.cli.options import Config, DataDir, Json, installation_of, open_migrated, settings_from, show
 from service.retention.ledger import ErasureKind, Target
 from service.tenants.actions import Tenant
@@ -23,7 +24,7 @@ def create(name: Name, config: Config = None, data_dir: DataDir = None, json: Js
     """Create a tenant."""
     with installation_of(config, data_dir) as installation:
         tenant = installation.tenants.create(name)
-    show(_document(tenant), as_json=json, text=f"tenant {tenant.name} created: {tenant.id}")
+    show(document_of(tenant), as_json=json, text=f"tenant {tenant.name} created: {tenant.id}")
 
 
 @app.command("list")
@@ -32,7 +33,11 @@ def list_(config: Config = None, data_dir: DataDir = None, json: Json = False) -
     with installation_of(config, data_dir) as installation:
         tenants = installation.tenants.list()
     lines = [f"{tenant.id}  {tenant.status:<9}  {tenant.name}" for tenant in tenants]
-    show([_document(tenant) for tenant in tenants], as_json=json, text="\n".join(lines))
+    show(
+        [{**document_of(tenant), "own_limits": dict(tenant.limits)} for tenant in tenants],
+        as_json=json,
+        text="\n".join(lines),
+    )
 
 
 @app.command()
@@ -40,7 +45,7 @@ def suspend(tenant: NameOrId, config: Config = None, data_dir: DataDir = None, j
     """Stop every key of a tenant, within seconds."""
     with installation_of(config, data_dir) as installation:
         changed = installation.tenants.suspend(tenant)
-    show(_document(changed), as_json=json, text=f"tenant {changed.name} is suspended")
+    show(document_of(changed), as_json=json, text=f"tenant {changed.name} is suspended")
 
 
 @app.command()
@@ -48,7 +53,15 @@ def resume(tenant: NameOrId, config: Config = None, data_dir: DataDir = None, js
     """Let the keys of a suspended tenant work again."""
     with installation_of(config, data_dir) as installation:
         changed = installation.tenants.resume(tenant)
-    show(_document(changed), as_json=json, text=f"tenant {changed.name} is active")
+    show(document_of(changed), as_json=json, text=f"tenant {changed.name} is active")
+
+
+@app.command()
+def rename(tenant: NameOrId, name: Name, config: Config = None, data_dir: DataDir = None, json: Json = False) -> None:
+    """Give a tenant another name. Its id, its keys and its data stay."""
+    with installation_of(config, data_dir) as installation:
+        renamed = installation.tenants.rename(tenant, name)
+    show(document_of(renamed), as_json=json, text=f"tenant {renamed.id} is now {renamed.name}")
 
 
 @app.command()
@@ -69,10 +82,10 @@ def delete(
         erasure = installation.erasures.request_for_installation(found.id, Target(ErasureKind.TENANT))
         if wait:
             erasure = follow(installation, erasure, stack, quiet=json)
-    show(document_of(erasure), as_json=json, text=told(erasure))
+    show(erasure_document(erasure), as_json=json, text=told(erasure))
 
 
-def _document(tenant: Tenant) -> dict[str, str]:
+def document_of(tenant: Tenant) -> dict[str, str]:
     return {
         "tenant_id": str(tenant.id),
         "name": tenant.name,

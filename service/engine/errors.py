@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from service.engine.shapes import TokenUsage
 from service.errors import MemvaultError
 
 
@@ -33,6 +34,8 @@ class EngineError(MemvaultError):
     def __init__(self, detail: str, *, retry_after: float | None = None) -> None:
         super().__init__(detail)
         self.retry_after = retry_after
+        #: What the call of the LLM had used by then, as far as its provider says.
+        self.usage: TokenUsage | None = None
 
 
 class EngineStarting(EngineError):

@@ -59,6 +59,7 @@ class UnitOfWork:
     def raise_failure(self) -> None:
         """Raise the recorded failure, if there is one. To be called outside of any handler: see `errors`."""
         if self.failure is not None:
+            self.failure.usage = self.usage
             raise self.failure
 
     def check_filters(self, filters: Mapping[str, Any] | None) -> None:

@@ -21,6 +21,7 @@ from service.scope import Scope, TenantId, service_principal
 from service.storage.database import Database
 from service.storage.tasks import Tasks, TaskState
 from service.tenants.actions import Tenants
+from service.tenants.quotas import Quotas
 
 #: The task that makes the whole index anew.
 REBUILD_INDEX: Final = "rebuild_index"
@@ -43,6 +44,7 @@ class Jobs:
         indexing: Indexing,
         tasks: Tasks,
         erasures: ErasureWork,
+        quotas: Quotas,
     ) -> None:
         self._database = database
         self._tenants = tenants
@@ -51,6 +53,7 @@ class Jobs:
         self._indexing = indexing
         self._tasks = tasks
         self._erasures = erasures
+        self._quotas = quotas
 
     def handlers(self) -> Mapping[str, Handler]:
         """Return the handlers by task name."""
@@ -101,6 +104,7 @@ class Jobs:
             "erasures": lambda: self._entities.finish_all(scope, but=self._erasures.running(scope)),
             "extractions": lambda: self._extractions.retry_unfinished(scope, older_than=_LOST_AFTER),
             "idempotency keys": lambda: self._forget_old_keys(scope),
+            "usage": lambda: self._tidy_usage(scope),
         }
         for name, part in parts.items():
             try:
@@ -108,6 +112,10 @@ class Jobs:
             except Exception as error:
                 more = {"task": name, "tenant": str(tenant_id), "error": type(error).__name__}
                 _log.error("a part of the sweep failed", extra=more, exc_info=error)
+
+    def _tidy_usage(self, scope: Scope) -> None:
+        with self._database.transaction(scope) as connection:
+            self._quotas.tidy(connection)
 
     def _forget_old_keys(self, scope: Scope) -> None:
         with self._database.transaction(scope) as connection:

@@ -18,7 +18,7 @@ from starlette.requests import Request
 from service.audit.details import Reason
 from service.audit.trail import printable
 from service.auth.tokens import is_user_name
-from service.errors import InvalidInput, MalformedId, MemvaultError, NotFound, Unavailable
+from service.errors import InvalidInput, MalformedId, MemvaultError, NotFound, TooManyRequests, Unavailable
 from service.mcp import prompts, resources
 from service.mcp.door import Visitor, visitor_of
 from service.mcp.threads import Threads, TimeLimitReached
@@ -83,6 +83,7 @@ class _Protocol:
         visitor, caller = _visitor(context), _caller(context)
         given = {key: value for key, value in (params.arguments or {}).items() if key not in _PASSED_OVER}
         try:
+            await self._admit(visitor, caller)
             if acts_by_argument(caller.principal):
                 named = given.get("user_id") if "user_id" in tool.takes.model_fields else given.pop("user_id", None)
                 caller = await self._acting(visitor, caller, named)
@@ -102,7 +103,7 @@ class _Protocol:
             )
         except ValidationError as error:
             return _failed(InvalidInput.code, _problems(error))
-        except Unavailable as error:
+        except (Unavailable, TooManyRequests) as error:
             return _failed(error.code, f"{error.detail} (try again in {error.headers['Retry-After']} s)")
         except MemvaultError as error:
             return _failed(error.code, error.detail)
@@ -156,6 +157,10 @@ class _Protocol:
         messages = prompts.messages((params.arguments or {}).get("user_id"))
         return types.GetPromptResult(description=prompts.PROMPT.description, messages=messages)
 
+    async def _admit(self, visitor: Visitor, caller: Caller) -> None:
+        if visitor.services.rates.limited(caller):
+            await self._threads.run(partial(visitor.services.rates.admit, caller))
+
     async def _acting(self, visitor: Visitor, caller: Caller, named: Any) -> Caller:
         """Return the caller as it acts for the user that an argument names; what is no name is refused later on."""
         if not is_user_name(named):
@@ -170,6 +175,7 @@ class _Protocol:
         """Run an action whose errors are errors of the protocol."""
         visitor = _visitor(context)
         try:
+            await self._admit(visitor, _caller(context))
             return await self._threads.run(action, tell=partial(_tell, context))
         except (InvalidInput, NotFound) as error:
             # Which resource it was: clients read several at once.

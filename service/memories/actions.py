@@ -13,14 +13,14 @@ from sqlalchemy import Connection
 from service import clock
 from service.audit.details import MemoriesDeleted, MemoryListed, MemorySearched, MemoryUpdated
 from service.audit.events import AuditEvent, Outcome
-from service.errors import InvalidInput, NotFound, ScopeRequired
+from service.errors import InvalidInput, NotFound, QuotaExceeded, ScopeRequired
 from service.filters.ast import EVERYTHING, Node, subject_names
 from service.filters.build import subjects_filter
 from service.filters.evaluate import matches
 from service.filters.metadata_limits import validate_metadata
 from service.holds.guard import refuse_held
 from service.index.fusion import Scored, fuse
-from service.memories.edits import UNSET, Edit, Unset, changed_fields, edited
+from service.memories.edits import UNSET, Edit, Unset, changed_fields, edited, grows
 from service.memories.events import cancel_events, forget_messages
 from service.memories.indexing import Indexing
 from service.memories.limits import check_characters, check_text
@@ -220,6 +220,9 @@ class Memories:
         try:
             with stores.gate.recorded(caller, Action.UPDATE, targets=[memory_id]):
                 changed = self._changed(caller, scope, memory_id, edit, vector)
+        except QuotaExceeded as error:
+            stores.quotas.refused(caller, error)
+            raise
         except KeyDestroyed:
             # Erased between reading and writing: nothing was written, and there is nothing any more.
             changed = None
@@ -364,6 +367,8 @@ class Memories:
             after = stores.record.update(
                 connection, scope, before, after, vector, tokens, embedder=stores.embedder.name
             )
+            if grows(before, after):
+                stores.quotas.check_room(connection, scope)
             stores.trail.write(
                 connection,
                 caller,

@@ -18,9 +18,17 @@ from sqlalchemy.exc import IntegrityError
 from service import clock
 from service.audit.details import EventRead, MemoryAdded
 from service.audit.events import AuditEvent
-from service.errors import Conflict, ExtractionUnavailable, IdempotencyConflict, InvalidInput, RecordBusy
+from service.errors import (
+    Conflict,
+    ExtractionUnavailable,
+    IdempotencyConflict,
+    InvalidInput,
+    QuotaExceeded,
+    RecordBusy,
+    TooManyWaiting,
+)
 from service.filters.metadata_limits import validate_metadata
-from service.memories.events import EXTRACT, Events, as_told, start_event
+from service.memories.events import EXTRACT, Events, as_told, count_unfinished, start_event
 from service.memories.indexing import Indexing
 from service.memories.limits import check_characters, check_new
 from service.memories.provenance import check_connector, with_connector
@@ -73,6 +81,8 @@ class Adds:
             ExtractionUnavailable: for `infer` without an LLM, unless the fallback is verbatim.
             IdempotencyConflict: when the idempotency key was used with another request.
             Forbidden: when a key that is bound to users names another, or none.
+            QuotaExceeded: when the tenant has no room for what would be stored.
+            TooManyWaiting: when as many of its adds wait for the LLM as may wait.
         """
         stores = self._stores
         stores.gate.check(caller, Action.ADD)
@@ -106,6 +116,9 @@ class Adds:
         notes: dict[str, Any],
     ) -> Event:
         stores = self._stores
+        if idempotency_key is None:
+            # A repeated request gets the first one's event also when there is no room for another memory.
+            stores.quotas.refuse_full(caller)
         vectors = list(
             stores.embedder.embed_documents([searchable(message.content, message.name) for message in messages])
         )
@@ -133,7 +146,11 @@ class Adds:
             )
             return _Added(entries, as_told(row, results, memories, new.subjects))
 
-        added = self._written(scope, write)
+        try:
+            added = self._written(scope, write)
+        except QuotaExceeded as error:
+            stores.quotas.refused(caller, error)
+            raise
         if isinstance(added, UUID):
             return self._replay(caller, scope, added)
         self._indexing.apply(scope, added.entries)
@@ -155,6 +172,9 @@ class Adds:
             earlier = self._claim(connection, caller, scope, idempotency_key, new, event_id)
             if earlier is not None:
                 return earlier
+            most = stores.quotas.check_waiting(connection, scope)
+            if most is not None and count_unfinished(connection) >= most:
+                raise stores.quotas.too_many_waiting(most)
             acting = caller.acting_for(ids.user_id)
             cipher = stores.keyring.subject(scope.tenant_id, ids.owner)
             row = start_event(
@@ -177,7 +197,11 @@ class Adds:
             )
             return as_told(row, [], [], new.subjects)
 
-        added = self._written(scope, write)
+        try:
+            added = self._written(scope, write)
+        except TooManyWaiting as error:
+            stores.quotas.refused(caller, error)
+            raise
         return self._replay(caller, scope, added) if isinstance(added, UUID) else added
 
     def _written(self, scope: Scope, write: Callable[[Connection], _T | UUID]) -> _T | UUID:
@@ -268,10 +292,16 @@ def store_memories(
     memories: Sequence[StoredMemory],
     vectors: Sequence[Any],
 ) -> tuple[list[IndexEntry], list[tuple[UUID, Change]]]:
-    """Write memories with their audit row; return what the index needs once it commits, and what their event tells."""
+    """Write memories with their audit row; return what the index needs once it commits, and what their event tells.
+
+    Raises:
+        QuotaExceeded: when the tenant has no room for them; the transaction has to be rolled back.
+    """
     tokenizer = stores.tokenizer(scope)
     tokens = [tokenizer.row_tokens(memory.metadata, memory.categories, memory.actor) for memory in memories]
     placed = stores.record.insert(connection, scope, memories, vectors, tokens, embedder=stores.embedder.name)
+    if any(placed[memory.id] == memory.id for memory in memories):
+        stores.quotas.check_room(connection, scope)
     results = [
         (placed[memory.id], Change.ADD if placed[memory.id] == memory.id else Change.NONE) for memory in memories
     ]

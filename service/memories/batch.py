@@ -12,11 +12,11 @@ from sqlalchemy import Connection
 from service.audit.details import BatchUpdated, Reason
 from service.audit.events import AuditEvent, Outcome
 from service.embeddings.embedder import Vector
-from service.errors import InvalidInput, LegalHold, MemvaultError, NotFound, TooLarge
+from service.errors import InvalidInput, LegalHold, MemvaultError, NotFound, QuotaExceeded, TooLarge
 from service.filters.ast import EVERYTHING
 from service.filters.metadata_limits import validate_metadata
 from service.holds.guard import refusals_among
-from service.memories.edits import Edit, Unset, changed_fields, edited
+from service.memories.edits import Edit, Unset, changed_fields, edited, grows
 from service.memories.events import forget_messages
 from service.memories.indexing import Indexing
 from service.memories.limits import check_text
@@ -76,7 +76,11 @@ class Batches:
             except MemvaultError as error:
                 refused[number] = error
         vectors = self._embedded(scope, edits)
-        changed, held, entries = self._changed(caller, scope, edits, vectors)
+        try:
+            changed, held, entries = self._changed(caller, scope, edits, vectors)
+        except QuotaExceeded as error:
+            stores.quotas.refused(caller, error)
+            raise
         self._indexing.apply(scope, entries)
         return [
             refused.get(number) or _found_held(item.memory_id, held) or _missing(item.memory_id, changed)
@@ -153,6 +157,7 @@ class Batches:
         """Write the changes, each with its audit row; return what was changed, what is held, what the index needs."""
         stores = self._stores
         changed: set[UUID] = set()
+        found_after: dict[UUID, StoredMemory] = {}
         with stores.database.transaction(scope) as connection:
             found = self._found(connection, scope, list(edits), lock=True)
             held = self._held(connection, caller, scope, found, Action.UPDATE_BATCH)
@@ -177,6 +182,7 @@ class Batches:
                     # Erased between reading and writing: nothing was written, and there is nothing any more.
                     continue
                 changed.add(memory_id)
+                found_after[memory_id] = after
                 # A row for each: their texts are fingerprinted under the keys of different people.
                 stores.trail.write(
                     connection,
@@ -191,6 +197,8 @@ class Batches:
                         expires_on=None if isinstance(edit.expires_on, Unset) else edit.expires_on,
                     ),
                 )
+            if any(one in changed and grows(found[one], found_after[one]) for one in found):
+                stores.quotas.check_room(connection, scope)
             missing = [one for one in edits if one not in changed and one not in held]
             if missing or not (changed or held):
                 stores.trail.write(

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Any, Final
 
+import orjson
+
 from service.audit.details import Changed
 from service.filters.metadata_limits import validate_metadata
 from service.memories.provenance import with_connector
@@ -35,6 +37,15 @@ class Edit:
 def changed_fields(edit: Edit) -> list[Changed]:
     """Return what of a memory an edit changes, as the trail names it."""
     return [one for one in Changed if not isinstance(getattr(edit, one.value), Unset)]
+
+
+def grows(before: StoredMemory, after: StoredMemory) -> bool:
+    """Tell whether a memory takes more room than before, so that the tenant's limit has to be asked."""
+    return _size(after) > _size(before)
+
+
+def _size(memory: StoredMemory) -> int:
+    return len(orjson.dumps([memory.text, memory.metadata]))
 
 
 def edited(before: StoredMemory, edit: Edit, *, connector: str | None = None) -> StoredMemory:

@@ -257,6 +257,12 @@ def forget_all_messages(connection: Connection) -> int:
     return int(connection.execute(delete(_messages)).rowcount)
 
 
+def count_unfinished(connection: Connection) -> int:
+    """Return how many events of the tenant wait or run."""
+    query = select(func.count()).select_from(_events).where(_events.c.status.in_(_UNFINISHED))
+    return int(connection.execute(query).scalar_one())
+
+
 def forget_messages(
     connection: Connection, *, event_ids: Sequence[UUID] = (), subject_ids: Sequence[UUID] = ()
 ) -> None:

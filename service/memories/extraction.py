@@ -20,8 +20,8 @@ from service.auth.keys import find_live_key, key_acts_for, permissions_of
 from service.embeddings.embedder import Vector
 from service.engine.engine import Engine
 from service.engine.errors import EngineError
-from service.engine.shapes import Extraction, Recalled
-from service.errors import MemvaultError, RecordUnavailable, Unavailable
+from service.engine.shapes import Extraction, Recalled, TokenUsage
+from service.errors import MemvaultError, QuotaExceeded, RecordUnavailable, Unavailable
 from service.filters.build import subjects_filter
 from service.index.fusion import fuse
 from service.memories.adds import payload_place, scope_lock, scope_mac, store_memories, stored_memory
@@ -114,13 +114,23 @@ class Extractions:
             )
         except EngineError as error:
             self._fail(scope, work, error)
+            if error.usage is not None:
+                with self._stores.database.transaction(scope) as connection:
+                    self._stores.quotas.spend_tokens(connection, scope, _tokens(error.usage))
             return
         except Unavailable:
             raise
         except MemvaultError as error:
             self._end(scope, event_id, code=error.code, reason=error.detail, caller=work.caller)
             return
-        self._indexing.apply(scope, self._committed(scope, work, extraction))
+        try:
+            entries = self._committed(scope, work, extraction)
+        except QuotaExceeded as error:
+            # Told by its event: another try would ask the LLM again and find no more room.
+            self._end(scope, event_id, code=error.code, reason=error.detail, caller=work.caller)
+            self._stores.quotas.refused(work.caller, error)
+            return
+        self._indexing.apply(scope, entries)
 
     def retry_unfinished(self, scope: Scope, *, older_than: timedelta) -> int:
         """Queue again the events that are unfinished and have no job, untouched for so long; return how many.
@@ -178,7 +188,16 @@ class Extractions:
             new = _opened(cipher.open(row.payload, payload_place(scope, event_id)))
             ids = self._stores.subjects.ensure(connection, scope, new.subjects)
             project = self._projects.settings(connection, scope)
-            move_event(connection, event_id, EventStatus.RUNNING, attempts=row.attempts + 1)
+            postponed = self._stores.quotas.begin_llm_call(connection, scope)
+            if postponed is None:
+                move_event(connection, event_id, EventStatus.RUNNING, attempts=row.attempts + 1)
+            else:
+                reason = postponed.reason
+                move_event(connection, event_id, EventStatus.PENDING, code=postponed.code, reason=reason)
+                self._defer(connection, scope, event_id, ids, at=postponed.until)
+        if postponed is not None:
+            self._stores.quotas.postponed(caller, postponed)
+            return None
         return _Work(event_id, caller, new, ids, row.attempts + 1, project)
 
     def _committed(self, scope: Scope, work: _Work, extraction: Extraction) -> Sequence[IndexEntry]:
@@ -235,6 +254,7 @@ class Extractions:
             }
             if extraction.usage is not None:
                 notes["tokens"] = {"prompt": extraction.usage.prompt, "completion": extraction.usage.completion}
+                stores.quotas.spend_tokens(connection, scope, _tokens(extraction.usage))
             move_event(connection, work.event_id, EventStatus.SUCCEEDED, results=results, notes=notes)
         return entries
 
@@ -421,6 +441,10 @@ def _principal_of(connection: Connection, scope: Scope, row: Any) -> Principal |
 def _of_an_agent_alone(names: SubjectNames) -> bool:
     """Tell whether Mem0 writes these memories from the agent's point of view."""
     return names.agent_id is not None and names.user_id is None
+
+
+def _tokens(usage: TokenUsage) -> int:
+    return usage.prompt + usage.completion
 
 
 def _message_place(scope: Scope, row_id: UUID) -> Place:

@@ -23,6 +23,7 @@ from service.storage.keyring import Keyring
 from service.storage.record import Record
 from service.storage.stored import StoredMemory
 from service.storage.tombstones import Tombstones
+from service.tenants.quotas import Quotas
 from service.tenants.subjects import Name, Subjects
 
 
@@ -40,6 +41,7 @@ class Stores:
     trail: Trail
     gate: Gate
     tombstones: Tombstones
+    quotas: Quotas
 
     def tokenizer(self, scope: Scope) -> Tokenizer:
         """Return what makes the tenant's filter tokens."""

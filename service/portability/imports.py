@@ -18,9 +18,10 @@ from sqlalchemy import Connection
 from service import clock
 from service.audit.details import ImportSource, MemoriesImported
 from service.audit.events import AuditEvent
-from service.errors import InvalidInput, MemvaultError
+from service.errors import InvalidInput, MemvaultError, QuotaExceeded
 from service.filters.metadata_limits import validate_metadata
 from service.memories.limits import check_categories, check_characters, check_names, check_text
+from service.memories.provenance import CONNECTOR
 from service.memories.stores import Stores
 from service.portability.records import Incoming, IncomingHistory, IncomingMemory, IncomingSubject, Placed, Unreadable
 from service.records import Change, SubjectNames
@@ -96,6 +97,7 @@ class Imports:
         Raises:
             InvalidInput: when something in the source is refused, unless `skip_refused`; nothing is imported then.
             Forbidden: when a key that is bound to users imports for another.
+            QuotaExceeded: when the tenant has no room for a batch; those before it are stored, and known the next time.
         """
         self._stores.gate.check(caller, Action.IMPORT_MEMORIES)
         report = Imported(clock.new_id(), dry_run)
@@ -111,7 +113,11 @@ class Imports:
         done = 0
         for batch in _batched((_of(placed, user) for placed in source()), _BATCH):
             good = [placed for placed in batch if self._refused(caller, placed, latest) is None]
-            self._import(caller, scope, [placed.what for placed in good], origin, report)
+            try:
+                self._import(caller, scope, [placed.what for placed in good], origin, report)
+            except QuotaExceeded as error:
+                self._stores.quotas.refused(caller, error)
+                raise
             done += len(batch)
             progress("import", done)
         return report
@@ -138,6 +144,11 @@ class Imports:
             steps = [what] if isinstance(what, IncomingHistory) else list(what.history)
             if isinstance(what, IncomingMemory):
                 self._check_memory(what)
+                own = caller.principal.connector
+                if own is not None and what.metadata.get(CONNECTOR) != own:
+                    return (
+                        "metadata.connector: this key is bound to a connector, and imports only what carries its name"
+                    )
             for moment in [one for thing in (what, *steps) for one in (thing.created_at, thing.updated_at)]:
                 if moment > latest:
                     return "has a time in the future"
@@ -185,6 +196,8 @@ class Imports:
                 past = [_step(step) for step in memory.history or [_added(memory)]]
                 arrivals.append(Arrival(stored, _content(memory, origin), vector, tokens, past))
             entries = self._arriving.insert(connection, scope, arrivals, embedder=stores.embedder.name)
+            if entries:
+                stores.quotas.check_room(connection, scope)
             steps = self._insert_steps(connection, scope, batch)
             subjects = self._insert_subjects(connection, scope, batch)
             written = {entry.memory.id for entry in entries}

@@ -3,6 +3,7 @@
 from service.settings.base import secure_url
 from service.settings.credentials import Oidc
 from service.settings.loading import load_settings, setting_names
+from service.settings.quotas import Quotas
 from service.settings.trail import AUDIT_FLOOR_DAYS, Audit, AuditS3
 from service.settings.tree import ENV_PREFIX, Fallback, Limits, Llm, Settings
 
@@ -15,6 +16,7 @@ __all__ = [
     "Limits",
     "Llm",
     "Oidc",
+    "Quotas",
     "Settings",
     "load_settings",
     "secure_url",

@@ -13,6 +13,8 @@ from service.settings.base import Section, SecureUrl
 from service.settings.credentials import Auth
 from service.settings.forgetting import Erasure
 from service.settings.qdrant import Index
+from service.settings.quotas import Quotas
+from service.settings.secrets import check_database_url, check_key
 from service.settings.trail import Audit
 
 ENV_PREFIX: Final = "MEMVAULT_"
@@ -69,11 +71,13 @@ class Database(Section):
     pool_size: int = Field(20, ge=2, le=200, description="Connections kept at most.")
     prepared_statements: bool = Field(True, description="Off behind a transaction pooler that does not support them.")
 
-    @field_validator("url", "owner_url")
+    @field_validator("url", "owner_url", "maintenance_url")
     @classmethod
     def _is_postgres(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and not value.get_secret_value().startswith(("postgresql://", "postgres://")):
-            raise ValueError("must be a postgresql:// URL")
+        if value is not None:
+            if not value.get_secret_value().startswith(("postgresql://", "postgres://")):
+                raise ValueError("must be a postgresql:// URL")
+            check_database_url(value.get_secret_value())
         return value
 
 
@@ -200,6 +204,7 @@ class Settings(BaseSettings):
     llm: Llm = Field(default_factory=Llm)
     extraction: Extraction = Field(default_factory=Extraction)
     limits: Limits = Field(default_factory=Limits)
+    quotas: Quotas = Field(default_factory=Quotas)
     auth: Auth = Field(default_factory=Auth)
     history: History = Field(default_factory=History)
     erasure: Erasure = Field(default_factory=Erasure)
@@ -210,8 +215,8 @@ class Settings(BaseSettings):
     @field_validator("bootstrap_key")
     @classmethod
     def _is_long_enough(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and len(value.get_secret_value()) < 32:
-            raise ValueError("must have 32 characters or more")
+        if value is not None:
+            check_key(value.get_secret_value())
         return value
 
     @field_validator("auth")

@@ -1,26 +1,33 @@
-"""Tenants: made, listed, suspended and resumed by the installation's plane, never by a key."""
+"""Tenants: made, listed, suspended, resumed, renamed and limited by the installation's plane, never by a key."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import Connection, func, select, update
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import IntegrityError
 
 from service import clock
+from service.audit.details import TenantLimited
 from service.audit.events import AuditEvent
 from service.audit.trail import Trail
 from service.errors import Conflict, InvalidInput, NotFound
-from service.scope import TenantId, installation_caller
+from service.scope import Limit, TenantId, installation_caller
 from service.storage.database import Database
 from service.storage.keyring import Keyring
 from service.tenants.tables import TenantRow
 
 _tenants: Final[Any] = TenantRow.__table__  # type: ignore[attr-defined]
+#: The tenant that a new installation has.
+DEFAULT_TENANT: Final = "default"
+#: Fits into a bigint, and into a number of JSON that every reader takes.
+_MOST: Final = 2**53
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
@@ -33,14 +40,16 @@ class Tenant:
     status: str
     created_at: datetime
     version: int = 0
+    limits: Mapping[str, int | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class TenantState:
-    """Whether a tenant's keys may work, and the version of its credentials."""
+    """Whether a tenant's keys may work, the version of its credentials, and its own limits."""
 
     active: bool
     version: int
+    limits: Mapping[str, int | None]
 
 
 class Tenants:
@@ -112,6 +121,55 @@ class Tenants:
         """
         return self._set_status(name_or_id, "active", AuditEvent.TENANT_RESUMED)
 
+    def rename(self, name_or_id: str, name: str) -> Tenant:
+        """Give a tenant another name; its id stays, and so do its keys. Tokens that name it have to say the new name.
+
+        Raises:
+            InvalidInput: for a name that cannot be one, and for the tenant that every start makes anew.
+            Conflict: when the name is taken, or the tenant is being deleted.
+        """
+        _check_name(name)
+        tenant = self.get(name_or_id)
+        if tenant.name == DEFAULT_TENANT:
+            raise InvalidInput(f"the tenant {DEFAULT_TENANT} keeps its name: the next start would make another one")
+        caller = installation_caller(tenant.id)
+        taken = select(_tenants.c.id).where(_tenants.c.name == name, _tenants.c.id != tenant.id)
+        try:
+            with self._database.transaction(caller.scope) as connection:
+                if connection.execute(taken).first() is not None:
+                    raise Conflict(f"there is a tenant {name} already")
+                live = _tenants.c.status.not_in(["deleting", "deleted"])
+                renamed = update(_tenants).where(_tenants.c.id == tenant.id, live)
+                if not connection.execute(renamed.values(name=name, updated_at=clock.now())).rowcount:
+                    raise Conflict(f"the tenant {tenant.name} is deleted, for good")
+                self._trail.write(connection, caller, AuditEvent.TENANT_RENAMED)
+        except IntegrityError:
+            raise Conflict(f"there is a tenant {name} already") from None
+        return replace(tenant, name=name)
+
+    def set_limits(self, name_or_id: str, changes: Mapping[Limit, int | None], unset: Collection[Limit] = ()) -> Tenant:
+        """Give a tenant limits of its own, None for none at all; those in `unset` are the installation's again.
+
+        Raises:
+            InvalidInput: for a limit below nothing, or for no requests at all, which is a suspension.
+        """
+        for limit, most in changes.items():
+            least = 1 if limit is Limit.REQUESTS_PER_SECOND else 0
+            if most is not None and not least <= most <= _MOST:
+                raise InvalidInput(f"{limit}: must be {least} to {_MOST}")
+        tenant = self.get(name_or_id)
+        caller = installation_caller(tenant.id)
+        with self._database.transaction(caller.scope) as connection:
+            row = connection.execute(select(_tenants).where(_tenants.c.id == tenant.id).with_for_update()).one()
+            limits = {name: most for name, most in row.limits.items() if name not in unset}
+            limits |= {limit.value: most for limit, most in changes.items()}
+            connection.execute(
+                update(_tenants).where(_tenants.c.id == tenant.id).values(limits=limits, updated_at=clock.now())
+            )
+            own = {limit: limits[limit] for limit in Limit if limit in limits}
+            self._trail.write(connection, caller, AuditEvent.TENANT_LIMITED, detail=TenantLimited(limits=own))
+        return replace(tenant, limits=limits)
+
     def _set_status(self, name_or_id: str, status: str, event: AuditEvent) -> Tenant:
         tenant = self.get(name_or_id)
         caller = installation_caller(tenant.id)
@@ -124,7 +182,7 @@ class Tenants:
                 self._trail.write(connection, caller, event)
         if not changed:
             raise Conflict(f"the tenant {tenant.name} is deleted, for good")
-        return Tenant(tenant.id, tenant.name, status, tenant.created_at)
+        return replace(tenant, status=status)
 
 
 def is_active(connection: Connection, tenant_id: TenantId) -> bool:
@@ -135,8 +193,17 @@ def is_active(connection: Connection, tenant_id: TenantId) -> bool:
 
 def find_state(connection: Connection, tenant_id: TenantId) -> TenantState | None:
     """Return what decides whether the tenant's keys work, or None when there is no such tenant."""
-    row = connection.execute(select(_tenants.c.status, _tenants.c.version).where(_tenants.c.id == tenant_id)).first()
-    return None if row is None else TenantState(row.status == "active", row.version)
+    query = select(_tenants.c.status, _tenants.c.version, _tenants.c.limits).where(_tenants.c.id == tenant_id)
+    row = connection.execute(query).first()
+    return None if row is None else TenantState(row.status == "active", row.version, row.limits)
+
+
+def limits_of(connection: Connection, tenant_id: TenantId) -> Mapping[str, int | None]:
+    """Return the limits that were set for a tenant."""
+    limits: Mapping[str, int | None] = connection.execute(
+        select(_tenants.c.limits).where(_tenants.c.id == tenant_id)
+    ).scalar_one()
+    return limits
 
 
 def versions_sum(connection: Connection) -> tuple[int, int]:
@@ -192,4 +259,4 @@ def _find(connection: Connection, name_or_id: str) -> Tenant | None:
 
 
 def _tenant(row: Any) -> Tenant:
-    return Tenant(TenantId(row.id), row.name, row.status, row.created_at, row.version)
+    return Tenant(TenantId(row.id), row.name, row.status, row.created_at, row.version, row.limits)

@@ -6,6 +6,7 @@ from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import BigInteger, Column, DateTime, UniqueConstraint
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
 from service.storage.erasers import Eraser, declare, keep
@@ -23,6 +24,10 @@ class TenantRow(SQLModel, table=True):
     updated_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
     #: Grows, by triggers, whenever a credential of the tenant that was checked earlier is to be checked again.
     version: int = Field(default=0, sa_type=BigInteger)
+    #: Limits of its own, by name; null is no limit, and what is missing is the installation's default.
+    limits: dict[str, int | None] = Field(
+        default_factory=dict, sa_column=Column(JSONB, nullable=False, server_default="{}")
+    )
 
 
 class SubjectRow(SQLModel, table=True):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from service.audit.assembly import Sealing
 from service.audit.keeper import Keeper
@@ -24,8 +24,6 @@ from service.auth.acting import ActingUsers
 from service.auth.authenticator import Authenticator
 from service.auth.keys import Keys
 from service.auth.rotation import KeyChanges
-from service.auth.tokens import Tokens
-from service.auth.watch import CredentialWatch
 from service.embeddings import Embedder as Embedder
 from service.embeddings.batching import Batched as Batched
 from service.embeddings.minilm import MiniLM as MiniLM
@@ -68,20 +66,22 @@ from service.storage.outbox import Outbox
 from service.storage.record import Record
 from service.storage.tasks import Tasks
 from service.storage.tombstones import Tombstones
+from service.tenants.actions import DEFAULT_TENANT as DEFAULT_TENANT
 from service.tenants.actions import Tenants
 from service.tenants.belonging import check_keyring
 from service.tenants.projects import Projects
+from service.tenants.quotas import Quotas
+from service.tenants.rates import Rates
+from service.tenants.refusals import Refusals
 from service.tenants.subjects import Subjects
 from service.wiring.adapters import engine_home, open_embedder, open_index, sinks
+from service.wiring.authentication import open_authenticator
 from service.wiring.portability import open_portability as open_portability
 from service.wiring.sealing import audited_tenants as audited_tenants
 from service.wiring.sealing import seal_trail as seal_trail
 from service.wiring.settling import settle
 
 _log = logging.getLogger("memvault")
-
-#: The tenant that a new installation has.
-DEFAULT_TENANT: Final = "default"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +127,8 @@ class Installation:
     subjects: Subjects
     holds: Holds
     hold_journal: HoldJournal
+    refusals: Refusals
+    quotas: Quotas
     queue: Queue
     tasks: Tasks
     tombstones: Tombstones
@@ -141,6 +143,7 @@ class Services:
     installation: Installation
     authenticator: Authenticator
     acting: ActingUsers
+    rates: Rates
     memories: Memories
     adds: Adds
     interactions: Interactions
@@ -257,6 +260,7 @@ def open_installation(settings: Settings, connections: Connections, stack: ExitS
     subjects = Subjects(keyring)
     trail = Trail(database, keyring)
     gate = Gate(trail)
+    refusals = Refusals(database, trail)
     tombstones = Tombstones(settings.tombstones_folder)
     record = Record(keyring, Membership(keyring))
     journal = HoldJournal(database, keyring, record, tombstones)
@@ -279,6 +283,8 @@ def open_installation(settings: Settings, connections: Connections, stack: ExitS
         subjects=subjects,
         holds=Holds(database, keyring, subjects, trail, gate, journal),
         hold_journal=journal,
+        refusals=refusals,
+        quotas=Quotas(settings.quotas, database, refusals),
         queue=queue,
         tasks=Tasks(database),
         tombstones=tombstones,
@@ -314,6 +320,7 @@ def open_services(installation: Installation, stack: ExitStack, *, upkeep: bool 
         trail=installation.trail,
         gate=installation.gate,
         tombstones=installation.tombstones,
+        quotas=installation.quotas,
     )
     indexing = Indexing(
         installation.database,
@@ -342,7 +349,14 @@ def open_services(installation: Installation, stack: ExitStack, *, upkeep: bool 
         maintenance_dsn=installation.connections.maintenance_dsn,
     )
     jobs = Jobs(
-        installation.database, installation.tenants, extractions, entities, indexing, installation.tasks, erasing
+        installation.database,
+        installation.tenants,
+        extractions,
+        entities,
+        indexing,
+        installation.tasks,
+        erasing,
+        installation.quotas,
     )
     keeper: Upkeep | None = None
     if upkeep:
@@ -359,8 +373,9 @@ def open_services(installation: Installation, stack: ExitStack, *, upkeep: bool 
     return Services(
         settings=settings,
         installation=installation,
-        authenticator=_authenticator(installation, stack),
+        authenticator=open_authenticator(installation, stack),
         acting=ActingUsers(installation.database, installation.subjects),
+        rates=Rates(installation.database, installation.quotas, installation.refusals),
         memories=memories,
         adds=adds,
         interactions=Interactions(stores, memories, adds),
@@ -435,21 +450,6 @@ def llm_settings(llm: Llm) -> LlmSettings | None:
     if llm.base_url is not None:
         config[f"{llm.provider}_base_url"] = llm.base_url
     return LlmSettings(provider=llm.provider, config=config, timeout_seconds=llm.timeout)
-
-
-def _authenticator(installation: Installation, stack: ExitStack) -> Authenticator:
-    auth = installation.settings.auth
-    tokens = None if auth.oidc.issuer is None else Tokens(installation.settings, installation.tenants)
-    if tokens is not None:
-        tokens.start()
-    watch = None
-    if auth.cache_seconds:
-        watch = CredentialWatch(installation.database, trusted_seconds=auth.cache_seconds)
-        watch.start()
-        stack.callback(watch.stop)
-    return Authenticator(
-        installation.keys, installation.trail, cache_seconds=auth.cache_seconds, tokens=tokens, watch=watch
-    )
 
 
 def _asked(name: str, ask: Callable[[], object]) -> Part:

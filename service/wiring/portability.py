@@ -54,6 +54,7 @@ def open_portability(installation: Installation, stack: ExitStack) -> Portabilit
         trail=installation.trail,
         gate=installation.gate,
         tombstones=installation.tombstones,
+        quotas=installation.quotas,
     )
     return Portability(Exports(stores), Imports(stores, _Later()))
 

@@ -17,7 +17,14 @@ from service.api.platform.parameters import LARGEST_PAGE
 from service.audit.events import EVENT_OF
 from service.cli.app import app as cli
 from service.engine.errors import EngineError
-from service.errors import ConfigurationError, InvalidInput, MemvaultError
+from service.errors import (
+    ConfigurationError,
+    InvalidInput,
+    MemvaultError,
+    QuotaExceeded,
+    TooManyRequests,
+    TooManyWaiting,
+)
 from service.filters.ast import Op
 from service.filters.metadata_limits import MAX_BYTES, MAX_DEPTH, MAX_KEY, MAX_LEAVES, RESERVED
 from service.filters.parse import LIMITS, parse_filter
@@ -25,7 +32,7 @@ from service.main import create_app
 from service.mcp.tools import TOOLS
 from service.memories import extraction, limits
 from service.policy.table import NEEDS, ROLES
-from service.scope import Action
+from service.scope import Action, Limit
 from service.settings import load_settings, setting_names
 from service.wiring import Services
 from tests.docs.pages import ROOT, code, page, pages, prose, table
@@ -110,7 +117,7 @@ def test_errors() -> None:
 def test_event_codes() -> None:
     told = table("docs/extraction.md", "code")
     rows = {code(row["code"])[0]: (code(row["status"])[0], row["tried again"]) for row in told}
-    expected: dict[str, tuple[str, str]] = {}
+    expected: dict[str, tuple[str, str]] = {QuotaExceeded.code: ("FAILED", "no")}
     for kind in _family(EngineError):
         again = "yes" if kind.max_attempts is None else f"up to {kind.max_attempts} tries"
         expected[kind.code] = ("FAILED", again if kind.transient else "no")
@@ -146,6 +153,24 @@ def test_limits() -> None:
     assert rows["categories of a memory"] == [limits._CATEGORIES, limits._CATEGORY_CHARS]
     assert rows["`top_k`, `page_size`"] == [LARGEST_PAGE]
     assert rows["a filter"] == [LIMITS.depth, LIMITS.conditions, LIMITS.values, LIMITS.string]
+
+
+def test_limits_of_tenants() -> None:
+    answers = {
+        QuotaExceeded: "memories bytes",
+        TooManyRequests: "requests_per_second",
+        TooManyWaiting: "events_waiting",
+    }
+    refused = {name: f"{kind.status} `{kind.code}`" for kind, names in answers.items() for name in names.split()}
+    rows = {}
+    for row in table("docs/limits.md", "limit"):
+        option, setting = code(row["option, setting"])
+        name = setting.removeprefix("quotas.")
+        assert option == f"--{name.replace('_', '-')}"
+        rows[name] = row["beyond it"]
+    assert set(rows) == {limit.value for limit in Limit}
+    assert {f"quotas.{name}" for name in rows} == {name for name in setting_names() if name.startswith("quotas.")}
+    assert {name: told for name, told in rows.items() if "PENDING" not in told} == refused
 
 
 def test_metadata_limits_and_reserved_keys() -> None:

@@ -188,3 +188,41 @@ def test_one_is_killed_and_the_other_serves_on(replicas: Replicas) -> None:
 
 def _all_found(client: httpx.Client, ids: list[str]) -> bool:
     return {hit["id"] for hit in search(client, "Fact of the killed", user="killed", top_k=50)} == set(ids)
+
+
+def test_a_changed_scope_holds_on_both(replicas: Replicas) -> None:
+    replicas.json("tenant", "create", "changing")
+    key = replicas.json("key", "create", "--tenant", "changing", "--role", "agent")
+    clients = [replicas.client(number, key["api_key"]) for number in range(2)]
+
+    def answers() -> set[int]:
+        return {client.post("/v3/memories/", json={"filters": {"user_id": "alice"}}).status_code for client in clients}
+
+    # Busy for longer than a checked key is trusted, so that both are in their steady state.
+    busy_until = time.monotonic() + 3
+    while time.monotonic() < busy_until:
+        assert answers() == {200}
+        time.sleep(0.1)
+    replicas.json("key", "change", key["key_id"], "--tenant", "changing", "--scope", "audit:read")
+    eventually(lambda: answers() == {403}, seconds=STOPS_WITHIN)
+    assert [client.get("/v1/audit/").status_code for client in clients] == [200, 200]
+    for client in clients:
+        client.close()
+
+
+def test_the_requests_of_a_tenant_are_counted_over_both(replicas: Replicas) -> None:
+    replicas.json("tenant", "create", "hasty")
+    replicas.json("tenant", "limits", "hasty", "--requests-per-second", "1")
+    key = replicas.json("key", "create", "--tenant", "hasty", "--role", "reader")
+    clients = [replicas.client(number, key["api_key"]) for number in range(2)]
+    begun = time.monotonic()
+    answers = [client.get("/v1/ping/") for _ in range(20) for client in clients]
+    seconds = time.monotonic() - begun
+    passed = sum(answer.status_code == 200 for answer in answers)
+    # One that is there at first, and one a second for both together; each by itself would let as many pass again.
+    assert 1 <= passed <= 2 + seconds
+    refused = [answer for answer in answers if answer.status_code != 200]
+    assert {answer.status_code for answer in refused} == {429}
+    assert all(int(answer.headers["Retry-After"]) >= 1 for answer in refused)
+    for client in clients:
+        client.close()

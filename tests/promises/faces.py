@@ -25,7 +25,7 @@ def connect() -> Iterator[Connect]:
         ) -> TestClient:
             tenants = services.installation.tenants
             found = tenants.find(tenant) or tenants.create(tenant)
-            _, secret = principal_of(services, found.id, role=role)
+            _, secret = principal_of(services, found.id, role=role, **more)
             # On an address of this machine, as the MCP face wants it.
             client = TestClient(create_app(services), base_url="http://127.0.0.1", raise_server_exceptions=False)
             client.headers["Authorization"] = f"Token {secret}"

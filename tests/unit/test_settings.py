@@ -40,7 +40,7 @@ def test_defaults_are_the_embedded_mode_on_this_machine_only() -> None:
 
 
 def test_with_a_server_the_defaults_are_the_careful_ones() -> None:
-    settings = load_settings(environ={"MEMVAULT_DATABASE__URL": "postgresql://app:x@db/memvault"})
+    settings = load_settings(environ={"MEMVAULT_DATABASE__URL": "postgresql://app@db/memvault"})
     assert not settings.embedded
     # The index is embedded all the same, and belongs to one process.
     assert settings.worker_in_process
@@ -171,7 +171,7 @@ def test_a_mistake_in_a_flag_names_the_setting() -> None:
 
 
 def test_secrets_are_neither_shown_nor_repeated() -> None:
-    secret = "s3cret-" * 6
+    secret = "s3cret-words-of-a-length-that-will-do"
     settings = load_settings(
         environ={
             "MEMVAULT_BOOTSTRAP_KEY": secret,

@@ -1,0 +1,181 @@
+"""Limits on the language model and on what waits for it: nothing is lost, it goes on when there is room again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+
+from service import clock
+from service.errors import TooManyWaiting
+from service.main import create_app
+from service.records import Event, EventStatus, Message, NewMemories, SubjectNames
+from service.scope import Caller, Limit
+from service.wiring import Services
+from tests.clients.serving import serving
+from tests.conftest import MakeServices, Postgres, caller_of, principal_of
+from tests.llm.scripted import ScriptedLLM
+
+pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("extraction")]
+
+Start = Callable[..., tuple[Services, Caller]]
+
+
+@pytest.fixture
+def llm() -> Iterator[ScriptedLLM]:
+    """A scripted LLM over HTTP."""
+    with ScriptedLLM() as scripted:
+        yield scripted
+
+
+@pytest.fixture
+def start(make_services: MakeServices, llm: ScriptedLLM) -> Start:
+    """Open services with the LLM and without a worker, and a tenant with limits."""
+
+    def started(**limits: int) -> tuple[Services, Caller]:
+        flags = {"provider": "openai", "config": llm.config, "timeout": 5.0, "retry_wait": 0.05, "attempts": 1}
+        services = make_services(llm=flags)
+        tenant = services.installation.tenants.create("acme").id
+        services.installation.tenants.set_limits("acme", {Limit(name): most for name, most in limits.items()})
+        return services, caller_of(services, tenant)
+
+    return started
+
+
+def ask(services: Services, caller: Caller, text: str, user: str = "alice") -> Event:
+    """Ask for an extraction."""
+    new = NewMemories([Message("user", text)], SubjectNames(user_id=user))
+    return services.adds.add(caller, caller.scope, new)
+
+
+def work(services: Services, caller: Caller, event: Event) -> Event:
+    """Do what the worker would do with an event, and return how it stands."""
+    services.jobs.handlers()["extract"](str(caller.principal.tenant_id), str(event.id))
+    return services.events.get(caller, caller.scope, event.id)
+
+
+def used(services: Services, caller: Caller, limit: Limit) -> int:
+    """How much of a limit is used."""
+    return services.installation.quotas.used(caller.principal.tenant_id).counts[limit]
+
+
+def jobs_at(database: Postgres, event: Event) -> list[datetime | None]:
+    """When the queue takes up an event."""
+    with psycopg.connect(database.admin) as connection:
+        query = "SELECT scheduled_at FROM procrastinate_jobs WHERE args ->> 'event_id' = %s AND status = 'todo'"
+        return [row[0] for row in connection.execute(query, [str(event.id)])]
+
+
+def test_a_call_over_the_day_s_limit_waits_and_goes_on_the_next_day(
+    start: Start, llm: ScriptedLLM, database: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services, caller = start(llm_calls_per_day=1)
+    first, second = ask(services, caller, "I like tea"), ask(services, caller, "I like rice")
+    assert work(services, caller, first).status is EventStatus.SUCCEEDED
+    waiting = work(services, caller, second)
+    assert (waiting.status, waiting.code) == (EventStatus.PENDING, "llm_calls_used_up")
+    assert waiting.reason is not None
+    assert "1 times a day" in waiting.reason
+    assert len(llm.requests) == used(services, caller, Limit.LLM_CALLS_PER_DAY) == 1
+    later = [moment for moment in jobs_at(database, second) if moment is not None]
+    assert later
+    assert min(later) <= clock.now() + timedelta(hours=1)
+    # The sweep leaves it alone: it has its job.
+    services.jobs.sweep_tenant(caller.principal.tenant_id)
+    tomorrow = datetime.combine(clock.today() + timedelta(days=1), datetime.min.time(), UTC) + timedelta(seconds=1)
+    monkeypatch.setattr(clock, "now", lambda: tomorrow)
+    assert work(services, caller, second).status is EventStatus.SUCCEEDED
+    assert used(services, caller, Limit.LLM_CALLS_PER_DAY) == 1
+    with psycopg.connect(database.admin) as connection:
+        query = "SELECT detail FROM audit WHERE event = 'limit:reached'"
+        assert [row[0]["limit"] for row in connection.execute(query)] == ["llm_calls_per_day"]
+
+
+def test_a_limit_that_is_raised_lets_it_go_on_the_same_day(start: Start) -> None:
+    services, caller = start(llm_calls_per_day=0)
+    event = ask(services, caller, "I like tea")
+    assert work(services, caller, event).status is EventStatus.PENDING
+    services.installation.tenants.set_limits("acme", {Limit.LLM_CALLS_PER_DAY: 1})
+    done = work(services, caller, event)
+    assert (done.status, done.code) == (EventStatus.SUCCEEDED, None)
+
+
+def test_calls_are_counted_exactly_when_many_begin_at_once(start: Start, llm: ScriptedLLM) -> None:
+    services, caller = start(llm_calls_per_day=3)
+    events = [ask(services, caller, f"I like {number}", user=f"user-{number}") for number in range(8)]
+    with ThreadPoolExecutor(4) as pool:
+        states = list(pool.map(lambda event: work(services, caller, event).status, events))
+    assert states.count(EventStatus.SUCCEEDED) == 3
+    assert states.count(EventStatus.PENDING) == 5
+    assert len(llm.requests) == 3
+
+
+def test_tokens_are_counted_as_the_provider_says_also_of_answers_that_are_no_use(
+    start: Start, llm: ScriptedLLM, database: Postgres
+) -> None:
+    services, caller = start(llm_tokens_per_day=1)
+    llm.broken_json()
+    first, second = ask(services, caller, "I like tea"), ask(services, caller, "I like rice")
+    assert work(services, caller, first).status is EventStatus.FAILED
+    tokens = used(services, caller, Limit.LLM_TOKENS_PER_DAY)
+    assert tokens > 1
+    waiting = work(services, caller, second)
+    assert (waiting.status, waiting.code) == (EventStatus.PENDING, "llm_tokens_used_up")
+    services.installation.tenants.set_limits("acme", {Limit.LLM_TOKENS_PER_DAY: 10**6})
+    assert work(services, caller, second).status is EventStatus.SUCCEEDED
+    assert used(services, caller, Limit.LLM_TOKENS_PER_DAY) > tokens
+
+
+def test_what_an_extraction_found_too_much_ends_its_event(start: Start, llm: ScriptedLLM, database: Postgres) -> None:
+    services, caller = start(memories=1)
+    llm.facts("Alice likes tea", "Alice likes rice")
+    failed = work(services, caller, ask(services, caller, "I like tea and rice"))
+    assert (failed.status, failed.code) == (EventStatus.FAILED, "quota_exceeded")
+    with psycopg.connect(database.admin) as connection:
+        assert connection.execute("SELECT count(*) FROM memories").fetchone() == (0,)
+
+
+def test_only_so_many_events_may_wait(start: Start) -> None:
+    services, caller = start(events_waiting=2)
+    first = ask(services, caller, "one")
+    ask(services, caller, "two")
+    with pytest.raises(TooManyWaiting, match="2 adds of this tenant are waiting") as caught:
+        ask(services, caller, "three")
+    assert int(caught.value.headers["Retry-After"]) >= 1
+    work(services, caller, first)
+    ask(services, caller, "three")
+    # What is stored at once waits for nothing.
+    new = NewMemories([Message("user", "four")], SubjectNames(user_id="alice"), infer=False)
+    assert services.adds.add(caller, caller.scope, new).status is EventStatus.SUCCEEDED
+
+
+def test_the_number_of_waiting_events_is_exact(start: Start) -> None:
+    services, caller = start(events_waiting=5)
+
+    def queued(number: int) -> bool:
+        try:
+            ask(services, caller, "x", user=f"user-{number}")
+        except TooManyWaiting:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(queued, range(16))) == 5
+
+
+def test_over_rest_a_full_queue_is_429(start: Start) -> None:
+    services, caller = start(events_waiting=0)
+    _, secret = principal_of(services, caller.principal.tenant_id)
+    body: dict[str, Any] = {"messages": [{"role": "user", "content": "x"}], "user_id": "alice"}
+    with (
+        serving(create_app(services)) as url,
+        httpx.Client(base_url=url, headers={"Authorization": f"Token {secret}"}, timeout=30) as client,
+    ):
+        answer = client.post("/v3/memories/add/", json=body)
+    assert (answer.status_code, answer.json()["code"]) == (429, "too_many_waiting")
+    assert int(answer.headers["Retry-After"]) >= 1

@@ -1,0 +1,229 @@
+"""Limits on memories and bytes: exact whoever writes at once, with the room given back by every way of deleting."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import psycopg
+import pytest
+
+from service.errors import MemvaultError, QuotaExceeded
+from service.memories.batch import BatchEdit
+from service.memories.edits import Edit
+from service.records import Change, Event, EventStatus, Message, NewMemories, SubjectNames
+from service.scope import Caller, Limit, SubjectKind, TenantId
+from service.tenants import usage
+from service.wiring import Services
+from tests.conftest import MakeServices, Postgres, caller_of
+
+pytestmark = pytest.mark.integration
+
+
+def limited(services: Services, tenant: TenantId, **limits: int | None) -> Caller:
+    """Set limits of a tenant and return a caller of it with a fresh key."""
+    services.installation.tenants.set_limits(str(tenant), {Limit(name): most for name, most in limits.items()})
+    return caller_of(services, tenant)
+
+
+def add(services: Services, caller: Caller, *texts: str, user: str = "alice", **more: Any) -> Event:
+    """Add memories verbatim."""
+    new = NewMemories([Message("user", text) for text in texts], SubjectNames(user_id=user), infer=False)
+    return services.adds.add(caller, caller.scope, new, **more)
+
+
+def held(services: Services, tenant: TenantId) -> tuple[int, int]:
+    """The tenant's memories and bytes as they are counted."""
+    counts = services.installation.quotas.used(tenant).counts
+    return counts[Limit.MEMORIES], counts[Limit.BYTES]
+
+
+def real(database: Postgres, tenant: TenantId) -> tuple[int, int]:
+    """The tenant's memories and bytes as they are."""
+    with psycopg.connect(database.admin) as connection:
+        query = "SELECT count(*), coalesce(sum(octet_length(content)), 0)::bigint FROM memories WHERE tenant_id = %s"
+        row = connection.execute(query, [tenant]).fetchone()
+        assert row is not None
+        return int(row[0]), int(row[1])
+
+
+def limit_rows(database: Postgres, tenant: TenantId) -> list[tuple[str, int]]:
+    """What the trail says of limits that were reached: which, and how often."""
+    with psycopg.connect(database.admin) as connection:
+        query = (
+            "SELECT detail ->> 'limit', (detail ->> 'count')::int FROM audit"
+            " WHERE tenant_id = %s AND event = 'limit:reached' AND outcome = 'refused' ORDER BY seq"
+        )
+        return connection.execute(query, [tenant]).fetchall()
+
+
+def test_the_last_place_is_given_once(services: Services, tenant: TenantId, database: Postgres) -> None:
+    caller = limited(services, tenant, memories=3)
+    add(services, caller, "one", "two")
+    with pytest.raises(QuotaExceeded, match="may keep 3 memories"):
+        add(services, caller, "three", "four")
+    assert real(database, tenant)[0] == 2, "an add is stored wholly or not at all"
+    add(services, caller, "three")
+    with pytest.raises(QuotaExceeded):
+        add(services, caller, "four")
+    assert held(services, tenant) == real(database, tenant)
+    assert limit_rows(database, tenant) == [("memories", 1)]
+
+
+def test_the_limit_is_exact_when_many_write_at_once(services: Services, tenant: TenantId, database: Postgres) -> None:
+    caller = limited(services, tenant, memories=10)
+    start = threading.Barrier(8)
+
+    def write(number: int) -> int:
+        start.wait()
+        stored = 0
+        for step in range(4):
+            try:
+                add(services, caller, f"{number} {step}", user=f"user-{number}")
+                stored += 1
+            except QuotaExceeded:
+                pass
+        return stored
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(write, range(8))) == 10
+    assert real(database, tenant)[0] == 10
+    assert held(services, tenant) == real(database, tenant)
+
+
+def test_bytes_are_limited_for_adds_and_for_edits(services: Services, tenant: TenantId, database: Postgres) -> None:
+    caller = limited(services, tenant)
+    first = add(services, caller, "x" * 1000).results[0].memory_id
+    size = held(services, tenant)[1]
+    caller = limited(services, tenant, bytes=size + 300)
+    with pytest.raises(QuotaExceeded, match="bytes"):
+        add(services, caller, "y" * 1000)
+    with pytest.raises(QuotaExceeded, match="bytes"):
+        services.memories.update(caller, caller.scope, first, Edit(text="z" * 2000))
+    with pytest.raises(QuotaExceeded, match="bytes"):
+        services.batches.update(caller, caller.scope, [BatchEdit(first, Edit(metadata={"a": "b" * 2000}))])
+    assert services.memories.get(caller, caller.scope, first).text == "x" * 1000
+    # Over its limit, a tenant can still make a memory smaller.
+    caller = limited(services, tenant, bytes=10)
+    services.memories.update(caller, caller.scope, first, Edit(text="x" * 10))
+    assert held(services, tenant) == real(database, tenant)
+
+
+DELETIONS: dict[str, Callable[[Services, Caller, Event], object]] = {
+    "one": lambda s, c, event: s.memories.delete(c, c.scope, event.results[0].memory_id),
+    "all of a scope": lambda s, c, event: s.memories.delete_all(c, c.scope, SubjectNames(user_id="alice")),
+    "a batch": lambda s, c, event: s.batches.delete(c, c.scope, [event.results[0].memory_id]),
+    "an entity": lambda s, c, event: s.entities.delete(c, c.scope, SubjectKind.USER, "alice"),
+}
+
+
+@pytest.mark.parametrize("deletion", DELETIONS)
+def test_every_deletion_gives_the_room_back(
+    deletion: str, services: Services, tenant: TenantId, database: Postgres
+) -> None:
+    caller = limited(services, tenant, memories=1)
+    event = add(services, caller, "one")
+    with pytest.raises(QuotaExceeded):
+        add(services, caller, "two", user="bob")
+    DELETIONS[deletion](services, caller, event)
+    assert held(services, tenant) == (0, 0) == real(database, tenant)
+    add(services, caller, "two", user="bob")
+    assert held(services, tenant) == real(database, tenant)
+
+
+def test_the_database_counts_whoever_writes(services: Services, tenant: TenantId, database: Postgres) -> None:
+    """The counting is the database's own doing: a way of writing or removing memories cannot forget it."""
+    caller = caller_of(services, tenant)
+    add(services, caller, "one", "two", "three")
+    with psycopg.connect(database.admin, autocommit=True) as connection:
+        connection.execute("UPDATE memories SET content = content || 'more' WHERE tenant_id = %s", [tenant])
+        assert held(services, tenant) == real(database, tenant)
+        connection.execute("DELETE FROM memories WHERE tenant_id = %s", [tenant])
+    assert held(services, tenant) == (0, 0)
+
+
+def test_what_is_known_already_takes_no_room(services: Services, tenant: TenantId) -> None:
+    caller = limited(services, tenant, memories=2)
+    add(services, caller, "one")
+    again = add(services, caller, "one")
+    assert [result.change for result in again.results] == [Change.NONE]
+    add(services, caller, "two")
+    assert held(services, tenant)[0] == 2
+
+
+def test_a_repeated_request_is_answered_when_there_is_no_room_left(services: Services, tenant: TenantId) -> None:
+    caller = limited(services, tenant, memories=1)
+    first = add(services, caller, "one", idempotency_key="k")
+    assert add(services, caller, "one", idempotency_key="k").id == first.id
+    with pytest.raises(QuotaExceeded):
+        add(services, caller, "two", idempotency_key="other")
+
+
+def test_a_full_tenant_costs_no_embedding_and_leaves_others_alone(
+    services: Services, tenant: TenantId, database: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = limited(services, tenant, memories=0)
+    other = caller_of(services, services.installation.tenants.create("rival").id)
+    embedded: list[int] = []
+    embedder = services.adds._stores.embedder
+    embed = embedder.embed_documents
+
+    def counting(texts: list[str]) -> Any:
+        embedded.append(len(texts))
+        return embed(texts)
+
+    monkeypatch.setattr(embedder, "embed_documents", counting)
+    for number in range(20):
+        with pytest.raises(QuotaExceeded):
+            add(services, full, f"text {number}")
+    assert embedded == []
+    assert add(services, other, "one").status is EventStatus.SUCCEEDED
+    # Refusals are counted, so that they cannot fill the trail.
+    assert limit_rows(database, tenant) == [("memories", 1)]
+
+
+def test_refusals_that_were_counted_are_written_down_in_the_end(
+    services: Services, tenant: TenantId, database: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caller = limited(services, tenant, memories=0)
+    for number in range(5):
+        with pytest.raises(QuotaExceeded):
+            add(services, caller, f"text {number}")
+    monkeypatch.setattr("service.tenants.refusals.EVERY", 0.0)
+    services.installation.refusals.flush()
+    assert limit_rows(database, tenant) == [("memories", 1), ("memories", 4)]
+
+
+def test_many_differences_are_added_up_and_the_sum_stays(
+    services: Services, tenant: TenantId, database: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(usage, "_FEW_ROWS", 1)
+    caller = caller_of(services, tenant)
+    for number in range(4):
+        add(services, caller, f"text {number}")
+    before = held(services, tenant)
+    services.jobs.sweep_tenant(tenant)
+    assert held(services, tenant) == before == real(database, tenant)
+    with psycopg.connect(database.admin) as connection:
+        assert connection.execute("SELECT count(*) FROM usage WHERE tenant_id = %s", [tenant]).fetchone() == (1,)
+
+
+def test_limits_default_to_the_settings(make_services: MakeServices) -> None:
+    services = make_services(quotas={"memories": 1})
+    tenant = services.installation.tenants.create("acme").id
+    caller = caller_of(services, tenant)
+    add(services, caller, "one")
+    with pytest.raises(QuotaExceeded):
+        add(services, caller, "two")
+    add(services, limited(services, tenant, memories=None), "two")
+    services.installation.tenants.set_limits("acme", {}, [Limit.MEMORIES])
+    with pytest.raises(QuotaExceeded):
+        add(services, caller_of(services, tenant), "three")
+
+
+@pytest.mark.parametrize(("name", "most"), [("memories", -1), ("requests_per_second", 0), ("bytes", 2**60)])
+def test_a_limit_that_means_nothing_is_refused(name: str, most: int, services: Services, tenant: TenantId) -> None:
+    with pytest.raises(MemvaultError, match=name):
+        services.installation.tenants.set_limits(str(tenant), {Limit(name): most})
