@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection
 from service.audit.details import ConnectorRemoved, Erased, ErasureRequested, ErasuresListed, Reason
 from service.audit.events import AuditEvent, Outcome
 from service.audit.trail import Trail
-from service.errors import Conflict, Forbidden, InvalidInput, NotFound
+from service.errors import Forbidden, InvalidInput, NotFound
 from service.memories.events import cancel_events
 from service.memories.limits import check_characters, check_names
 from service.policy.gate import Gate
@@ -76,7 +76,7 @@ class Erasures:
         _check(target)
         if target.kind is ErasureKind.TENANT:
             raise InvalidInput("a whole tenant is erased by the installation only: memvault tenant delete")
-        return self._request(caller, scope, target)
+        return self._request(caller, scope, target, action)
 
     def remove_connector(self, caller: Caller, scope: Scope, name: str) -> Erasure:
         """Ask for the erasure of all that came through a connector, whose keys are revoked."""
@@ -87,7 +87,7 @@ class Erasures:
         caller = installation_caller(tenant_id)
         if target.kind is not ErasureKind.TENANT:
             _check(target)
-        return self._request(caller, caller.scope, target)
+        return self._request(caller, caller.scope, target, Action.REQUEST_ERASURE)
 
     def get(self, caller: Caller, scope: Scope, erasure_id: UUID) -> Erasure:
         """Return an erasure with how far it is, and its receipt once that is there.
@@ -122,40 +122,20 @@ class Erasures:
             self._trail.write(connection, caller, AuditEvent.ERASURES_LISTED, results=ids, detail=detail)
         return Page(found, total, page, size)
 
-    def _request(self, caller: Caller, scope: Scope, target: Target) -> Erasure:
+    def _request(self, caller: Caller, scope: Scope, target: Target, action: Action) -> Erasure:
         subject_id: UUID | None = None
-        refusal: Conflict | None = None
-        with self._database.transaction(scope) as connection:
+        # A hold's refusal undoes the transaction and is recorded after it.
+        with self._gate.recorded(caller, action), self._database.transaction(scope) as connection:
             erasure: Erasure | None = None
-            is_new = missing = False
             if target.kind.subject is not None:
                 subject_id = self._subjects.find_any(connection, scope, target.kind.subject, target.name)
-                missing = subject_id is None
                 if subject_id is not None:
                     self._subjects.wait_for_erasers(connection, subject_id)
-            if not missing:
+            if subject_id is not None or target.kind.subject is None:
                 erasure = self._ledger.find_open(connection, scope, target, subject_id)
-            due_at: datetime | None = None
-            if not missing and erasure is None:
-                try:
-                    due_at = self._obstacles.check(connection, scope, target, subject_id)
-                except Conflict as error:
-                    refusal = error
-                else:
-                    is_new = True
-                    erasure = self._ledger.add(
-                        connection,
-                        scope,
-                        target,
-                        subject_id=subject_id,
-                        principal_id=None if caller.principal.id == SERVICE_ID else caller.principal.id,
-                        due_at=due_at,
-                    )
-            if erasure is not None and is_new and due_at is None:
-                self.begin(connection, scope, erasure)
-            self._write(connection, caller, target, subject_id, erasure, refused=refusal is not None)
-        if refusal is not None:
-            raise refusal
+                if erasure is None:
+                    erasure = self._new(connection, caller, scope, target, subject_id)
+            self._write(connection, caller, target, subject_id, erasure)
         if erasure is None:
             raise NotFound(f"there is no such {target.kind.value}")
         if erasure.status is ErasureStatus.RUNNING and subject_id is not None:
@@ -164,6 +144,22 @@ class Erasures:
             once = tombstone_id(kind, scope.tenant_id, subject_id)
             self._tombstones.append(kind, scope.tenant_id, [subject_id], tombstone=once)
             self._keyring.destroy_subject(scope.tenant_id, subject_id)
+        return erasure
+
+    def _new(
+        self, connection: Connection, caller: Caller, scope: Scope, target: Target, subject_id: UUID | None
+    ) -> Erasure:
+        due_at = self._obstacles.check(connection, scope, target, subject_id)
+        erasure = self._ledger.add(
+            connection,
+            scope,
+            target,
+            subject_id=subject_id,
+            principal_id=None if caller.principal.id == SERVICE_ID else caller.principal.id,
+            due_at=due_at,
+        )
+        if due_at is None:
+            self.begin(connection, scope, erasure)
         return erasure
 
     def begin(self, connection: Connection, scope: Scope, erasure: Erasure) -> None:
@@ -200,13 +196,8 @@ class Erasures:
         target: Target,
         subject_id: UUID | None,
         erasure: Erasure | None,
-        *,
-        refused: bool,
     ) -> None:
-        if refused:
-            outcome = Outcome.REFUSED
-        else:
-            outcome = Outcome.NOT_FOUND if erasure is None else Outcome.DONE
+        outcome = Outcome.NOT_FOUND if erasure is None else Outcome.DONE
         subjects = [] if subject_id is None else [subject_id]
         targets = [] if erasure is None else [erasure.id]
         due_at = None if erasure is None else erasure.due_at

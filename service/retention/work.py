@@ -19,7 +19,8 @@ from service import clock
 from service.audit.details import Erased, ErasureBegun, ErasureCompleted, ErasureContinued
 from service.audit.events import AuditEvent
 from service.audit.signing import Signer
-from service.errors import Conflict
+from service.errors import LegalHold
+from service.holds.guard import held_among
 from service.memories.entities import Entities, Note
 from service.memories.indexing import Indexing
 from service.memories.stores import Stores
@@ -138,7 +139,7 @@ class ErasureWork:
         target = Target(erasure.kind, erasure.connector or "")
         try:
             due_at = self._obstacles.check(connection, scope, target, erasure.subject_id)
-        except Conflict as error:
+        except LegalHold as error:
             self._ledger.postpone(connection, scope, erasure.id, clock.now() + _HELD_FOR, blocked_by=error.code)
             return self._ledger.get(connection, scope, erasure.id)
         if due_at is not None:
@@ -178,7 +179,10 @@ class ErasureWork:
             self._remove_tenant(scope, None)
         elif tombstone.kind is TombstoneKind.MEMORIES_ERASED:
             with self._stores.database.transaction(scope) as connection:
-                removed = remove_memories(connection, scope, lock_memories(connection, tombstone.ids))
+                # A hold that came after the erasure was placed without them; nothing that is held stops a start.
+                held = held_among(connection, scope, tombstone.ids)
+                ids = [one for one in lock_memories(connection, tombstone.ids) if one not in held]
+                removed = remove_memories(connection, scope, ids)
             self._indexing.apply(scope, [], gone=dict.fromkeys(removed.memory_ids, GONE))
         else:
             for subject_id in tombstone.ids:

@@ -1,0 +1,93 @@
+"""Holds and erasures: what is held is not erased, whoever asks, and its key stays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import pytest
+
+from service import clock
+from service.errors import LegalHold
+from service.filters.ast import EVERYTHING
+from service.retention.ledger import ErasureKind, ErasureStatus, Target
+from service.retention.obstacles import Obstacles
+from service.scope import Caller
+from service.wiring import Services
+from tests.conftest import Postgres
+from tests.integration.holds.conftest import Add, Place
+
+pytestmark = pytest.mark.integration
+
+ALICE = Target(ErasureKind.USER, "alice")
+#: Each of them would erase Alice's held memory.
+TARGETS = (ALICE, Target(ErasureKind.AGENT, "helper"), Target(ErasureKind.CONNECTOR, "crm"))
+
+
+def texts(services: Services, caller: Caller) -> set[str]:
+    """All texts of the tenant."""
+    page = services.memories.list(caller, caller.scope, EVERYTHING, page=1, size=100, on=None)
+    return {memory.text for memory in page.items}
+
+
+@pytest.mark.parametrize("what", ["user", "id", "filter"])
+def test_what_is_held_is_not_erased_and_the_refusal_names_the_hold(
+    what: str,
+    services: Services,
+    caller: Caller,
+    ada: Caller,
+    ben: Caller,
+    add: Add,
+    place: Place,
+    trail: Callable[[], list[dict[str, Any]]],
+) -> None:
+    memory_id = add("evidence", agent="helper", connector="crm")
+    add("of another", user="bob")
+    scopes = {"user": {"user": "alice"}, "id": {"memory_ids": [memory_id]}, "filter": {"filters": {"user_id": "alice"}}}
+    hold = place("smith-v-acme", **scopes[what])
+    for target in TARGETS:
+        if what == "user" and target.kind is ErasureKind.AGENT:
+            continue
+        with pytest.raises(LegalHold, match="smith-v-acme"):
+            services.erasures.request(ada, ada.scope, target)
+    tenant_id = caller.principal.tenant_id
+    with pytest.raises(LegalHold, match="smith-v-acme"):
+        services.installation.erasures.request_for_installation(tenant_id, Target(ErasureKind.TENANT))
+    assert services.installation.tenants.get("acme").status == "active"
+    assert texts(services, caller) == {"evidence", "of another"}
+    assert services.erasures.list(ada, ada.scope, page=1, size=5).total == 0
+    refused = [row for row in trail() if row["event"] == "access:denied"]
+    assert {row["detail"]["reason"] for row in refused} == {"hold"}
+    assert all(row["detail"]["holds"] == [str(hold.stored.id)] for row in refused)
+
+    services.installation.holds.release(ben, ben.scope, hold.stored.id, "the case is closed")
+    erasure = services.erasures.request(ada, ada.scope, ALICE)
+    services.erasing.finish(tenant_id, erasure.id)
+    assert services.erasures.look(tenant_id, erasure.id).status is ErasureStatus.COMPLETED
+    assert texts(services, caller) == {"of another"}
+
+
+def test_a_hold_that_was_placed_meanwhile_puts_a_scheduled_erasure_off(
+    services: Services,
+    caller: Caller,
+    ada: Caller,
+    add: Add,
+    place: Place,
+    database: Postgres,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    add("evidence")
+    with monkeypatch.context() as patched:
+        patched.setattr(Obstacles, "check", lambda *_: clock.now())
+        erasure = services.erasures.request(ada, ada.scope, ALICE)
+    assert erasure.status is ErasureStatus.SCHEDULED
+    place("smith-v-acme", user="alice")
+    with psycopg.connect(database.admin, autocommit=True) as admin:
+        admin.execute("UPDATE erasures SET due_at = now()")
+    services.erasing.finish(caller.principal.tenant_id, erasure.id)
+    put_off = services.erasures.look(caller.principal.tenant_id, erasure.id)
+    assert (put_off.status, put_off.blocked_by) == (ErasureStatus.SCHEDULED, "legal_hold")
+    assert put_off.due_at is not None
+    assert put_off.due_at > clock.now()
+    assert texts(services, caller) == {"evidence"}
