@@ -40,6 +40,14 @@ class SubjectNames:
 
 
 @dataclass(frozen=True, slots=True)
+class Identity:
+    """An account of a connector (a Slack id, an e-mail address), compared as it is written."""
+
+    connector: str
+    account: str
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """One message of a conversation. `name` is the speaker, kept as the memory's actor."""
 

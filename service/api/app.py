@@ -13,7 +13,7 @@ from starlette.routing import BaseRoute
 
 from service.api import docs, health
 from service.api.admin import routes_audit, routes_erasures, routes_holds, routes_keys
-from service.api.connectors import routes_tools
+from service.api.connectors import routes_identities, routes_tools, routes_webhooks
 from service.api.errors import add_error_handlers
 from service.api.metrics import RequestMetrics
 from service.api.middleware import BodyLimit, Surroundings
@@ -49,6 +49,8 @@ _ROUTERS: Final = (
     oss_memories.router,
     oss_entities.router,
     routes_project.router,
+    routes_identities.router,
+    routes_webhooks.router,
     routes_keys.router,
     routes_audit.router,
     routes_erasures.router,

@@ -36,6 +36,15 @@ class AuditEvent(StrEnum):
     KEY_REVOKED = "key:revoked"
     KEY_ROTATED = "key:rotated"
     KEY_CHANGED = "key:changed"
+    IDENTITY_LINKED = "identity:linked"
+    IDENTITIES_LISTED = "identities:listed"
+    IDENTITY_UNLINKED = "identity:unlinked"
+    WEBHOOK_CREATED = "webhook:created"
+    WEBHOOKS_LISTED = "webhooks:listed"
+    WEBHOOK_UPDATED = "webhook:updated"
+    WEBHOOK_DELETED = "webhook:deleted"
+    DELIVERIES_LISTED = "deliveries:listed"
+    WEBHOOK_DELIVERED = "webhook:delivered"
     TENANT_CREATED = "tenant:created"
     TENANT_SUSPENDED = "tenant:suspended"
     TENANT_RESUMED = "tenant:resumed"
@@ -91,6 +100,14 @@ EVENT_OF: Final[dict[Action, AuditEvent]] = {
     Action.REVOKE_KEY: AuditEvent.KEY_REVOKED,
     Action.ROTATE_KEY: AuditEvent.KEY_ROTATED,
     Action.CHANGE_KEY: AuditEvent.KEY_CHANGED,
+    Action.LINK_IDENTITY: AuditEvent.IDENTITY_LINKED,
+    Action.LIST_IDENTITIES: AuditEvent.IDENTITIES_LISTED,
+    Action.UNLINK_IDENTITY: AuditEvent.IDENTITY_UNLINKED,
+    Action.CREATE_WEBHOOK: AuditEvent.WEBHOOK_CREATED,
+    Action.LIST_WEBHOOKS: AuditEvent.WEBHOOKS_LISTED,
+    Action.UPDATE_WEBHOOK: AuditEvent.WEBHOOK_UPDATED,
+    Action.DELETE_WEBHOOK: AuditEvent.WEBHOOK_DELETED,
+    Action.LIST_DELIVERIES: AuditEvent.DELIVERIES_LISTED,
     Action.READ_AUDIT: AuditEvent.AUDIT_READ,
     Action.EXPORT_AUDIT: AuditEvent.AUDIT_EXPORTED,
     Action.MATCH_AUDIT: AuditEvent.AUDIT_MATCHED,
@@ -147,6 +164,15 @@ ACTIVITY_OF: Final[dict[AuditEvent, Activity]] = {
     AuditEvent.KEY_REVOKED: Activity.DELETE,
     AuditEvent.KEY_ROTATED: Activity.UPDATE,
     AuditEvent.KEY_CHANGED: Activity.UPDATE,
+    AuditEvent.IDENTITY_LINKED: Activity.CREATE,
+    AuditEvent.IDENTITIES_LISTED: Activity.OTHER,
+    AuditEvent.IDENTITY_UNLINKED: Activity.DELETE,
+    AuditEvent.WEBHOOK_CREATED: Activity.CREATE,
+    AuditEvent.WEBHOOKS_LISTED: Activity.OTHER,
+    AuditEvent.WEBHOOK_UPDATED: Activity.UPDATE,
+    AuditEvent.WEBHOOK_DELETED: Activity.DELETE,
+    AuditEvent.DELIVERIES_LISTED: Activity.OTHER,
+    AuditEvent.WEBHOOK_DELIVERED: Activity.OTHER,
     AuditEvent.TENANT_CREATED: Activity.CREATE,
     AuditEvent.TENANT_SUSPENDED: Activity.UPDATE,
     AuditEvent.TENANT_RESUMED: Activity.UPDATE,

@@ -22,6 +22,8 @@ from service.storage.database import Database
 from service.storage.tasks import Tasks, TaskState
 from service.tenants.actions import Tenants
 from service.tenants.quotas import Quotas
+from service.webhooks.announcing import DELIVER
+from service.webhooks.delivering import Deliveries
 
 #: The task that makes the whole index anew.
 REBUILD_INDEX: Final = "rebuild_index"
@@ -45,6 +47,7 @@ class Jobs:
         tasks: Tasks,
         erasures: ErasureWork,
         quotas: Quotas,
+        deliveries: Deliveries,
     ) -> None:
         self._database = database
         self._tenants = tenants
@@ -54,10 +57,16 @@ class Jobs:
         self._tasks = tasks
         self._erasures = erasures
         self._quotas = quotas
+        self._deliveries = deliveries
 
     def handlers(self) -> Mapping[str, Handler]:
         """Return the handlers by task name."""
-        return {EXTRACT: self._extractions.run, REBUILD_INDEX: self.rebuild_index, ERASE: self._erasures.run}
+        return {
+            EXTRACT: self._extractions.run,
+            REBUILD_INDEX: self.rebuild_index,
+            ERASE: self._erasures.run,
+            DELIVER: self._deliveries.deliver,
+        }
 
     def periodic(self) -> Mapping[str, tuple[str, Callable[[int], None]]]:
         """Return the periodic work by task name, with when it runs, as cron says it."""
@@ -103,6 +112,7 @@ class Jobs:
         parts: Mapping[str, Callable[[], object]] = {
             "erasures": lambda: self._entities.finish_all(scope, but=self._erasures.running(scope)),
             "extractions": lambda: self._extractions.retry_unfinished(scope, older_than=_LOST_AFTER),
+            "webhooks": lambda: self._deliveries.sweep(scope),
             "idempotency keys": lambda: self._forget_old_keys(scope),
             "usage": lambda: self._tidy_usage(scope),
         }

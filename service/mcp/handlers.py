@@ -34,6 +34,7 @@ from service.mcp.translate import (
     entity_output,
     event_output,
     hit_output,
+    identity_of,
     memory_output,
     names_of,
     page_fields,
@@ -42,7 +43,7 @@ from service.mcp.translate import (
 from service.memories.actions import UNSET, Edit, Query
 from service.memories.interactions import Asked, Summary, only_user
 from service.records import Message, NewMemories, SubjectNames
-from service.scope import Caller
+from service.scope import Action, Caller
 from service.wiring import Services
 
 #: The least score of a hit, the same as the default of the REST face.
@@ -58,12 +59,11 @@ def add_memory(services: Services, caller: Caller, given: AddMemoryInput) -> Add
     else:
         raise InvalidInput("give text, or messages")
     names = names_of(given)
-    names = SubjectNames(names.user_id or only_user(caller.principal), names.agent_id, names.app_id, names.run_id)
-    event = services.adds.add(
-        caller,
-        caller.scope,
-        NewMemories(messages, names, metadata=given.metadata or {}, infer=given.infer),
-    )
+    if given.identity is None:
+        names = SubjectNames(names.user_id or only_user(caller.principal), names.agent_id, names.app_id, names.run_id)
+    new = NewMemories(messages, names, metadata=given.metadata or {}, infer=given.infer)
+    new = services.identities.adding(caller, caller.scope, new, identity_of(given.identity))
+    event = services.adds.add(caller, caller.scope, new)
     if not event.status.is_final:
         message = "Accepted. The memories are being extracted: ask get_event_status with this event_id."
     elif event.notes.get("stored") == "verbatim":
@@ -80,16 +80,19 @@ def add_memory(services: Services, caller: Caller, given: AddMemoryInput) -> Add
 
 def search_memories(services: Services, caller: Caller, given: SearchMemoriesInput) -> HitsOutput:
     """Search by meaning and words."""
-    query = Query(given.query, parse_filter(given.filters), limit=given.limit, threshold=_THRESHOLD)
+    where = parse_filter(given.filters)
+    where = services.identities.reading(caller, caller.scope, Action.SEARCH, where, identity_of(given.identity))
+    query = Query(given.query, where, limit=given.limit, threshold=_THRESHOLD)
     return HitsOutput(results=[hit_output(hit) for hit in services.memories.search(caller, caller.scope, query)])
 
 
 def get_memories(services: Services, caller: Caller, given: GetMemoriesInput) -> MemoriesOutput:
     """List memories, the newest first."""
+    where = parse_filter(given.filters)
     page = services.memories.list(
         caller,
         caller.scope,
-        parse_filter(given.filters),
+        services.identities.reading(caller, caller.scope, Action.LIST, where, identity_of(given.identity)),
         page=given.page,
         size=given.page_size,
         on=clock.today(),
@@ -150,14 +153,16 @@ def get_event_status(services: Services, caller: Caller, given: EventIdInput) ->
 
 def get_user_context(services: Services, caller: Caller, given: GetUserContextInput) -> ContextOutput:
     """Search a user's memories and compose what is found for a prompt."""
-    asked = Asked(given.user_id, given.query, given.connectors, given.max_tokens)
+    identity = identity_of(given.identity)
+    asked = Asked(given.user_id, given.query, given.connectors, given.max_tokens, identity)
     context = services.interactions.context(caller, caller.scope, asked)
     return context_output(context, max_tokens=given.max_tokens)
 
 
 def store_interaction_summary(services: Services, caller: Caller, given: StoreInteractionSummaryInput) -> SummaryOutput:
     """Store a summary as it is, at once."""
-    summary = Summary(given.summary, given.channel, given.user_id, given.connector, given.labels or ())
+    identity = identity_of(given.identity)
+    summary = Summary(given.summary, given.channel, given.user_id, given.connector, given.labels or (), identity)
     stored = services.interactions.store(caller, caller.scope, summary)
     return SummaryOutput(
         id=str(stored.memory_id),

@@ -57,6 +57,18 @@ class MessageInput(_Input):
     name: str | None = Field(None, description="The speaker, kept as the memory's actor.")
 
 
+class IdentityInput(_Input):
+    """An account of a connector."""
+
+    connector: str = Field(description="The connector, for instance 'slack'.")
+    account: str = Field(description="The account there, for instance 'U024BE7LH'.")
+
+
+Account = Annotated[
+    IdentityInput | None, Field(description="An account that is linked to the user, instead of user_id.")
+]
+
+
 class Subjects(_Input):
     """Whose memory it is."""
 
@@ -69,6 +81,7 @@ class Subjects(_Input):
 class AddMemoryInput(Subjects):
     """Arguments of add_memory."""
 
+    identity: Account = None
     text: str | None = Field(None, description="What to remember. Needed unless messages are given.")
     messages: list[MessageInput] | None = Field(
         None, description="A conversation to remember, taken instead of text, the oldest message first."
@@ -88,6 +101,7 @@ class SearchMemoriesInput(_Input):
 
     query: str = Field(description="What to look for, in natural language; meaning and words both count.")
     filters: Filters = None
+    identity: Account = None
     limit: int = Field(10, ge=1, le=1000, description="Hits to return at most.")
 
 
@@ -95,6 +109,7 @@ class GetMemoriesInput(_Input):
     """Arguments of get_memories."""
 
     filters: Filters = None
+    identity: Account = None
     page: Page = 1
     page_size: PageSize = 50
 
@@ -131,6 +146,7 @@ class GetUserContextInput(_Input):
 
     query: str = Field(USUAL_QUERY, description="What the user says or asks now; the context is chosen for it.")
     user_id: NeededUserId = None
+    identity: Account = None
     connectors: list[str] | None = Field(
         None,
         min_length=1,
@@ -161,6 +177,7 @@ class StoreInteractionSummaryInput(_Input):
         "preference, bug_report; interaction_summary is added by itself.",
     )
     user_id: NeededUserId = None
+    identity: Account = None
 
 
 class MemoryOutput(BaseModel):

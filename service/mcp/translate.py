@@ -13,13 +13,14 @@ from service.mcp.schemas import (
     EntityOutput,
     EventOutput,
     HitOutput,
+    IdentityInput,
     MemoryOutput,
     SnippetOutput,
     Subjects,
 )
 from service.memories.context import Context, source
 from service.memories.limits import check_names
-from service.records import Entity, Event, EventResult, Hit, Memory, Page, SubjectNames
+from service.records import Entity, Event, EventResult, Hit, Identity, Memory, Page, SubjectNames
 
 T = TypeVar("T")
 
@@ -27,6 +28,11 @@ T = TypeVar("T")
 def names_of(subjects: Subjects) -> SubjectNames:
     """Return the subjects that a tool's arguments name."""
     return SubjectNames(subjects.user_id, subjects.agent_id, subjects.app_id, subjects.run_id)
+
+
+def identity_of(given: IdentityInput | None) -> Identity | None:
+    """Return the account that a tool's arguments name instead of a user."""
+    return None if given is None else Identity(given.connector, given.account)
 
 
 def checked_names_of(subjects: Subjects) -> SubjectNames:

@@ -20,7 +20,7 @@ from service.holds.guard import refuse_held_subject
 from service.memories.events import cancel_events
 from service.memories.indexing import Indexing
 from service.memories.stores import Stores
-from service.records import Entity, Page
+from service.records import Change, Entity, Page
 from service.scope import Action, Caller, Scope, SubjectKind
 from service.storage.erasers import erase_subject
 from service.storage.erasing import Removed, purge_memories
@@ -114,6 +114,7 @@ class Entities:
                 stores.subjects.wait_for_writers(connection, subject_id)
                 removed = purge_memories(connection, scope, subject_id, limit=_ERASED_AT_ONCE)
                 ids, rows = removed.memory_ids, Counter(removed.rows)
+                stores.announcer.announce(connection, scope, Change.DELETE, ids)
                 if len(ids) < _ERASED_AT_ONCE:
                     # In the transaction that found the last memories, under the lock: nothing can be added between.
                     others = erase_subject(connection, scope, subject_id, limit=_ERASED_AT_ONCE)

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from service.audit.details import Reason
 from service.errors import Conflict, Forbidden, InvalidInput
+from service.filters.ast import EVERYTHING
 from service.filters.build import and_, subjects_filter
 from service.filters.connector_fields import INTERACTION_SUMMARY, LABELS
 from service.filters.parse import parse_filter
@@ -17,8 +18,9 @@ from service.memories.adds import Adds
 from service.memories.context import Context, compose
 from service.memories.limits import check_names
 from service.memories.stores import Stores
-from service.records import Change, EventStatus, Message, NewMemories, SubjectNames
+from service.records import Change, EventStatus, Identity, Message, NewMemories, SubjectNames
 from service.scope import Action, Caller, Principal, Scope
+from service.tenants.identities import BOTH_NAMED, Identities
 
 #: What a context is asked for when nothing else is said.
 USUAL_QUERY: Final = "recent preferences and ongoing tickets"
@@ -38,6 +40,7 @@ class Asked:
     query: str = USUAL_QUERY
     connectors: Sequence[str] | None = None
     max_tokens: int = USUAL_TOKENS
+    identity: Identity | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,7 @@ class Summary:
     user_id: str | None
     connector: str | None = None
     labels: Sequence[str] = ()
+    identity: Identity | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +67,9 @@ class StoredSummary:
 class Interactions:
     """The two calls that a connector needs, for every face alike."""
 
-    def __init__(self, stores: Stores, memories: Memories, adds: Adds) -> None:
+    def __init__(self, stores: Stores, memories: Memories, adds: Adds, identities: Identities) -> None:
         self._stores = stores
+        self._identities = identities
         self._memories = memories
         self._adds = adds
 
@@ -76,8 +81,11 @@ class Interactions:
             Forbidden: when a principal that is bound to users names another.
         """
         self._stores.gate.check(caller, Action.SEARCH)
-        user = _user(caller, asked.user_id, "say whose context you want")
-        where = subjects_filter(user)
+        if asked.identity is None:
+            where = subjects_filter(_user(caller, asked.user_id, "say whose context you want"))
+        else:
+            _check_one(asked.user_id)
+            where = self._identities.reading(caller, scope, Action.SEARCH, EVERYTHING, asked.identity)
         if asked.connectors is not None:
             chosen = {"metadata": {"connector": {"in": list(asked.connectors)}}}
             where = and_(where, parse_filter(chosen, where="connectors"))
@@ -93,7 +101,11 @@ class Interactions:
             Forbidden: when a bound principal names another user or connector.
         """
         self._stores.gate.check(caller, Action.ADD)
-        user = _user(caller, summary.user_id, "say whose interaction it was")
+        if summary.identity is None:
+            user = _user(caller, summary.user_id, "say whose interaction it was")
+        else:
+            _check_one(summary.user_id)
+            user = SubjectNames(user_id=self._identities.owner(caller, scope, summary.identity))
         metadata: dict[str, Any] = {
             "connector": self._connector(caller, summary.connector),
             "channel": summary.channel,
@@ -120,6 +132,11 @@ class Interactions:
 def only_user(principal: Principal) -> str | None:
     """Return the user that a principal is bound to when there is just one, so that it need not be named."""
     return next(iter(principal.users)) if principal.users is not None and len(principal.users) == 1 else None
+
+
+def _check_one(user_id: str | None) -> None:
+    if user_id is not None:
+        raise InvalidInput(BOTH_NAMED)
 
 
 def _user(caller: Caller, named: str | None, otherwise: str) -> SubjectNames:

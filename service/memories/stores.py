@@ -18,6 +18,7 @@ from service.policy.gate import Gate
 from service.records import Memory, Provenance, SubjectNames
 from service.scope import Scope, SubjectKind
 from service.settings import Settings
+from service.storage.announced import Announcer
 from service.storage.database import Database
 from service.storage.keyring import Keyring
 from service.storage.record import Record
@@ -42,6 +43,7 @@ class Stores:
     gate: Gate
     tombstones: Tombstones
     quotas: Quotas
+    announcer: Announcer
 
     def tokenizer(self, scope: Scope) -> Tokenizer:
         """Return what makes the tenant's filter tokens."""

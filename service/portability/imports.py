@@ -198,6 +198,8 @@ class Imports:
             entries = self._arriving.insert(connection, scope, arrivals, embedder=stores.embedder.name)
             if entries:
                 stores.quotas.check_room(connection, scope)
+            owners = {one for entry in entries for one in entry.memory.subject_ids()}
+            stores.announcer.announce(connection, scope, Change.ADD, [entry.memory.id for entry in entries], owners)
             steps = self._insert_steps(connection, scope, batch)
             subjects = self._insert_subjects(connection, scope, batch)
             written = {entry.memory.id for entry in entries}

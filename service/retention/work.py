@@ -25,6 +25,7 @@ from service.memories.entities import Entities, Note
 from service.memories.indexing import Indexing
 from service.memories.stores import Stores
 from service.observability.metrics import ERASED_ROWS, ERASURES
+from service.records import Change
 from service.retention.connectors import ConnectorRows
 from service.retention.erasures import Erasures
 from service.retention.ledger import Erasure, ErasureKind, ErasureStatus, Ledger, Target
@@ -207,6 +208,7 @@ class ErasureWork:
         while not ended:
             with stores.database.transaction(scope) as connection:
                 removed = self._connectors.remove(connection, scope, name, limit=_AT_ONCE)
+                stores.announcer.announce(connection, scope, Change.DELETE, removed.memory_ids)
                 if removed.memory_ids:
                     # After the deletion, which a trigger may refuse: what is in the journal is done at every start.
                     kind = TombstoneKind.MEMORIES_ERASED

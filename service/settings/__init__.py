@@ -6,6 +6,7 @@ from service.settings.loading import load_settings, setting_names
 from service.settings.quotas import Quotas
 from service.settings.trail import AUDIT_FLOOR_DAYS, Audit, AuditS3
 from service.settings.tree import ENV_PREFIX, Fallback, Limits, Llm, Settings
+from service.settings.webhooks import Webhooks
 
 __all__ = [
     "AUDIT_FLOOR_DAYS",
@@ -18,6 +19,7 @@ __all__ = [
     "Oidc",
     "Quotas",
     "Settings",
+    "Webhooks",
     "load_settings",
     "secure_url",
     "setting_names",

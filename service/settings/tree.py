@@ -16,6 +16,7 @@ from service.settings.qdrant import Index
 from service.settings.quotas import Quotas
 from service.settings.secrets import check_database_url, check_key
 from service.settings.trail import Audit
+from service.settings.webhooks import Webhooks
 
 ENV_PREFIX: Final = "MEMVAULT_"
 
@@ -210,6 +211,7 @@ class Settings(BaseSettings):
     erasure: Erasure = Field(default_factory=Erasure)
     queue: Queue = Field(default_factory=Queue)
     audit: Audit = Field(default_factory=Audit)
+    webhooks: Webhooks = Field(default_factory=Webhooks)
     log: Log = Field(default_factory=Log)
 
     @field_validator("bootstrap_key")

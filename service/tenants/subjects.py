@@ -22,11 +22,12 @@ from service.records import SubjectNames
 from service.scope import Scope, SubjectKind, TenantId
 from service.storage.encryption import Cipher, Place
 from service.storage.keyring import KeyDestroyed, Keyring
-from service.tenants.tables import SubjectRow
+from service.tenants.tables import IdentityRow, SubjectRow
 
 _CACHED: Final = 50_000
 _BELIEVED_SECONDS: Final = 5.0
 _subjects: Final[Any] = SubjectRow.__table__  # type: ignore[attr-defined]
+_identities: Final[Any] = IdentityRow.__table__  # type: ignore[attr-defined]
 
 Name = tuple[SubjectKind, str]
 
@@ -92,7 +93,7 @@ class Subjects:
         cached = self.known(scope, wanted)
         if cached is not None:
             return cached
-        by_mac = {(kind.value, self._mac(scope, kind, name)): (kind, name) for kind, name in wanted}
+        by_mac = {(kind.value, self.name_mac(scope, kind, name)): (kind, name) for kind, name in wanted}
         rows = connection.execute(
             select(_subjects.c.id, _subjects.c.kind, _subjects.c.name_mac).where(
                 tuple_(_subjects.c.kind, _subjects.c.name_mac).in_(list(by_mac)), _subjects.c.erasing_at.is_(None)
@@ -106,7 +107,7 @@ class Subjects:
         """Return the surrogates of the names, making the subjects (and their keys) that are new.
 
         Raises:
-            Conflict: while one of them is being erased.
+            Conflict: while one of them is being erased, and for a new user whose id is an account that is linked.
         """
         pairs = names.items()
         found = self.find(connection, scope, pairs)
@@ -181,7 +182,7 @@ class Subjects:
     def find_any(self, connection: Connection, scope: Scope, kind: SubjectKind, name: str) -> UUID | None:
         """Return the surrogate of a name, that of one that is being erased too, or None."""
         query = select(_subjects.c.id).where(
-            _subjects.c.kind == kind.value, _subjects.c.name_mac == self._mac(scope, kind, name)
+            _subjects.c.kind == kind.value, _subjects.c.name_mac == self.name_mac(scope, kind, name)
         )
         return connection.execute(query).scalar()
 
@@ -190,7 +191,8 @@ class Subjects:
         return list(connection.execute(select(_subjects.c.id).where(_subjects.c.erasing_at.is_not(None))).scalars())
 
     def remove(self, connection: Connection, scope: Scope, subject_id: UUID) -> None:
-        """Remove the subject's row; nothing may refer to it any more."""
+        """Remove the subject's row with the accounts that stand for it; nothing else may refer to it any more."""
+        connection.execute(delete(_identities).where(_identities.c.user_id == subject_id))
         connection.execute(delete(_subjects).where(_subjects.c.id == subject_id))
         self.forget(scope, subject_id)
 
@@ -215,14 +217,32 @@ class Subjects:
         with self._lock:
             self._ids.clear()
 
+    def lock_user_names(self, connection: Connection, scope: Scope, names: Iterable[str]) -> None:
+        """Let nobody else make users of these names, or link accounts that read so, until this transaction ends."""
+        macs = {self.name_mac(scope, SubjectKind.USER, name) for name in names}
+        # In one order, so that two of them never wait for each other.
+        for number in sorted(int.from_bytes(mac[:8], "big", signed=True) for mac in macs):
+            connection.execute(select(func.pg_advisory_xact_lock(number)))
+
+    def name_mac(self, scope: Scope, kind: SubjectKind, name: str) -> bytes:
+        """Return the keyed digest by which a name is looked up."""
+        secret = self._keyring.tenant_secret(scope.tenant_id, "subject-names")
+        return hmac.digest(secret, f"{kind.value}\x00{name}".encode(), hashlib.sha256)
+
     def tenant_cipher(self, scope: Scope) -> Cipher:
         """Return the cipher for what belongs to the tenant itself and to none of its subjects."""
         return Cipher(self._keyring.tenant_secret(scope.tenant_id, "tenant-content"))
 
     def _create(self, connection: Connection, scope: Scope, kind: SubjectKind, name: str) -> UUID:
+        mac = self.name_mac(scope, kind, name)
+        if kind is SubjectKind.USER:
+            self.lock_user_names(connection, scope, [name])
+            if connection.execute(select(_identities.c.id).where(_identities.c.name_mac == mac)).first():
+                raise Conflict(
+                    "user_id: this is an account that stands for a user; name it as identity, or name that user"
+                )
         surrogate = clock.new_random_id()
         cipher = self._keyring.create_subject(scope.tenant_id, surrogate)
-        mac = self._mac(scope, kind, name)
         created = connection.execute(
             insert(_subjects)
             .values(
@@ -258,10 +278,6 @@ class Subjects:
         except KeyDestroyed:
             return None
         return SubjectKind(kind), cipher.open(sealed, _name_place(scope.tenant_id, surrogate)).decode()
-
-    def _mac(self, scope: Scope, kind: SubjectKind, name: str) -> bytes:
-        secret = self._keyring.tenant_secret(scope.tenant_id, "subject-names")
-        return hmac.digest(secret, f"{kind.value}\x00{name}".encode(), hashlib.sha256)
 
     def _remember(self, connection: Connection, scope: Scope, found: dict[Name, UUID]) -> None:
         transaction = connection.get_transaction()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Column, DateTime, UniqueConstraint
+from sqlalchemy import BigInteger, Column, DateTime, ForeignKeyConstraint, Index, UniqueConstraint
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
@@ -56,8 +56,34 @@ class ProjectRow(SQLModel, table=True):
     updated_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
 
 
+class IdentityRow(SQLModel, table=True):
+    """An account of a connector that stands for a user, sealed under the user's key.
+
+    `account_mac` finds it by connector and account, `name_mac` by the account as if it were the id of a user.
+    """
+
+    __tablename__ = "identities"
+    __table_args__ = (
+        UniqueConstraint("tenant_id", "account_mac", name="identities_account"),
+        ForeignKeyConstraint(["tenant_id", "user_id"], ["subjects.tenant_id", "subjects.id"]),
+        Index("identities_by_user", "tenant_id", "user_id"),
+        Index("identities_by_name", "tenant_id", "name_mac"),
+    )
+
+    tenant_id: UUID = Field(primary_key=True, foreign_key="tenants.id")
+    id: UUID = Field(primary_key=True)
+    connector: str
+    account_mac: bytes
+    name_mac: bytes
+    account: bytes
+    user_id: UUID
+    principal_id: UUID
+    created_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
+
+
 declare(Eraser(SubjectRow, subjects=("id",), apart=True))
 # Its name is taken from it when the tenant is deleted: see `Tenants`.
 keep(TenantRow, "the trail of a deleted tenant belongs to its id")
 # It names no subject: it goes with its tenant.
 declare(Eraser(ProjectRow))
+declare(Eraser(IdentityRow, subjects=("user_id",), other=("principal_id",), connectors=("connector",)))

@@ -56,9 +56,9 @@ from service.retention.erasures import Erasures
 from service.retention.hold_journal import HoldJournal
 from service.retention.holds import Holds
 from service.retention.work import ErasureWork
-from service.scope import Scope, TenantId, service_principal
 from service.settings import Audit as Audit
 from service.settings import Llm, Settings
+from service.storage.announced import AnnouncedRecord, Announcer
 from service.storage.database import Database
 from service.storage.embedded import EmbeddedPostgres, EmbeddedPostgresError, ensure_database
 from service.storage.keyring import FileKeyring, Keyring
@@ -69,13 +69,19 @@ from service.storage.tombstones import Tombstones
 from service.tenants.actions import DEFAULT_TENANT as DEFAULT_TENANT
 from service.tenants.actions import Tenants
 from service.tenants.belonging import check_keyring
+from service.tenants.identities import Identities
 from service.tenants.projects import Projects
 from service.tenants.quotas import Quotas
 from service.tenants.rates import Rates
 from service.tenants.refusals import Refusals
 from service.tenants.subjects import Subjects
+from service.webhooks.actions import Webhooks
 from service.wiring.adapters import engine_home, open_embedder, open_index, sinks
 from service.wiring.authentication import open_authenticator
+from service.wiring.counting import count_memories as count_memories
+from service.wiring.counting import count_memories_of as count_memories_of
+from service.wiring.counting import count_outbox as count_outbox
+from service.wiring.notifying import open_announcer, open_webhooks, webhook_state
 from service.wiring.portability import open_portability as open_portability
 from service.wiring.sealing import audited_tenants as audited_tenants
 from service.wiring.sealing import seal_trail as seal_trail
@@ -117,6 +123,7 @@ class Installation:
     database: Database
     keyring: Keyring
     record: Record
+    announcer: Announcer
     tenants: Tenants
     keys: Keys
     key_changes: KeyChanges
@@ -129,6 +136,7 @@ class Installation:
     hold_journal: HoldJournal
     refusals: Refusals
     quotas: Quotas
+    identities: Identities
     queue: Queue
     tasks: Tasks
     tombstones: Tombstones
@@ -158,6 +166,8 @@ class Services:
     projects: Projects
     keys: Keys
     key_changes: KeyChanges
+    identities: Identities
+    webhooks: Webhooks
     jobs: Jobs
     engine: Engine
     index: Index
@@ -179,6 +189,7 @@ class Services:
             *(Part(name, *state) for name, state in self.engine.features().items()),
             *(Part(name, *state) for name, state in self.index.features().items()),
             Part("tokens", *self.authenticator.token_state()),
+            Part("webhooks", *webhook_state(self.settings)),
         ]
         in_process = self.settings.worker_in_process
         parts.append(
@@ -262,11 +273,12 @@ def open_installation(settings: Settings, connections: Connections, stack: ExitS
     gate = Gate(trail)
     refusals = Refusals(database, trail)
     tombstones = Tombstones(settings.tombstones_folder)
-    record = Record(keyring, Membership(keyring))
+    queue = Queue(connections.app_dsn)
+    announcer = open_announcer(settings, queue)
+    record = AnnouncedRecord(keyring, Membership(keyring), announcer)
     journal = HoldJournal(database, keyring, record, tombstones)
     issuer = settings.auth.oidc.issuer or ""
     keys = Keys(database, keyring, subjects, trail, gate, tombstones, issuer=issuer)
-    queue = Queue(connections.app_dsn)
     return Installation(
         settings=settings,
         connections=connections,
@@ -274,6 +286,7 @@ def open_installation(settings: Settings, connections: Connections, stack: ExitS
         keyring=keyring,
         tenants=Tenants(database, keyring, trail),
         record=record,
+        announcer=announcer,
         keys=keys,
         key_changes=KeyChanges(database, keys, trail, gate),
         trail=trail,
@@ -285,6 +298,7 @@ def open_installation(settings: Settings, connections: Connections, stack: ExitS
         hold_journal=journal,
         refusals=refusals,
         quotas=Quotas(settings.quotas, database, refusals),
+        identities=Identities(database, keyring, subjects, trail, gate),
         queue=queue,
         tasks=Tasks(database),
         tombstones=tombstones,
@@ -308,6 +322,7 @@ def open_services(installation: Installation, stack: ExitStack, *, upkeep: bool 
     index = open_index(settings, embedder)
     stack.callback(index.close)
     record = installation.record
+    webhooks, deliveries = open_webhooks(installation)
     outbox = Outbox(installation.database)
     stores = Stores(
         settings=settings,
@@ -321,6 +336,7 @@ def open_services(installation: Installation, stack: ExitStack, *, upkeep: bool 
         gate=installation.gate,
         tombstones=installation.tombstones,
         quotas=installation.quotas,
+        announcer=installation.announcer,
     )
     indexing = Indexing(
         installation.database,
@@ -357,6 +373,7 @@ def open_services(installation: Installation, stack: ExitStack, *, upkeep: bool 
         installation.tasks,
         erasing,
         installation.quotas,
+        deliveries,
     )
     keeper: Upkeep | None = None
     if upkeep:
@@ -378,8 +395,8 @@ def open_services(installation: Installation, stack: ExitStack, *, upkeep: bool 
         rates=Rates(installation.database, installation.quotas, installation.refusals),
         memories=memories,
         adds=adds,
-        interactions=Interactions(stores, memories, adds),
         batches=Batches(stores, indexing),
+        interactions=Interactions(stores, memories, adds, installation.identities),
         events=events,
         entities=entities,
         erasures=installation.erasures,
@@ -390,6 +407,8 @@ def open_services(installation: Installation, stack: ExitStack, *, upkeep: bool 
         projects=projects,
         keys=installation.keys,
         key_changes=installation.key_changes,
+        identities=installation.identities,
+        webhooks=webhooks,
         jobs=jobs,
         engine=engine,
         index=index,
@@ -458,24 +477,3 @@ def _asked(name: str, ask: Callable[[], object]) -> Part:
     except MemvaultError as error:
         return Part(name, "failed", error.detail, needed=True)
     return Part(name, "ok", needed=True)
-
-
-def count_memories(installation: Installation) -> int:
-    """Return how many memories all tenants have together."""
-    record = installation.record
-    total = 0
-    for tenant in installation.tenants.list():
-        with installation.database.transaction(Scope.of(service_principal(tenant.id))) as connection:
-            total += record.count(connection)
-    return total
-
-
-def count_memories_of(installation: Installation, tenant_id: TenantId) -> int:
-    """Return how many memories a tenant has."""
-    with installation.database.transaction(Scope.of(service_principal(tenant_id))) as connection:
-        return installation.record.count(connection)
-
-
-def count_outbox(installation: Installation) -> int:
-    """Return how many memories wait for the index."""
-    return Outbox(installation.database).size()

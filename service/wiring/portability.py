@@ -55,6 +55,7 @@ def open_portability(installation: Installation, stack: ExitStack) -> Portabilit
         gate=installation.gate,
         tombstones=installation.tombstones,
         quotas=installation.quotas,
+        announcer=installation.announcer,
     )
     return Portability(Exports(stores), Imports(stores, _Later()))
 

@@ -10,7 +10,13 @@ from service.scope import TenantId
 from service.wiring import Services
 from tests.clients.npm_packages import NodePackages, NotInstalled, find
 from tests.clients.serving import serving
-from tests.conftest import principal_of
+from tests.conftest import MakeServices, principal_of
+
+
+@pytest.fixture
+def services(make_services: MakeServices) -> Services:
+    """Services whose webhooks may name the host that the clients' tests name; nothing is sent without a worker."""
+    return make_services(webhooks={"allowed_hosts": ["hooks.example.com"]})
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, SecretStr
+from pydantic import BaseModel, IPvAnyNetwork, SecretStr
 from pydantic.fields import FieldInfo
 
 from service.settings import ENV_PREFIX, Settings, setting_names
@@ -70,6 +70,7 @@ def _kind(annotation: Any) -> str:
     if isinstance(annotation, type) and issubclass(annotation, StrEnum):
         return ", ".join(f"`{one.value}`" for one in annotation)
     names = {bool: "yes or no", int: "whole number", float: "number", str: "text", Path: "path", SecretStr: "secret"}
+    names[IPvAnyNetwork] = "network"
     return names[annotation]
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -13,6 +14,7 @@ from service.main import create_app
 from service.wiring import Services
 from tests.conftest import MakeServices, Postgres, fresh_database, open_on
 from tests.isolation.attack.calls import running
+from tests.isolation.attack.lines import HOOK
 from tests.isolation.attack.scene import Scene, World
 from tests.isolation.issuer import Issuer
 from tests.isolation.tokens import PUBLIC_URL, Open
@@ -28,7 +30,8 @@ def world(
     (data_dir / "model").symlink_to(model_folder)
     with ExitStack() as stack:
         database = stack.enter_context(fresh_database(postgres))
-        services = open_on(database, data_dir, stack, audit={"matches_per_minute": 10_000})
+        webhooks = {"allowed_hosts": [urlsplit(HOOK).hostname], "per_tenant": 1_000_000}
+        services = open_on(database, data_dir, stack, audit={"matches_per_minute": 10_000}, webhooks=webhooks)
         yield World(services, database, stack.enter_context(running(create_app(services))))
 
 

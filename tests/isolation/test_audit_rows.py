@@ -24,16 +24,28 @@ from service.holds.register import Register, Signature
 from service.memories.actions import Edit, Query
 from service.portability.exports import Wanted
 from service.portability.records import IncomingMemory, Placed
-from service.records import Message, NewMemories, SubjectNames
+from service.records import Identity, Message, NewMemories, SubjectNames
 from service.retention.holds import NewHold
 from service.retention.ledger import ErasureKind, Ledger, Target
 from service.scope import SYSTEM_TENANT, Action, Caller, Permission, PrincipalKind, SubjectKind
+from service.webhooks.actions import WebhookEdit
+from service.webhooks.announcing import EventType
 from service.wiring import Services
-from tests.conftest import Postgres, caller_of
+from tests.conftest import MakeServices, Postgres, caller_of
 
 pytestmark = pytest.mark.integration
 
 CANARY = "zanzibar-canary"
+URL = f"https://hook.example/{CANARY}"
+#: What leaves nothing for others to be done with.
+ENDING = {
+    *(Action.DELETE_ENTITY, Action.REQUEST_ERASURE, Action.DELETE, Action.DELETE_ALL, Action.REVOKE_KEY),
+    Action.DELETE_WEBHOOK,
+}
+CHANGED = (
+    *("memories", "history", "events", "subjects", "api_keys", "messages", "idempotency", "exports"),
+    *("identities", "webhooks", "projects", "hold_members", "hold_releases"),
+)
 
 
 def new(text: str = CANARY) -> NewMemories:
@@ -79,6 +91,19 @@ def held(services: Services, caller: Caller) -> UUID:
     return hold_id
 
 
+def stored(services: Services, caller: Caller, table: str) -> UUID:
+    """The id of a row that is in a table already, or of none."""
+    with services.installation.database.transaction(caller.scope) as connection:
+        row = connection.exec_driver_sql(f"SELECT id FROM {table}").scalar()
+    return uuid4() if row is None else UUID(str(row))
+
+
+@pytest.fixture
+def services(make_services: MakeServices) -> Services:
+    """Services that would notify a host which there is not."""
+    return make_services(webhooks={"allowed_hosts": ["hook.example"]})
+
+
 #: What to do for each action; it is given the services, the caller and the id of a memory.
 DO: dict[Action, Callable[[Services, Caller, UUID, UUID], object]] = {
     Action.GET_PROJECT: lambda s, c, m, e: s.projects.get(c, c.scope, own(c), own(c)),
@@ -99,6 +124,18 @@ DO: dict[Action, Callable[[Services, Caller, UUID, UUID], object]] = {
     Action.GET_EVENT: lambda s, c, m, e: s.events.get(c, c.scope, e),
     Action.CREATE_KEY: lambda s, c, m, e: s.keys.mint(c, c.scope, Grant(frozenset({Permission.MEMORY_READ}))),
     Action.LIST_KEYS: lambda s, c, m, e: s.keys.list(c, c.scope),
+    Action.LINK_IDENTITY: lambda s, c, m, e: s.identities.link(c, c.scope, Identity(CANARY, f"{CANARY}-1"), CANARY),
+    Action.LIST_IDENTITIES: lambda s, c, m, e: s.identities.list(c, c.scope, page=1, size=5),
+    Action.UNLINK_IDENTITY: lambda s, c, m, e: s.identities.unlink(c, c.scope, stored(s, c, "identities")),
+    Action.CREATE_WEBHOOK: lambda s, c, m, e: s.webhooks.create(c, c.scope, CANARY, URL, [EventType.ADDED]),
+    Action.LIST_WEBHOOKS: lambda s, c, m, e: s.webhooks.list(c, c.scope),
+    Action.UPDATE_WEBHOOK: lambda s, c, m, e: s.webhooks.update(
+        c, c.scope, stored(s, c, "webhooks"), WebhookEdit(name=CANARY)
+    ),
+    Action.DELETE_WEBHOOK: lambda s, c, m, e: s.webhooks.delete(c, c.scope, stored(s, c, "webhooks")),
+    Action.LIST_DELIVERIES: lambda s, c, m, e: s.webhooks.deliveries(
+        c, c.scope, stored(s, c, "webhooks"), page=1, size=5
+    ),
     Action.READ_AUDIT: lambda s, c, m, e: s.installation.reading.page(c, c.scope, Selection(), size=5),
     Action.EXPORT_AUDIT: lambda s, c, m, e: list(
         s.installation.reading.export(c, c.scope, Selection(), ExportFormat.JSONL)
@@ -141,6 +178,8 @@ def test_there_is_a_way_to_do_every_action() -> None:
 @pytest.mark.parametrize("action", sorted(DO))
 def test_an_action_leaves_one_row(action: Action, services: Services, caller: Caller, database: Postgres) -> None:
     event = services.adds.add(caller, caller.scope, new())
+    services.identities.link(caller, caller.scope, Identity(CANARY, f"{CANARY}-0"), CANARY)
+    services.webhooks.create(caller, caller.scope, CANARY, URL, [EventType.ADDED])
     before = rows(database, caller)
     DO[action](services, caller, event.results[0].memory_id, event.id)
     assert rows(database, caller)[len(before) :] == [(EVENT_OF[action].value, "done")]
@@ -196,9 +235,7 @@ def test_a_wrong_credential_is_in_the_trail_of_the_service(services: Services, d
 
 def test_no_row_holds_content(services: Services, caller: Caller, database: Postgres) -> None:
     event = services.adds.add(caller, caller.scope, new())
-    for action in sorted(
-        set(DO) - {Action.DELETE_ENTITY, Action.REQUEST_ERASURE, Action.DELETE, Action.DELETE_ALL, Action.REVOKE_KEY}
-    ):
+    for action in sorted(set(DO) - ENDING):
         DO[action](services, caller, event.results[0].memory_id, event.id)
     with psycopg.connect(database.admin) as connection:
         dumped = repr(connection.execute("SELECT * FROM audit").fetchall())
@@ -214,19 +251,7 @@ def test_no_audit_row_no_effect(action: Action, services: Services, caller: Call
         with psycopg.connect(database.admin) as connection:
             return [
                 connection.execute(f"SELECT * FROM {table} ORDER BY 1, 2").fetchall()  # type: ignore[arg-type]
-                for table in (
-                    "memories",
-                    "history",
-                    "events",
-                    "subjects",
-                    "api_keys",
-                    "messages",
-                    "idempotency",
-                    "exports",
-                    "projects",
-                    "hold_members",
-                    "hold_releases",
-                )
+                for table in CHANGED
             ]
 
     with psycopg.connect(database.admin, autocommit=True) as connection:

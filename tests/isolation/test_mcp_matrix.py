@@ -24,13 +24,15 @@ from service.main import create_app
 from service.mcp.tools import TOOLS
 from service.policy.table import ROLES, authorize
 from service.portability.exports import Wanted
-from service.records import Message, NewMemories, SubjectNames
+from service.records import Identity, Message, NewMemories, SubjectNames
 from service.retention.holds import NewHold
 from service.retention.ledger import ErasureKind
 from service.retention.ledger import Target as ErasureTarget
 from service.scope import Action, Caller, Permission, Principal, PrincipalKind, TenantId
+from service.webhooks.announcing import EventType
 from service.wiring import Services
 from tests.clients.serving import serving
+from tests.conftest import MakeServices
 from tests.isolation.attack.scene import HOLE
 from tests.isolation.attack.surface import Operation, guarded_routes, operations
 
@@ -79,7 +81,8 @@ class Rest:
     def send(self, client: httpx.Client, key: str, value: str) -> str:
         """Send it and return the decision."""
         path = self.path.replace("{memory_id}", quote(value, safe="")).replace("{event_id}", quote(value, safe=""))
-        path = path.replace("{org_id}", quote(value, safe="")).replace("{project_id}", quote(value, safe=""))
+        for name in ("{identity_id}", "{webhook_id}", "{project_id}", "{org_id}"):
+            path = path.replace(name, quote(value, safe=""))
         path = path.replace("{key_id}", quote(value, safe="")).replace("{entity_type}", "user")
         path = path.replace("{erasure_id}", quote(value, safe=""))
         path = path.replace("{export_id}", quote(value, safe=""))
@@ -140,6 +143,10 @@ def summary(user: str) -> dict[str, Any]:
 ONE = "/v1/memories/{memory_id}/"
 PROJECTS = "/api/v1/orgs/organizations/{org_id}/projects/"
 PROJECT = PROJECTS + "{project_id}/"
+HOOKS = "/api/v1/webhooks/projects/{project_id}/"
+URL = "https://hook.example/"
+HOOK = {"url": URL, "name": "x", "event_types": ["memory_delete"]}
+ACCOUNT = {"connector": "slack", "account": "U1", "user_id": "alice"}
 ROWS = (
     Row(
         Action.ADD,
@@ -237,6 +244,15 @@ ROWS = (
         # Wider than nobody: what a key may pass on is another test's matter.
         (Rest("POST", "/v1/keys/", lambda _: {"permissions": [Permission.KEY_MANAGE.value]}),),
     ),
+    # Bound principals lack the permission here; what they may not do with it is another test's matter.
+    Row(Action.LINK_IDENTITY, "nothing", (Rest("POST", "/v1/identities/", lambda _: ACCOUNT),)),
+    Row(Action.LIST_IDENTITIES, "nothing", (Rest("GET", "/v1/identities/"),)),
+    Row(Action.UNLINK_IDENTITY, "identity", (Rest("DELETE", "/v1/identities/{identity_id}/"),), consumes=True),
+    Row(Action.CREATE_WEBHOOK, "project", (Rest("POST", HOOKS, lambda _: HOOK),)),
+    Row(Action.LIST_WEBHOOKS, "project", (Rest("GET", HOOKS),)),
+    Row(Action.UPDATE_WEBHOOK, "webhook", (Rest("PUT", "/api/v1/webhooks/{webhook_id}/", lambda _: {"name": "x"}),)),
+    Row(Action.LIST_DELIVERIES, "webhook", (Rest("GET", "/api/v1/webhooks/{webhook_id}/deliveries/"),)),
+    Row(Action.DELETE_WEBHOOK, "webhook", (Rest("DELETE", "/api/v1/webhooks/{webhook_id}/"),), consumes=True),
     Row(Action.READ_AUDIT, "nothing", (Rest("GET", "/v1/audit/"),)),
     Row(Action.EXPORT_AUDIT, "nothing", (Rest("GET", "/v1/audit/export/"),)),
     Row(Action.ROTATE_KEY, "key", (Rest("POST", "/v1/keys/{key_id}/rotate/", lambda _: {}),)),
@@ -420,6 +436,16 @@ class Matrix:
             caller = self._callers[tenant]
             wanted = Wanted(SubjectNames(user_id=user))
             return str(self._services.exports.request(caller, caller.scope, wanted))
+        if about == "project":
+            return str(tenant)
+        if about == "webhook":
+            caller = self._callers[tenant]
+            made = self._services.webhooks.create(caller, caller.scope, "x", URL, [EventType.DELETED])
+            return str(made.id)
+        if about == "identity":
+            caller = self._callers[tenant]
+            account = Identity("matrix", f"account {self._next()}")
+            return str(self._services.identities.link(caller, caller.scope, account, user).id)
         event, memory = self._added(tenant, user)
         return event if about == "event" else memory
 
@@ -495,6 +521,12 @@ def send(
     headers |= {"Accept": "application/json, text/event-stream"} | ({} if name is None else {"Mcp-Name": name})
     body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {**params, "_meta": meta}}
     return client.post("/mcp", json=body, headers=headers)
+
+
+@pytest.fixture
+def services(make_services: MakeServices) -> Services:
+    """Services that would notify a host which there is not."""
+    return make_services(webhooks={"allowed_hosts": ["hook.example"]})
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from service.api.connectors.schemas import ContextIn, ContextOut, SummaryIn, SummaryOut
+from service.api.connectors.translate import named
 from service.api.deps import CallerDep, GuardedRoute, ServicesDep, acts
 from service.api.errors import errors
 from service.api.replies import Reply
@@ -19,7 +20,7 @@ router = APIRouter(route_class=GuardedRoute, tags=["connectors"])
 @acts(Action.SEARCH)
 def get_user_context(caller: CallerDep, services: ServicesDep, body: ContextIn) -> Response:
     """Find what is known about a user that matters for a query, without near-duplicates, within a token budget."""
-    asked = Asked(body.user_id, body.query, body.connectors, body.max_tokens)
+    asked = Asked(body.user_id, body.query, body.connectors, body.max_tokens, named(body.identity))
     context = services.interactions.context(caller, caller.scope, asked)
     return Reply({"context_snippets": [snippet.text for snippet in context.snippets]})
 
@@ -33,6 +34,7 @@ def get_user_context(caller: CallerDep, services: ServicesDep, body: ContextIn) 
 @acts(Action.ADD)
 def store_interaction_summary(caller: CallerDep, services: ServicesDep, body: SummaryIn) -> Response:
     """Store a summary as it is, at once; one that is there already keeps its id."""
-    summary = Summary(body.summary, body.channel, body.user_id, body.connector, tuple(body.labels or ()))
+    labels = tuple(body.labels or ())
+    summary = Summary(body.summary, body.channel, body.user_id, body.connector, labels, named(body.identity))
     stored = services.interactions.store(caller, caller.scope, summary)
     return Reply({"status": "ok", "memory_id": str(stored.memory_id)})

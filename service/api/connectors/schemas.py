@@ -6,8 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from service.api.platform.schemas import Account, IdentityIn
 from service.filters.connector_fields import KNOWN_LABELS
 from service.memories.interactions import USUAL_QUERY, USUAL_TOKENS
+from service.webhooks.announcing import EventType
 
 _LABELS = ", ".join(f"`{label}`" for label in KNOWN_LABELS)
 
@@ -24,6 +26,7 @@ class ContextIn(_Taken):
     user_id: str | None = Field(
         None, description="The user. Not needed with a key that is bound to one user.", examples=["alice"]
     )
+    identity: Account = None
     query: str = Field(USUAL_QUERY, description="What the context is for.")
     connectors: Annotated[list[str], Field(min_length=1, max_length=50)] | None = Field(
         None, description="Only memories that came through these connectors (`metadata.connector`)."
@@ -48,6 +51,7 @@ class SummaryIn(_Taken):
     user_id: str | None = Field(
         None, description="The user. Not needed with a key that is bound to one user.", examples=["alice"]
     )
+    identity: Account = None
     summary: str = Field(description="What happened and was agreed.", examples=["Asked for yearly billing"])
     channel: str = Field(min_length=1, description="Where it happened.", examples=["#billing"])
     connector: str | None = Field(
@@ -66,3 +70,91 @@ class SummaryOut(BaseModel):
 
     status: Literal["ok"]
     memory_id: str
+
+
+class LinkIn(IdentityIn):
+    """An account and the user that it shall stand for."""
+
+    user_id: str = Field(description="The user, who is made if new.", examples=["alice"])
+
+
+class LinkOut(BaseModel):
+    """An account and the user that it stands for."""
+
+    id: str
+    connector: str
+    account: str
+    user_id: str
+    created_at: str
+
+
+class LinksOut(BaseModel):
+    """One page of linked accounts, the oldest first."""
+
+    count: int = Field(description="How many there are on all pages.")
+    next: str | None = Field(description="URL of the next page.")
+    previous: str | None = Field(description="URL of the page before.")
+    results: list[LinkOut]
+
+
+Event = Literal["memory_add", "memory_update", "memory_delete"]
+
+
+class WebhookIn(_Taken):
+    """An address that wants to be told of changes."""
+
+    url: str = Field(description="Where to: its host is in `webhooks.allowed_hosts`.", examples=["https://example.com"])
+    name: str = Field(description="A name of yours.", examples=["Cache of the shop"])
+    event_types: list[Event] = Field(min_length=1, description="Of what.", examples=[[EventType.ADDED.value]])
+
+
+class WebhookEditIn(_Taken):
+    """What to change; what is left out stays."""
+
+    url: str | None = Field(None, description="Where to.")
+    name: str | None = Field(None, description="A name of yours.")
+    event_types: Annotated[list[Event], Field(min_length=1)] | None = Field(None, description="Of what.")
+
+
+class WebhookOut(BaseModel):
+    """An address that is told of changes."""
+
+    webhook_id: str
+    name: str
+    url: str
+    event_types: list[Event]
+    project: str = Field(description="The tenant.")
+    is_active: bool
+    created_at: str
+    updated_at: str
+
+
+class WebhookMadeOut(WebhookOut):
+    """A new webhook. Its secret is in this answer and nowhere else."""
+
+    secret: str = Field(description="The key of the signatures.", examples=["whsec_…"])
+
+
+class DeliveryOut(BaseModel):
+    """One notification and how it went."""
+
+    id: str
+    webhook_id: str
+    event_type: Event
+    memory_ids: list[str]
+    status: Literal["pending", "delivered", "dead"]
+    attempts: int
+    http_status: int | None = Field(description="Of the last answer.")
+    code: str | None = Field(description="Why the last try was no success.")
+    created_at: str
+    updated_at: str
+    next_attempt_at: str | None
+
+
+class DeliveriesOut(BaseModel):
+    """One page of notifications, the newest first."""
+
+    count: int = Field(description="How many there are on all pages.")
+    next: str | None = Field(description="URL of the next page.")
+    previous: str | None = Field(description="URL of the page before.")
+    results: list[DeliveryOut]

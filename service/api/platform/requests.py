@@ -19,7 +19,7 @@ from service.memories.actions import Query
 from service.memories.edits import UNSET, Edit
 from service.memories.events import Which
 from service.memories.limits import check_characters, check_names
-from service.records import EventStatus, Message, NewMemories, SubjectNames
+from service.records import EventStatus, Identity, Message, NewMemories, SubjectNames
 
 DEFAULT_TOP_K: Final = 10
 DEFAULT_THRESHOLD: Final = 0.1
@@ -49,6 +49,11 @@ def new_memories(body: AddIn) -> NewMemories:
         occurred_at=None if body.timestamp is None else moment_of(body.timestamp, "timestamp"),
         expires_on=None if body.expiration_date is None else expiry_of(body.expiration_date),
     )
+
+
+def identity_of(body: AddIn | SearchFields | ListFields) -> Identity | None:
+    """Return the account that a body names instead of a user."""
+    return None if body.identity is None else Identity(body.identity.connector, body.identity.account)
 
 
 def ignored_fields(body: AddIn) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
@@ -24,6 +25,7 @@ from service.api.platform.parameters import (
 )
 from service.api.platform.requests import (
     edit_of,
+    identity_of,
     ignored_fields,
     list_filter,
     names_to_delete,
@@ -56,7 +58,8 @@ router = APIRouter(route_class=GuardedRoute, tags=["memories"])
 @acts(Action.ADD)
 def add(caller: CallerDep, services: ServicesDep, body: AddIn, idempotency_key: IdempotencyKey = None) -> Response:
     """Remember messages: extracted by the LLM (`PENDING`, ask for the event) or, with `infer: false`, as they stand."""
-    event = services.adds.add(caller, caller.scope, new_memories(body), idempotency_key=idempotency_key)
+    new = services.identities.adding(caller, caller.scope, new_memories(body), identity_of(body))
+    event = services.adds.add(caller, caller.scope, new, idempotency_key=idempotency_key)
     return Reply(add_out(event, ignored_fields(body)))
 
 
@@ -64,7 +67,9 @@ def add(caller: CallerDep, services: ServicesDep, body: AddIn, idempotency_key: 
 @acts(Action.SEARCH)
 def search(caller: CallerDep, services: ServicesDep, body: SearchIn) -> Response:
     """Find memories by meaning and by words, the best first."""
-    hits = services.memories.search(caller, caller.scope, query_of(body))
+    query = query_of(body)
+    where = services.identities.reading(caller, caller.scope, Action.SEARCH, query.where, identity_of(body))
+    hits = services.memories.search(caller, caller.scope, replace(query, where=where))
     return Reply({"results": [hit_out(hit, body.fields, explain=bool(body.explain)) for hit in hits]})
 
 
@@ -82,7 +87,7 @@ def list_memories(
     found = services.memories.list(
         caller,
         caller.scope,
-        list_filter(body),
+        services.identities.reading(caller, caller.scope, Action.LIST, list_filter(body), identity_of(body)),
         page=page or body.page or 1,
         size=page_size or body.page_size or DEFAULT_PAGE_SIZE,
         on=None if body.show_expired else clock.today(),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from service import clock
@@ -22,7 +24,7 @@ from service.api.platform.parameters import (
     RunId,
     UserId,
 )
-from service.api.platform.requests import ignored_fields, list_filter, names_of, new_memories, query_of
+from service.api.platform.requests import identity_of, ignored_fields, list_filter, names_of, new_memories, query_of
 from service.api.platform.schemas import (
     AddOut,
     FoundMemory,
@@ -50,7 +52,10 @@ async def add(
     caller: CallerDep, services: ServicesDep, body: OldAddIn, idempotency_key: IdempotencyKey = None
 ) -> Response:
     """Remember messages and wait for the extraction, up to `server.event_wait` seconds; then `PENDING`."""
-    event = await add_and_wait(services, caller, new_memories(body), idempotency_key)
+    new = new_memories(body)
+    if body.identity is not None:
+        new = await run_in_threadpool(services.identities.adding, caller, caller.scope, new, identity_of(body))
+    event = await add_and_wait(services, caller, new, idempotency_key)
     answer = add_out(event, ignored_fields(body))
     answer.setdefault("results", [])
     return Reply(answer["results"] if body.output_format == "v1.0" else answer)
@@ -65,7 +70,9 @@ async def add(
 @acts(Action.SEARCH)
 def search(caller: CallerDep, services: ServicesDep, body: OldSearchIn) -> Response:
     """Find memories by meaning and by words, the best first."""
-    hits = services.memories.search(caller, caller.scope, query_of(body, names_of(body)))
+    query = query_of(body, names_of(body))
+    where = services.identities.reading(caller, caller.scope, Action.SEARCH, query.where, identity_of(body))
+    hits = services.memories.search(caller, caller.scope, replace(query, where=where))
     results = [hit_out(hit, body.fields, explain=bool(body.explain)) for hit in hits]
     return Reply({"results": results} if body.output_format == "v1.1" else results)
 
@@ -127,11 +134,12 @@ def _listed(
     page: int | None,
     page_size: int | None,
 ) -> Response:
+    where = list_filter(body, names_of(body))
     paged = page is not None or page_size is not None
     found = services.memories.list(
         caller,
         caller.scope,
-        list_filter(body, names_of(body)),
+        services.identities.reading(caller, caller.scope, Action.LIST, where, identity_of(body)),
         page=page or 1,
         size=(page_size or DEFAULT_PAGE_SIZE) if paged else (body.top_k or body.limit or LARGEST_PAGE),
         on=None if body.show_expired else clock.today(),

@@ -64,10 +64,23 @@ class Subjects(_Taken):
     run_id: str | None = Field(None, description="The run or session that the memory belongs to.")
 
 
+class IdentityIn(_Taken):
+    """An account of a connector, which stands for the user that it is linked to."""
+
+    connector: str = Field(description="The connector.", examples=["slack"])
+    account: str = Field(description="The account there, compared as it is written.", examples=["U024BE7LH"])
+
+
+Account = Annotated[
+    IdentityIn | None, Field(description="An account that stands for the user, instead of `user_id`; see connectors.")
+]
+
+
 class AddIn(Subjects):
     """What to remember."""
 
     messages: list[MessageIn] = Field(examples=[[{"role": "user", "content": "I like tea with lemon"}]])
+    identity: Account = None
     filters: Filter = Field(None, description="The ids, where a client sends them here: in one place, not in both.")
     metadata: dict[str, Any] | None = Field(None, description="JSON of your own; filters reach it.")
     infer: bool | None = Field(None, description="true (the default): the LLM extracts facts; false: as it stands.")
@@ -95,6 +108,7 @@ class _Narrowed(_Taken):
         description="Conditions, nestable with AND, OR, NOT. What is not mentioned is not constrained.",
         examples=[{"AND": [{"user_id": "alice"}]}],
     )
+    identity: Account = None
     categories: list[str] | None = Field(None, description="Any of these categories.")
     metadata: dict[str, Any] | None = Field(None, description="Like `filters.metadata`.")
     show_expired: bool | None = Field(None, description="Also what is past its expiration date.")

@@ -19,9 +19,9 @@ from tests.llm.scripted import ScriptedLLM
 pytestmark = pytest.mark.integration
 
 MEM0_TOOLS = {
-    "add_memory": {"text", "messages", "user_id", "agent_id", "app_id", "run_id", "metadata", "infer"},
-    "search_memories": {"query", "filters", "limit"},
-    "get_memories": {"filters", "page", "page_size"},
+    "add_memory": {"text", "messages", "user_id", "agent_id", "app_id", "run_id", "identity", "metadata", "infer"},
+    "search_memories": {"query", "filters", "identity", "limit"},
+    "get_memories": {"filters", "identity", "page", "page_size"},
     "get_memory": {"memory_id"},
     "update_memory": {"memory_id", "text", "metadata"},
     "delete_memory": {"memory_id"},
@@ -32,8 +32,8 @@ MEM0_TOOLS = {
     "get_event_status": {"event_id"},
 }
 OUR_TOOLS = {
-    "get_user_context": {"query", "user_id", "connectors", "max_tokens"},
-    "store_interaction_summary": {"summary", "channel", "connector", "labels", "user_id"},
+    "get_user_context": {"query", "user_id", "identity", "connectors", "max_tokens"},
+    "store_interaction_summary": {"summary", "channel", "connector", "labels", "user_id", "identity"},
 }
 
 

@@ -24,6 +24,11 @@ from tests.conftest import Postgres
 
 pytestmark = pytest.mark.integration
 
+TENANT_TABLES = (
+    *("memories", "subjects", "history", "events", "messages", "audit", "api_keys", "idempotency"),
+    *("identities", "webhooks", "webhook_deliveries"),
+)
+
 
 @pytest.fixture
 def admin(database: Postgres) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
@@ -97,7 +102,17 @@ def test_the_application_role_can_only_add_to_and_read_the_trail(
 
 def test_without_a_tenant_nothing_is_seen_and_nothing_can_be_written(database: Postgres) -> None:
     with psycopg.connect(database.app) as connection:
-        for table in ("memories", "subjects", "history", "events", "messages", "audit", "api_keys", "idempotency"):
+        for table in (
+            "memories",
+            "subjects",
+            "history",
+            "events",
+            "messages",
+            "audit",
+            "api_keys",
+            "idempotency",
+            "identities",
+        ):
             assert connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)  # type: ignore[arg-type]
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             connection.execute(

@@ -43,6 +43,8 @@ HOLDS: Final[dict[str, str]] = {
     "audit_id": "audit",
     "erasure_id": "erasure",
     "hold_id": "hold",
+    "identity_id": "identity",
+    "webhook_id": "webhook",
     "org_id": "tenant",
     "project_id": "tenant",
     "export_id": "export",
@@ -67,6 +69,9 @@ _ADD: Final = {"messages": [{"role": "user", "content": "<words>"}], "user_id": 
 _SUBJECTS: Final = ("user_id", "agent_id", "app_id", "run_id")
 _PROJECTS: Final = "/api/v1/orgs/organizations/{org_id}/projects/"
 _PROJECT: Final = _PROJECTS + "{project_id}/"
+_HOOKS: Final = "/api/v1/webhooks/projects/{project_id}/"
+#: An address that the service under attack may notify; there is no such host.
+HOOK: Final = "https://hook.example/"
 _FAR: Final = "2099-01-01T00:00:00Z"
 
 ROUTES: Final[dict[tuple[str, str], Line]] = {
@@ -133,6 +138,14 @@ ROUTES: Final[dict[tuple[str, str], Line]] = {
     ("POST", "/tools/store_interaction_summary"): Line(
         {"summary": "<words>", "channel": "call", "connector": "slack", "user_id": "alice"}
     ),
+    ("POST", "/v1/identities/"): Line({"connector": "slack", "account": "<words>", "user_id": "alice"}),
+    ("GET", "/v1/identities/"): Line(),
+    ("DELETE", "/v1/identities/{identity_id}/"): Line(),
+    ("POST", _HOOKS): Line({"url": HOOK, "name": "cache", "event_types": ["memory_delete"]}),
+    ("GET", _HOOKS): Line(),
+    ("PUT", "/api/v1/webhooks/{webhook_id}/"): Line({"name": "shop"}),
+    ("DELETE", "/api/v1/webhooks/{webhook_id}/"): Line(),
+    ("GET", "/api/v1/webhooks/{webhook_id}/deliveries/"): Line(),
     ("POST", "/memories"): Line(_ADD),
     ("POST", "/search"): Line({"query": "tea", "filters": {"user_id": "alice"}}),
     ("GET", "/memories"): Line(),

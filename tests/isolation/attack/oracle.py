@@ -28,8 +28,9 @@ _VARYING: Final = (
     (re.compile(r"mv_[A-Za-z0-9_-]{3,}"), "<key>"),
     (re.compile(r'("(?:seq|xid)": ?)\d+'), r"\1<n>"),
     (re.compile(r'("\w*_mac": ?")[0-9a-f]+'), r"\1<mac>"),
+    (re.compile(r"whsec_[A-Za-z0-9+/=]+"), "<secret>"),
     # What the fresh things of the attacker's own are called.
-    (re.compile(r"(tea with lemon, |(?:run|agent|app|once|job|connector)-)[0-9a-f]{8}"), r"\1<n>"),
+    (re.compile(r"(tea with lemon, |(?:run|agent|app|once|job|connector|account)-)[0-9a-f]{8}"), r"\1<n>"),
 )
 _UNTOLD: Final = frozenset({"x-request-id", "date", "content-length"})
 #: Answers that no action gave: the shape was refused, or nothing stands at that path.

@@ -19,12 +19,14 @@ from service.audit.selection import Selection
 from service.auth.keys import Grant
 from service.policy.table import ROLES
 from service.portability.exports import Wanted
-from service.records import Event, Message, NewMemories, SubjectNames
+from service.records import Event, Identity, Message, NewMemories, SubjectNames
 from service.retention.holds import NewHold
 from service.scope import Caller, Principal, PrincipalKind, SubjectKind, TenantId
+from service.webhooks.announcing import EventType
 from service.wiring import Services
 from tests.conftest import Postgres
 from tests.isolation.attack.calls import Wire
+from tests.isolation.attack.lines import HOOK
 from tests.isolation.attack.surface import LINES, Parts
 
 UUIDS: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
@@ -342,6 +344,18 @@ def _lines(scene: Scene, tenant: TenantId, user: str) -> str:
     return b"".join(lines_of(batches)).decode()
 
 
+def _identity(scene: Scene, tenant: TenantId, user: str) -> str:
+    caller = scene.callers[tenant]
+    account = Identity("slack", f"account-{scene.unique()}")
+    return str(scene.world.services.identities.link(caller, caller.scope, account, user).id)
+
+
+def _webhook(scene: Scene, tenant: TenantId, user: str) -> str:
+    caller = scene.callers[tenant]
+    made = scene.world.services.webhooks.create(caller, caller.scope, "cache", HOOK, [EventType.DELETED])
+    return str(made.id)
+
+
 #: How to make one thing of each kind for a user of a tenant; each returns what a call names it by.
 MAKERS: Final[dict[str, Callable[[Scene, TenantId, str], str]]] = {
     **{kind: _named(kind) for kind in NAMES},
@@ -356,6 +370,8 @@ MAKERS: Final[dict[str, Callable[[Scene, TenantId, str], str]]] = {
     "export": _export,
     "hold": _hold,
     "slug": lambda scene, tenant, user: f"case-{scene.unique()}",
+    "identity": _identity,
+    "webhook": _webhook,
     "place": lambda scene, tenant, user: f"memories:{_memory(scene, tenant, user)}",
     LINES: _lines,
     "cursor": _cursor,

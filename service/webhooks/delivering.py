@@ -1,0 +1,189 @@
+"""Sends what is due to a webhook: again and again with growing pauses, and not for ever."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+import orjson
+from sqlalchemy import Connection, delete, not_, select, update
+
+from service import clock
+from service.audit.connector_details import WebhookDelivered
+from service.audit.events import AuditEvent, Outcome
+from service.audit.trail import Trail
+from service.queue.tasks import Queue
+from service.scope import Caller, Scope, TenantId, service_principal
+from service.settings import Webhooks as WebhookSettings
+from service.storage.database import Database
+from service.storage.encryption import Cipher
+from service.tenants.actions import is_active
+from service.tenants.subjects import Subjects
+from service.webhooks.announcing import CHANGES, DELIVER, EventType, defer
+from service.webhooks.outbound import Outbound, Refused
+from service.webhooks.places import opened
+from service.webhooks.signing import signed_headers
+from service.webhooks.tables import DeliveryRow, WebhookRow
+
+_webhooks: Final[Any] = WebhookRow.__table__  # type: ignore[attr-defined]
+_deliveries: Final[Any] = DeliveryRow.__table__  # type: ignore[attr-defined]
+_LONGEST_PAUSE: Final = timedelta(hours=6)
+#: Reasons that another try does not mend: the installation does not allow the address.
+_FINAL: Final = frozenset({"host_not_allowed", "address_not_allowed", "not_encrypted"})
+_GONE: Final = 410
+#: A job is lost when its time is this long past and nothing works at it.
+_LOST_AFTER: Final = timedelta(minutes=2)
+
+
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """What is to be sent, where and how often it was tried."""
+
+    id: UUID
+    webhook_id: UUID
+    url: str
+    secret: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Went:
+    """How one try went: with a status, or with the code of why there is none."""
+
+    http_status: int | None = None
+    code: str | None = None
+
+    @property
+    def delivered(self) -> bool:
+        """Whether the receiver took it."""
+        return self.http_status is not None and 200 <= self.http_status < 300
+
+    @property
+    def final(self) -> bool:
+        """Whether another try is pointless."""
+        return self.code in _FINAL or self.http_status == _GONE
+
+
+class Deliveries:
+    """What the worker does for webhooks."""
+
+    def __init__(
+        self,
+        database: Database,
+        subjects: Subjects,
+        trail: Trail,
+        queue: Queue,
+        outbound: Outbound,
+        settings: WebhookSettings,
+    ) -> None:
+        self._database = database
+        self._subjects = subjects
+        self._trail = trail
+        self._queue = queue
+        self._outbound = outbound
+        self._settings = settings
+
+    def deliver(self, tenant_id: str, delivery_id: str) -> None:
+        """Try to send one notification, and note how it went. Sent twice, it has the same id."""
+        scope = Scope.of(service_principal(TenantId(UUID(tenant_id))))
+        due = self._due(scope, UUID(delivery_id))
+        if due is None:
+            return
+        # The world, with no transaction open.
+        went = self._sent(due)
+        with self._database.transaction(scope) as connection:
+            self._note(connection, scope, due, went)
+
+    def sweep(self, scope: Scope) -> None:
+        """Take up what lost its job, and forget what is long done."""
+        moment = clock.now()
+        with self._database.transaction(scope) as connection:
+            old = _deliveries.c.updated_at < moment - timedelta(days=self._settings.keep_days)
+            connection.execute(delete(_deliveries).where(_deliveries.c.status != "pending", old))
+            lost = select(_deliveries.c.id).where(
+                _deliveries.c.status == "pending",
+                _deliveries.c.due_at < moment - _LOST_AFTER,
+                not_(Queue.has_job(DELIVER, "delivery_id", _deliveries.c.id)),
+            )
+            for found in connection.execute(lost.limit(1000)).scalars().all():
+                defer(self._queue, connection, scope, found)
+
+    def _due(self, scope: Scope, delivery_id: UUID) -> _Due | None:
+        with self._database.transaction(scope) as connection:
+            if not is_active(connection, scope.tenant_id):
+                # Taken up by the sweep once the tenant is resumed.
+                return None
+            query = (
+                select(_deliveries, _webhooks.c.url, _webhooks.c.secret)
+                .join(_webhooks, _webhooks.c.id == _deliveries.c.webhook_id)
+                .where(_deliveries.c.id == delivery_id, _deliveries.c.status == "pending")
+            )
+            row = connection.execute(query).first()
+        if row is None:
+            return None
+        cipher: Cipher = self._subjects.tenant_cipher(scope)
+        body = {
+            "id": str(row.id),
+            "event_type": row.event_type,
+            "event": CHANGES[EventType(row.event_type)].value,
+            "project_id": str(scope.tenant_id),
+            "created_at": row.created_at.isoformat(),
+            "memory_ids": [str(one) for one in row.memory_ids],
+        }
+        return _Due(
+            id=row.id,
+            webhook_id=row.webhook_id,
+            url=opened(cipher, scope, row.webhook_id, "url", row.url),
+            secret=opened(cipher, scope, row.webhook_id, "secret", row.secret),
+            body=orjson.dumps(body),
+        )
+
+    def _sent(self, due: _Due) -> _Went:
+        headers = {"Content-Type": "application/json", "User-Agent": "memvault-webhooks"}
+        headers |= signed_headers(due.secret, str(due.id), int(clock.now().timestamp()), due.body)
+        try:
+            return _Went(http_status=self._outbound.post(due.url, due.body, headers))
+        except Refused as refused:
+            return _Went(code=refused.code)
+
+    def _note(self, connection: Connection, scope: Scope, due: _Due, went: _Went) -> None:
+        locked = select(_deliveries).where(_deliveries.c.id == due.id, _deliveries.c.status == "pending")
+        row = connection.execute(locked.with_for_update()).first()
+        if row is None:
+            # Erased, or deleted with its webhook, or noted by another worker.
+            return
+        attempts, moment = row.attempts + 1, clock.now()
+        status = "delivered" if went.delivered else "pending"
+        if not went.delivered and (went.final or attempts >= self._settings.attempts):
+            status = "dead"
+        due_at: datetime = moment
+        if status == "pending":
+            due_at = moment + min(timedelta(seconds=self._settings.retry_wait) * 2 ** (attempts - 1), _LONGEST_PAUSE)
+            defer(self._queue, connection, scope, due.id, at=due_at)
+        connection.execute(
+            update(_deliveries)
+            .where(_deliveries.c.id == due.id)
+            .values(
+                status=status,
+                attempts=attempts,
+                http_status=went.http_status,
+                code=None if went.delivered else went.code or "status",
+                updated_at=moment,
+                due_at=due_at,
+            )
+        )
+        if status == "pending":
+            return
+        caller = Caller(service_principal(scope.tenant_id), request_id=str(due.id), client="webhooks", face="worker")
+        self._trail.write(
+            connection,
+            caller,
+            AuditEvent.WEBHOOK_DELIVERED,
+            outcome=Outcome.DONE if went.delivered else Outcome.FAILED,
+            subjects=row.subject_ids,
+            targets=[due.webhook_id],
+            results=row.memory_ids,
+            detail=WebhookDelivered(attempts=attempts, http_status=went.http_status, code=went.code),
+        )

@@ -1,0 +1,352 @@
+"""Webhooks end to end: made, signed, delivered to a real receiver, tried again, given up, and erased."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+from fastapi.testclient import TestClient
+
+from service.scope import TenantId
+from service.webhooks.signing import signed_headers
+from service.wiring import Services
+from tests.conftest import MakeServices, Postgres, principal_of
+from tests.docs.pages import blocks
+from tests.integration.api.conftest import assert_error
+from tests.webhooks.conftest import MakeApiClient
+from tests.webhooks.receiver import Receiver
+
+pytestmark = pytest.mark.integration
+
+ALL = ["memory_add", "memory_update", "memory_delete"]
+CANARY = "text-canary"
+
+
+def hook(client: TestClient, receiver: Receiver, **more: Any) -> dict[str, Any]:
+    """Make a webhook and return it with its secret."""
+    body = {"url": receiver.url, "name": "cache", "event_types": ALL} | more
+    answer = client.post(f"/api/v1/webhooks/projects/{project(client)}/", json=body)
+    assert answer.status_code == 201, answer.text
+    made: dict[str, Any] = answer.json()
+    return made
+
+
+def project(client: TestClient) -> str:
+    """The id of the client's tenant."""
+    found: str = client.get("/v1/ping/").json()["project_id"]
+    return found
+
+
+def add(client: TestClient, *texts: str, user_id: str = "alice") -> list[str]:
+    """Add texts and return the ids."""
+    messages = [{"role": "user", "content": text} for text in texts]
+    answer = client.post("/v3/memories/add/", json={"messages": messages, "user_id": user_id, "infer": False})
+    assert answer.status_code == 200, answer.text
+    return [one["id"] for one in answer.json()["results"]]
+
+
+def deliveries(client: TestClient, webhook_id: str, **query: Any) -> list[dict[str, Any]]:
+    """The notifications of a webhook, the newest first."""
+    answer = client.get(f"/api/v1/webhooks/{webhook_id}/deliveries/", params=query)
+    assert answer.status_code == 200, answer.text
+    found: list[dict[str, Any]] = answer.json()["results"]
+    return found
+
+
+def settled(client: TestClient, webhook_id: str, count: int) -> list[dict[str, Any]]:
+    """The notifications of a webhook once so many of them are not pending any more, the oldest first."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        found = deliveries(client, webhook_id)
+        if sum(one["status"] != "pending" for one in found) >= count:
+            return found[::-1]
+        threading.Event().wait(0.1)
+    raise AssertionError(f"not settled: {found}")
+
+
+def verifying() -> Callable[[bytes, dict[str, str], str], dict[str, Any]]:
+    """The function of the documentation that checks a signature."""
+    (block,) = [one for one in blocks("docs/webhooks.md") if one.language == "python"]
+    names: dict[str, Any] = {}
+    exec(block.text, names)
+    found: Callable[[bytes, dict[str, str], str], dict[str, Any]] = names["verified"]
+    return found
+
+
+def test_every_change_is_told_once_and_signed(client: TestClient, receiver: Receiver, tenant: TenantId) -> None:
+    made = hook(client, receiver)
+    assert made["secret"].startswith("whsec_")
+    ids = add(client, f"{CANARY} one", f"{CANARY} two")
+    client.put(f"/v1/memories/{ids[0]}/", json={"text": f"{CANARY} changed"})
+    client.delete(f"/v1/memories/{ids[1]}/")
+    add(client, f"{CANARY} changed", user_id="alice")
+    went = settled(client, made["webhook_id"], 3)
+    assert [(one["event_type"], one["memory_ids"], one["status"], one["attempts"]) for one in went[:3]] == [
+        ("memory_add", ids, "delivered", 1),
+        ("memory_update", ids[:1], "delivered", 1),
+        ("memory_delete", ids[1:], "delivered", 1),
+    ]
+    verified = verifying()
+    told = {}
+    for one in receiver.got:
+        body = verified(one.body, one.headers, made["secret"])
+        assert one.path == "/hook?source=memvault"
+        assert one.headers["content-type"] == "application/json"
+        told[body["id"]] = body
+        assert b"canary" not in one.body
+        assert b"alice" not in one.body
+    first = told[went[0]["id"]]
+    assert first == {
+        "id": went[0]["id"],
+        "event_type": "memory_add",
+        "event": "ADD",
+        "project_id": str(tenant),
+        "created_at": first["created_at"],
+        "memory_ids": ids,
+    }
+    for one in receiver.got:
+        with pytest.raises(ValueError, match="signature"):
+            verified(one.body + b" ", one.headers, made["secret"])
+        with pytest.raises(ValueError, match="signature"):
+            verified(one.body, one.headers, "whsec_" + "AAAA" * 11)
+        old = one.headers | {"webhook-timestamp": str(int(one.headers["webhook-timestamp"]) - 600)}
+        with pytest.raises(ValueError, match="old"):
+            verified(one.body, old, made["secret"])
+
+
+def test_a_signature_is_that_of_the_standard() -> None:
+    """The example of Standard Webhooks."""
+    body = b'{"test": 2432232314}'
+    headers = signed_headers("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, body)
+    assert headers["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+
+
+def test_only_what_is_wanted_is_told(client: TestClient, receiver: Receiver) -> None:
+    deleted = hook(client, receiver, event_types=["memory_delete"])
+    ids = add(client, "tea", "coffee")
+    assert client.delete("/v1/memories/?user_id=alice").status_code == 200
+    (one,) = settled(client, deleted["webhook_id"], 1)
+    assert (one["event_type"], sorted(one["memory_ids"])) == ("memory_delete", sorted(ids))
+
+
+def test_a_change_that_is_rolled_back_is_not_told(client: TestClient, receiver: Receiver, database: Postgres) -> None:
+    made = hook(client, receiver)
+    with psycopg.connect(database.admin, autocommit=True) as connection:
+        connection.execute("REVOKE INSERT ON audit FROM memvault_app")
+        body = {"messages": [{"role": "user", "content": "tea"}], "user_id": "alice", "infer": False}
+        assert client.post("/v3/memories/add/", json=body).status_code == 503
+        connection.execute("GRANT INSERT ON audit TO memvault_app")
+    assert deliveries(client, made["webhook_id"]) == []
+    assert not receiver.got
+
+
+def test_it_is_tried_again_until_it_is_taken(client: TestClient, receiver: Receiver) -> None:
+    receiver.statuses = [500, 302, 204]
+    made = hook(client, receiver)
+    add(client, "tea")
+    (one,) = settled(client, made["webhook_id"], 1)
+    assert (one["status"], one["attempts"], one["http_status"], one["code"]) == ("delivered", 3, 204, None)
+    assert one["next_attempt_at"] is None
+    assert len({got.headers["webhook-id"] for got in receiver.got}) == 1, "each try has the same id"
+
+
+def test_it_is_given_up_after_the_last_try(client: TestClient, receiver: Receiver, database: Postgres) -> None:
+    receiver.statuses = [500]
+    made = hook(client, receiver)
+    ids = add(client, "tea")
+    (one,) = settled(client, made["webhook_id"], 1)
+    assert (one["status"], one["attempts"], one["http_status"], one["code"]) == ("dead", 3, 500, "status")
+    assert len(receiver.got) == 3
+    with psycopg.connect(database.admin) as connection:
+        rows = connection.execute(
+            "SELECT outcome, target_ids, result_ids, detail FROM audit WHERE event = 'webhook:delivered'"
+        ).fetchall()
+    [(outcome, targets, results, detail)] = rows
+    assert (outcome, [str(id_) for id_ in targets], [str(id_) for id_ in results]) == (
+        "failed",
+        [made["webhook_id"]],
+        ids,
+    )
+    assert detail == {"attempts": 3, "http_status": 500}
+
+
+def test_a_receiver_that_says_gone_is_not_asked_again(client: TestClient, receiver: Receiver) -> None:
+    receiver.statuses = [410]
+    made = hook(client, receiver)
+    add(client, "tea")
+    (one,) = settled(client, made["webhook_id"], 1)
+    assert (one["status"], one["attempts"]) == ("dead", 1)
+
+
+def test_the_client_s_calls(client: TestClient, receiver: Receiver) -> None:
+    made = hook(client, receiver)
+    path = f"/api/v1/webhooks/{made['webhook_id']}/"
+    (listed,) = client.get(f"/api/v1/webhooks/projects/{project(client)}/").json()
+    assert listed == {key: value for key, value in made.items() if key != "secret"}
+    changed = client.put(path, json={"name": "other", "event_types": ["memory_add"]}).json()
+    assert (changed["name"], changed["event_types"], changed["url"]) == ("other", ["memory_add"], receiver.url)
+    assert "secret" not in changed
+    assert client.delete(path).json() == {"message": "Webhook deleted successfully"}
+    assert client.get(f"/api/v1/webhooks/projects/{project(client)}/").json() == []
+    add(client, "nobody hears")
+    for gone in (path, f"/api/v1/webhooks/{uuid4()}/", "/api/v1/webhooks/5/"):
+        assert_error(client.delete(gone), 404, "not_found")
+        assert_error(client.put(gone, json={"name": "x"}), 404, "not_found")
+        assert_error(client.get(f"{gone}deliveries/"), 404, "not_found")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"url": "https://evil.example/"}, "webhooks.allowed_hosts"),
+        ({"url": "http://127.0.0.1/"}, "webhooks.allowed_hosts"),
+        ({"url": "ftp://127.0.0.1/"}, "url: must be https"),
+        ({"url": 5}, "body.url"),
+        ({"event_types": []}, "body.event_types"),
+        ({"event_types": ["memory_read"]}, "body.event_types"),
+        ({"name": " "}, "name: must have 1 to 255"),
+        ({"name": "x" * 256}, "name: must have 1 to 255"),
+        ({"name": "\x00"}, "name: null characters"),
+    ],
+)
+def test_what_is_wrong_is_told(client: TestClient, receiver: Receiver, change: dict[str, Any], told: str) -> None:
+    body = {"url": receiver.url, "name": "x", "event_types": ALL} | change
+    path = f"/api/v1/webhooks/projects/{project(client)}/"
+    assert told in assert_error(client.post(path, json=body), 400)["detail"]
+    made = hook(client, receiver)
+    own = f"/api/v1/webhooks/{made['webhook_id']}/"
+    assert told in assert_error(client.put(own, json=change), 400)["detail"]
+    assert_error(client.put(own, json={}), 400, "invalid_input")
+
+
+def test_a_tenant_has_a_bounded_number(client: TestClient, receiver: Receiver) -> None:
+    for number in range(3):
+        hook(client, receiver, name=f"hook {number}", event_types=["memory_delete"])
+    body = {"url": receiver.url, "name": "x", "event_types": ALL}
+    assert_error(client.post(f"/api/v1/webhooks/projects/{project(client)}/", json=body), 413, "too_large")
+
+
+def test_nobody_manages_them_but_who_may(
+    api: MakeApiClient, client: TestClient, receiver: Receiver, services: Services
+) -> None:
+    made = hook(client, receiver)
+    own, path = f"/api/v1/webhooks/projects/{project(client)}/", f"/api/v1/webhooks/{made['webhook_id']}/"
+    body = {"url": receiver.url, "name": "x", "event_types": ALL}
+    for refused in (api(role="agent"), api(role="compliance_officer"), api(users=frozenset({"alice"}))):
+        for answer in (
+            refused.post(own, json=body),
+            refused.get(own),
+            refused.put(path, json={"name": "x"}),
+            refused.delete(path),
+            refused.get(f"{path}deliveries/"),
+        ):
+            assert_error(answer, 403, "forbidden")
+    rival = api(of=services.installation.tenants.create("rival").id)
+    for answer in (
+        rival.post(own, json=body),
+        rival.get(own),
+        rival.put(path, json={"name": "x"}),
+        rival.delete(path),
+        rival.get(f"{path}deliveries/"),
+    ):
+        assert_error(answer, 404, "not_found")
+    theirs = hook(rival, receiver)
+    ids = add(client, "tea")
+    settled(client, made["webhook_id"], 1)
+    assert deliveries(rival, theirs["webhook_id"]) == [], "another tenant's changes are not told"
+    assert [json.loads(one.body)["memory_ids"] for one in receiver.got] == [ids]
+
+
+def test_what_is_kept_is_sealed_and_holds_ids_only(client: TestClient, receiver: Receiver, database: Postgres) -> None:
+    made = hook(client, receiver, name="name-canary")
+    add(client, CANARY, user_id="user-canary")
+    settled(client, made["webhook_id"], 1)
+    with psycopg.connect(database.admin) as connection:
+        dumped = repr(
+            [
+                connection.execute(f"SELECT * FROM {table}").fetchall()
+                for table in ("webhooks", "webhook_deliveries", "procrastinate_jobs", "audit")
+            ]
+        )  # type: ignore[arg-type]
+    for secret in ("canary", "127.0.0.1", made["secret"], made["secret"].removeprefix("whsec_")):
+        assert secret not in dumped
+
+
+def test_notifications_leave_with_the_person_that_they_tell_of(
+    client: TestClient, receiver: Receiver, database: Postgres
+) -> None:
+    made = hook(client, receiver)
+    alice, bob = add(client, "tea"), add(client, "coffee", user_id="bob")
+    settled(client, made["webhook_id"], 2)
+    assert client.delete("/v2/entities/user/alice/").status_code == 200
+    left = settled(client, made["webhook_id"], 2)
+    # That she is gone is told, so that others forget her too; by ids alone.
+    assert [(one["event_type"], one["memory_ids"]) for one in left] == [("memory_add", bob), ("memory_delete", alice)]
+    with psycopg.connect(database.admin) as connection:
+        kept = connection.execute(
+            "SELECT count(*) FROM webhook_deliveries WHERE cardinality(subject_ids) > 0"
+        ).fetchone()
+    assert kept == (1,)
+
+
+def test_a_lost_job_is_taken_up_and_old_notifications_are_forgotten(
+    client: TestClient, receiver: Receiver, services: Services, tenant: TenantId, database: Postgres
+) -> None:
+    made = hook(client, receiver)
+    add(client, "tea")
+    settled(client, made["webhook_id"], 1)
+    with psycopg.connect(database.admin, autocommit=True) as connection:
+        lost = "UPDATE webhook_deliveries SET status = 'pending', due_at = now() - interval '1 hour'"
+        connection.execute(lost)
+        services.jobs.sweep_tenant(tenant)
+        (one,) = settled(client, made["webhook_id"], 1)
+        assert (one["status"], one["attempts"]) == ("delivered", 2)
+        connection.execute("UPDATE webhook_deliveries SET updated_at = now() - interval '31 days'")
+        services.jobs.sweep_tenant(tenant)
+    assert deliveries(client, made["webhook_id"]) == []
+
+
+def test_a_suspended_tenant_tells_nobody_until_it_is_resumed(
+    client: TestClient, receiver: Receiver, services: Services, tenant: TenantId, database: Postgres
+) -> None:
+    receiver.statuses = [500, 200]
+    made = hook(client, receiver)
+    row = "SELECT id FROM webhook_deliveries"
+    with psycopg.connect(database.admin, autocommit=True) as connection:
+        # Written as if the tenant had been suspended between the change and its notification.
+        connection.execute(
+            "INSERT INTO webhook_deliveries SELECT tenant_id, gen_random_uuid(), id, 'memory_add', '{}', '{}',"
+            " 'pending', 0, NULL, NULL, now(), now(), now() FROM webhooks"
+        )
+        found = connection.execute(row).fetchone()
+        assert found is not None
+        services.installation.tenants.suspend(str(tenant))
+        services.jobs.handlers()["deliver_webhook"](tenant_id=str(tenant), delivery_id=str(found[0]))
+        assert not receiver.got
+        services.installation.tenants.resume(str(tenant))
+        services.jobs.handlers()["deliver_webhook"](tenant_id=str(tenant), delivery_id=str(found[0]))
+    assert len(receiver.got) >= 1
+    assert deliveries(client, made["webhook_id"])[0]["attempts"] >= 1
+
+
+def test_off_by_default_and_readyz_says_so(make_services: MakeServices, database: Postgres) -> None:
+    services = make_services()
+    assert {part.name: part.state for part in services.readiness()}["webhooks"] == "off"
+    tenant = services.installation.tenants.create("quiet").id
+    from service.main import create_app
+
+    client = TestClient(create_app(services), raise_server_exceptions=False)
+    client.headers["Authorization"] = f"Token {principal_of(services, tenant)[1]}"
+    body = {"url": "https://hook.example/", "name": "x", "event_types": ALL}
+    told = assert_error(client.post(f"/api/v1/webhooks/projects/{tenant}/", json=body), 400)["detail"]
+    assert "webhooks.allowed_hosts" in told
+    assert client.get(f"/api/v1/webhooks/projects/{tenant}/").json() == []
+    add(client, "tea")
+    with psycopg.connect(database.admin) as connection:
+        assert connection.execute("SELECT count(*) FROM webhook_deliveries").fetchone() == (0,)
