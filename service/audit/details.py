@@ -15,9 +15,7 @@ from service.audit.codes import Changed as Changed
 from service.audit.codes import Covers as Covers
 from service.audit.codes import Erased as Erased
 from service.audit.codes import ExportFormat as ExportFormat
-from service.audit.codes import ExportPart as ExportPart
 from service.audit.codes import Filter as Filter
-from service.audit.codes import ImportSource as ImportSource
 from service.audit.codes import MatchBy as MatchBy
 from service.audit.codes import Reason as Reason
 from service.audit.codes import View as View
@@ -27,7 +25,6 @@ from service.audit.detail import Detail as Detail
 from service.audit.detail import holds_no_text as holds_no_text
 from service.audit.events import AuditEvent
 from service.scope import Action, Limit, Permission
-from service.storage.tombstones import TombstoneKind
 
 
 class ServicePinged(Detail):
@@ -366,37 +363,6 @@ class TrailRestored(Detail):
     event = AuditEvent.TRAIL_RESTORED
     resumes: int
     last: int
-
-
-class ExportRequested(Detail):
-    """An export was asked for."""
-
-    event = AuditEvent.EXPORT_REQUESTED
-
-
-class ExportRead(Detail):
-    """A part of an export was read, with so many memories."""
-
-    event = AuditEvent.EXPORT_READ
-    what: ExportPart
-    memories: int
-
-
-class MemoriesImported(Detail):
-    """Memories were imported: how many are new, how many were there already, and steps of history with them."""
-
-    event = AuditEvent.MEMORIES_IMPORTED
-    source: ImportSource
-    imported: int
-    known: int
-    history: int
-
-
-class TombstoneApplied(Detail):
-    """The database was restored to a time before this was done, and it was done again."""
-
-    event = AuditEvent.TOMBSTONE_APPLIED
-    kind: TombstoneKind
 
 
 class AccessDenied(Detail):

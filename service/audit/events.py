@@ -72,6 +72,7 @@ class AuditEvent(StrEnum):
     EXPORT_REQUESTED = "export:requested"
     EXPORT_READ = "export:read"
     MEMORIES_IMPORTED = "memories:imported"
+    BACKUP_MADE = "backup:made"
     ACCESS_DENIED = "access:denied"
     CREDENTIAL_REFUSED = "credential:refused"
 
@@ -200,6 +201,7 @@ ACTIVITY_OF: Final[dict[AuditEvent, Activity]] = {
     AuditEvent.EXPORT_REQUESTED: Activity.OTHER,
     AuditEvent.EXPORT_READ: Activity.READ,
     AuditEvent.MEMORIES_IMPORTED: Activity.CREATE,
+    AuditEvent.BACKUP_MADE: Activity.OTHER,
     AuditEvent.ACCESS_DENIED: Activity.OTHER,
     AuditEvent.CREDENTIAL_REFUSED: Activity.OTHER,
 }

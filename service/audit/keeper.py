@@ -148,30 +148,33 @@ class Keeper:
             if head is not None and newest.hash != head.hash:
                 raise TrailChanged(f"checkpoint {number} in the database is not the one that {sink.name} has")
 
-    def find_restored(self) -> Checkpoint | None:
+    def find_restored(self, *, certain: bool = False) -> Checkpoint | None:
         """Return the newest delivered checkpoint if the database is an earlier state of what it was sealed over.
 
         None for a database that is not behind, and for one that stands where it stood: from that one checkpoints were
         deleted, which is no restore and which `compare_heads` refuses. None also for an empty database, which may have
-        been put here by mistake.
+        been put here by mistake. With `certain` it does not matter where it stands.
         """
         with self._database.tenant_blind() as connection:
             head = self._ledger.head(connection)
             if head is None or not self._trusted.accept(head.encoded, head.signatures):
                 return None
             here = self._ledger.cluster(connection, self._ledger.horizon(connection))
+        # As after a restore from a dump: nothing may be lost, and yet it counts its transactions anew.
+        sealed_at = head.body.cluster
+        counts_anew = head if sealed_at is not None and here.horizon < sealed_at.horizon else None
         for sink in self._sinks:
             try:
                 newest = sink.newest(beyond=head.body.number)
             except SinkUnavailable:
                 # It is told, and compared again, by the thread that seals.
                 continue
-            if newest is None or newest.body.cluster is None:
+            if newest is None or not self._trusted.accept(newest.encoded, newest.signatures):
                 continue
-            genuine = self._trusted.accept(newest.encoded, newest.signatures)
-            if genuine and here.went_back_from(newest.body.cluster):
+            stood = newest.body.cluster
+            if certain or (stood is not None and here.went_back_from(stood)):
                 return newest
-        return None
+        return counts_anew
 
     def _bring(self, sink: Sink) -> int:
         number = self._ledger.delivered(sink.name)

@@ -11,7 +11,7 @@ from psycopg.types.json import Jsonb
 from sqlalchemy import Connection
 
 from service import clock
-from service.audit import connector_details, tenant_details  # noqa: F401 - enter their models
+from service.audit import connector_details, moves, tenant_details  # noqa: F401 - enter their models
 from service.audit.details import DETAIL_OF, AccessDenied, CredentialRefused, Detail, Reason
 from service.audit.events import AuditEvent, Outcome
 from service.audit.fingerprints import Fingerprints, Kind

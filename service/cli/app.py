@@ -7,7 +7,21 @@ import sys
 
 import typer
 
-from service.cli import audit, audit_tail, doctor, erase, holds, index, keys, limits, mcp, portability, serve, tenants
+from service.cli import (
+    audit,
+    audit_tail,
+    backups,
+    doctor,
+    erase,
+    holds,
+    index,
+    keys,
+    limits,
+    mcp,
+    portability,
+    serve,
+    tenants,
+)
 from service.errors import ConfigurationError, MemvaultError
 
 app = typer.Typer(
@@ -25,6 +39,8 @@ app.command("doctor")(doctor.doctor)
 app.command("erase")(erase.erase)
 app.command("verify-receipt")(erase.verify_receipt)
 app.command("mcp")(mcp.mcp)
+app.command("backup")(backups.backup)
+app.command("restore")(backups.restore)
 app.command("export")(portability.export)
 app.command("import")(portability.import_)
 app.add_typer(tenants.app, name="tenant")

@@ -13,8 +13,8 @@ import orjson
 from sqlalchemy import Connection, insert, select
 
 from service import clock
-from service.audit.details import ExportPart, ExportRead
 from service.audit.events import AuditEvent, Outcome
+from service.audit.moves import ExportPart, ExportRead
 from service.errors import InvalidInput, NotFound
 from service.filters.ast import Node, subject_names
 from service.filters.build import and_, subjects_filter

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
@@ -13,6 +12,7 @@ import orjson
 
 from service import clock
 from service.errors import ConfigurationError, Conflict
+from service.portability.archives import digest, write_durably
 from service.portability.exports import Batch
 from service.portability.lines import FORMAT, read_lines
 from service.portability.records import Placed
@@ -21,7 +21,6 @@ MANIFEST: Final = "manifest.json"
 _UNFINISHED: Final = "unfinished.json"
 #: Bytes after which a part is closed and the next begun.
 _PART_BYTES: Final = 32 * 1024 * 1024
-_BLOCK: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +95,7 @@ class ExportFolder:
     def _finish_part(self, lines: list[bytes], memories: int, after: str | None) -> None:
         content = b"".join(lines)
         name = f"part-{len(self._files) + 1:05}.jsonl"
-        _write_durably(self._folder / name, content)
+        write_durably(self._folder / name, content)
         self._files.append(
             {
                 "name": name,
@@ -122,7 +121,7 @@ class ExportFolder:
         return {"files": self._files, "memories": self.memories}
 
     def _save(self, name: str, document: dict[str, Any]) -> None:
-        _write_durably(self._folder / name, orjson.dumps(document, option=orjson.OPT_INDENT_2))
+        write_durably(self._folder / name, orjson.dumps(document, option=orjson.OPT_INDENT_2))
 
 
 def read_folder(folder: Path) -> Iterator[Placed]:
@@ -148,7 +147,7 @@ def verified(folder: Path) -> list[dict[str, Any]]:
             raise ConfigurationError(f"{folder}: is an export of another format than {FORMAT}")
         for file in files:
             path = folder / Path(file["name"]).name
-            if _digest(path) != file["sha256"]:
+            if digest(path) != file["sha256"]:
                 raise ConfigurationError(f"{path}: is not what was written: its checksum differs from the manifest's")
     except FileNotFoundError as error:
         unfinished = (folder / _UNFINISHED).exists()
@@ -164,21 +163,3 @@ def _lines(folder: Path, paths: list[Path]) -> Iterator[tuple[str, bytes]]:
         with path.open("rb") as file:
             for number, line in enumerate(file, 1):
                 yield f"{path.name}:{number}", line
-
-
-def _digest(path: Path) -> str:
-    digest = sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _write_durably(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)

@@ -16,8 +16,8 @@ from uuid import UUID, uuid5
 from sqlalchemy import Connection
 
 from service import clock
-from service.audit.details import ImportSource, MemoriesImported
 from service.audit.events import AuditEvent
+from service.audit.moves import ImportSource, MemoriesImported
 from service.errors import InvalidInput, MemvaultError, QuotaExceeded
 from service.filters.metadata_limits import validate_metadata
 from service.memories.limits import check_categories, check_characters, check_names, check_text

@@ -15,8 +15,8 @@ from typing import Final
 from sqlalchemy import text
 
 from service.audit.checkpoints import Checkpoint
-from service.audit.details import TombstoneApplied
 from service.audit.events import AuditEvent
+from service.audit.moves import TombstoneApplied
 from service.audit.restoring import Epoch, Restoring
 from service.audit.trail import Trail
 from service.errors import ConfigurationError

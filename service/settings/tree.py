@@ -61,6 +61,11 @@ class Database(Section):
         None,
         description="URL of the maintenance role, which may drop old parts of the audit trail and nothing else of it.",
     )
+    backup_url: SecretStr | None = Field(
+        None,
+        description="URL of a role that reads past row-level security (`BYPASSRLS` or a superuser), for `memvault "
+        "backup` only; needed there when `database.url` is set.",
+    )
     embedded_template: Path | None = Field(
         None,
         description="Folder made by `memvault postgres-template`, copied instead of running initdb: for containers "
@@ -72,7 +77,7 @@ class Database(Section):
     pool_size: int = Field(20, ge=2, le=200, description="Connections kept at most.")
     prepared_statements: bool = Field(True, description="Off behind a transaction pooler that does not support them.")
 
-    @field_validator("url", "owner_url", "maintenance_url")
+    @field_validator("url", "owner_url", "maintenance_url", "backup_url")
     @classmethod
     def _is_postgres(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None:

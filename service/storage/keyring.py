@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap, aes_key_wrap
 
 from service import clock
-from service.errors import ConfigurationError, KeyringUnavailable
+from service.errors import ConfigurationError, Conflict, KeyringUnavailable
 from service.scope import TenantId
 from service.storage.encryption import Cipher
 
@@ -193,6 +193,33 @@ class FileKeyring:
         if len(master) != _KEY_BYTES:
             raise ConfigurationError(f"{path}: the master key must have {_KEY_BYTES} bytes; restore it from its backup")
         return master
+
+
+def adopt(source: Path, folder: Path) -> int:
+    """Take over the keys of a copy of this keyring that are missing here, and return how many.
+
+    What was destroyed in either stays destroyed: a key that is there is replaced by a tombstone, never the other way.
+
+    Raises:
+        Conflict: when the copy is another keyring's: keys of the two do not open with one master key.
+    """
+    theirs, ours = source / "master.key", folder / "master.key"
+    if ours.exists() and ours.read_bytes() != theirs.read_bytes():
+        raise Conflict(f"{folder}: is another keyring than the backup's: move it away, or name its own backup")
+    count = 0
+    for path in sorted(source.rglob("*")):
+        if not path.is_file():
+            continue
+        content, target = path.read_bytes(), folder / path.relative_to(source)
+        if not target.exists():
+            _create_durably(target, content)
+            count += 1
+        elif content == _TOMBSTONE and target.read_bytes() != _TOMBSTONE:
+            _write_durably(target, content)
+    for path in (folder, *folder.rglob("*")):
+        if path.is_dir():
+            path.chmod(0o700)
+    return count
 
 
 def _create_durably(path: Path, content: bytes) -> None:

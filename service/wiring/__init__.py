@@ -61,6 +61,7 @@ from service.settings import Llm, Settings
 from service.storage.announced import AnnouncedRecord, Announcer
 from service.storage.database import Database
 from service.storage.embedded import EmbeddedPostgres, EmbeddedPostgresError, ensure_database
+from service.storage.embedded.bootstrap import DATABASE
 from service.storage.keyring import FileKeyring, Keyring
 from service.storage.outbox import Outbox
 from service.storage.record import Record
@@ -78,6 +79,8 @@ from service.tenants.subjects import Subjects
 from service.webhooks.actions import Webhooks
 from service.wiring.adapters import engine_home, open_embedder, open_index, sinks
 from service.wiring.authentication import open_authenticator
+from service.wiring.backups import make_backup as make_backup
+from service.wiring.backups import restore_backup as restore_backup
 from service.wiring.counting import count_memories as count_memories
 from service.wiring.counting import count_memories_of as count_memories_of
 from service.wiring.counting import count_outbox as count_outbox
@@ -85,18 +88,21 @@ from service.wiring.notifying import open_announcer, open_webhooks, webhook_stat
 from service.wiring.portability import open_portability as open_portability
 from service.wiring.sealing import audited_tenants as audited_tenants
 from service.wiring.sealing import seal_trail as seal_trail
-from service.wiring.settling import settle
+from service.wiring.settling import settle as settle
 
 _log = logging.getLogger("memvault")
 
 
 @dataclass(frozen=True, slots=True)
 class Connections:
-    """How to reach the record: as the application role, and as the owner and the maintenance role where this may."""
+    """How to reach the record: as the application role, and as the owner, the maintenance role and one that reads past
+    row-level security where this may.
+    """
 
     app_dsn: str
     owner_dsn: str | None
     maintenance_dsn: str | None = None
+    backup_dsn: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,10 +226,12 @@ def reach_record(settings: Settings, stack: ExitStack) -> Connections:
     """
     if settings.database.url is not None:
         owner, maintenance = settings.database.owner_url, settings.database.maintenance_url
+        backup = settings.database.backup_url
         return Connections(
             settings.database.url.get_secret_value(),
             owner.get_secret_value() if owner else None,
             maintenance.get_secret_value() if maintenance else None,
+            backup.get_secret_value() if backup else None,
         )
     folder = settings.data_dir / "postgres"
     try:
@@ -234,7 +242,9 @@ def reach_record(settings: Settings, stack: ExitStack) -> Connections:
         credentials = ensure_database(server, folder=folder)
     except EmbeddedPostgresError as error:
         raise ConfigurationError(f"embedded Postgres: {error}") from None
-    return Connections(credentials.app_dsn, credentials.owner_dsn, credentials.maintenance_dsn)
+    return Connections(
+        credentials.app_dsn, credentials.owner_dsn, credentials.maintenance_dsn, server.superuser_dsn(DATABASE)
+    )
 
 
 def prepare_data_dir(folder: Path) -> None:

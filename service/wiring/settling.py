@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from service.audit.checkpoints import Checkpoint
 from service.audit.restoring import Restoring
 from service.index.interface import Index
 from service.portability.settling import Replay, Settled, Settling
@@ -19,13 +18,10 @@ if TYPE_CHECKING:
     from service.wiring import Installation
 
 
-def settle(
-    installation: Installation, erasing: ErasureWork, index: Index, *, declare: Checkpoint | None = None
-) -> Settled:
+def settle(installation: Installation, erasing: ErasureWork, index: Index, *, restored: bool = False) -> Settled:
     """Bring the database up to date before it is served; the index is made again where that changed anything.
 
-    `declare` is the checkpoint to go on from where the operator says that the database was restored; else it is looked
-    for in the places that checkpoints go to.
+    `restored` says that it is known to be one that was restored; else that is told by where it stands.
 
     Raises:
         ConfigurationError: when it cannot be done by this process.
@@ -33,10 +29,10 @@ def settle(
     settings, database = installation.settings, installation.database
     signs = settings.worker_in_process or settings.embedded or settings.audit.signing_key is not None
     with ExitStack() as stack:
-        last, restoring, owner = declare, None, None
+        last, restoring, owner = None, None, None
         if signs:
             sealing = seal_trail(installation)
-            last = last or sealing.keeper.find_restored()
+            last = sealing.keeper.find_restored(certain=restored)
             restoring = Restoring(database, sealing.ledger, installation.trail, sealing.keeper, sealing.trusted)
         if last is not None and installation.connections.owner_dsn is not None:
             owner = Database(installation.connections.owner_dsn, pool_size=2)

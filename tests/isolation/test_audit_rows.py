@@ -11,9 +11,10 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from service.audit.details import ExportFormat, ImportSource
+from service.audit.details import ExportFormat
 from service.audit.events import EVENT_OF, AuditEvent
 from service.audit.matching import Where
+from service.audit.moves import ImportSource
 from service.audit.selection import Selection
 from service.audit.tenant_details import ProjectField
 from service.auth.keys import Grant

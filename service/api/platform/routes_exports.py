@@ -15,7 +15,7 @@ from service.api.errors import errors
 from service.api.platform.export_schemas import ExportGetIn, ExportIn, ExportOut, ImportedOut
 from service.api.platform.requests import names_of, uuid_in_path
 from service.api.replies import Reply
-from service.audit.details import ImportSource
+from service.audit.moves import ImportSource
 from service.errors import InvalidInput
 from service.memories.limits import check_names
 from service.portability.exports import Batch, Wanted

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from service.audit.details import ImportSource
+from service.audit.moves import ImportSource
 from service.errors import ConfigurationError
 from service.portability.folder import MANIFEST, read_folder
 from service.portability.imports import Source

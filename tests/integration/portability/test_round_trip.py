@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from service import clock
-from service.audit.details import ImportSource
+from service.audit.moves import ImportSource
 from service.errors import ConfigurationError, Conflict, Forbidden, InvalidInput, NotFound
 from service.memories.actions import Edit
 from service.portability import exports as exports_module

@@ -13,7 +13,7 @@ import pytest
 from pydantic import ValidationError
 
 import service
-from service.audit import connector_details, details, tenant_details
+from service.audit import connector_details, details, moves, tenant_details
 from service.audit.details import DETAIL_OF, Code, Detail, MemoryAdded, MemoryAddEnded, holds_no_text
 from service.audit.events import ACTIVITY_OF, EVENT_OF, AuditEvent
 from service.policy.table import NEEDS
@@ -60,7 +60,8 @@ def test_every_event_is_written_by_some_code_and_every_written_event_is_on_the_l
 
 
 def test_every_event_has_one_detail_model_and_one_activity() -> None:
-    found = {**vars(connector_details), **vars(tenant_details), **vars(details)}.values()
+    modules = (connector_details, tenant_details, moves, details)
+    found = {name: kind for module in modules for name, kind in vars(module).items()}.values()
     models = [kind for kind in found if isinstance(kind, type) and issubclass(kind, Detail)]
     assert set(DETAIL_OF) == set(AuditEvent) == set(ACTIVITY_OF)
     assert sorted(DETAIL_OF.values(), key=str) == sorted((kind for kind in models if kind is not Detail), key=str)

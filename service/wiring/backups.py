@@ -1,0 +1,141 @@
+"""Puts together what backs an installation up and what restores one."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from service.audit.assembly import checkpoint_folder
+from service.errors import ConfigurationError, Conflict
+from service.portability.archives import DATA, DUMP, KEYRING, verified
+from service.portability.backup import BackedUp, Progress, back_up
+from service.portability.restore import KEYS_FOLDER, TOMBSTONES, Outside, restore_outside
+from service.settings import Settings
+from service.storage.dumping import restore
+from service.storage.tombstones import Tombstones
+from service.wiring.adapters import open_embedder, open_index
+
+if TYPE_CHECKING:
+    from service.wiring import Connections, Installation
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What a restore brought back before the database was opened."""
+
+    outside: Outside
+    data_bytes: int
+
+
+def make_backup(
+    installation: Installation,
+    *,
+    data: Path,
+    keyring: Path,
+    schema: str,
+    progress: Progress = lambda archive, done: None,
+) -> BackedUp:
+    """Back the installation up into two folders, while it runs.
+
+    Raises:
+        ConfigurationError: when no role is configured that reads everything.
+    """
+    dsn = installation.connections.backup_dsn
+    if dsn is None:
+        raise ConfigurationError(
+            "database.backup_url: is needed to back up the database of database.url: a role with BYPASSRLS, since"
+            " row-level security binds the owner too"
+        )
+    return back_up(
+        dsn,
+        installation.database,
+        installation.trail,
+        outside_folders(installation.settings),
+        data=data,
+        keyring=keyring,
+        schema=schema,
+        progress=progress,
+    )
+
+
+def restore_backup(
+    settings: Settings,
+    reach: Callable[[Settings, ExitStack], Connections],
+    *,
+    data: Path,
+    keyring: Path,
+    replace: bool,
+    progress: Progress = lambda archive, done: None,
+) -> Restored:
+    """Put a backup in place: verify both archives, then the keyring, then the database.
+
+    Raises:
+        ConfigurationError: for an archive that is not what was written, with nothing touched.
+        Conflict: when there is a database already and `replace` does not say to drop it, or the keyring is another's.
+    """
+    dumped = verified(data, DATA)
+    packed = verified(keyring, KEYRING)
+    _refuse_running(settings)
+    with ExitStack() as stack:
+        connections = reach(settings, stack)
+        full = _has_schema(connections)
+        if full and not (replace and settings.embedded):
+            raise Conflict(
+                "the database holds an installation already; say --replace to drop it"
+                if settings.embedded
+                else "database.url: the database holds an installation already; restore into an empty database"
+            )
+        outside = restore_outside(packed, outside_folders(settings), Tombstones(settings.data_dir / TOMBSTONES))
+        if full:
+            _drop(connections)
+    with ExitStack() as stack:
+        connections = reach(settings, stack)
+        if settings.embedded and connections.backup_dsn is not None:
+            restore(connections.backup_dsn, dumped.file(DUMP), owner=True, progress=lambda n: progress(DATA, n))
+        elif connections.owner_dsn is not None:
+            restore(connections.owner_dsn, dumped.file(DUMP), owner=False, progress=lambda n: progress(DATA, n))
+        else:
+            raise ConfigurationError("database.owner_url: is needed to restore into the database of database.url")
+    # The index is made again from the record.
+    shutil.rmtree(settings.data_dir / "index", ignore_errors=True)
+    return Restored(outside, dumped.size)
+
+
+def outside_folders(settings: Settings) -> dict[str, Path]:
+    """Return what is kept beside the database, by the names in the archive."""
+    folders = {KEYS_FOLDER: settings.data_dir / KEYS_FOLDER, TOMBSTONES: settings.data_dir / TOMBSTONES}
+    checkpoints = checkpoint_folder(settings)
+    return folders if checkpoints is None else folders | {"checkpoints": checkpoints}
+
+
+def _refuse_running(settings: Settings) -> None:
+    """Return unless a process serves this folder: the index belongs to it.
+
+    Raises:
+        IndexLocked: when one does.
+    """
+    if settings.index.url is None and (settings.data_dir / "index").exists():
+        with ExitStack() as stack:
+            open_index(settings, open_embedder(settings, stack)).close()
+
+
+def _has_schema(connections: Connections) -> bool:
+    with psycopg.connect(connections.app_dsn, connect_timeout=10) as connection:
+        row = connection.execute("SELECT to_regclass('public.tenants') IS NOT NULL").fetchone()
+    return bool(row and row[0])
+
+
+def _drop(connections: Connections) -> None:
+    if connections.backup_dsn is None:
+        raise ConfigurationError("database.backup_url: is needed to replace the database")
+    name = str(conninfo_to_dict(connections.backup_dsn)["dbname"])
+    with psycopg.connect(make_conninfo(connections.backup_dsn, dbname="postgres"), autocommit=True) as connection:
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))

@@ -1,0 +1,61 @@
+"""The rehearsal of a restore, and the commands of export and import, as people run them."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.process.fixtures import MakeMemvault
+from tests.process.memvault import REPOSITORY, Memvault, add, command, eventually, listed, search
+
+pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("process")]
+
+
+def test_a_restore_is_rehearsed_beside_the_running_service(memvault: Memvault) -> None:
+    memvault.start()
+    with memvault.client() as client:
+        add(client, "a memory that must survive")
+    place = memvault.place / "rehearsal"
+    (script,) = command()
+    done = subprocess.run(
+        [str(REPOSITORY / "docs" / "examples" / "rehearse-restore.sh"), str(memvault.data_dir), str(place)],
+        env=memvault.environment(MEMVAULT=script),
+        cwd=memvault.cwd,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert done.stdout.endswith("the backup can be restored\n")
+    assert "1 memories are back" in done.stdout
+    assert not place.exists()
+
+
+def test_a_tenant_moves_to_another_installation(make_memvault: MakeMemvault, tmp_path: Path) -> None:
+    here, there = make_memvault().start(), make_memvault()
+    with here.client() as client:
+        ids = add(client, "the first", "the second")
+        client.put(f"/v1/memories/{ids[1]}/", json={"text": "the second, changed"})
+        told = {one: client.get(f"/v1/memories/{one}/").json() for one in ids}
+        past = {one: client.get(f"/v1/memories/{one}/history/").json() for one in ids}
+    out = str(tmp_path / "out")
+    assert here.json("export", "--tenant", "default", "--user", "alice", "--out", out)["memories"] == 2
+    tenant = there.json("tenant", "create", "moved")["tenant_id"]
+    dry = there.json("import", out, "--tenant", tenant, "--dry-run")
+    assert (dry["imported"], dry["dry_run"]) == (2, True)
+    assert there.json("import", out, "--tenant", tenant)["imported"] == 2
+    key = there.json("key", "create", "--tenant", tenant, "--role", "admin")["api_key"]
+    there.start()
+    assert there.json("import", out, "--tenant", tenant)["known"] == 2
+    with there.client(key) as client:
+        assert set(listed(client)) == set(ids)
+        for one in ids:
+            memory = client.get(f"/v1/memories/{one}/").json()
+            assert {name: memory[name] for name in ("memory", "metadata", "created_at", "updated_at", "user_id")} == {
+                name: told[one][name] for name in ("memory", "metadata", "created_at", "updated_at", "user_id")
+            }
+            assert client.get(f"/v1/memories/{one}/history/").json() == past[one]
+        assert eventually(lambda: len(search(client, "what came second?")) == 2, seconds=60)
