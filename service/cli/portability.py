@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -80,7 +81,7 @@ def import_(
         installation = open_migrated(settings_from(config, data_dir), stack)
         found = installation.tenants.get(tenant)
         check_names(SubjectNames(user_id=user))
-        origin, opens = open_source(source, kind, Options(collection=collection, history=history))
+        origin, opens = open_source(source, kind, Options(collection, history, os.environ.get("QDRANT_API_KEY")))
         opened = wiring.open_portability(installation, stack)
         caller = installation_caller(found.id, frozenset({Permission.MEMORY_IMPORT}))
         with _stages(json) as told:
