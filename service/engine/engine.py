@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 from service import clock
 from service.embeddings import Embedder
 from service.engine.answers import Answer, AnswerLimits
-from service.engine.errors import EngineFailed, EngineStarting, StagingMismatch
+from service.engine.errors import EngineFailed, EngineStarting, LlmAnswerMalformed, StagingMismatch
 from service.engine.mem0_import import ENTITIES_OFF, import_mem0
 from service.engine.prompt import as_prompt, as_rules, spoken
 from service.engine.provider import Provider
@@ -114,6 +115,25 @@ class Engine:
         if len(unit.messages) != len(kept):
             raise StagingMismatch("Mem0 did not keep the messages of the call")
         return Extraction(drafts, tuple(kept), _counts(unit, drafts), unit.usage)
+
+    def arrange(self, instructions: str, content: str, *, wait: float = 60.0) -> Mapping[str, Any]:
+        """Return the JSON object that the LLM makes of a content by our instructions; takes about `wait` seconds.
+
+        Raises:
+            ExtractionUnavailable: when the engine is off.
+            EngineError: when the LLM does not answer, or answers with anything else.
+        """
+        deadline = clock.monotonic() + wait
+        loaded = self._wait_until_loaded(wait)
+        messages = [{"role": "system", "content": instructions}, {"role": "user", "content": content}]
+        raw, _ = loaded.provider.ask(messages, as_json=True, deadline=deadline)
+        try:
+            found = json.loads(raw) if isinstance(raw, str) else raw
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            raise LlmAnswerMalformed("the LLM did not answer with a JSON object")
+        return found
 
     def _wait_until_loaded(self, wait: float) -> _Loaded:
         if self._settings is None:

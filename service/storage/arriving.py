@@ -73,6 +73,7 @@ class Arriving:
             connection, scope, [(_columns(one.memory), step) for one in written for step in one.history]
         )
         enqueue(connection, scope, {one.memory.id: one.memory.version for one in written})
+        self._record.joins.written(connection, scope, [one.memory for one in written])
         return [IndexEntry(one.memory, one.vector, embedder, one.tokens) for one in written]
 
     def insert_history(

@@ -61,7 +61,7 @@ class Record:
 
     def __init__(self, keyring: Keyring, joins: Joins) -> None:
         self._keyring = keyring
-        self._joins = joins
+        self.joins = joins
 
     def insert(
         self,
@@ -93,7 +93,7 @@ class Record:
                 [self._history_row(scope, memory, Change.ADD, None, memory.text, moment) for memory in new],
             )
             enqueue(connection, scope, {memory.id: memory.version for memory in new})
-            self._joins.written(connection, scope, new)
+            self.joins.written(connection, scope, new)
         return placed
 
     def update(
@@ -136,7 +136,7 @@ class Record:
             [self._history_row(scope, after, Change.UPDATE, before.text, after.text, before.created_at)],
         )
         enqueue(connection, scope, {after.id: after.version})
-        self._joins.written(connection, scope, [after])
+        self.joins.written(connection, scope, [after])
         return after
 
     def delete(

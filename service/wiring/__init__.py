@@ -412,7 +412,7 @@ def open_services(installation: Installation, stack: ExitStack, *, upkeep: bool 
         erasures=installation.erasures,
         erasing=erasing,
         exports=exports,
-        projections=Projections(exports),
+        projections=Projections(exports, engine),
         imports=Imports(stores, indexing),
         projects=projects,
         keys=installation.keys,

@@ -16,7 +16,7 @@ import pytest
 
 from service import clock
 from service.audit.moves import ImportSource
-from service.errors import ConfigurationError, Conflict, Forbidden, InvalidInput, NotFound
+from service.errors import ConfigurationError, Conflict, Forbidden, InvalidInput, LegalHold, NotFound
 from service.memories.actions import Edit
 from service.portability import exports as exports_module
 from service.portability import folder as folder_module
@@ -26,6 +26,7 @@ from service.portability.imports import Imported
 from service.portability.lines import read_lines
 from service.portability.records import IncomingMemory, Placed
 from service.records import Message, NewMemories, SubjectNames
+from service.retention.holds import NewHold
 from service.scope import Caller, SubjectKind
 from service.wiring import Services
 from tests.conftest import Postgres, caller_of
@@ -310,3 +311,16 @@ def test_links_are_kept(services: Services, caller: Caller) -> None:
 def _cut(batches: Iterator[Any], after: int) -> Iterator[Any]:
     yield from itertools.islice(batches, after)
     raise RuntimeError
+
+
+def test_what_is_imported_joins_the_holds_that_cover_it(
+    services: Services, caller: Caller, rival: Caller, lived: list[UUID]
+) -> None:
+    officer = caller_of(services, rival.principal.tenant_id, role="compliance_officer", owner="ada@example.org")
+    services.installation.holds.place(
+        officer, officer.scope, NewHold("case-1", "litigation", subjects=SubjectNames(user_id="bob"))
+    )
+    imported(services, rival, exported(services, caller))
+    with pytest.raises(LegalHold):
+        services.memories.delete(rival, rival.scope, lived[2])
+    services.memories.delete(rival, rival.scope, lived[0])
