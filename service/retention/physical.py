@@ -63,8 +63,10 @@ class PhysicalPass:
         self._dsn = dsn
         self._lock_timeout = lock_timeout
 
-    def make(self) -> Physical:
+    def make(self, *, names: bool) -> Physical:
         """Bring the index up to the record, write it anew without what was deleted, and so the tables.
+
+        With `names` the table of the tenants too, where a deleted one had its name.
 
         Raises:
             Unavailable: when a store is away or busy; the same call is to be made again later.
@@ -76,7 +78,7 @@ class PhysicalPass:
             raise IndexUnavailable("the index is being compacted or rebuilt already; it is tried again")
         if self._dsn is None:
             return Physical(FilePass(reason=NO_ROLE))
-        tables = sorted(one.name for one in erasers())
+        tables = sorted(one.name for one in erasers()) + (["tenants"] if names else [])
         return Physical(rewrite_files(self._dsn, tables, lock_timeout=self._lock_timeout))
 
 

@@ -118,7 +118,8 @@ class ErasureWork:
             waiting = self._purging()
             if not waiting:
                 return 0
-            physical = self._physical.make()
+            tenants = any(erasure.kind is ErasureKind.TENANT for _, erasure in waiting)
+            physical = self._physical.make(names=tenants)
             return sum(self._complete(scope, erasure, physical) for scope, erasure in waiting)
 
     def _purging(self) -> Sequence[tuple[Scope, Erasure]]:

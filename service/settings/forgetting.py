@@ -17,7 +17,11 @@ class Erasure(Section):
         description="Seconds between the removal of the rows and the physical pass; erasures in between share one.",
     )
     lock_timeout: float = Field(
-        5.0, gt=0, le=600, description="Seconds that the physical pass waits for a table; then it tries again later."
+        1.0,
+        gt=0,
+        le=600,
+        description="Seconds that the physical pass waits for a table, while others wait behind it; then it lets go "
+        "and tries again later.",
     )
     backup_days: int | None = Field(
         None, ge=0, description="Days that backups of the data live. Receipts say until when. Not set: they cannot."
