@@ -5,7 +5,7 @@
     ├── Unauthenticated 401 ── InvalidToken
     ├── Forbidden 403 ── InsufficientScope
     ├── NotFound 404 ── MalformedId
-    ├── Conflict 409 ── IdempotencyConflict, LegalHold
+    ├── Conflict 409 ── IdempotencyConflict, LegalHold, MinimumRetention
     ├── TooLarge 413 ── QuotaExceeded
     ├── TooManyRequests 429 ── TooManyWaiting
     ├── NotOffered 501
@@ -18,6 +18,7 @@ Messages are for users: what is wrong, where, what to do next. They never hold m
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import ClassVar
 from uuid import UUID
 
@@ -131,6 +132,17 @@ class LegalHold(Conflict):
         super().__init__(f"legal hold {told}: what it covers is neither deleted nor changed until it is released")
         self.names = tuple(names)
         self.hold_ids = tuple(hold_ids)
+        self.memory_ids = tuple(memory_ids)
+
+
+class MinimumRetention(Conflict):
+    """A retention rule keeps what the call would delete: nothing was done. From `until` on it may be deleted."""
+
+    code = "minimum_retention"
+
+    def __init__(self, until: datetime, *, memory_ids: Sequence[UUID] = ()) -> None:
+        super().__init__(f"minimum retention: a rule keeps it until {until.isoformat()}; nothing was done")
+        self.until = until
         self.memory_ids = tuple(memory_ids)
 
 

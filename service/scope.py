@@ -100,6 +100,12 @@ class Action(StrEnum):
     LIST_HOLDS = "list_holds"
     GET_HOLD = "get_hold"
     RELEASE_HOLD = "release_hold"
+    SET_RETENTION_RULE = "set_retention_rule"
+    REMOVE_RETENTION_RULE = "remove_retention_rule"
+    LIST_RETENTION_RULES = "list_retention_rules"
+    RUN_RETENTION = "run_retention"
+    LIST_RETENTION_RUNS = "list_retention_runs"
+    GET_RETENTION_RUN = "get_retention_run"
 
 
 class Limit(StrEnum):

@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from starlette.routing import BaseRoute
 
 from service.api import docs, health
-from service.api.admin import routes_audit, routes_erasures, routes_holds, routes_keys
+from service.api.admin import routes_audit, routes_erasures, routes_holds, routes_keys, routes_retention
 from service.api.connectors import routes_identities, routes_tools, routes_webhooks
 from service.api.errors import add_error_handlers
 from service.api.metrics import RequestMetrics
@@ -55,6 +55,7 @@ _ROUTERS: Final = (
     routes_audit.router,
     routes_erasures.router,
     routes_holds.router,
+    routes_retention.router,
 )
 _ABOUT: Final = (
     "Self-hosted memory for AI agents: the dialect of the Mem0 Platform, with tenants, audit, encryption and retention."

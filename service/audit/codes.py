@@ -20,6 +20,7 @@ class Reason(StrEnum):
     ACTING = "acting"
     MALFORMED = "malformed"
     HOLD = "hold"
+    MINIMUM = "minimum"
     PERSON = "person"
     SAME_PERSON = "same_person"
 

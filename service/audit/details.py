@@ -342,6 +342,59 @@ class HoldRead(Detail):
     total: int | None = None
 
 
+class RetentionRuleChanged(Detail):
+    """A retention rule was added or changed: its version."""
+
+    event = AuditEvent.RETENTION_RULE_SET
+    version: int | None = None
+
+
+class RetentionRuleRemoved(Detail):
+    """A retention rule counts no more."""
+
+    event = AuditEvent.RETENTION_RULE_REMOVED
+
+
+class RetentionRulesRead(Detail):
+    """Retention rules, or the versions of one, were read."""
+
+    event = AuditEvent.RETENTION_RULES_READ
+    rules: int
+
+
+class RetentionRunStarted(Detail):
+    """A retention run was asked for; `joined`: one was under way, which is it."""
+
+    event = AuditEvent.RETENTION_RUN_STARTED
+    dry: bool
+    joined: bool
+
+
+class RetentionRunsListed(Detail):
+    """A page of retention runs was read."""
+
+    event = AuditEvent.RETENTION_RUNS_LISTED
+    page: int
+    total: int
+
+
+class RetentionRunRead(Detail):
+    """A retention run was read, with a page of what it did or would do if one was asked for."""
+
+    event = AuditEvent.RETENTION_RUN_READ
+    page: int | None = None
+    total: int | None = None
+
+
+class MemoriesForgotten(Detail):
+    """A step of a retention run deleted the targets and hid the results, by rules or expiration dates."""
+
+    event = AuditEvent.MEMORIES_FORGOTTEN
+    run: UUID
+    deleted: int
+    hidden: int
+
+
 class HoldReleased(Detail):
     """A legal hold was released: how many memories it covered."""
 

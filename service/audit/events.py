@@ -66,6 +66,13 @@ class AuditEvent(StrEnum):
     HOLDS_LISTED = "holds:listed"
     HOLD_READ = "hold:read"
     HOLD_RELEASED = "hold:released"
+    RETENTION_RULE_SET = "retention:rule_set"
+    RETENTION_RULE_REMOVED = "retention:rule_removed"
+    RETENTION_RULES_READ = "retention:rules_read"
+    RETENTION_RUN_STARTED = "retention:run_started"
+    RETENTION_RUNS_LISTED = "retention:runs_listed"
+    RETENTION_RUN_READ = "retention:run_read"
+    MEMORIES_FORGOTTEN = "memories:forgotten"
     TRAIL_DROPPED = "trail:dropped"
     TRAIL_RESTORED = "trail:restored"
     TOMBSTONE_APPLIED = "tombstone:applied"
@@ -123,6 +130,12 @@ EVENT_OF: Final[dict[Action, AuditEvent]] = {
     Action.LIST_HOLDS: AuditEvent.HOLDS_LISTED,
     Action.GET_HOLD: AuditEvent.HOLD_READ,
     Action.RELEASE_HOLD: AuditEvent.HOLD_RELEASED,
+    Action.SET_RETENTION_RULE: AuditEvent.RETENTION_RULE_SET,
+    Action.REMOVE_RETENTION_RULE: AuditEvent.RETENTION_RULE_REMOVED,
+    Action.LIST_RETENTION_RULES: AuditEvent.RETENTION_RULES_READ,
+    Action.RUN_RETENTION: AuditEvent.RETENTION_RUN_STARTED,
+    Action.LIST_RETENTION_RUNS: AuditEvent.RETENTION_RUNS_LISTED,
+    Action.GET_RETENTION_RUN: AuditEvent.RETENTION_RUN_READ,
 }
 
 #: The action of a refused call, by the event that it would have left.
@@ -195,6 +208,13 @@ ACTIVITY_OF: Final[dict[AuditEvent, Activity]] = {
     AuditEvent.HOLDS_LISTED: Activity.OTHER,
     AuditEvent.HOLD_READ: Activity.OTHER,
     AuditEvent.HOLD_RELEASED: Activity.UPDATE,
+    AuditEvent.RETENTION_RULE_SET: Activity.UPDATE,
+    AuditEvent.RETENTION_RULE_REMOVED: Activity.UPDATE,
+    AuditEvent.RETENTION_RULES_READ: Activity.OTHER,
+    AuditEvent.RETENTION_RUN_STARTED: Activity.OTHER,
+    AuditEvent.RETENTION_RUNS_LISTED: Activity.OTHER,
+    AuditEvent.RETENTION_RUN_READ: Activity.OTHER,
+    AuditEvent.MEMORIES_FORGOTTEN: Activity.DELETE,
     AuditEvent.TRAIL_DROPPED: Activity.DELETE,
     AuditEvent.TRAIL_RESTORED: Activity.OTHER,
     AuditEvent.TOMBSTONE_APPLIED: Activity.DELETE,

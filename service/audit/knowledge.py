@@ -55,7 +55,8 @@ WITH added AS (
 ), gone AS (
     SELECT DISTINCT m.id
     FROM audit a CROSS JOIN LATERAL unnest(a.target_ids) AS m (id)
-    WHERE a.tenant_id = :tenant AND a.event IN ('memory:deleted', 'memories:deleted', 'erasure:continued')
+    WHERE a.tenant_id = :tenant
+        AND a.event IN ('memory:deleted', 'memories:deleted', 'memories:forgotten', 'erasure:continued')
         AND a.outcome = 'done' AND a.at <= :at
 ), erased AS (
     SELECT coalesce(array_agg(s.id), '{}') AS ids

@@ -19,6 +19,7 @@ from service.cli import (
     limits,
     mcp,
     portability,
+    retention,
     serve,
     tenants,
 )
@@ -48,6 +49,7 @@ tenants.app.command("show")(limits.show_tenant)
 tenants.app.command("limits")(limits.limits)
 app.add_typer(keys.app, name="key")
 app.add_typer(holds.app, name="hold")
+app.add_typer(retention.app, name="retention")
 app.add_typer(index.app, name="index")
 app.add_typer(audit.app, name="audit")
 audit.app.command("tail")(audit_tail.tail)

@@ -1,1 +1,1 @@
-"""Legal holds: which memories they cover, and the check that every delete and every rewrite meets."""
+"""What must stay: legal holds and minimum retention, and the checks that every delete and every rewrite meets."""

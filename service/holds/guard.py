@@ -30,6 +30,11 @@ def is_live() -> ColumnElement[bool]:
     return ~select(_releases.c.hold_id).where(its).correlate(_holds).exists()
 
 
+def belongs_to(subject_id: UUID) -> ColumnElement[bool]:
+    """Return the condition that a memory belongs to a subject."""
+    return or_(*(column == subject_id for column in _SUBJECTS))
+
+
 def wait_for_placing(connection: Connection) -> None:
     """Wait for holds that are being placed, and let none be placed until this transaction ends."""
     connection.execute(select(func.hold_shared()))
@@ -77,7 +82,7 @@ def refuse_held_subject(connection: Connection, scope: Scope, subject_id: UUID) 
     Raises:
         LegalHold: naming the holds.
     """
-    theirs = select(_m.id).where(or_(*(column == subject_id for column in _SUBJECTS)))
+    theirs = select(_m.id).where(belongs_to(subject_id))
     covers = exists().where(
         _members.c.tenant_id == _holds.c.tenant_id,
         _members.c.hold_id == _holds.c.id,

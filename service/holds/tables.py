@@ -1,11 +1,11 @@
-"""Tables of legal holds. The application role may add rows to them and change or remove none."""
+"""Tables of legal holds and of retention rules. The application role may add rows to them and change or remove none."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Column, ForeignKeyConstraint, Index, LargeBinary, UniqueConstraint
+from sqlalchemy import Column, ForeignKeyConstraint, Index, Integer, LargeBinary, UniqueConstraint
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import UUID as SqlUuid
 from sqlmodel import Field, SQLModel
@@ -62,7 +62,30 @@ class HoldReleaseRow(SQLModel, table=True):
     released_at: datetime = Field(sa_column=moment())
 
 
+class RetentionRuleRow(SQLModel, table=True):
+    """One version of a retention rule; the newest of an id counts. `match` is sealed under the tenant's key."""
+
+    __tablename__ = "retention_rules"
+
+    tenant_id: UUID = Field(primary_key=True, foreign_key="tenants.id")
+    id: UUID = Field(primary_key=True)
+    version: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    name: str
+    match: bytes
+    action: str
+    counted_from: str
+    age: str | None = None
+    grace: str | None = None
+    minimum: str | None = None
+    priority: int
+    removed: bool
+    changed_by: UUID | None = None
+    changed_kind: str
+    changed_at: datetime = Field(sa_column=moment())
+
+
 # Whom a live hold covers cannot be erased; of a released one nothing tells of a person.
 keep(HoldRow, "subjects by surrogate, in filters too; what is sealed is the tenant's and not a person's")
 keep(HoldMemberRow, "ids of memories, which stay told in the audit trail as well")
 keep(HoldReleaseRow, "who released a hold, by surrogate; the sealed reason is the tenant's")
+keep(RetentionRuleRow, "rules of the tenant, with people by surrogate in their sealed filters")

@@ -19,6 +19,7 @@ from service.filters.build import subjects_filter
 from service.filters.evaluate import matches
 from service.filters.metadata_limits import validate_metadata
 from service.holds.guard import refuse_held
+from service.holds.minimum import Minimum
 from service.index.fusion import Scored, fuse
 from service.memories.edits import UNSET, Edit, Unset, changed_fields, edited, grows
 from service.memories.events import cancel_events, forget_messages
@@ -363,6 +364,7 @@ class Memories:
                 return None
             refuse_held(connection, scope, [memory_id])
             after = edited(before, edit, connector=caller.principal.connector)
+            Minimum(stores.keyring).refuse_shortened(connection, scope, before, after)
             tokens = stores.tokenizer(scope).row_tokens(after.metadata, after.categories, after.actor)
             after = stores.record.update(
                 connection, scope, before, after, vector, tokens, embedder=stores.embedder.name
@@ -412,6 +414,7 @@ class Memories:
 
     def _remove(self, connection: Connection, scope: Scope, stored: Sequence[StoredMemory]) -> None:
         refuse_held(connection, scope, [one.id for one in stored])
+        Minimum(self._stores.keyring).refuse_kept(connection, scope, stored)
         erase_with_memories(connection, [one.id for one in stored], but=["history"])
         self._stores.record.delete(connection, scope, stored, keep_texts=self._stores.settings.history.keep_deleted)
         forget_messages(connection, event_ids=[one.event_id for one in stored if one.event_id is not None])

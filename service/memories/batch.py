@@ -12,10 +12,19 @@ from sqlalchemy import Connection
 from service.audit.details import BatchUpdated, Reason
 from service.audit.events import AuditEvent, Outcome
 from service.embeddings.embedder import Vector
-from service.errors import InvalidInput, LegalHold, MemvaultError, NotFound, QuotaExceeded, TooLarge
+from service.errors import (
+    Conflict,
+    InvalidInput,
+    MemvaultError,
+    MinimumRetention,
+    NotFound,
+    QuotaExceeded,
+    TooLarge,
+)
 from service.filters.ast import EVERYTHING
 from service.filters.metadata_limits import validate_metadata
 from service.holds.guard import refusals_among
+from service.holds.minimum import Minimum
 from service.memories.edits import Edit, Unset, changed_fields, edited, grows
 from service.memories.events import forget_messages
 from service.memories.indexing import Indexing
@@ -153,7 +162,7 @@ class Batches:
 
     def _changed(
         self, caller: Caller, scope: Scope, edits: Mapping[UUID, Edit], vectors: Mapping[UUID, Vector]
-    ) -> tuple[set[UUID], Mapping[UUID, LegalHold], Sequence[IndexEntry]]:
+    ) -> tuple[set[UUID], Mapping[UUID, Conflict], Sequence[IndexEntry]]:
         """Write the changes, each with its audit row; return what was changed, what is held, what the index needs."""
         stores = self._stores
         changed: set[UUID] = set()
@@ -167,6 +176,12 @@ class Batches:
                 if not isinstance(edit.text, Unset) and memory_id not in vectors:
                     continue
                 after = edited(before, edit, connector=caller.principal.connector)
+                try:
+                    Minimum(stores.keyring).refuse_shortened(connection, scope, before, after)
+                except MinimumRetention as error:
+                    held = {**held, memory_id: error}
+                    stores.trail.refused(connection, caller, Action.UPDATE_BATCH, Reason.MINIMUM, targets=[memory_id])
+                    continue
                 tokens = tokenizer.row_tokens(after.metadata, after.categories, after.actor)
                 try:
                     after = stores.record.update(
@@ -214,15 +229,22 @@ class Batches:
         scope: Scope,
         found: dict[UUID, StoredMemory],
         action: Action,
-    ) -> Mapping[UUID, LegalHold]:
-        """Take what a hold covers out of what was found, tell the trail, and return what refuses each."""
-        held = refusals_among(connection, scope, found)
-        for memory_id in held:
+    ) -> Mapping[UUID, Conflict]:
+        """Take what a hold or a minimum keeps out of what was found, tell the trail, and return what refuses each."""
+        trail, by_hold = self._stores.trail, refusals_among(connection, scope, found)
+        for memory_id in by_hold:
             del found[memory_id]
-        if held:
-            holds = dict.fromkeys(hold_id for refusal in held.values() for hold_id in refusal.hold_ids)
-            self._stores.trail.refused(connection, caller, action, Reason.HOLD, targets=held, holds=list(holds))
-        return held
+        if by_hold:
+            holds = dict.fromkeys(hold_id for refusal in by_hold.values() for hold_id in refusal.hold_ids)
+            trail.refused(connection, caller, action, Reason.HOLD, targets=by_hold, holds=list(holds))
+        if action is not Action.DELETE_BATCH:
+            return by_hold
+        kept = Minimum(self._stores.keyring).keep_until(connection, scope, list(found.values()))
+        for memory_id in kept:
+            del found[memory_id]
+        if kept:
+            trail.refused(connection, caller, action, Reason.MINIMUM, targets=kept)
+        return {**by_hold, **{one: MinimumRetention(until, memory_ids=[one]) for one, until in kept.items()}}
 
     def _found(
         self, connection: Connection, scope: Scope, ids: Sequence[UUID], *, lock: bool = False
@@ -235,7 +257,7 @@ class Batches:
         return found
 
 
-def _found_held(memory_id: UUID | None, held: Mapping[UUID, LegalHold]) -> LegalHold | None:
+def _found_held(memory_id: UUID | None, held: Mapping[UUID, Conflict]) -> Conflict | None:
     return None if memory_id is None else held.get(memory_id)
 
 

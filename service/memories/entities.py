@@ -16,7 +16,8 @@ from service.audit.details import EntitiesListed
 from service.audit.events import AuditEvent, Outcome
 from service.errors import NotFound
 from service.filters.ast import EVERYTHING
-from service.holds.guard import refuse_held_subject
+from service.holds.guard import belongs_to, refuse_held_subject
+from service.holds.minimum import Minimum
 from service.memories.events import cancel_events
 from service.memories.indexing import Indexing
 from service.memories.stores import Stores
@@ -84,6 +85,8 @@ class Entities:
                 stores.trail.write(connection, caller, AuditEvent.ENTITY_DELETED, outcome=Outcome.NOT_FOUND)
             else:
                 refuse_held_subject(connection, scope, subject_id)
+                theirs = stores.record.stream(connection, scope, belongs_to(subject_id), users=None, on=None)
+                Minimum(stores.keyring).refuse_kept(connection, scope, list(theirs))
                 self.begin(connection, scope, subject_id)
                 stores.trail.write(connection, caller, AuditEvent.ENTITY_DELETED, subjects=[subject_id])
         if subject_id is None:

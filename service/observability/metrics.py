@@ -13,3 +13,10 @@ ERASURES: Final = Counter(
     "memvault_erasures", "Erasures whose rows were removed, and that were completed.", ("kind", "step"), registry=WORK
 )
 ERASED_ROWS: Final = Counter("memvault_erased_rows", "Rows that erasures removed.", ("table",), registry=WORK)
+
+RETENTION_STEPS: Final = Counter(
+    "memvault_retention_steps", "Transactions of retention runs, real and dry.", ("kind",), registry=WORK
+)
+FORGOTTEN: Final = Counter(
+    "memvault_retention_memories", "Memories that retention deleted or hid.", ("action",), registry=WORK
+)

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from service.audit.details import Reason
 from service.audit.trail import Trail
-from service.errors import ActingUserRequired, Forbidden, InsufficientScope, LegalHold
+from service.errors import ActingUserRequired, Forbidden, InsufficientScope, LegalHold, MinimumRetention
 from service.policy.table import NEEDS, authorize, names_its_user
 from service.records import SubjectNames
 from service.scope import Action, Caller, PrincipalKind
@@ -66,7 +66,7 @@ class Gate:
 
     @contextmanager
     def recorded(self, caller: Caller, action: Action, *, targets: Iterable[UUID] = ()) -> Iterator[None]:
-        """Put what a legal hold refuses inside the block into the trail, after the block's transaction was undone.
+        """Put what a hold or a minimum retention refuses in the block into the trail, once its transaction was undone.
 
         Goes around the transaction, not into it. Without `targets` the row names the memories that are held.
         """
@@ -75,6 +75,9 @@ class Gate:
         except LegalHold as error:
             named = list(targets) or error.memory_ids
             self._trail.refuse(caller, action, Reason.HOLD, targets=named, holds=error.hold_ids)
+            raise
+        except MinimumRetention as error:
+            self._trail.refuse(caller, action, Reason.MINIMUM, targets=list(targets) or error.memory_ids)
             raise
 
     def check_unbound(self, caller: Caller, action: Action) -> None:

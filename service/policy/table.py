@@ -52,6 +52,12 @@ NEEDS: Final[dict[Action, Permission | None]] = {
     Action.LIST_HOLDS: Permission.HOLD_PLACE,
     Action.GET_HOLD: Permission.HOLD_PLACE,
     Action.RELEASE_HOLD: Permission.HOLD_RELEASE,
+    Action.SET_RETENTION_RULE: Permission.RETENTION_MANAGE,
+    Action.REMOVE_RETENTION_RULE: Permission.RETENTION_MANAGE,
+    Action.LIST_RETENTION_RULES: Permission.RETENTION_MANAGE,
+    Action.RUN_RETENTION: Permission.RETENTION_MANAGE,
+    Action.LIST_RETENTION_RUNS: Permission.RETENTION_MANAGE,
+    Action.GET_RETENTION_RUN: Permission.RETENTION_MANAGE,
 }
 
 #: Roles are names for bundles of permissions.

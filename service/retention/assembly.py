@@ -6,6 +6,7 @@ from functools import partial
 
 from service.audit.assembly import open_signer
 from service.audit.trail import Trail
+from service.holds.minimum import Minimum
 from service.memories.entities import Entities
 from service.memories.indexing import Indexing
 from service.memories.stores import Stores
@@ -36,7 +37,7 @@ def open_erasures(
     tombstones: Tombstones,
 ) -> Erasures:
     """Return what erasures are asked for with."""
-    obstacles = Obstacles(ConnectorRows(keyring, record))
+    obstacles = Obstacles(ConnectorRows(keyring, record), record, Minimum(keyring))
     return Erasures(database, keyring, subjects, trail, gate, queue, tombstones, obstacles)
 
 
@@ -63,7 +64,7 @@ def open_erasing(
         entities,
         erasures,
         connectors,
-        Obstacles(connectors),
+        Obstacles(connectors, stores.record, Minimum(stores.keyring)),
         physical,
         partial(open_signer, stores.settings),
     )

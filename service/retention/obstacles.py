@@ -9,19 +9,23 @@ from uuid import UUID
 from sqlalchemy import Connection, or_, select
 
 from service.holds.guard import refuse_held, refuse_held_subject, refuse_held_tenant
+from service.holds.minimum import Minimum
 from service.retention.connectors import ConnectorRows
 from service.retention.ledger import ErasureKind, Target
 from service.scope import Scope
-from service.storage.record import memories_table
+from service.storage.record import Record, memories_table
 
 _m: Final[Any] = memories_table.c
+_AT_ONCE: Final = 500
 
 
 class Obstacles:
     """Asked inside the transaction that begins the erasure."""
 
-    def __init__(self, connectors: ConnectorRows) -> None:
+    def __init__(self, connectors: ConnectorRows, record: Record, minimum: Minimum) -> None:
         self._connectors = connectors
+        self._record = record
+        self._minimum = minimum
 
     def check(self, connection: Connection, scope: Scope, target: Target, subject_id: UUID | None) -> datetime | None:
         """Return the moment before which a minimum retention keeps something of it, or None.
@@ -35,7 +39,12 @@ class Obstacles:
             refuse_held_tenant(connection, scope)
         else:
             refuse_held(connection, scope, self.memory_ids(connection, scope, target, subject_id))
-        return None
+        ids = self.memory_ids(connection, scope, target, subject_id)
+        ends: list[datetime] = []
+        for start in range(0, len(ids), _AT_ONCE):
+            found = self._record.find(connection, scope, ids[start : start + _AT_ONCE], users=None, on=None)
+            ends.extend(self._minimum.keep_until(connection, scope, list(found.values())).values())
+        return max(ends, default=None)
 
     def memory_ids(self, connection: Connection, scope: Scope, target: Target, subject_id: UUID | None) -> list[UUID]:
         """Return the memories that the erasure would remove."""

@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from service.settings.base import Section, SecureUrl
 from service.settings.credentials import Auth
 from service.settings.forgetting import Erasure
+from service.settings.keeping import Retention
 from service.settings.qdrant import Index
 from service.settings.quotas import Quotas
 from service.settings.secrets import check_database_url, check_key
@@ -214,6 +215,7 @@ class Settings(BaseSettings):
     auth: Auth = Field(default_factory=Auth)
     history: History = Field(default_factory=History)
     erasure: Erasure = Field(default_factory=Erasure)
+    retention: Retention = Field(default_factory=Retention)
     queue: Queue = Field(default_factory=Queue)
     audit: Audit = Field(default_factory=Audit)
     webhooks: Webhooks = Field(default_factory=Webhooks)

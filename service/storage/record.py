@@ -389,6 +389,7 @@ class Record:
             # Content of earlier releases does not tell it.
             connector=content.get("connector"),
             linked_ids=tuple(UUID(one) for one in content["links"]),
+            ingested_at=row.ingested_at,
         )
 
     def _entry(self, scope: Scope, row: Any) -> IndexEntry:

@@ -35,6 +35,8 @@ class StoredMemory:
     principal_id: UUID | None = None
     connector: str | None = None
     linked_ids: tuple[UUID, ...] = ()
+    #: When it was stored here, which nobody can choose; None before it is.
+    ingested_at: datetime | None = None
 
     @property
     def owner_id(self) -> UUID:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from service.audit.assembly import Sealing
 from service.audit.keeper import Keeper
 from service.audit.matching import Matching
 from service.audit.reading import Reading
@@ -55,6 +54,9 @@ from service.retention.assembly import open_erasing, open_erasures
 from service.retention.erasures import Erasures
 from service.retention.hold_journal import HoldJournal
 from service.retention.holds import Holds
+from service.retention.rules import RetentionRules
+from service.retention.runs import Runs
+from service.retention.sweeping import RetentionJobs
 from service.retention.work import ErasureWork
 from service.settings import Audit as Audit
 from service.settings import Llm, Settings
@@ -87,6 +89,7 @@ from service.wiring.counting import count_outbox as count_outbox
 from service.wiring.notifying import open_announcer, open_webhooks, webhook_state
 from service.wiring.portability import open_portability as open_portability
 from service.wiring.sealing import audited_tenants as audited_tenants
+from service.wiring.sealing import old_parts_job
 from service.wiring.sealing import seal_trail as seal_trail
 from service.wiring.settling import settle as settle
 
@@ -143,6 +146,8 @@ class Installation:
     refusals: Refusals
     quotas: Quotas
     identities: Identities
+    retention_rules: RetentionRules
+    retention_runs: Runs
     queue: Queue
     tasks: Tasks
     tombstones: Tombstones
@@ -166,6 +171,7 @@ class Services:
     entities: Entities
     erasures: Erasures
     erasing: ErasureWork
+    retention_jobs: RetentionJobs
     exports: Exports
     projections: Projections
     imports: Imports
@@ -309,6 +315,8 @@ def open_installation(settings: Settings, connections: Connections, stack: ExitS
         refusals=refusals,
         quotas=Quotas(settings.quotas, database, refusals),
         identities=Identities(database, keyring, subjects, trail, gate),
+        retention_rules=RetentionRules(database, keyring, subjects, trail, gate),
+        retention_runs=Runs(settings, database, keyring, record, trail, gate),
         queue=queue,
         tasks=Tasks(database),
         tombstones=tombstones,
@@ -411,6 +419,9 @@ def open_services(installation: Installation, stack: ExitStack, *, upkeep: bool 
         entities=entities,
         erasures=installation.erasures,
         erasing=erasing,
+        retention_jobs=RetentionJobs(
+            settings, installation.database, installation.retention_runs, installation.queue, jobs.tenant_ids
+        ),
         exports=exports,
         projections=Projections(exports, engine),
         imports=Imports(stores, indexing),
@@ -438,8 +449,12 @@ def start_worker(services: Services, stack: ExitStack) -> Worker:
     sealing = seal_trail(services.installation)
     worker = Worker(
         services.installation.database.dsn,
-        services.jobs.handlers(),
-        {**services.jobs.periodic(), **_old_parts_job(services.installation, sealing)},
+        {**services.jobs.handlers(), **services.retention_jobs.handlers()},
+        {
+            **services.jobs.periodic(),
+            **old_parts_job(services.installation, sealing),
+            **services.retention_jobs.periodic(),
+        },
         concurrency=settings.queue.concurrency,
         poll_interval=settings.queue.poll_interval,
     )
@@ -449,22 +464,6 @@ def start_worker(services: Services, stack: ExitStack) -> Worker:
     worker.start()
     stack.callback(worker.stop)
     return worker
-
-
-def _old_parts_job(installation: Installation, sealing: Sealing) -> dict[str, tuple[str, Callable[[int], None]]]:
-    """Return the daily drop of old parts, where a retention is set and there is a role that may drop."""
-    keep_days, dsn = installation.settings.audit.retention_days, installation.connections.maintenance_dsn
-    if keep_days is None or dsn is None:
-        return {}
-
-    def drop(timestamp: int) -> None:
-        maintenance = Database(dsn, pool_size=2)
-        try:
-            sealing.old_parts.drop(audited_tenants(installation), keep_days, maintenance)
-        finally:
-            maintenance.close()
-
-    return {"drop_old_audit": ("41 3 * * *", drop)}
 
 
 def llm_settings(llm: Llm) -> LlmSettings | None:

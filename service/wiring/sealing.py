@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
 from service.audit.assembly import Sealing, open_sealing
 from service.scope import SYSTEM_TENANT, TenantId
+from service.storage.database import Database
 
 if TYPE_CHECKING:
     from service.wiring import Installation
@@ -25,3 +27,19 @@ def seal_trail(installation: Installation) -> Sealing:
 def audited_tenants(installation: Installation) -> list[TenantId]:
     """Return all tenants that have a trail, the service's own first."""
     return [SYSTEM_TENANT, *(tenant.id for tenant in installation.tenants.list())]
+
+
+def old_parts_job(installation: Installation, sealing: Sealing) -> dict[str, tuple[str, Callable[[int], None]]]:
+    """Return the daily drop of old parts, where a retention is set and there is a role that may drop."""
+    keep_days, dsn = installation.settings.audit.retention_days, installation.connections.maintenance_dsn
+    if keep_days is None or dsn is None:
+        return {}
+
+    def drop(timestamp: int) -> None:
+        maintenance = Database(dsn, pool_size=2)
+        try:
+            sealing.old_parts.drop(audited_tenants(installation), keep_days, maintenance)
+        finally:
+            maintenance.close()
+
+    return {"drop_old_audit": ("41 3 * * *", drop)}

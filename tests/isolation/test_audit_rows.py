@@ -22,10 +22,13 @@ from service.auth.rotation import Rotation
 from service.errors import MemvaultError, NotFound, RecordUnavailable, Unauthenticated
 from service.filters.ast import EVERYTHING
 from service.holds.register import Register, Signature
+from service.holds.rules import RuleBody, Rules
+from service.holds.spans import Span
 from service.memories.actions import Edit, Query
 from service.portability.exports import Wanted
 from service.portability.records import IncomingMemory, Placed
 from service.records import Identity, Message, NewMemories, SubjectNames
+from service.retention import run_ledger
 from service.retention.holds import NewHold
 from service.retention.ledger import ErasureKind, Ledger, Target
 from service.scope import SYSTEM_TENANT, Action, Caller, Permission, PrincipalKind, SubjectKind
@@ -72,6 +75,30 @@ def incoming() -> IncomingMemory:
 def own(caller: Caller) -> str:
     """The id of the caller's tenant."""
     return str(caller.principal.tenant_id)
+
+
+def ruled(services: Services, caller: Caller) -> UUID:
+    """A rule; it leaves no audit row."""
+    rules, rule_id = Rules(services.installation.keyring), uuid4()
+    body = RuleBody(f"rule-{rule_id.hex[:8]}", age=Span("P30D"))
+    with services.installation.database.transaction(caller.scope) as connection:
+        rules.write(
+            connection,
+            caller.scope,
+            rule_id,
+            1,
+            body,
+            removed=False,
+            changed_by=None,
+            changed_kind=PrincipalKind.KEY,
+        )
+    return rule_id
+
+
+def a_run(services: Services, caller: Caller) -> UUID:
+    """A dry run; it leaves no audit row."""
+    with services.installation.database.transaction(caller.scope) as connection:
+        return run_ledger.begin(connection, caller.scope, dry=True, asked_by=None)[0].id
 
 
 def held(services: Services, caller: Caller) -> UUID:
@@ -158,6 +185,14 @@ DO: dict[Action, Callable[[Services, Caller, UUID, UUID], object]] = {
     ),
     Action.LIST_HOLDS: lambda s, c, m, e: s.installation.holds.list(c, c.scope, None, page=1, size=5),
     Action.GET_HOLD: lambda s, c, m, e: s.installation.holds.get(c, c.scope, held(s, c)),
+    Action.SET_RETENTION_RULE: lambda s, c, m, e: s.installation.retention_rules.create(
+        c, c.scope, RuleBody("old", age=Span("P30D"))
+    ),
+    Action.REMOVE_RETENTION_RULE: lambda s, c, m, e: s.installation.retention_rules.remove(c, c.scope, ruled(s, c)),
+    Action.LIST_RETENTION_RULES: lambda s, c, m, e: s.installation.retention_rules.list(c, c.scope),
+    Action.RUN_RETENTION: lambda s, c, m, e: s.installation.retention_runs.start(c, c.scope, dry=True),
+    Action.LIST_RETENTION_RUNS: lambda s, c, m, e: s.installation.retention_runs.list(c, c.scope, page=1, size=5),
+    Action.GET_RETENTION_RUN: lambda s, c, m, e: s.installation.retention_runs.get(c, c.scope, a_run(s, c)),
     Action.RELEASE_HOLD: lambda s, c, m, e: s.installation.holds.release(c, c.scope, held(s, c), CANARY),
     Action.REVOKE_KEY: lambda s, c, m, e: s.keys.revoke(c, c.scope, c.principal.id),
 }

@@ -20,6 +20,8 @@ from fastapi import FastAPI
 
 from service import clock
 from service.auth.keys import Grant
+from service.holds.rules import RuleBody
+from service.holds.spans import Span
 from service.main import create_app
 from service.mcp.tools import TOOLS
 from service.policy.table import ROLES, authorize
@@ -266,6 +268,31 @@ ROWS = (
     # Of nobody: whom an erasure reaches is told by tests/integration/retention.
     Row(Action.REQUEST_ERASURE, "nothing", (Rest("POST", "/v1/erasures/", lambda _: {"connector": "none"}),)),
     Row(Action.REMOVE_CONNECTOR, "nothing", (Rest("DELETE", "/v1/connectors/{name}/"),)),
+    Row(Action.LIST_RETENTION_RULES, "nothing", (Rest("GET", "/v1/retention/rules/"),)),
+    Row(Action.LIST_RETENTION_RULES, "rule", (Rest("GET", "/v1/retention/rules/{rule_id}/"),)),
+    Row(
+        Action.SET_RETENTION_RULE,
+        "nothing",
+        (Rest("POST", "/v1/retention/rules/", lambda _: {"name": f"rule-{uuid4()}", "age": "P100Y"}),),
+    ),
+    Row(
+        Action.SET_RETENTION_RULE,
+        "rule",
+        (Rest("PUT", "/v1/retention/rules/{rule_id}/", lambda _: {"name": f"rule-{uuid4()}", "age": "P100Y"}),),
+    ),
+    Row(
+        Action.REMOVE_RETENTION_RULE,
+        "rule",
+        (Rest("DELETE", "/v1/retention/rules/{rule_id}/"),),
+        consumes=True,
+    ),
+    Row(Action.RUN_RETENTION, "nothing", (Rest("POST", "/v1/retention/runs/", lambda _: {"dry_run": True}),)),
+    Row(Action.LIST_RETENTION_RUNS, "nothing", (Rest("GET", "/v1/retention/runs/"),)),
+    Row(
+        Action.GET_RETENTION_RUN,
+        "retention_run",
+        (Rest("GET", "/v1/retention/runs/{run_id}/"), Rest("GET", "/v1/retention/runs/{run_id}/items/")),
+    ),
     Row(Action.LIST_HOLDS, "nothing", (Rest("GET", "/v1/holds/"),)),
     Row(
         Action.GET_HOLD,
@@ -426,6 +453,12 @@ class Matrix:
         if about == "erasure":
             target = ErasureTarget(ErasureKind.CONNECTOR, f"connector-{self._next()}")
             return str(self._services.installation.erasures.request_for_installation(tenant, target).id)
+        if about == "rule":
+            caller, body = self._callers[tenant], RuleBody(f"rule-{self._next()}", age=Span("P100Y"))
+            return str(self._services.installation.retention_rules.create(caller, caller.scope, body).id)
+        if about == "retention_run":
+            caller = self._callers[tenant]
+            return str(self._services.installation.retention_runs.start(caller, caller.scope, dry=True).id)
         if about == "hold":
             _, memory = self._added(tenant, user)
             principal = Principal(tenant, uuid4(), ROLES["admin"], kind=PrincipalKind.TOKEN, person=uuid4())

@@ -45,6 +45,7 @@ HOLDS: Final[dict[str, str]] = {
     "hold_id": "hold",
     "identity_id": "identity",
     "webhook_id": "webhook",
+    "rule_id": "rule",
     "org_id": "tenant",
     "project_id": "tenant",
     "export_id": "export",
@@ -122,6 +123,19 @@ ROUTES: Final[dict[tuple[str, str], Line]] = {
     ("GET", "/v1/holds/{hold_id}/"): Line(),
     ("GET", "/v1/holds/{hold_id}/members/"): Line(),
     ("POST", "/v1/holds/{hold_id}/release/"): Line({"reason": "why"}),
+    ("POST", "/v1/retention/rules/"): Line(
+        {"name": "<slug>", "age": "P30D"}, holds={"name": "slug", "match": "filters"}
+    ),
+    ("GET", "/v1/retention/rules/"): Line(),
+    ("GET", "/v1/retention/rules/{rule_id}/"): Line(),
+    ("PUT", "/v1/retention/rules/{rule_id}/"): Line(
+        {"name": "<slug>", "age": "P30D"}, holds={"name": "slug", "match": "filters"}
+    ),
+    ("DELETE", "/v1/retention/rules/{rule_id}/"): Line(),
+    ("POST", "/v1/retention/runs/"): Line({"dry_run": True}),
+    ("GET", "/v1/retention/runs/"): Line(),
+    ("GET", "/v1/retention/runs/{run_id}/"): Line(holds={"run_id": "retention_run"}),
+    ("GET", "/v1/retention/runs/{run_id}/items/"): Line(holds={"run_id": "retention_run"}),
     ("POST", "/v1/exports/"): Line({"run_id": "<run>"}),
     ("POST", "/v1/exports/get/"): Line({"memory_export_id": "<export>"}),
     ("GET", "/v1/exports/{export_id}/download/"): Line(holds={"after": "place"}),

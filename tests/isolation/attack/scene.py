@@ -17,6 +17,9 @@ from service.api.admin.erasure_translate import target_of
 from service.api.platform.routes_exports import _lines as lines_of
 from service.audit.selection import Selection
 from service.auth.keys import Grant
+from service.filters.ast import Condition, Field, Op
+from service.holds.rules import RuleBody
+from service.holds.spans import Span
 from service.policy.table import ROLES
 from service.portability.exports import Wanted
 from service.records import Event, Identity, Message, NewMemories, SubjectNames
@@ -330,6 +333,17 @@ def _hold(scene: Scene, tenant: TenantId, user: str) -> str:
     return str(scene.world.services.installation.holds.place(stranger, stranger.scope, new).stored.id)
 
 
+def _rule(scene: Scene, tenant: TenantId, user: str) -> str:
+    caller = scene.callers[tenant]
+    body = RuleBody(f"rule-{scene.unique()}", where=Condition(Field.USER, Op.EQ, user), age=Span("P100Y"))
+    return str(scene.world.services.installation.retention_rules.create(caller, caller.scope, body).id)
+
+
+def _retention_run(scene: Scene, tenant: TenantId, user: str) -> str:
+    caller = scene.callers[tenant]
+    return str(scene.world.services.installation.retention_runs.start(caller, caller.scope, dry=True).id)
+
+
 def _export(scene: Scene, tenant: TenantId, user: str) -> str:
     scene.add(tenant, SubjectNames(user_id=user))
     caller = scene.callers[tenant]
@@ -369,6 +383,8 @@ MAKERS: Final[dict[str, Callable[[Scene, TenantId, str], str]]] = {
     "erasure": _erasure,
     "export": _export,
     "hold": _hold,
+    "rule": _rule,
+    "retention_run": _retention_run,
     "slug": lambda scene, tenant, user: f"case-{scene.unique()}",
     "identity": _identity,
     "webhook": _webhook,

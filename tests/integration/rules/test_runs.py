@@ -1,0 +1,215 @@
+"""Runs on real PostgreSQL: a dry one is what the real one does, nothing else is touched, and a crash harms nothing."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+
+from service import clock
+from service.errors import MinimumRetention
+from service.memories.actions import Edit, Query
+from service.records import SubjectNames
+from service.retention import runs as runs_module
+from service.retention.holds import NewHold
+from service.retention.plan import Step
+from service.retention.sweeping import RETAIN
+from service.scope import Caller, SubjectKind, TenantId
+from service.wiring import Services
+from tests.conftest import Postgres, caller_of
+from tests.integration.rules.conftest import AddOld, Run, SetRule
+
+pytestmark = pytest.mark.integration
+
+State = Callable[[], dict[UUID, Any]]
+
+
+@pytest.fixture
+def state(database: Postgres) -> State:
+    """Every memory as it is stored."""
+
+    def rows() -> dict[UUID, Any]:
+        with psycopg.connect(database.admin) as connection:
+            return {
+                row[0]: row[1:] for row in connection.execute("SELECT id, expires_on, content, version FROM memories")
+            }
+
+    return rows
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_dry_run_is_what_the_real_run_does(
+    seed: int,
+    services: Services,
+    caller: Caller,
+    add_old: AddOld,
+    set_rule: SetRule,
+    run: Run,
+    state: State,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    chance = random.Random(seed)
+    monkeypatch.setattr(runs_module, "STEP", chance.choice((1, 3, 500)))
+    labels = ("tea", "tax", "log")
+    for number in range(chance.randrange(1, 5)):
+        action = chance.choice(("delete", "delete", "hide", "keep"))
+        label = chance.choice((None, *labels))
+        says: dict[str, Any] = {"action": action, "priority": chance.randrange(3)}
+        if action != "keep":
+            says |= {"age": f"P{chance.randrange(40)}D", "counted_from": chance.choice(("created", "updated", "used"))}
+        if action == "hide":
+            says["grace"] = f"P{chance.randrange(20)}D"
+        if chance.random() < 0.3:
+            says["minimum"] = f"P{chance.randrange(40)}D"
+        set_rule(f"rule-{number}", {"metadata": {"label": label}} if label else None, **says)
+    ids = []
+    for number in range(14):
+        expires_on = (clock.now() + timedelta(days=5)).date() if chance.random() < 0.2 else None
+        ids.append(add_old(f"m {number}", chance.randrange(60), expires_on=expires_on, label=chance.choice(labels)))
+    held = set(chance.sample(ids, 2))
+    installation = services.installation
+    hold = NewHold("case", "why", memory_ids=sorted(held))
+    installation.holds.place(caller, caller.scope, hold)
+    before = state()
+    dry = run(dry=True)
+    assert state() == before
+    real = run(dry=False)
+    after = state()
+
+    def told(items: list[Any]) -> dict[UUID, tuple[Step, UUID | None]]:
+        return {one.memory_id: (one.step, one.rule_id) for one in items}
+
+    assert told(dry) == told(real)
+    deleted = {one.memory_id for one in real if one.step is Step.DELETE}
+    hidden = {one.memory_id for one in real if one.step is Step.HIDE}
+    assert before.keys() - after.keys() == deleted
+    assert {one for one in after if after[one] != before[one]} == hidden
+    assert not held & (deleted | hidden)
+    assert all(after[one][1] == before[one][1] for one in hidden)
+    assert run(dry=False) == []
+
+
+def test_the_deleted_leave_history_index_and_messages(
+    services: Services, caller: Caller, add_old: AddOld, set_rule: SetRule, run: Run, database: Postgres
+) -> None:
+    gone, stays = add_old("I love tea", 40), add_old("I love coffee", 1)
+    rule = set_rule("old", age="P30D")
+    (planned,) = run(dry=False)
+    assert (planned.memory_id, planned.rule_id, planned.rule_version) == (gone, rule.id, 1)
+    services.indexing.drain()
+    hits = services.memories.search(caller, caller.scope, Query("I love tea"))
+    assert [hit.memory.id for hit in hits] == [stays]
+    steps = services.memories.history(caller, caller.scope, gone)
+    assert [step.new_text for step in steps] == [None, None]
+    with psycopg.connect(database.admin) as connection:
+        rows = connection.execute("SELECT target_ids, detail FROM audit WHERE event = 'memories:forgotten'").fetchall()
+    assert [row[0] for row in rows] == [[gone]]
+    assert (rows[0][1]["deleted"], rows[0][1]["hidden"]) == (1, 0)
+
+
+def test_a_run_that_is_cut_short_goes_on_and_deletes_nothing_else(
+    services: Services,
+    caller: Caller,
+    add_old: AddOld,
+    set_rule: SetRule,
+    run: Run,
+    state: State,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(runs_module, "STEP", 2)
+    old = {add_old(f"old {number}", 40) for number in range(7)}
+    young = {add_old(f"young {number}", 1) for number in range(3)}
+    set_rule("old", age="P30D")
+    dry = run(dry=True)
+    runs, steps = services.installation.retention_runs, []
+
+    def die(seen: int) -> None:
+        steps.append(seen)
+        if len(steps) == 2:
+            raise KeyboardInterrupt
+
+    begun = runs.start(caller, caller.scope, dry=False)
+    with pytest.raises(KeyboardInterrupt):
+        runs.go_on(caller.scope, begun.id, progress=die)
+    assert young < state().keys() < old | young
+    assert runs.unfinished(caller.scope) == [begun.id]
+    # Whoever asks next takes up the same run; so does the worker.
+    assert runs.start(caller, caller.scope, dry=False).id == begun.id
+    report = runs.go_on(caller.scope, begun.id)
+    assert state().keys() == young
+    assert (report.run.deleted, report.run.seen) == (7, 10)
+    items = runs.items(caller, caller.scope, begun.id, page=1, size=50).items
+    assert {one.memory_id for one in items} == {one.memory_id for one in dry} == old
+    services.retention_jobs.run(str(caller.scope.tenant_id))
+    assert state().keys() == young
+
+
+def test_a_minimum_stands_above_deletes_rules_and_changes(
+    services: Services, caller: Caller, add_old: AddOld, set_rule: SetRule, run: Run, state: State
+) -> None:
+    kept, free = add_old("record", 40, label="record"), add_old("other", 40)
+    rule = set_rule("records", {"metadata": {"label": "record"}}, age="P30D", minimum="P6Y")
+    memories, scope = services.memories, caller.scope
+    refused = (
+        lambda: memories.delete(caller, scope, kept),
+        lambda: memories.delete_all(caller, scope, SubjectNames(user_id="alice")),
+        lambda: memories.update(caller, scope, kept, Edit(metadata={})),
+        lambda: services.entities.delete(caller, scope, SubjectKind.USER, "alice"),
+    )
+    for call in refused:
+        with pytest.raises(MinimumRetention, match="minimum retention"):
+            call()
+    report = services.batches.delete(caller, scope, [kept, free])
+    assert [type(one) for one in report] == [MinimumRetention, type(None)]
+    assert run(dry=False) == []
+    memories.update(caller, scope, kept, Edit(text="record, corrected"))
+    assert state().keys() == {kept}
+    services.installation.retention_rules.remove(caller, scope, rule.id)
+    memories.delete(caller, scope, kept)
+
+
+def test_a_memory_that_is_shown_lives_on(
+    services: Services, caller: Caller, add_old: AddOld, set_rule: SetRule, run: Run, database: Postgres
+) -> None:
+    read, unread = add_old("I love tea", 40), add_old("I love coffee", 40)
+    set_rule("unused", age="P30D", counted_from="used")
+    services.memories.get(caller, caller.scope, read)
+    assert [one.memory_id for one in run(dry=False)] == [unread]
+
+
+def test_what_has_expired_is_deleted_after_its_days(
+    services: Services, caller: Caller, add_old: AddOld, run: Run, database: Postgres
+) -> None:
+    past, recent = add_old("long past", 100), add_old("recent", 100)
+    with psycopg.connect(database.admin, autocommit=True) as connection:
+        for memory_id, days in ((past, 40), (recent, 5)):
+            connection.execute("UPDATE memories SET expires_on = now()::date - %s WHERE id = %s", [days, memory_id])
+    (planned,) = run(dry=False)
+    assert (planned.memory_id, planned.rule_id) == (past, None)
+
+
+def test_the_sweep_reaches_every_tenant_and_only_by_its_own_rules(
+    services: Services,
+    caller: Caller,
+    tenant: TenantId,
+    add_old: AddOld,
+    set_rule: SetRule,
+    state: State,
+    database: Postgres,
+) -> None:
+    mine = add_old("mine", 40)
+    rival = caller_of(services, services.installation.tenants.create("rival").id)
+    set_rule("old", age="P30D")
+    services.retention_jobs.sweep(0)
+    with psycopg.connect(database.admin) as connection:
+        jobs = connection.execute("SELECT args, lock FROM procrastinate_jobs WHERE task_name = %s", [RETAIN]).fetchall()
+    assert {row[0]["tenant_id"] for row in jobs} == {str(tenant), str(rival.principal.tenant_id)}
+    assert len({row[1] for row in jobs}) == 2
+    for row in jobs:
+        services.retention_jobs.run(**row[0])
+    assert mine not in state()
