@@ -6,6 +6,7 @@
     ├── Forbidden 403 ── InsufficientScope
     ├── NotFound 404 ── MalformedId
     ├── Conflict 409 ── IdempotencyConflict, LegalHold, MinimumRetention
+    ├── TooSlow 408
     ├── TooLarge 413 ── QuotaExceeded
     ├── TooManyRequests 429 ── TooManyWaiting
     ├── NotOffered 501
@@ -133,6 +134,13 @@ class LegalHold(Conflict):
         self.names = tuple(names)
         self.hold_ids = tuple(hold_ids)
         self.memory_ids = tuple(memory_ids)
+
+
+class TooSlow(MemvaultError):
+    """The body of the request did not arrive in time."""
+
+    status = 408
+    code = "too_slow"
 
 
 class MinimumRetention(Conflict):

@@ -30,6 +30,7 @@ from service.api.platform import (
     routes_ping,
     routes_project,
 )
+from service.api.time_limits import TimeLimits
 from service.settings import Settings
 from service.wiring import Services
 
@@ -118,6 +119,8 @@ def create_app(
     add_error_handlers(app)
     # The last one added is the outermost.
     app.add_middleware(BodyLimit, limit=settings.server.body_limit)
+    limits = settings.server
+    app.add_middleware(TimeLimits, body_seconds=limits.body_seconds, seconds=limits.answer_seconds + limits.event_wait)
     app.add_middleware(Surroundings, metrics=metrics)
     for router in _ROUTERS:
         app.include_router(router)

@@ -47,6 +47,7 @@ _MEANINGS: Final = {
     401: "No credential, or one that is not valid.",
     403: "The credential may not do this.",
     404: "There is no such thing within the caller's scope.",
+    408: "The body did not arrive in time.",
     409: "The request contradicts the present state.",
     413: "The body, a message or the number of items is over its limit, or the tenant has no room for more memories.",
     429: "Too many calls, or too many adds that wait; `Retry-After` says when to try again.",
@@ -54,7 +55,7 @@ _MEANINGS: Final = {
     501: "A call of the Platform that this service does not offer; the detail says what to do instead.",
     503: "A part that is needed is away or still starting.",
 }
-_EVERYWHERE: Final = (400, 401, 403, 413, 429, 500, 503)
+_EVERYWHERE: Final = (400, 401, 403, 408, 413, 429, 500, 503)
 
 
 def errors(*more: int) -> dict[int | str, dict[str, Any]]:

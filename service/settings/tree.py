@@ -34,6 +34,16 @@ class Server(Section):
     )
     threads: int = Field(16, ge=2, le=256, description="Threads that run the actions; the bound on concurrent work.")
     body_limit: int = Field(4 * 1024 * 1024, ge=1024, description="Largest request body in bytes; more is 413.")
+    body_seconds: float = Field(
+        30.0, ge=0.1, le=3600, description="Seconds within which the body of a request must have arrived; else 408."
+    )
+    answer_seconds: float = Field(
+        60.0,
+        ge=0.1,
+        le=3600,
+        description="Seconds within which an answer must have begun, beside `server.event_wait`; else 503. What was to "
+        "be written may still be written.",
+    )
     allowed_hosts: list[str] = Field(
         default_factory=list,
         description="Host names by which clients reach the MCP endpoint, beside `server.host` and loopback; a request "

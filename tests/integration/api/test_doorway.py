@@ -144,6 +144,8 @@ def test_every_answer_carries_the_security_headers(client: TestClient) -> None:
         assert headers["Cache-Control"] == "no-store"
         assert headers["Referrer-Policy"] == "no-referrer"
         assert headers["X-Frame-Options"] == "DENY"
+        assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
+        assert "server" not in headers
         assert headers["Content-Security-Policy"].startswith("default-src 'none'")
 
 
@@ -187,7 +189,7 @@ def test_the_openapi_document_declares_keys_errors_and_words_for_every_route(cli
                 assert "security" not in operation
                 continue
             assert operation["security"]
-            assert {"400", "401", "403", "413", "500", "503"} <= set(operation["responses"])
+            assert {"400", "401", "403", "408", "413", "500", "503"} <= set(operation["responses"])
             assert "422" not in operation["responses"]
             for status, answer in operation["responses"].items():
                 schema = answer["content"]["application/json"]["schema"]

@@ -1,0 +1,71 @@
+"""Nothing hangs: a body that does not arrive and an action that does not end are answered in time, and clearly."""
+
+from __future__ import annotations
+
+import socket
+import time
+from urllib.parse import urlsplit
+
+import httpx
+import psycopg
+import pytest
+
+from service.main import create_app
+from tests.clients.serving import serving
+from tests.conftest import MakeServices, Postgres, principal_of
+
+pytestmark = pytest.mark.integration
+
+ADD = "/v3/memories/add/"
+BODY = {"messages": [{"role": "user", "content": "Likes tea"}], "user_id": "alice", "infer": False}
+
+
+def dripped(url: str, key: str) -> bytes:
+    """Announce a body, send its beginning and no more; return the whole answer."""
+    where = urlsplit(url)
+    head = f"POST {ADD} HTTP/1.1\r\nHost: {where.netloc}\r\nAuthorization: Token {key}\r\nContent-Length: 500\r\n"
+    with socket.create_connection((str(where.hostname), int(where.port or 0)), timeout=30) as connection:
+        connection.sendall(f"{head}Content-Type: application/json\r\nConnection: close\r\n\r\n{{".encode())
+        received = b""
+        while part := connection.recv(65536):
+            received += part
+            if b"too_slow" in received:
+                break
+        return received
+
+
+def test_a_body_that_does_not_arrive_is_408(make_services: MakeServices) -> None:
+    services = make_services(server={"body_seconds": 0.5})
+    tenant = services.installation.tenants.create("acme").id
+    _, key = principal_of(services, tenant)
+    with serving(create_app(services)) as url:
+        answer = dripped(url, key)
+        assert answer.startswith(b"HTTP/1.1 408")
+        assert b"server.body_seconds" in answer
+        assert b"x-request-id" in answer.lower()
+        assert b"nosniff" in answer
+        # A body that comes at once is served as before.
+        assert httpx.post(f"{url}{ADD}", json=BODY, headers={"Authorization": f"Token {key}"}).status_code == 200
+
+
+def test_an_action_that_does_not_end_is_503_and_goes_on(make_services: MakeServices, database: Postgres) -> None:
+    services = make_services(server={"answer_seconds": 0.5, "event_wait": 0})
+    tenant = services.installation.tenants.create("acme").id
+    _, key = principal_of(services, tenant)
+    headers = {"Authorization": f"Token {key}"}
+    with serving(create_app(services)) as url, httpx.Client(base_url=url, headers=headers, timeout=60) as client:
+        with psycopg.connect(database.admin) as lock:
+            lock.execute("LOCK TABLE memories IN ACCESS EXCLUSIVE MODE")
+            answer = client.post(ADD, json=BODY)
+            assert answer.status_code == 503
+            assert answer.json()["code"] == "unavailable"
+            assert "may still be written" in answer.json()["detail"]
+            assert int(answer.headers["Retry-After"]) > 0
+            assert answer.headers["X-Request-ID"] == answer.json()["request_id"]
+            # Others are served meanwhile.
+            assert client.get("/v1/ping/").status_code == 200
+        # What was under way was not cut off in the middle.
+        deadline = time.monotonic() + 30
+        while not (found := client.post("/v3/memories/", json={}).json()["results"]) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert [one["memory"] for one in found] == ["Likes tea"]
