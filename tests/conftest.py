@@ -24,6 +24,7 @@ from service.policy.table import ROLES
 from service.scope import Caller, Principal, TenantId
 from service.settings import load_settings
 from service.storage.embedded import EmbeddedPostgres, ensure_database
+from tests.canaries import no_canary_in_a_log, watched_logs  # noqa: F401 - fixtures of every test
 from tests.isolation.attack.tally import pytest_terminal_summary  # noqa: F401 - a hook of pytest
 
 TEST_DATABASE_URL = "MEMVAULT_TEST_DATABASE_URL"

@@ -26,6 +26,8 @@ _SECURITY_HEADERS: Final = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 _NO_ROUTE: Final = "unmatched"
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"})
+_OTHER: Final = "other"
 
 
 class Surroundings:
@@ -71,12 +73,13 @@ class Surroundings:
 
     def _tell(self, scope: Scope, state: dict[str, Any], status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", None) or _NO_ROUTE
-        method = scope["method"]
+        # One that a client made up may be content, and would be a label of its own.
+        method = scope["method"] if scope["method"] in _METHODS else _OTHER
         self._metrics.count(route=route, method=method, status=status, seconds=seconds)
         _log.info(
             "request",
             extra={
-                "method": method[:16],
+                "method": method,
                 "route": route,
                 "status": status,
                 "seconds": round(seconds, 4),

@@ -20,6 +20,8 @@ from typing import Any, TypeVar
 import httpx
 import psutil
 
+from tests.canaries import check_text
+
 REPOSITORY = Path(__file__).parents[2]
 #: Seconds for a start, recovery after a kill and a busy machine included.
 START_SECONDS = 90.0
@@ -156,7 +158,7 @@ class Memvault:
     def run(self, *arguments: str, data_dir: bool = True, **environ: str) -> subprocess.CompletedProcess[str]:
         """Run a command beside whatever runs, and return what it printed and how it ended."""
         own = ["--data-dir", str(self.data_dir)] if data_dir else []
-        return subprocess.run(
+        ended = subprocess.run(
             [*command(), *arguments, *own],
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -166,6 +168,8 @@ class Memvault:
             timeout=60,
             check=False,
         )
+        check_text(f"standard error of memvault {arguments[0]}", ended.stderr)
+        return ended
 
     def json(self, *arguments: str, **environ: str) -> Any:
         """Run a command with `--json` and return its document, the one thing on its standard output."""
@@ -193,6 +197,12 @@ class Memvault:
                 continue
         return found
 
+    def _watched(self) -> None:
+        """Look for canaries in what the serving processes wrote; the first key is printed on purpose, for its owner."""
+        with suppress(FileNotFoundError):
+            check_text("standard error of memvault serve", self.stderr)
+            check_text("standard output of memvault serve", re.sub(r"mv_[\w-]+", "", self.stdout))
+
     def remove(self) -> None:
         """End what is still running, by process id, and remove the place."""
         if self.process is not None:
@@ -202,6 +212,7 @@ class Memvault:
                 with suppress(psutil.NoSuchProcess):
                     process.kill()
             psutil.wait_procs(left, timeout=5)
+        self._watched()
         shutil.rmtree(self.place, ignore_errors=True)
 
 

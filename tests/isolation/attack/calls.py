@@ -80,7 +80,7 @@ class Wire:
                     done.set()
 
         raw = call.path.encode("latin-1", "replace")
-        headers = [(name.lower().encode("latin-1"), value.encode("utf-8")) for name, value in call.headers]
+        headers = [(name.lower().encode("latin-1"), value.encode("utf-8", "replace")) for name, value in call.headers]
         if not any(name == b"host" for name, _ in headers):
             headers.append((b"host", b"127.0.0.1:8080"))
         headers.append((b"content-length", str(len(call.body)).encode()))
