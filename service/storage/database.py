@@ -18,8 +18,11 @@ from service.scope import Scope, TenantId
 _SET_TENANT: Final = text("SELECT set_config('app.tenant', :tenant, true)")
 _UNSAFE_ROLE: Final = text(
     "SELECT r.rolname, r.rolsuper, r.rolbypassrls, EXISTS ("
-    "  SELECT 1 FROM pg_class c WHERE c.relname = 'memories' AND c.relnamespace = 'public'::regnamespace"
-    "   AND pg_has_role(current_user, c.relowner, 'MEMBER')) AS owner"
+    "  SELECT 1 FROM pg_class c WHERE c.relkind IN ('r', 'p') AND c.relnamespace = 'public'::regnamespace"
+    "   AND pg_has_role(current_user, c.relowner, 'MEMBER')) AS owner, EXISTS ("
+    # A member of such a role becomes it by SET ROLE.
+    "  SELECT 1 FROM pg_roles m WHERE (m.rolsuper OR m.rolbypassrls)"
+    "   AND pg_has_role(current_user, m.oid, 'MEMBER')) AS may_become_unbound"
     " FROM pg_roles r WHERE r.rolname = current_user"
 )
 
@@ -107,6 +110,10 @@ class Database:
             raise ConfigurationError(f"database.url: the role {role.rolname} has BYPASSRLS; {fix}")
         if role.owner:
             raise ConfigurationError(f"database.url: the role {role.rolname} owns the tables; {fix}")
+        if role.may_become_unbound:
+            raise ConfigurationError(
+                f"database.url: the role {role.rolname} is a member of a superuser or of a role with BYPASSRLS; {fix}"
+            )
 
     def ping(self) -> None:
         """Raise RecordUnavailable unless Postgres answers."""

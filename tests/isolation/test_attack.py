@@ -36,8 +36,15 @@ Record = Callable[[str, object], None]
 
 
 def tried_by(attacker: Attacker, attacks: list[Attack]) -> list[Attack]:
-    """What an attacker tries: everything, or the plain attacks."""
+    """What an attacker tries: everything, or the plain attacks. A neighbour is in the victim's tenant already."""
+    if attacker.neighbour:
+        return [one for one in attacks if one.kind != "tenant"]
     return attacks if attacker.full else [one for one in attacks if one.plain]
+
+
+def tries(attack: Attack) -> int:
+    """By how many attackers an attack is tried: the full one, the neighbour, and three others where it is plain."""
+    return 1 + (attack.kind != "tenant") + 3 * attack.plain
 
 
 def test_there_is_something_to_attack() -> None:
@@ -51,8 +58,7 @@ def test_there_is_something_to_attack() -> None:
 def test_there_are_enough_attempts() -> None:
     planned = {name: list(attacks_on(one)) for name, one in operations().items()}
     assert all(len(attacks) > 50 for attacks in planned.values())
-    # Two attackers try everything, three the plain attacks.
-    sure = sum(2 * len(attacks) + 3 * sum(one.plain for one in attacks) for attacks in planned.values())
+    sure = sum(sum(map(tries, attacks)) for attacks in planned.values())
     random = FEWEST_SHAPES * sum(bool(one.places) + bool(one.holding("filters")) for one in operations().values())
     assert sure + random >= FEWEST
 
@@ -89,4 +95,4 @@ def test_nobody_crosses_a_line(name: str, scene: Scene, record_property: Record)
         wrong += [f"{attacker.name}: changed the victim's {table}" for table in changed]
     record_property(ATTEMPTS, made)
     assert not wrong, f"{len(wrong)} of {made} attempts:\n" + "\n".join(wrong[:12])
-    assert made == 2 * len(attacks) + 3 * sum(one.plain for one in attacks)
+    assert made == sum(map(tries, attacks))

@@ -12,7 +12,7 @@ from service.api.errors import errors
 from service.api.oss.answers import entities_out
 from service.api.oss.schemas import OssEntityOut, OssMessageOut
 from service.api.replies import Reply
-from service.errors import NotFound
+from service.errors import MalformedId
 from service.scope import Action, SubjectKind
 
 router = APIRouter(route_class=GuardedRoute, tags=["open-source server"])
@@ -45,6 +45,6 @@ def delete_entity(caller: CallerDep, services: ServicesDep, entity_type: Kind, n
     """Destroy the entity's key, then remove its memories, their history and its events. It needs `entity:delete`."""
     kind = _KINDS.get(entity_type)
     if kind is None:
-        raise NotFound("there is no such kind of entity; there are user, agent, app and run")
+        raise MalformedId("there is no such kind of entity; there are user, agent, app and run")
     services.entities.delete(caller, caller.scope, kind, name)
     return Reply({"message": "Entity deleted"})

@@ -157,6 +157,42 @@ def test_a_schema_of_another_release_is_refused_with_what_to_do(
         app.close()
 
 
+@pytest.mark.parametrize(
+    ("member_of", "told"),
+    [("memvault_owner", "owns the tables"), ("test_bypass", "is a member of"), ("test_super", "is a member of")],
+)
+def test_a_role_that_may_become_one_that_is_not_bound_is_refused(
+    member_of: str, told: str, database: Postgres, admin: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    if member_of != "memvault_owner":
+        admin.execute(f"CREATE ROLE {member_of} {'BYPASSRLS' if member_of == 'test_bypass' else 'SUPERUSER'}")  # type: ignore[arg-type]
+    admin.execute(f"GRANT {member_of} TO memvault_app")  # type: ignore[arg-type]
+    unsafe = Database(database.app)
+    try:
+        with pytest.raises(ConfigurationError, match=rf"database\.url: the role memvault_app {told}"):
+            unsafe.check_role()
+    finally:
+        unsafe.close()
+        admin.execute(f"REVOKE {member_of} FROM memvault_app")  # type: ignore[arg-type]
+        if member_of != "memvault_owner":
+            admin.execute(f"DROP ROLE {member_of}")  # type: ignore[arg-type]
+
+
+def test_every_policy_compares_the_row_s_tenant_with_the_transaction_s(
+    admin: psycopg.Connection[tuple[object, ...]],
+) -> None:
+    rows = admin.execute(
+        "SELECT polrelid::regclass::text, pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid)"
+        " FROM pg_policy"
+    ).fetchall()
+    assert len(rows) >= 8
+    for table, seen, written in rows:
+        for expression in (str(seen), str(written)):
+            assert "tenant_id = " in expression, table
+            assert "app.tenant" in expression, table
+            assert " OR " not in expression, table
+
+
 @pytest.mark.parametrize("role", ["admin", "owner", "bypass"])
 def test_a_role_that_row_level_security_does_not_bind_is_refused(
     role: str, database: Postgres, admin: psycopg.Connection[tuple[object, ...]]

@@ -113,6 +113,8 @@ def _plain(answer: Answer, sent: Sent, side: int, *, whole: bool) -> tuple[Any, 
 def masked(body: bytes, target: str, request_id: str) -> str:
     """Return a body without the target, the request's id, ids, moments and other things that are new each time."""
     text = body.decode("utf-8", "replace").replace(request_id, "<request>")
+    # Put into the middle of ids, where it would hide their second half.
+    text = text.replace("\u200b", "").replace("\\u200b", "")
     escaped = json.dumps(target)[1:-1]
     forms = {target, escaped, quote(target, safe=""), quote_plus(target), target.upper(), target.replace("-", "")}
     # The tail alone is what differs between a name and its control, however the rest is spelled.

@@ -78,7 +78,7 @@ class Operation:
     def put(self, place: Place, value: Any) -> Parts:
         """Return the parts with a value in a place, and without what may not stand beside it."""
         parts = self.parts.put(place, value)
-        if place.part == "body" and place.keys[0] in self.either:
+        if place.part == "body" and place.keys and place.keys[0] in self.either:
             body = {name: one for name, one in parts.body.items() if name == place.keys[0] or name not in self.either}
             parts = Parts(parts.path, parts.query, parts.header, body)
         return parts
