@@ -1,16 +1,20 @@
 """Fixtures for the official clients: a served instance on this machine, and a guard against leaving it."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import httpx
+import psycopg
 import pytest
 
 from service.main import create_app
-from service.scope import TenantId
+from service.records import SubjectNames
+from service.retention.holds import NewHold
+from service.scope import Limit, TenantId
 from service.wiring import Services
 from tests.clients.npm_packages import NodePackages, NotInstalled, find
 from tests.clients.serving import serving
-from tests.conftest import MakeServices, principal_of
+from tests.conftest import MakeServices, Postgres, caller_of, principal_of
 
 
 @pytest.fixture
@@ -38,6 +42,40 @@ def http(url: str, secret: str) -> Iterator[Callable[..., httpx.Response]]:
     """Asks the served instance with the admin key, without any client in between."""
     with httpx.Client(base_url=url, headers={"Authorization": f"Token {secret}"}, timeout=60) as client:
         yield client.request
+
+
+@pytest.fixture
+def hold_user(services: Services, tenant: TenantId) -> Callable[[str], None]:
+    """Place a legal hold, by the name of `case-1`, on what belongs to a user."""
+
+    def place(user: str) -> None:
+        officer = caller_of(services, tenant, role="compliance_officer", owner="ada@example.org")
+        hold = NewHold("case-1", "a court asked", subjects=SubjectNames(user_id=user), where=None, memory_ids=())
+        services.installation.holds.place(officer, officer.scope, hold)
+
+    return place
+
+
+@dataclass(frozen=True)
+class Busy:
+    """A tenant that may ask once a second. From `stop` on its bucket stays empty."""
+
+    secret: str
+    stop: Callable[[], None]
+
+
+@pytest.fixture
+def busy(services: Services, database: Postgres) -> Busy:
+    """A tenant of few requests."""
+    tenant = services.installation.tenants.create("busy").id
+    services.installation.tenants.set_limits(str(tenant), {Limit.REQUESTS_PER_SECOND: 1})
+
+    def stop() -> None:
+        with psycopg.connect(database.admin, autocommit=True) as connection:
+            # It fills no more: as if it had been filled in the future.
+            connection.execute("UPDATE rate_buckets SET at = now() + interval '1 hour'")
+
+    return Busy(principal_of(services, tenant)[1], stop)
 
 
 @pytest.fixture(scope="session")

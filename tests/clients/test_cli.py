@@ -13,6 +13,7 @@ import pytest
 from service.scope import TenantId
 from service.wiring import Services
 from tests.clients import methods
+from tests.clients.conftest import Busy
 from tests.clients.driving import quiet_environment
 from tests.clients.python_clients import Environment, NotInstalled, find
 from tests.conftest import principal_of
@@ -154,7 +155,13 @@ def test_the_list_of_commands_is_the_one_that_the_client_has(environment: Enviro
 
 
 def test_what_it_prints_on_errors(
-    mem0: Mem0, environment: Environment, url: str, services: Services, tenant: TenantId, http: Callable[..., Any]
+    mem0: Mem0,
+    environment: Environment,
+    url: str,
+    services: Services,
+    tenant: TenantId,
+    hold_user: Callable[[str], None],
+    busy: Busy,
 ) -> None:
     mem0.data("add", "I like green tea", "--user-id", "alice", "--no-infer")
 
@@ -172,6 +179,14 @@ def test_what_it_prints_on_errors(
     reader = other(principal_of(services, tenant, role="reader")[1])
     assert "403" in reader.error("add", "x", "--user-id", "alice", "--no-infer")
     assert "413" in mem0.error("add", "x" * 20_001, "--user-id", "alice", "--no-infer")
+    [held] = mem0.data("add", "I keep bees", "--user-id", "carol", "--no-infer")
+    hold_user("carol")
+    assert "409" in mem0.error("delete", held["id"], "--force")
+    busy.stop()
+    limited = other(busy.secret)
+    # What the replica took of the bucket is spent first.
+    told = [limited.run("list", "--user-id", "alice") for _ in range(4)]
+    assert "429" in told[-1].stdout + told[-1].stderr
     services.index.close()
     assert "503" in mem0.error("search", "tea", "--user-id", "alice")
     assert not mem0.noted.exists()

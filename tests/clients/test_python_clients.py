@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,11 @@ import pytest
 from service.scope import TenantId
 from service.wiring import Services
 from tests.clients import methods
+from tests.clients.conftest import Busy
 from tests.clients.driving import Client, Driver, Raised, driving
 from tests.clients.python_clients import NotInstalled, find
-from tests.conftest import principal_of
+from tests.conftest import MakeServices, principal_of
+from tests.llm.scripted import ScriptedLLM
 
 pytestmark = [pytest.mark.clients, pytest.mark.xdist_group("python-clients")]
 
@@ -83,12 +86,29 @@ def generation(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
         yield Generation(driver, version, mode)
 
 
+@pytest.fixture
+def llm() -> Iterator[ScriptedLLM]:
+    """A scripted LLM over HTTP, which makes one fact of each message."""
+    with ScriptedLLM() as scripted:
+        yield scripted
+
+
+@pytest.fixture
+def services(make_services: MakeServices, llm: ScriptedLLM) -> Services:
+    """Services that extract and may notify a host."""
+    flags = {"provider": "openai", "config": llm.config, "timeout": 5.0}
+    hosts = {"allowed_hosts": ["hooks.example.com"]}
+    return make_services(worker=True, llm=flags, queue={"poll_interval": 0.1}, webhooks=hosts)
+
+
 @contextlib.contextmanager
-def raises(generation: Generation, status: int, code: str, *, says: str = "") -> Iterator[None]:
+def raises(generation: Generation, status: int, code: str, *, says: str = "") -> Iterator[list[Raised]]:
     """Expect the exception that a status becomes in this generation, with our words in it."""
+    seen: list[Raised] = []
     with pytest.raises(Raised) as caught:
-        yield
+        yield seen
     raised = caught.value
+    seen.append(raised)
     assert (raised.kind, raised.status) == (generation.kind_of(status), status), raised
     details = raised.told["details"]
     assert says in details["detail"]
@@ -99,17 +119,17 @@ def raises(generation: Generation, status: int, code: str, *, says: str = "") ->
 
 
 def test_every_method(
-    generation: Generation, url: str, secret: str, tenant: TenantId, http: Callable[..., Any]
+    generation: Generation, url: str, secret: str, tenant: TenantId, http: Callable[..., Any], llm: ScriptedLLM
 ) -> None:
     served = set(http("GET", "/openapi.json").json()["paths"])
     client = generation.driver.connect(url, secret)
     assert client.about == {"org_id": str(tenant), "project_id": str(tenant), "user_email": None}
-    memories(generation, client)
+    memories(generation, client, http)
     paging(generation, client)
     batches(generation, client)
     entities(generation, client)
-    project(generation, client, served)
-    exports(client, served)
+    project(generation, client, served, llm)
+    exports(generation, client, served, llm)
     webhooks(client, str(tenant), served)
     with pytest.raises(Raised, match="Chat is not implemented yet"):
         client("chat")
@@ -124,15 +144,20 @@ def test_every_method(
     assert driver.outside() == []
 
 
-def memories(generation: Generation, client: Client) -> None:
+def memories(generation: Generation, client: Client, http: Callable[..., Any]) -> None:
     """Add, get, search, list, update, history, delete."""
     added = client("add", TEA, user_id="alice", metadata={"source": "chat"}, infer=False)
     assert added["status"] == "SUCCEEDED"
     [result] = added["results"]
     memory_id = result["id"]
     assert (result["event"], result["data"]["memory"]) == ("ADD", TEA[0]["content"])
-    # Without an LLM an add with the defaults is stored as it stands, and says so.
-    assert "no LLM" in client("add", [{"role": "user", "content": "I play chess"}], user_id="alice")["message"]
+    # With the defaults the LLM extracts: the older lines wait for it, today's asks for the event.
+    extracted = client("add", [{"role": "user", "content": "I play chess"}], user_id="alice")
+    if generation.version == PINNED:
+        assert extracted["status"] == "PENDING"
+        extracted = ended(http, extracted["event_id"])
+    assert extracted["status"] == "SUCCEEDED"
+    assert [one["data"]["memory"] for one in extracted["results"]] == ["I play chess"]
     memory = client("get", memory_id)
     assert (memory["memory"], memory["user_id"], memory["metadata"]) == (TEA[0]["content"], "alice", {"source": "chat"})
     assert memory["categories"] == []
@@ -165,6 +190,16 @@ def memories(generation: Generation, client: Client) -> None:
     # Without a scope it is refused, never "everything".
     with raises(generation, 400, "scope_required"):
         client("delete_all")
+
+
+def ended(http: Callable[..., Any], event_id: str) -> dict[str, Any]:
+    """The event once it is over."""
+    deadline = time.monotonic() + 60
+    while (event := http("GET", f"/v1/event/{event_id}/").json())["status"] in ("PENDING", "RUNNING"):
+        assert time.monotonic() < deadline, "the extraction did not end"
+        time.sleep(0.1)
+    found: dict[str, Any] = event
+    return found
 
 
 def paging(generation: Generation, client: Client) -> None:
@@ -222,14 +257,15 @@ def entities(generation: Generation, client: Client) -> None:
     assert client("users")["count"] == 0
 
 
-def project(generation: Generation, client: Client, served: set[str]) -> None:
+def project(generation: Generation, client: Client, served: set[str], llm: ScriptedLLM) -> None:
     """The project's settings; feedback and the summary; what belongs to the installation is 501 with a way out."""
     [memory] = client("add", TEA, user_id="alice", infer=False)["results"]
     if "/v1/feedback/" in served:
         told = client("feedback", memory["id"], feedback="positive", feedback_reason="it is true")
         assert (told["feedback"], told["feedback_reason"]) == ("POSITIVE", "it is true")
     if "/v1/summary/" in served:
-        assert client("get_summary", filters=ALICE)
+        llm.answer("She drinks tea with lemon.")
+        assert client("get_summary", filters=ALICE)["summary"] == "She drinks tea with lemon."
     if methods.PROJECT in served:
         assert client("project.get")["id"] == client.about["project_id"]
         assert client("project.update", custom_instructions="Only food", custom_categories=[{"food": "what is eaten"}])
@@ -252,13 +288,17 @@ def project(generation: Generation, client: Client, served: set[str]) -> None:
                 client(method, *arguments)
 
 
-def exports(client: Client, served: set[str]) -> None:
+def exports(generation: Generation, client: Client, served: set[str], llm: ScriptedLLM) -> None:
     """An export is asked for with a schema and read in its shape."""
     if "/v1/exports/" in served:
         schema = {"type": "object", "properties": {"drinks": {"type": "array", "items": {"type": "string"}}}}
         made = client("create_memory_export", schema=schema, filters={"user_id": "alice"})
         assert made["message"]
-        assert isinstance(client("get_memory_export", memory_export_id=made["id"]), dict)
+        for asked in ({"memory_export_id": made["id"]}, {"filters": {"user_id": "alice"}}):
+            llm.answer('{"drinks": ["tea"], "secret": "not asked for"}')
+            assert list(client("get_memory_export", **asked)) == ["drinks"]
+        with raises(generation, 404, "not_found"):
+            client("get_memory_export", memory_export_id="no-such-export")
 
 
 def webhooks(client: Client, project_id: str, served: set[str]) -> None:
@@ -286,7 +326,14 @@ def profiles(client: Client, served: set[str]) -> None:
 
 
 def test_errors(
-    generation: Generation, url: str, secret: str, services: Services, tenant: TenantId, http: Callable[..., Any]
+    generation: Generation,
+    url: str,
+    secret: str,
+    services: Services,
+    tenant: TenantId,
+    http: Callable[..., Any],
+    hold_user: Callable[[str], None],
+    busy: Busy,
 ) -> None:
     client = generation.driver.connect(url, secret)
     with pytest.raises(Raised, match="API key is missing or not valid") as refused:
@@ -313,9 +360,20 @@ def test_errors(
         client("add", TEA, user_id="bob", infer=False)
         with raises(generation, 409, "idempotency_key_reused"):
             client("add", [{"role": "user", "content": "something else"}], user_id="bob", infer=False)
+    [held] = client("add", TEA, user_id="carol", infer=False)["results"]
+    hold_user("carol")
+    with raises(generation, 409, "legal_hold", says="case-1"):
+        client("delete", held["id"])
     for length in (20_001, 5_000_000):
         with raises(generation, 413, "too_large"):
             client("add", [{"role": "user", "content": "x" * length}], user_id="alice", infer=False)
+    limited = generation.driver.connect(url, busy.secret)
+    busy.stop()
+    with raises(generation, 429, "rate_limited") as refused:
+        [limited("users") for _ in range(5)]
+    if generation.kind_of(429) == "RateLimitError":
+        assert refused[0].told["retry_after"] >= 1
+        assert refused[0].told["debug"]["x_ratelimit_limit"] == "1"
     services.index.close()
     with raises(generation, 503, "index_unavailable"):
         generation.search(client, "tea")

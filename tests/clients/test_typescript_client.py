@@ -11,6 +11,7 @@ import pytest
 from service.scope import TenantId
 from service.wiring import Services
 from tests.clients import methods
+from tests.clients.conftest import Busy
 from tests.clients.driving import Client, Driver, Raised, driving
 from tests.clients.npm_packages import NodePackages
 from tests.conftest import principal_of
@@ -168,7 +169,13 @@ def profiles(client: Client, served: set[str]) -> None:
 
 
 def test_errors(
-    driver: Driver, url: str, secret: str, services: Services, tenant: TenantId, http: Callable[..., Any]
+    driver: Driver,
+    url: str,
+    secret: str,
+    services: Services,
+    tenant: TenantId,
+    hold_user: Callable[[str], None],
+    busy: Busy,
 ) -> None:
     client = driver.connect(url, secret)
     with raises("AuthenticationError", 401, "unauthenticated"):
@@ -187,9 +194,17 @@ def test_errors(
         client("add", TEA, {"userId": "bob", "infer": False})
         with raises("ValidationError", 409, "idempotency_key_reused"):
             client("add", [{"role": "user", "content": "something else"}], {"userId": "bob", "infer": False})
+    [held] = client("add", TEA, {"userId": "carol", "infer": False})["results"]
+    hold_user("carol")
+    with raises("ValidationError", 409, "legal_hold"):
+        client("delete", held["id"])
     for length in (20_001, 5_000_000):
         with raises("MemoryQuotaExceededError", 413, "too_large"):
             client("add", [{"role": "user", "content": "x" * length}], {"userId": "alice", "infer": False})
+    limited = driver.connect(url, busy.secret)
+    busy.stop()
+    with raises("RateLimitError", 429, "rate_limited"):
+        [limited("users") for _ in range(5)]
     services.index.close()
     with raises("NetworkError", 503, "index_unavailable"):
         client("search", "tea", {"filters": ALICE})
