@@ -1,7 +1,7 @@
 """The error tree: each error carries the HTTP status and the stable code that every face answers with.
 
     MemvaultError
-    ├── InvalidInput 400 ── ActingUserRequired, ExtractionUnavailable, ReservedMetadata, ScopeRequired
+    ├── InvalidInput 400 ── ActingUserRequired, ExtractionUnavailable, LlmRequired, ReservedMetadata, ScopeRequired
     ├── Unauthenticated 401 ── InvalidToken
     ├── Forbidden 403 ── InsufficientScope
     ├── NotFound 404 ── MalformedId
@@ -67,6 +67,12 @@ class ExtractionUnavailable(InvalidInput):
     """Extraction was asked for and no LLM is configured."""
 
     code = "extraction_unavailable"
+
+
+class LlmRequired(InvalidInput):
+    """What was asked for needs a language model, and none is configured."""
+
+    code = "llm_required"
 
 
 class Unauthenticated(MemvaultError):

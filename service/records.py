@@ -134,12 +134,14 @@ class Hit:
 
 
 class Change(StrEnum):
-    """What happened to one memory."""
+    """What happened to one memory. The last two stand in events only: it waits for a reviewer, or one said no."""
 
     ADD = "ADD"
     UPDATE = "UPDATE"
     DELETE = "DELETE"
     NONE = "NONE"
+    QUARANTINED = "QUARANTINED"
+    REJECTED = "REJECTED"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from starlette.routing import BaseRoute
 
 from service.api import docs, health
-from service.api.admin import routes_audit, routes_erasures, routes_holds, routes_keys, routes_retention
+from service.api.admin import routes_audit, routes_erasures, routes_holds, routes_keys, routes_retention, routes_reviews
 from service.api.connectors import routes_identities, routes_tools, routes_webhooks
 from service.api.errors import add_error_handlers
 from service.api.metrics import RequestMetrics
@@ -25,10 +25,13 @@ from service.api.platform import (
     routes_entities,
     routes_events,
     routes_exports,
+    routes_feedback,
     routes_memories,
     routes_older,
     routes_ping,
+    routes_profiles,
     routes_project,
+    routes_summary,
 )
 from service.api.time_limits import TimeLimits
 from service.settings import Settings
@@ -52,6 +55,10 @@ _ROUTERS: Final = (
     routes_project.router,
     routes_identities.router,
     routes_webhooks.router,
+    routes_profiles.router,
+    routes_feedback.router,
+    routes_summary.router,
+    routes_reviews.router,
     routes_keys.router,
     routes_audit.router,
     routes_erasures.router,

@@ -60,7 +60,7 @@ class StrictRequest(Request):
 def acts(action: Action | None) -> Callable[[Endpoint], Endpoint]:
     """Say which action an endpoint takes, under the router's decorator: the doorway asks for its permission first.
 
-    None is for an endpoint that takes none, because the call is not offered (501).
+    None is for an endpoint that takes none, because the call is not offered (501, or profiles that are not enabled).
     """
 
     def mark(endpoint: Endpoint) -> Endpoint:

@@ -98,10 +98,11 @@ class MemoryDeleted(Detail):
 
 
 class MemoriesDeleted(Detail):
-    """All memories of a scope were deleted."""
+    """All memories of a scope were deleted: how many, and how many that waited for a reviewer."""
 
     event = AuditEvent.MEMORIES_DELETED
     count: int
+    quarantined: int = 0
 
 
 class BatchUpdated(Detail):

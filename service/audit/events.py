@@ -14,6 +14,15 @@ class AuditEvent(StrEnum):
     SERVICE_PINGED = "service:pinged"
     PROJECT_READ = "project:read"
     PROJECT_UPDATED = "project:updated"
+    MEMORY_QUARANTINED = "memory:quarantined"
+    REVIEWS_EXPIRED = "reviews:expired"
+    REVIEWS_LISTED = "reviews:listed"
+    REVIEWS_SEARCHED = "reviews:searched"
+    REVIEW_READ = "review:read"
+    REVIEW_APPROVED = "review:approved"
+    REVIEW_REJECTED = "review:rejected"
+    FEEDBACK_GIVEN = "feedback:given"
+    MEMORIES_SUMMARIZED = "memories:summarized"
     MEMORY_ADDED = "memory:added"
     MEMORY_ADD_REQUESTED = "memory:add_requested"
     MEMORY_ADD_ENDED = "memory:add_ended"
@@ -89,6 +98,13 @@ EVENT_OF: Final[dict[Action, AuditEvent]] = {
     Action.PING: AuditEvent.SERVICE_PINGED,
     Action.GET_PROJECT: AuditEvent.PROJECT_READ,
     Action.UPDATE_PROJECT: AuditEvent.PROJECT_UPDATED,
+    Action.LIST_REVIEWS: AuditEvent.REVIEWS_LISTED,
+    Action.SEARCH_REVIEWS: AuditEvent.REVIEWS_SEARCHED,
+    Action.GET_REVIEW: AuditEvent.REVIEW_READ,
+    Action.APPROVE_REVIEWS: AuditEvent.REVIEW_APPROVED,
+    Action.REJECT_REVIEWS: AuditEvent.REVIEW_REJECTED,
+    Action.GIVE_FEEDBACK: AuditEvent.FEEDBACK_GIVEN,
+    Action.SUMMARIZE: AuditEvent.MEMORIES_SUMMARIZED,
     Action.ADD: AuditEvent.MEMORY_ADDED,
     Action.SEARCH: AuditEvent.MEMORY_SEARCHED,
     Action.LIST: AuditEvent.MEMORY_LISTED,
@@ -156,6 +172,15 @@ ACTIVITY_OF: Final[dict[AuditEvent, Activity]] = {
     AuditEvent.SERVICE_PINGED: Activity.OTHER,
     AuditEvent.PROJECT_READ: Activity.READ,
     AuditEvent.PROJECT_UPDATED: Activity.UPDATE,
+    AuditEvent.MEMORY_QUARANTINED: Activity.CREATE,
+    AuditEvent.REVIEWS_EXPIRED: Activity.DELETE,
+    AuditEvent.REVIEWS_LISTED: Activity.READ,
+    AuditEvent.REVIEWS_SEARCHED: Activity.READ,
+    AuditEvent.REVIEW_READ: Activity.READ,
+    AuditEvent.REVIEW_APPROVED: Activity.CREATE,
+    AuditEvent.REVIEW_REJECTED: Activity.DELETE,
+    AuditEvent.FEEDBACK_GIVEN: Activity.UPDATE,
+    AuditEvent.MEMORIES_SUMMARIZED: Activity.READ,
     AuditEvent.MEMORY_ADDED: Activity.CREATE,
     AuditEvent.MEMORY_ADD_REQUESTED: Activity.CREATE,
     AuditEvent.MEMORY_ADD_ENDED: Activity.CREATE,

@@ -49,8 +49,8 @@ _KNOWN: Final = text("""
 WITH added AS (
     SELECT DISTINCT ON (m.id) m.id, a.at, a.subject_ids, (a.detail ->> 'expires_on')::date AS expires_on
     FROM audit a CROSS JOIN LATERAL unnest(a.result_ids) AS m (id)
-    WHERE a.tenant_id = :tenant AND a.event = 'memory:added' AND a.outcome = 'done' AND a.at <= :at
-        AND a.subject_ids @> CAST(:subjects AS uuid[])
+    WHERE a.tenant_id = :tenant AND a.event IN ('memory:added', 'review:approved') AND a.outcome = 'done'
+        AND a.at <= :at AND a.subject_ids @> CAST(:subjects AS uuid[])
     ORDER BY m.id, a.at
 ), gone AS (
     SELECT DISTINCT m.id

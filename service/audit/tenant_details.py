@@ -1,8 +1,10 @@
-"""Details of what a tenant's own people decide: its settings."""
+"""Details of what a tenant's own people decide: its settings, its reviews, what memories are worth."""
 
 from __future__ import annotations
 
+from datetime import date
 from enum import StrEnum
+from typing import Literal
 
 from service.audit.details import Detail
 from service.audit.events import AuditEvent
@@ -28,3 +30,69 @@ class ProjectUpdated(Detail):
 
     event = AuditEvent.PROJECT_UPDATED
     changed: list[ProjectField]
+
+
+class MemoryQuarantined(Detail):
+    """Extracted memories wait for a reviewer: how many do, and how many were there or waited already."""
+
+    event = AuditEvent.MEMORY_QUARANTINED
+    waiting: int
+    known: int
+
+
+class ReviewsExpired(Detail):
+    """Memories that nobody decided on were removed after their last visible day."""
+
+    event = AuditEvent.REVIEWS_EXPIRED
+    count: int
+
+
+class ReviewsListed(Detail):
+    """A page of the memories that wait for a reviewer was read."""
+
+    event = AuditEvent.REVIEWS_LISTED
+    page: int
+    total: int
+
+
+class ReviewsSearched(Detail):
+    """Memories that wait for a reviewer were found by a query."""
+
+    event = AuditEvent.REVIEWS_SEARCHED
+    limit: int
+
+
+class ReviewRead(Detail):
+    """One memory that waits for a reviewer was read."""
+
+    event = AuditEvent.REVIEW_READ
+
+
+class ReviewApproved(Detail):
+    """A reviewer let memories of the same subjects into the record: how many are new, and their last visible day."""
+
+    event = AuditEvent.REVIEW_APPROVED
+    added: int
+    known: int
+    expires_on: date | None = None
+
+
+class ReviewRejected(Detail):
+    """A reviewer removed memories that waited."""
+
+    event = AuditEvent.REVIEW_REJECTED
+    count: int
+
+
+class FeedbackGiven(Detail):
+    """A key said what a memory is worth; the reason is not told here."""
+
+    event = AuditEvent.FEEDBACK_GIVEN
+    verdict: Literal["POSITIVE", "NEGATIVE", "VERY_NEGATIVE"] | None = None
+
+
+class MemoriesSummarized(Detail):
+    """Memories were shown to the language model for a summary, `total` of them match."""
+
+    event = AuditEvent.MEMORIES_SUMMARIZED
+    total: int

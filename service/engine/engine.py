@@ -20,6 +20,7 @@ from service.engine.prompt import as_prompt, as_rules, spoken
 from service.engine.provider import Provider
 from service.engine.shapes import Counts, Draft, Extraction, LlmSettings, Reader
 from service.engine.staging import UnitOfWork, reader_ids
+from service.engine.summary import read_summary, summary_prompt
 from service.errors import ExtractionUnavailable, InvalidInput, ScopeRequired
 from service.records import Category, Message, SubjectNames
 
@@ -134,6 +135,16 @@ class Engine:
         if not isinstance(found, dict):
             raise LlmAnswerMalformed("the LLM did not answer with a JSON object")
         return found
+
+    def summarise(self, memories: Sequence[tuple[date, str]], *, wait: float = 60.0) -> str:
+        """Return what memories (day and text, the oldest first) say together. It takes at most about `wait` seconds.
+
+        Raises ExtractionUnavailable if the engine is off, else an EngineError.
+        """
+        deadline = clock.monotonic() + wait
+        loaded = self._wait_until_loaded(wait)
+        raw, _ = loaded.provider.ask(summary_prompt(memories), as_json=False, deadline=deadline)
+        return read_summary(raw, self._limits)
 
     def _wait_until_loaded(self, wait: float) -> _Loaded:
         if self._settings is None:

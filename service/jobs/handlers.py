@@ -14,6 +14,7 @@ from service.memories.events import EXTRACT
 from service.memories.extraction import Extractions
 from service.memories.housekeeping import forget_old_keys
 from service.memories.indexing import Indexing
+from service.memories.reviews import Reviews
 from service.queue.tasks import Handler
 from service.retention.erasures import ERASE
 from service.retention.work import ErasureWork
@@ -43,6 +44,7 @@ class Jobs:
         tenants: Tenants,
         extractions: Extractions,
         entities: Entities,
+        reviews: Reviews,
         indexing: Indexing,
         tasks: Tasks,
         erasures: ErasureWork,
@@ -53,6 +55,7 @@ class Jobs:
         self._tenants = tenants
         self._extractions = extractions
         self._entities = entities
+        self._reviews = reviews
         self._indexing = indexing
         self._tasks = tasks
         self._erasures = erasures
@@ -98,7 +101,7 @@ class Jobs:
         return [tenant.id for tenant in self._tenants.list() if tenant.status != "deleted"]
 
     def sweep(self, timestamp: int) -> None:
-        """Take up erasures that are due or lost, and lost events; forget old idempotency keys."""
+        """Take up erasures that are due or lost, and lost events; forget old idempotency keys and what expired."""
         try:
             self._erasures.resume()
         except Exception as error:
@@ -113,6 +116,7 @@ class Jobs:
             "erasures": lambda: self._entities.finish_all(scope, but=self._erasures.running(scope)),
             "extractions": lambda: self._extractions.retry_unfinished(scope, older_than=_LOST_AFTER),
             "webhooks": lambda: self._deliveries.sweep(scope),
+            "expired in quarantine": lambda: self._reviews.forget_expired(scope),
             "idempotency keys": lambda: self._forget_old_keys(scope),
             "usage": lambda: self._tidy_usage(scope),
         }

@@ -222,7 +222,9 @@ class ChangeOutput(BaseModel):
     """What happened to one memory."""
 
     id: str
-    event: Literal["ADD", "UPDATE", "DELETE", "NONE"] = Field(description="NONE: it was known already.")
+    event: Literal["ADD", "UPDATE", "DELETE", "NONE", "QUARANTINED", "REJECTED"] = Field(
+        description="NONE: it was known already. QUARANTINED: it waits for a reviewer; REJECTED: one said no."
+    )
     memory: str | None = Field(None, description="The text; null when the memory is gone by now.")
 
 

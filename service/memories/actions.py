@@ -26,6 +26,7 @@ from service.memories.events import cancel_events, forget_messages
 from service.memories.indexing import Indexing
 from service.memories.limits import check_characters, check_text
 from service.memories.provenance import check_connector
+from service.memories.quarantining import forget_waiting
 from service.memories.stores import Stores, TenantLookup
 from service.records import HistoryEntry, Hit, Memory, Page, SubjectNames
 from service.scope import Action, Caller, Scope, SubjectKind
@@ -268,11 +269,12 @@ class Memories:
     def delete_all(self, caller: Caller, scope: Scope, names: SubjectNames) -> int:
         """Delete every memory of these subjects (all of them together) and return how many there were.
 
-        Adds of the same subjects that are still being extracted are cancelled, so that nothing comes back later.
+        Adds of the same subjects that are still being extracted are cancelled, so that nothing comes back later, and
+        what waits for a reviewer is removed with them.
 
         Raises:
             ScopeRequired: when no subject is named: that would be everything.
-            LegalHold: when a hold covers one of them; none is deleted then.
+            LegalHold: when a hold covers one of them, or whose waits for a reviewer; none is deleted then.
         """
         stores = self._stores
         stores.gate.check(caller, Action.DELETE_ALL)
@@ -286,6 +288,7 @@ class Memories:
             subject_ids = [lookup.subject(kind, name) for kind, name in names.items()]
             known = [one for one in subject_ids if one is not None]
             removed: list[StoredMemory] = []
+            waiting: dict[UUID, list[UUID]] = {}
             if len(known) == len(subject_ids):
                 for reached in _reached(known, lookup.users):
                     cancel_events(connection, reached, code="deleted", reason="its scope was deleted meanwhile")
@@ -294,13 +297,14 @@ class Memories:
                 removed = list(stores.record.stream(connection, scope, clause, users=lookup.users, on=None))
                 for start in range(0, len(removed), _DELETE_BATCH):
                     self._remove(connection, scope, removed[start : start + _DELETE_BATCH])
+                waiting = forget_waiting(stores, connection, scope, where, lookup)
             stores.trail.write(
                 connection,
                 caller,
                 AuditEvent.MEMORIES_DELETED,
                 subjects=known,
-                targets=[memory.id for memory in removed],
-                detail=MemoriesDeleted(count=len(removed)),
+                targets=[*(memory.id for memory in removed), *waiting],
+                detail=MemoriesDeleted(count=len(removed), quarantined=len(waiting)),
             )
         self._indexing.apply(scope, [], gone={memory.id: GONE for memory in removed})
         return len(removed)

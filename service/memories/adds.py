@@ -32,6 +32,7 @@ from service.memories.events import EXTRACT, Events, as_told, count_unfinished, 
 from service.memories.indexing import Indexing
 from service.memories.limits import check_characters, check_new
 from service.memories.provenance import check_connector, with_connector
+from service.memories.quarantining import keep_for_review
 from service.memories.stores import Stores
 from service.memories.tables import IdempotencyRow
 from service.queue.tasks import Queue
@@ -41,6 +42,7 @@ from service.settings import Fallback
 from service.storage.encryption import Place
 from service.storage.keyring import KeyDestroyed
 from service.storage.stored import IndexEntry, StoredMemory, searchable
+from service.tenants.projects import Projects
 from service.tenants.subjects import SubjectIds
 
 #: How long an idempotency key is remembered.
@@ -63,8 +65,18 @@ class _Added:
 class Adds:
     """What adds memories."""
 
-    def __init__(self, stores: Stores, indexing: Indexing, events: Events, queue: Queue, *, extraction: bool) -> None:
+    def __init__(
+        self,
+        stores: Stores,
+        indexing: Indexing,
+        events: Events,
+        queue: Queue,
+        *,
+        extraction: bool,
+        projects: Projects,
+    ) -> None:
         self._stores = stores
+        self._projects = projects
         self._indexing = indexing
         self._events = events
         self._queue = queue
@@ -133,7 +145,14 @@ class Adds:
             memories = [
                 stored_memory(new, ids, caller, event_id, text=message.content, message=message) for message in messages
             ]
-            entries, results = store_memories(stores, connection, scope, acting, event_id, memories, vectors)
+            entries: Sequence[IndexEntry] = []
+            # What was to be extracted is reviewed like what was, where there is no language model to do it.
+            if new.infer and self._projects.settings(connection, scope).review_required:
+                results = keep_for_review(stores, connection, scope, acting, event_id, memories, vectors)
+                notes.pop("stored", None)
+                notes["quarantined"] = sum(change is Change.QUARANTINED for _, change in results)
+            else:
+                entries, results = store_memories(stores, connection, scope, acting, event_id, memories, vectors)
             row = start_event(
                 connection,
                 acting,

@@ -189,6 +189,8 @@ def as_told(
     """Return a new event as its caller sees it, without reading back what was just written."""
     told = [
         EventResult(memory_id, change, memory.text, subjects, memory.actor, memory.role)
+        if change is not Change.QUARANTINED
+        else EventResult(memory_id, change, None, subjects)
         for (memory_id, change), memory in zip(results, memories, strict=True)
     ]
     return _event(row, told)
@@ -224,6 +226,17 @@ def move_event(
     if status.is_final:
         values |= {"payload": None, "completed_at": moment}
     connection.execute(update(_events).where(_events.c.id == event_id).values(**values))
+
+
+def settle_result(connection: Connection, memory: StoredMemory, change: Change, now_id: UUID) -> None:
+    """Tell in the event of a memory that waited for a reviewer what became of it; `now_id` holds what it says now."""
+    row = None if memory.event_id is None else lock_event(connection, memory.event_id)
+    if row is None:
+        return
+    waiting = {"id": str(memory.id), "event": Change.QUARANTINED.value}
+    settled = {"id": str(now_id), "event": change.value}
+    results = [settled if result == waiting else result for result in row.results]
+    connection.execute(update(_events).where(_events.c.id == row.id).values(results=results, updated_at=clock.now()))
 
 
 def cancel_events(connection: Connection, subject_ids: Sequence[UUID], *, code: str, reason: str) -> int:

@@ -27,10 +27,11 @@ from service.index.fusion import fuse
 from service.memories.adds import payload_place, scope_lock, scope_mac, store_memories, stored_memory
 from service.memories.events import EXTRACT, lock_event, move_event
 from service.memories.indexing import Indexing
+from service.memories.quarantining import keep_for_review
 from service.memories.stores import Stores
 from service.memories.tables import EventRow
 from service.queue.tasks import Queue
-from service.records import EventStatus, Message, NewMemories, SubjectNames
+from service.records import Change, EventStatus, Message, NewMemories, SubjectNames
 from service.scope import Caller, Permission, Principal, PrincipalKind, Scope, TenantId, service_principal
 from service.storage.encryption import Place
 from service.storage.keyring import KeyDestroyed, KeyMissing
@@ -235,16 +236,14 @@ class Extractions:
                 )
                 for draft in extraction.drafts
             ]
-            entries, results = store_memories(
-                stores,
-                connection,
-                scope,
-                caller,
-                work.event_id,
-                memories,
-                [draft.vector for draft in extraction.drafts],
-            )
-            self._buffer(connection, scope, work, extraction.messages)
+            vectors = [draft.vector for draft in extraction.drafts]
+            entries: Sequence[IndexEntry] = []
+            if review := self._projects.settings(connection, scope).review_required:
+                results = keep_for_review(stores, connection, scope, caller, work.event_id, memories, vectors)
+            else:
+                entries, results = store_memories(stores, connection, scope, caller, work.event_id, memories, vectors)
+                # Messages of what nobody has approved must not reach the next prompt by this way.
+                self._buffer(connection, scope, work, extraction.messages)
             counts = extraction.counts
             notes: dict[str, Any] = {
                 "messages": len(work.new.messages),
@@ -252,6 +251,8 @@ class Extractions:
                 "stored": len(entries),
                 "dropped": dict(counts.dropped),
             }
+            if review:
+                notes["quarantined"] = sum(change is Change.QUARANTINED for _, change in results)
             if extraction.usage is not None:
                 notes["tokens"] = {"prompt": extraction.usage.prompt, "completion": extraction.usage.completion}
                 stores.quotas.spend_tokens(connection, scope, _tokens(extraction.usage))

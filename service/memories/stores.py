@@ -21,6 +21,7 @@ from service.settings import Settings
 from service.storage.announced import Announcer
 from service.storage.database import Database
 from service.storage.keyring import Keyring
+from service.storage.quarantine import Quarantine
 from service.storage.record import Record
 from service.storage.stored import StoredMemory
 from service.storage.tombstones import Tombstones
@@ -36,6 +37,7 @@ class Stores:
     database: Database
     keyring: Keyring
     record: Record
+    quarantine: Quarantine
     subjects: Subjects
     index: Index
     embedder: Embedder

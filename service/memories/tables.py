@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Column, DateTime, ForeignKeyConstraint, Index, Integer, LargeBinary, text
+from sqlalchemy import Column, DateTime, ForeignKeyConstraint, Index, Integer, LargeBinary, UniqueConstraint, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.dialects.postgresql import UUID as SqlUuid
 from sqlmodel import Field, SQLModel
@@ -81,5 +81,32 @@ class IdempotencyRow(SQLModel, table=True):
     created_at: datetime = Field(sa_column=_moment())
 
 
+class FeedbackRow(SQLModel, table=True):
+    """What a key says of a memory; it leaves with the memory. `reason` is sealed under the key of `owner_id`."""
+
+    __tablename__ = "feedback"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["tenant_id", "memory_id"],
+            ["memories.tenant_id", "memories.id"],
+            ondelete="CASCADE",
+            name="feedback_memory",
+        ),
+        UniqueConstraint("tenant_id", "memory_id", "principal_id", name="feedback_of_key"),
+        Index("feedback_by_owner", "tenant_id", "owner_id"),
+    )
+
+    tenant_id: UUID = Field(primary_key=True, foreign_key="tenants.id")
+    id: UUID = Field(primary_key=True)
+    memory_id: UUID
+    owner_id: UUID
+    principal_id: UUID
+    verdict: str | None = None
+    reason: bytes | None = Field(default=None, sa_type=LargeBinary)
+    created_at: datetime = Field(sa_column=_moment())
+    updated_at: datetime = Field(sa_column=_moment())
+
+
+declare(Eraser(FeedbackRow, subjects=("owner_id",), parents={"memory_id": "memories"}, other=("principal_id",)))
 declare(Eraser(EventRow, subjects=("owner_id", "subject_ids", "acting_id"), other=("principal_id",)))
 declare(Eraser(IdempotencyRow, parents={"event_id": "events"}, other=("principal_id",)))

@@ -7,7 +7,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import orjson
-from sqlalchemy import ColumnElement, Connection, false, func, or_, select
+from sqlalchemy import ColumnElement, Connection, delete, false, func, or_, select
 
 from service.auth.tables import keys_of_connector
 from service.filters.ast import Condition, Field, Op
@@ -20,6 +20,7 @@ from service.storage.erasers import erase_with_memories
 from service.storage.erasing import Removed, deleted_with_texts, remove_memories
 from service.storage.filter_sql import compile_sql
 from service.storage.keyring import KeyDestroyed, Keyring
+from service.storage.quarantine import quarantine_table
 from service.storage.record import Record, memories_table
 
 _m: Final[Any] = memories_table.c
@@ -49,6 +50,16 @@ class ConnectorRows:
         clause = self._clause(scope, name)
         query = select(_m.id).where(clause).order_by(_m.id).limit(limit).with_for_update()
         return remove_memories(connection, scope, list(connection.execute(query).scalars()))
+
+    def count_waiting(self, connection: Connection, scope: Scope, name: str) -> int:
+        """Return how many memories that wait for a reviewer carry the connector's name."""
+        query = select(func.count()).select_from(quarantine_table).where(self._clause(scope, name, quarantine_table))
+        return int(connection.execute(query).scalar_one())
+
+    def remove_waiting(self, connection: Connection, scope: Scope, name: str) -> int:
+        """Remove its memories that wait for a reviewer; return how many."""
+        theirs = delete(quarantine_table).where(self._clause(scope, name, quarantine_table))
+        return int(connection.execute(theirs).rowcount)
 
     def cancel(self, connection: Connection, scope: Scope, name: str) -> int:
         """Cancel what waits for the LLM and carries the connector's name; return how many."""
@@ -80,12 +91,12 @@ class ConnectorRows:
         ]
         return erase_with_memories(connection, theirs).get("history", 0) if theirs else 0
 
-    def _clause(self, scope: Scope, name: str) -> ColumnElement[bool]:
+    def _clause(self, scope: Scope, name: str, table: Any = memories_table) -> ColumnElement[bool]:
         where = Condition(Field.METADATA, Op.EQ, name, (_KEY,))
         lookup = TenantLookup({}, Tokenizer(self._keyring.tenant_secret(scope.tenant_id, "filter-tokens")), None)
         # By what its metadata say, or by the key that added it, whatever its metadata say by now.
-        by_key = func.coalesce(_m.principal_id.in_(keys_of_connector(name)), false())
-        return or_(compile_sql(where, lookup, memories_table).clause, by_key)
+        by_key = func.coalesce(table.c.principal_id.in_(keys_of_connector(name)), false())
+        return or_(compile_sql(where, lookup, table).clause, by_key)
 
 
 def carries(metadata: Mapping[str, Any], name: str) -> bool:

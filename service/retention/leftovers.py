@@ -39,7 +39,11 @@ class Leftovers:
             elif erasure.kind is ErasureKind.TENANT:
                 tables = left_of_tenant(connection, scope.tenant_id)
             else:
-                tables = {"memories": self._connectors.count(connection, scope, erasure.connector or "")}
+                name = erasure.connector or ""
+                tables = {
+                    "memories": self._connectors.count(connection, scope, name),
+                    "quarantine": self._connectors.count_waiting(connection, scope, name),
+                }
         return Checked(clock.now(), tables, self._points(scope, erasure), self._key(scope, erasure))
 
     def _points(self, scope: Scope, erasure: Erasure) -> int:

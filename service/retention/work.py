@@ -222,6 +222,7 @@ class ErasureWork:
             rest = {
                 "messages": self._connectors.forget_messages(connection),
                 "history": self._connectors.remove_history(connection, scope, name),
+                "quarantine": self._connectors.remove_waiting(connection, scope, name),
             }
             note(connection, Removed(rows=rest))
 

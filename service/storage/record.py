@@ -40,7 +40,7 @@ from service.storage.encryption import Cipher, Place
 from service.storage.joining import Joins
 from service.storage.keyring import KeyDestroyed, Keyring
 from service.storage.outbox import GONE, enqueue
-from service.storage.stored import IndexEntry, Slice, StoredHistory, StoredMemory
+from service.storage.stored import IndexEntry, Slice, StoredHistory, StoredMemory, content_of, memory_of
 from service.storage.tables import HistoryRow, MemoryRow
 
 memories_table: Final[Any] = MemoryRow.__table__  # type: ignore[attr-defined]
@@ -96,6 +96,13 @@ class Record:
             self.joins.written(connection, scope, new)
         return placed
 
+    def known(self, connection: Connection, scope: Scope, memories: Sequence[StoredMemory]) -> dict[UUID, UUID]:
+        """Return, by their ids, those that the record has already, with the id under which it does."""
+        macs = {self.identity(scope, memory): memory.id for memory in memories}
+        rows = connection.execute(select(_m.id, _m.identity_mac).where(_m.identity_mac.in_(list(macs))))
+        held = {bytes(row.identity_mac): row.id for row in rows}
+        return {memory.id: held[mac] for memory in memories if (mac := self.identity(scope, memory)) in held}
+
     def update(
         self,
         connection: Connection,
@@ -114,7 +121,7 @@ class Record:
         mac = self.identity(scope, after)
         values: dict[str, Any] = {
             "version": after.version,
-            "content": cipher.seal_json(_content(after), _place(scope, "memories", after.id, "content")),
+            "content": cipher.seal_json(content_of(after), _place(scope, "memories", after.id, "content")),
             "tokens": list(tokens),
             "identity_mac": mac,
             "updated_at": moment,
@@ -303,7 +310,7 @@ class Record:
             "agent_id": memory.agent_id,
             "app_id": memory.app_id,
             "run_id": memory.run_id,
-            "content": cipher.seal_json(_content(memory), _place(scope, "memories", memory.id, "content")),
+            "content": cipher.seal_json(content_of(memory), _place(scope, "memories", memory.id, "content")),
             "vector": _sealed_vector(cipher, scope, memory.id, vector),
             "embedder": embedder,
             "tokens": list(tokens),
@@ -368,29 +375,7 @@ class Record:
     def _memory(self, scope: Scope, row: Any) -> StoredMemory:
         cipher = self._keyring.subject(scope.tenant_id, row.owner_id)
         content = cipher.open_json(row.content, _place(scope, "memories", row.id, "content"))
-        return StoredMemory(
-            id=row.id,
-            version=row.version,
-            user_id=row.user_id,
-            agent_id=row.agent_id,
-            app_id=row.app_id,
-            run_id=row.run_id,
-            text=content["text"],
-            metadata=content["metadata"],
-            categories=tuple(content["categories"]),
-            actor=content["actor"],
-            role=content["role"],
-            inferred=content["inferred"],
-            created_at=row.created_at,
-            updated_at=row.updated_at,
-            expires_on=row.expires_on,
-            event_id=row.event_id,
-            principal_id=row.principal_id,
-            # Content of earlier releases does not tell it.
-            connector=content.get("connector"),
-            linked_ids=tuple(UUID(one) for one in content["links"]),
-            ingested_at=row.ingested_at,
-        )
+        return memory_of(row, content)
 
     def _entry(self, scope: Scope, row: Any) -> IndexEntry:
         memory = self._memory(scope, row)
@@ -464,19 +449,6 @@ def _each(rows: Iterable[Any], open_row: Callable[[Any], _Opened], unreadable: U
             unreadable[row.id] = error
         else:
             yield opened
-
-
-def _content(memory: StoredMemory) -> dict[str, Any]:
-    return {
-        "text": memory.text,
-        "metadata": memory.metadata,
-        "categories": list(memory.categories),
-        "actor": memory.actor,
-        "role": memory.role,
-        "inferred": memory.inferred,
-        "connector": memory.connector,
-        "links": [str(one) for one in memory.linked_ids],
-    }
 
 
 def _reach(users: frozenset[UUID] | None, on: date | None) -> list[ColumnElement[bool]]:

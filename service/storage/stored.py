@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from typing import Any
 from uuid import UUID
 
 import numpy as np
@@ -84,6 +85,48 @@ class Slice:
 
     skip: int
     size: int
+
+
+def content_of(memory: StoredMemory) -> dict[str, Any]:
+    """Return what of a memory is sealed, as JSON."""
+    return {
+        "text": memory.text,
+        "metadata": memory.metadata,
+        "categories": list(memory.categories),
+        "actor": memory.actor,
+        "role": memory.role,
+        "inferred": memory.inferred,
+        "connector": memory.connector,
+        "links": [str(one) for one in memory.linked_ids],
+    }
+
+
+def memory_of(row: Any, content: dict[str, Any]) -> StoredMemory:
+    """Return a memory from its row and its opened content."""
+    return StoredMemory(
+        id=row.id,
+        version=row.version,
+        user_id=row.user_id,
+        agent_id=row.agent_id,
+        app_id=row.app_id,
+        run_id=row.run_id,
+        text=content["text"],
+        metadata=content["metadata"],
+        categories=tuple(content["categories"]),
+        actor=content["actor"],
+        role=content["role"],
+        inferred=content["inferred"],
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        expires_on=row.expires_on,
+        event_id=row.event_id,
+        principal_id=row.principal_id,
+        # Content of earlier releases does not tell it.
+        connector=content.get("connector"),
+        linked_ids=tuple(UUID(one) for one in content["links"]),
+        # What waits for a reviewer has not come into the record yet.
+        ingested_at=getattr(row, "ingested_at", None),
+    )
 
 
 def searchable(text: str, actor: str | None) -> str:

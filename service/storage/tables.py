@@ -77,6 +77,41 @@ class MemoryRow(SQLModel, table=True):
     principal_id: UUID | None = None
 
 
+class QuarantineRow(SQLModel, table=True):
+    """A memory that waits for a reviewer. `content` and `vector` are sealed under the key of `owner_id`."""
+
+    __tablename__ = "quarantine"
+    __table_args__ = (
+        ForeignKeyConstraint(["tenant_id", "user_id"], ["subjects.tenant_id", "subjects.id"]),
+        ForeignKeyConstraint(["tenant_id", "agent_id"], ["subjects.tenant_id", "subjects.id"]),
+        ForeignKeyConstraint(["tenant_id", "app_id"], ["subjects.tenant_id", "subjects.id"]),
+        ForeignKeyConstraint(["tenant_id", "run_id"], ["subjects.tenant_id", "subjects.id"]),
+        UniqueConstraint("tenant_id", "identity_mac", name="quarantine_identity"),
+        Index("quarantine_by_time", "tenant_id", "quarantined_at", "id"),
+        Index("quarantine_by_owner", "tenant_id", "owner_id"),
+    )
+
+    tenant_id: UUID = Field(primary_key=True, foreign_key="tenants.id")
+    id: UUID = Field(primary_key=True)
+    version: int = Field(sa_type=BigInteger)
+    owner_id: UUID
+    user_id: UUID | None = None
+    agent_id: UUID | None = None
+    app_id: UUID | None = None
+    run_id: UUID | None = None
+    content: bytes
+    vector: bytes
+    embedder: str
+    tokens: list[int] = Field(sa_column=Column(ARRAY(BigInteger), nullable=False))
+    identity_mac: bytes
+    created_at: datetime = Field(sa_column=moment())
+    updated_at: datetime = Field(sa_column=moment())
+    quarantined_at: datetime = Field(sa_column=moment())
+    expires_on: date | None = None
+    event_id: UUID | None = None
+    principal_id: UUID | None = None
+
+
 class HistoryRow(SQLModel, table=True):
     """One step in the life of a memory. It stays after a delete, then without content."""
 
@@ -162,6 +197,7 @@ class TombstoneRow(SQLModel, table=True):
 
 _SUBJECTS = ("owner_id", "user_id", "agent_id", "app_id", "run_id")
 declare(Eraser(MemoryRow, subjects=_SUBJECTS, other=("event_id", "principal_id"), apart=True))
+declare(Eraser(QuarantineRow, subjects=_SUBJECTS, other=("event_id", "principal_id")))
 declare(Eraser(HistoryRow, subjects=_SUBJECTS, parents={"memory_id": "memories"}))
 declare(Eraser(MessageRow, subjects=("owner_id",), parents={"event_id": "events"}))
 keep(OutboxRow, "ids and versions of memories, until the index has followed; it empties itself")

@@ -41,9 +41,12 @@ from service.memories.batch import Batches
 from service.memories.entities import Entities
 from service.memories.events import Events
 from service.memories.extraction import Extractions
+from service.memories.feedback import Feedbacks
 from service.memories.indexing import Indexing
 from service.memories.interactions import Interactions
+from service.memories.reviews import Reviews
 from service.memories.stores import Stores
+from service.memories.summaries import Summaries
 from service.memories.upkeep import Upkeep
 from service.policy.gate import Gate
 from service.portability.exports import Exports
@@ -66,6 +69,7 @@ from service.storage.embedded import EmbeddedPostgres, EmbeddedPostgresError, en
 from service.storage.embedded.bootstrap import DATABASE
 from service.storage.keyring import FileKeyring, Keyring
 from service.storage.outbox import Outbox
+from service.storage.quarantine import Quarantine
 from service.storage.record import Record
 from service.storage.tasks import Tasks
 from service.storage.tombstones import Tombstones
@@ -176,6 +180,9 @@ class Services:
     projections: Projections
     imports: Imports
     projects: Projects
+    reviews: Reviews
+    feedback: Feedbacks
+    summaries: Summaries
     keys: Keys
     key_changes: KeyChanges
     identities: Identities
@@ -347,6 +354,7 @@ def open_services(installation: Installation, stack: ExitStack, *, upkeep: bool 
         database=installation.database,
         keyring=installation.keyring,
         record=record,
+        quarantine=Quarantine(installation.keyring, record),
         subjects=installation.subjects,
         index=index,
         embedder=embedder,
@@ -356,23 +364,16 @@ def open_services(installation: Installation, stack: ExitStack, *, upkeep: bool 
         quotas=installation.quotas,
         announcer=installation.announcer,
     )
-    indexing = Indexing(
-        installation.database,
-        record,
-        installation.keyring,
-        index,
-        embedder,
-        outbox,
-        installation.tasks,
-        language=settings.index.language,
-    )
+    database, keyring, language = installation.database, installation.keyring, settings.index.language
+    indexing = Indexing(database, record, keyring, index, embedder, outbox, installation.tasks, language=language)
     engine = Engine(llm, embedder, home=engine_home(settings))
     engine.start_loading()
     events = Events(stores)
     memories = Memories(stores, indexing)
-    adds = Adds(stores, indexing, events, installation.queue, extraction=llm is not None)
-    entities = Entities(stores, indexing)
     projects = Projects(installation.database, installation.subjects, installation.trail, installation.gate)
+    adds = Adds(stores, indexing, events, installation.queue, extraction=llm is not None, projects=projects)
+    entities = Entities(stores, indexing)
+    reviews = Reviews(stores, indexing)
     extractions = Extractions(stores, indexing, engine, installation.queue, projects)
     erasing = open_erasing(
         stores,
@@ -387,6 +388,7 @@ def open_services(installation: Installation, stack: ExitStack, *, upkeep: bool 
         installation.tenants,
         extractions,
         entities,
+        reviews,
         indexing,
         installation.tasks,
         erasing,
@@ -426,6 +428,9 @@ def open_services(installation: Installation, stack: ExitStack, *, upkeep: bool 
         projections=Projections(exports, engine),
         imports=Imports(stores, indexing),
         projects=projects,
+        reviews=reviews,
+        feedback=Feedbacks(stores),
+        summaries=Summaries(stores, engine, offered=llm is not None),
         keys=installation.keys,
         key_changes=installation.key_changes,
         identities=installation.identities,

@@ -16,6 +16,7 @@ from service.portability.exports import Exports
 from service.portability.imports import Imports
 from service.portability.settling import Settling
 from service.scope import Scope
+from service.storage.quarantine import Quarantine
 from service.wiring.adapters import open_embedder
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def open_portability(installation: Installation, stack: ExitStack) -> Portabilit
         database=installation.database,
         keyring=installation.keyring,
         record=installation.record,
+        quarantine=Quarantine(installation.keyring, installation.record),
         subjects=installation.subjects,
         # Nothing here searches.
         index=cast(Index, None),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+from sqlalchemy import select
 
 from service.audit.details import ExportFormat
 from service.audit.events import EVENT_OF, AuditEvent
@@ -25,6 +27,8 @@ from service.holds.register import Register, Signature
 from service.holds.rules import RuleBody, Rules
 from service.holds.spans import Span
 from service.memories.actions import Edit, Query
+from service.memories.feedback import Verdict
+from service.memories.summaries import Summaries
 from service.portability.exports import Wanted
 from service.portability.records import IncomingMemory, Placed
 from service.records import Identity, Message, NewMemories, SubjectNames
@@ -32,6 +36,7 @@ from service.retention import run_ledger
 from service.retention.holds import NewHold
 from service.retention.ledger import ErasureKind, Ledger, Target
 from service.scope import SYSTEM_TENANT, Action, Caller, Permission, PrincipalKind, SubjectKind
+from service.storage.tables import QuarantineRow
 from service.webhooks.actions import WebhookEdit
 from service.webhooks.announcing import EventType
 from service.wiring import Services
@@ -48,7 +53,7 @@ ENDING = {
 }
 CHANGED = (
     *("memories", "history", "events", "subjects", "api_keys", "messages", "idempotency", "exports"),
-    *("identities", "webhooks", "projects", "hold_members", "hold_releases"),
+    *("identities", "webhooks", "projects", "hold_members", "hold_releases", "quarantine", "feedback"),
 )
 
 
@@ -132,6 +137,33 @@ def services(make_services: MakeServices) -> Services:
     return make_services(webhooks={"allowed_hosts": ["hook.example"]})
 
 
+def waiting(services: Services, caller: Caller) -> UUID:
+    """The id of a memory in quarantine, if there is one."""
+    with services.installation.database.transaction(caller.scope) as connection:
+        found = connection.execute(select(QuarantineRow.__table__.c.id)).scalar()  # type: ignore[attr-defined]
+    return found or uuid4()
+
+
+def put_one_into_quarantine(services: Services, caller: Caller) -> None:
+    """Have the tenant review, and add what then waits."""
+    tenant = own(caller)
+    services.projects.update(caller, caller.scope, tenant, tenant, {ProjectField.REVIEW_REQUIRED: True})
+    services.adds.add(caller, caller.scope, replace(new(f"{CANARY} {uuid4()}"), infer=True))
+
+
+class SilentEngine:
+    """An engine that has nothing to say; what it is shown is in the trail by then."""
+
+    def summarise(self, memories: object, *, wait: float) -> str:
+        """Return an empty summary."""
+        return ""
+
+
+def summaries(services: Services) -> Summaries:
+    """Summaries without a language model behind them."""
+    return Summaries(services.memories._stores, SilentEngine(), offered=True)  # type: ignore[arg-type]
+
+
 #: What to do for each action; it is given the services, the caller and the id of a memory.
 DO: dict[Action, Callable[[Services, Caller, UUID, UUID], object]] = {
     Action.GET_PROJECT: lambda s, c, m, e: s.projects.get(c, c.scope, own(c), own(c)),
@@ -194,6 +226,13 @@ DO: dict[Action, Callable[[Services, Caller, UUID, UUID], object]] = {
     Action.LIST_RETENTION_RUNS: lambda s, c, m, e: s.installation.retention_runs.list(c, c.scope, page=1, size=5),
     Action.GET_RETENTION_RUN: lambda s, c, m, e: s.installation.retention_runs.get(c, c.scope, a_run(s, c)),
     Action.RELEASE_HOLD: lambda s, c, m, e: s.installation.holds.release(c, c.scope, held(s, c), CANARY),
+    Action.LIST_REVIEWS: lambda s, c, m, e: s.reviews.list(c, c.scope, EVERYTHING, page=1, size=5),
+    Action.SEARCH_REVIEWS: lambda s, c, m, e: s.reviews.search(c, c.scope, CANARY, EVERYTHING, limit=5),
+    Action.GET_REVIEW: lambda s, c, m, e: s.reviews.get(c, c.scope, waiting(s, c)),
+    Action.APPROVE_REVIEWS: lambda s, c, m, e: s.reviews.approve(c, c.scope, [waiting(s, c)]),
+    Action.REJECT_REVIEWS: lambda s, c, m, e: s.reviews.reject(c, c.scope, [waiting(s, c)]),
+    Action.GIVE_FEEDBACK: lambda s, c, m, e: s.feedback.give(c, c.scope, m, Verdict.NEGATIVE, CANARY),
+    Action.SUMMARIZE: lambda s, c, m, e: summaries(s).summarise(c, c.scope, EVERYTHING),
     Action.REVOKE_KEY: lambda s, c, m, e: s.keys.revoke(c, c.scope, c.principal.id),
 }
 
@@ -216,6 +255,7 @@ def test_an_action_leaves_one_row(action: Action, services: Services, caller: Ca
     event = services.adds.add(caller, caller.scope, new())
     services.identities.link(caller, caller.scope, Identity(CANARY, f"{CANARY}-0"), CANARY)
     services.webhooks.create(caller, caller.scope, CANARY, URL, [EventType.ADDED])
+    put_one_into_quarantine(services, caller)
     before = rows(database, caller)
     DO[action](services, caller, event.results[0].memory_id, event.id)
     assert rows(database, caller)[len(before) :] == [(EVENT_OF[action].value, "done")]
@@ -272,6 +312,7 @@ def test_a_wrong_credential_is_in_the_trail_of_the_service(services: Services, d
 def test_no_row_holds_content(services: Services, caller: Caller, database: Postgres) -> None:
     event = services.adds.add(caller, caller.scope, new())
     for action in sorted(set(DO) - ENDING):
+        put_one_into_quarantine(services, caller)
         DO[action](services, caller, event.results[0].memory_id, event.id)
     with psycopg.connect(database.admin) as connection:
         dumped = repr(connection.execute("SELECT * FROM audit").fetchall())
@@ -290,6 +331,7 @@ def test_no_audit_row_no_effect(action: Action, services: Services, caller: Call
                 for table in CHANGED
             ]
 
+    put_one_into_quarantine(services, caller)
     with psycopg.connect(database.admin, autocommit=True) as connection:
         connection.execute("REVOKE INSERT ON audit FROM memvault_app")
     before = state()

@@ -9,7 +9,9 @@ from typing import Any, Final
 
 from fastapi import Request
 
+from service.memories.reviews import Review
 from service.records import (
+    Change,
     Entity,
     Event,
     EventResult,
@@ -30,6 +32,7 @@ _ADDED: Final = {
     EventStatus.FAILED: "Nothing was stored",
     EventStatus.CANCELLED: "Nothing was stored",
 }
+_WAITING: Final = "Waiting for a reviewer; nothing is stored until it is approved"
 _VERBATIM: Final = "Messages stored verbatim: no LLM is configured, so nothing was extracted (set llm.provider)"
 
 
@@ -76,6 +79,12 @@ def hit_out(hit: Hit, fields: Sequence[str] | None, *, explain: bool) -> dict[st
     return found
 
 
+def review_out(review: Review) -> dict[str, Any]:
+    """Return a memory that waits for a reviewer."""
+    waiting = memory_out(review.memory) | {"quarantined_at": review.since.isoformat()}
+    return waiting if review.score is None else waiting | {"score": round(review.score, 6)}
+
+
 def history_out(entry: HistoryEntry) -> dict[str, Any]:
     """Return one step of a memory's history."""
     return {
@@ -95,6 +104,8 @@ def history_out(entry: HistoryEntry) -> dict[str, Any]:
 def add_out(event: Event, warnings: Sequence[str]) -> dict[str, Any]:
     """Return the answer to an add."""
     message = _VERBATIM if event.notes.get("stored") == "verbatim" else _ADDED[event.status]
+    if any(result.change is Change.QUARANTINED for result in event.results):
+        message = _WAITING
     answer: dict[str, Any] = {"message": message, "status": event.status.value, "event_id": str(event.id)}
     if event.status.is_final:
         answer["results"] = [result_out(result) for result in event.results]

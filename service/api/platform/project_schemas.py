@@ -25,6 +25,9 @@ class ProjectIn(BaseModel):
         description="The categories that extracted memories are sorted into: names, or names with descriptions.",
         examples=[[{"health": "allergies, sleep, doctors"}, "travel"]],
     )
+    review_required: bool | None = Field(
+        None, description="Extracted memories wait in quarantine until a reviewer approves them."
+    )
     multilingual: Any = Field(None, description="Ignored, with a warning.")
     decay: Any = Field(None, description="Ignored, with a warning.")
     memory_depth: Any = Field(None, description="Ignored, with a warning.")
@@ -41,6 +44,7 @@ class ProjectOut(BaseModel):
     custom_instructions: str | None = None
     agent_custom_instructions: str | None = None
     custom_categories: list[CategoryIn] | None = None
+    review_required: bool | None = None
     created_at: str | None = None
     updated_at: str | None = None
 

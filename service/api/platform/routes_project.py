@@ -12,7 +12,7 @@ from service.api.errors import errors
 from service.api.platform.project_schemas import CategoryIn, ProjectIn, ProjectOut, ProjectUpdatedOut
 from service.api.replies import Reply
 from service.audit.tenant_details import ProjectField
-from service.errors import NotOffered
+from service.errors import InvalidInput, NotOffered
 from service.records import Category
 from service.scope import Action
 from service.tenants.projects import Project
@@ -99,16 +99,23 @@ def project_out(project: Project) -> dict[str, Any]:
         "custom_categories": [
             one.name if one.description is None else {one.name: one.description} for one in settings.custom_categories
         ],
+        "review_required": settings.review_required,
         "created_at": project.created_at.isoformat(),
         "updated_at": project.updated_at.isoformat(),
     }
 
 
 def changes_of(body: ProjectIn) -> dict[ProjectField, Any]:
-    """Return the settings that a body changes, by name."""
+    """Return the settings that a body changes, by name.
+
+    Raises:
+        InvalidInput: for a null where there must be a value.
+    """
     changes = {name: getattr(body, name.value) for name in ProjectField if name.value in body.model_fields_set}
     if ProjectField.CUSTOM_CATEGORIES in changes:
         changes[ProjectField.CUSTOM_CATEGORIES] = _categories(body.custom_categories or [])
+    if changes.get(ProjectField.REVIEW_REQUIRED, False) is None:
+        raise InvalidInput("review_required: must be true or false")
     return changes
 
 

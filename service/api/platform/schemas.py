@@ -268,7 +268,9 @@ class ResultOut(BaseModel):
     """What an event did to one memory."""
 
     id: str
-    event: Literal["ADD", "UPDATE", "DELETE", "NONE"]
+    event: Literal["ADD", "UPDATE", "DELETE", "NONE", "QUARANTINED", "REJECTED"] = Field(
+        description="`NONE`: it was there already. `QUARANTINED`: it waits for a reviewer; `REJECTED`: one said no."
+    )
     memory: str | None
     data: Data
     user_id: str | None

@@ -164,6 +164,9 @@ def _trail(scene: Scene, attacker: Attacker, all_sent: Sequence[Sent], prefix: s
 
 
 def _came_to_an_action(answer: Answer) -> bool:
+    if b'"not_enabled"' in answer.body:
+        # There are no profiles: nothing is looked at.
+        return False
     if answer.status in _OF_FORM or answer.status >= 500 or _NO_ROUTE in answer.body or _REUSED in answer.body:
         return False
     if b'"jsonrpc"' not in answer.body:

@@ -16,6 +16,7 @@ from service.api.admin.erasure_schemas import ErasureIn
 from service.api.admin.erasure_translate import target_of
 from service.api.platform.routes_exports import _lines as lines_of
 from service.audit.selection import Selection
+from service.audit.tenant_details import ProjectField
 from service.auth.keys import Grant
 from service.filters.ast import Condition, Field, Op
 from service.holds.rules import RuleBody
@@ -370,11 +371,24 @@ def _webhook(scene: Scene, tenant: TenantId, user: str) -> str:
     return str(made.id)
 
 
+def _review(scene: Scene, tenant: TenantId, user: str) -> str:
+    """Have something wait for a reviewer, and nothing after it."""
+    caller, own, services = scene.callers[tenant], str(tenant), scene.world.services
+    new = NewMemories([Message("user", f"Likes tea with lemon, {scene.unique()}")], SubjectNames(user_id=user))
+    services.projects.update(caller, caller.scope, own, own, {ProjectField.REVIEW_REQUIRED: True})
+    event = services.adds.add(caller, caller.scope, new)
+    services.projects.update(caller, caller.scope, own, own, {ProjectField.REVIEW_REQUIRED: False})
+    return str(event.results[0].memory_id)
+
+
 #: How to make one thing of each kind for a user of a tenant; each returns what a call names it by.
 MAKERS: Final[dict[str, Callable[[Scene, TenantId, str], str]]] = {
     **{kind: _named(kind) for kind in NAMES},
     "memory": _memory,
     "event": lambda scene, tenant, user: str(scene.add(tenant, SubjectNames(user_id=user)).id),
+    "review": _review,
+    # There are none, and it is not asked for one.
+    "job": lambda scene, tenant, user: str(clock.new_random_id()),
     "key": _key,
     "subject": _subject,
     "request": _request,

@@ -1,0 +1,88 @@
+"""Puts what was extracted into quarantine instead of into the record, and takes it out when its scope is deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from service.audit.events import AuditEvent
+from service.audit.tenant_details import MemoryQuarantined
+from service.filters.ast import Node
+from service.holds.guard import refuse_held_subject
+from service.memories.stores import Stores, TenantLookup
+from service.records import Change
+from service.scope import Caller, Scope
+from service.storage.filter_sql import compile_sql
+from service.storage.quarantine import quarantine_table
+from service.storage.stored import StoredMemory
+
+
+def keep_for_review(
+    stores: Stores,
+    connection: Connection,
+    scope: Scope,
+    caller: Caller,
+    event_id: UUID,
+    memories: Sequence[StoredMemory],
+    vectors: Sequence[Any],
+) -> list[tuple[UUID, Change]]:
+    """Put memories into quarantine with their audit row, and return what their event tells.
+
+    What is in the record already stays what it is (NONE). Nothing reaches the index.
+    """
+    known = stores.record.known(connection, scope, memories)
+    fresh = [(memory, vector) for memory, vector in zip(memories, vectors, strict=True) if memory.id not in known]
+    tokenizer = stores.tokenizer(scope)
+    waiting = stores.quarantine.put(
+        connection,
+        scope,
+        [memory for memory, _ in fresh],
+        [vector for _, vector in fresh],
+        [tokenizer.row_tokens(memory.metadata, memory.categories, memory.actor) for memory, _ in fresh],
+        embedder=stores.embedder.name,
+    )
+    new = [memory for memory, _ in fresh if waiting[memory.id] == memory.id]
+    stores.trail.write(
+        connection,
+        caller,
+        AuditEvent.MEMORY_QUARANTINED,
+        subjects=memories[0].subject_ids() if memories else (),
+        targets=[event_id],
+        results=[memory.id for memory in new],
+        texts=[memory.text for memory in new],
+        detail=MemoryQuarantined(waiting=len(new), known=len(memories) - len(new)),
+    )
+    return [
+        (known[memory.id], Change.NONE) if memory.id in known else (waiting[memory.id], Change.QUARANTINED)
+        for memory in memories
+    ]
+
+
+def forget_waiting(
+    stores: Stores, connection: Connection, scope: Scope, where: Node, lookup: TenantLookup
+) -> dict[UUID, list[UUID]]:
+    """Remove what waits and matches a filter that SQL can decide alone; return the ids, each with its subjects.
+
+    Raises:
+        LegalHold: when a hold covers one of the subjects, or a memory of one.
+    """
+    clause = compile_sql(where, lookup, quarantine_table).clause
+    found = stores.quarantine.ids(connection, clause, users=lookup.users)
+    refuse_waiting_held(connection, scope, found.values())
+    stores.quarantine.remove(connection, found)
+    return found
+
+
+def refuse_waiting_held(connection: Connection, scope: Scope, subjects: Iterable[Sequence[UUID]]) -> None:
+    """Return when no live hold covers a subject of what waits, or a memory of one.
+
+    A hold's members are memories of the record. What waits is none yet, so the hold of its person keeps it.
+
+    Raises:
+        LegalHold: naming the holds.
+    """
+    for subject_id in sorted({one for some in subjects for one in some}):
+        refuse_held_subject(connection, scope, subject_id)

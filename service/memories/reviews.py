@@ -1,0 +1,330 @@
+"""Reviews: what a tenant's reviewers see and decide of the memories that wait in quarantine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from enum import StrEnum
+from itertools import groupby
+from typing import Final
+from uuid import UUID
+
+import numpy as np
+from sqlalchemy import Connection
+
+from service import clock
+from service.audit.events import AuditEvent, Outcome
+from service.audit.tenant_details import ReviewApproved, ReviewRejected, ReviewsExpired, ReviewsListed, ReviewsSearched
+from service.errors import InvalidInput, LegalHold, NotFound, QuotaExceeded, TooLarge
+from service.filters.ast import EVERYTHING, Node, subject_names
+from service.filters.evaluate import matches
+from service.memories.events import settle_result
+from service.memories.indexing import Indexing
+from service.memories.limits import check_characters
+from service.memories.quarantining import refuse_waiting_held
+from service.memories.stores import Stores
+from service.records import Change, Memory, Page, SubjectNames
+from service.scope import Action, Caller, Scope, SubjectKind, installation_caller
+from service.storage.filter_sql import compile_sql
+from service.storage.quarantine import Waiting, quarantine_table
+from service.storage.stored import IndexEntry, Slice
+
+#: Decisions in one call.
+MOST_AT_ONCE: Final = 1000
+#: What a search looks at, those that wait longest first.
+_MOST_SEARCHED: Final = 5_000
+_EXPIRED_AT_ONCE: Final = 500
+
+
+class Decision(StrEnum):
+    """What became of one that was to be decided on. `known`: the record has the same memory already."""
+
+    APPROVED = "approved"
+    KNOWN = "known"
+    REJECTED = "rejected"
+    NOT_FOUND = "not_found"
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """A memory that waits, as a reviewer sees it. `score` is its likeness to a query, where one was asked."""
+
+    memory: Memory
+    since: datetime
+    score: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A decision. `memory_id` is the memory that there is now; it may be another one that says the same."""
+
+    review_id: UUID
+    decision: Decision
+    memory_id: UUID | None = None
+
+
+class Reviews:
+    """The memories in quarantine that a caller can reach. A reviewer that is bound to users sees those of its users."""
+
+    def __init__(self, stores: Stores, indexing: Indexing) -> None:
+        self._stores = stores
+        self._indexing = indexing
+
+    def list(self, caller: Caller, scope: Scope, where: Node, *, page: int, size: int) -> Page[Review]:
+        """Return one page of what waits and matches, the longest waiting first."""
+        stores = self._stores
+        stores.gate.check(caller, Action.LIST_REVIEWS)
+        self._check_users(caller, Action.LIST_REVIEWS, where)
+        with stores.database.transaction(scope) as connection:
+            lookup = stores.lookup(connection, scope, where)
+            compiled = compile_sql(where, lookup, quarantine_table)
+            part = Slice((page - 1) * size, size) if compiled.exact else Slice(0, _MOST_SEARCHED)
+            waiting, total = stores.quarantine.page(
+                connection, scope, compiled.clause, part, users=lookup.users, on=clock.today()
+            )
+            reviews = self._presented(connection, scope, waiting)
+            if not compiled.exact:
+                found = [one for one in reviews if matches(where, one.memory)]
+                reviews, total = found[(page - 1) * size : page * size], len(found)
+            stores.trail.write(
+                connection,
+                caller,
+                AuditEvent.REVIEWS_LISTED,
+                subjects=lookup.subject_ids(),
+                results=[one.memory.id for one in reviews],
+                detail=ReviewsListed(page=page, total=total),
+            )
+        return Page(reviews, total, page, size)
+
+    def search(self, caller: Caller, scope: Scope, query: str, where: Node, *, limit: int) -> Sequence[Review]:
+        """Return what waits and is most like the query, the best first. It compares vectors one by one.
+
+        Raises:
+            InvalidInput: for an empty or overlong query.
+        """
+        stores = self._stores
+        stores.gate.check(caller, Action.SEARCH_REVIEWS)
+        self._check_users(caller, Action.SEARCH_REVIEWS, where)
+        check_characters(query, "query")
+        most = stores.settings.limits.query_chars
+        if not query.strip() or len(query) > most:
+            raise InvalidInput(f"query: must have 1 to {most} characters")
+        vector = np.asarray(stores.embedder.embed_query(query))
+        with stores.database.transaction(scope) as connection:
+            lookup = stores.lookup(connection, scope, where)
+            clause = compile_sql(where, lookup, quarantine_table).clause
+            part = Slice(0, _MOST_SEARCHED)
+            waiting, _ = stores.quarantine.page(connection, scope, clause, part, users=lookup.users, on=clock.today())
+            scores = {one.memory.id: self._likeness(vector, one) for one in waiting}
+            found = [one for one in self._presented(connection, scope, waiting) if matches(where, one.memory)]
+            ranked = sorted(found, key=lambda one: -scores[one.memory.id])[:limit]
+            stores.trail.write(
+                connection,
+                caller,
+                AuditEvent.REVIEWS_SEARCHED,
+                subjects=lookup.subject_ids(),
+                results=[one.memory.id for one in ranked],
+                query=query,
+                detail=ReviewsSearched(limit=limit),
+            )
+        return [Review(one.memory, one.since, scores[one.memory.id]) for one in ranked]
+
+    def get(self, caller: Caller, scope: Scope, review_id: UUID) -> Review:
+        """Return one that waits.
+
+        Raises:
+            NotFound: when none waits under this id within the caller's scope.
+        """
+        stores = self._stores
+        stores.gate.check(caller, Action.GET_REVIEW, targets=[review_id])
+        with stores.database.transaction(scope) as connection:
+            waiting = self._find(connection, scope, [review_id])
+            found = self._presented(connection, scope, waiting)
+            stores.trail.write(
+                connection,
+                caller,
+                AuditEvent.REVIEW_READ,
+                subjects=waiting[0].memory.subject_ids() if waiting else (),
+                targets=[review_id],
+                outcome=Outcome.DONE if found else Outcome.NOT_FOUND,
+            )
+        if not found:
+            raise NotFound("there is no such memory in quarantine")
+        return found[0]
+
+    def approve(self, caller: Caller, scope: Scope, review_ids: Sequence[UUID]) -> Sequence[Decided]:
+        """Make those that wait memories like any other, and say of each what became of it.
+
+        Raises:
+            TooLarge: for more than a thousand at once.
+            QuotaExceeded: when the tenant has no room for them; none is approved then.
+        """
+        try:
+            return self._approved(caller, scope, review_ids)
+        except QuotaExceeded as error:
+            self._stores.quotas.refused(caller, error)
+            raise
+
+    def _approved(self, caller: Caller, scope: Scope, review_ids: Sequence[UUID]) -> Sequence[Decided]:
+        stores = self._stores
+        stores.gate.check(caller, Action.APPROVE_REVIEWS, targets=review_ids)
+        wanted = _checked(review_ids)
+        decided: dict[UUID, Decided] = {}
+        entries: list[IndexEntry] = []
+        with stores.database.transaction(scope) as connection:
+            waiting = self._living(connection, scope, self._find(connection, scope, wanted, lock=True))
+            for group in _alike(waiting):
+                memories = [one.memory for one in group]
+                placed = stores.record.insert(
+                    connection,
+                    scope,
+                    memories,
+                    [one.vector for one in group],
+                    [one.tokens for one in group],
+                    embedder=group[0].embedder,
+                )
+                added = [one for one in group if placed[one.memory.id] == one.memory.id]
+                entries += [IndexEntry(one.memory, one.vector, one.embedder, one.tokens) for one in added]
+                for memory in memories:
+                    new = placed[memory.id] == memory.id
+                    decision = Decision.APPROVED if new else Decision.KNOWN
+                    decided[memory.id] = Decided(memory.id, decision, placed[memory.id])
+                    settle_result(connection, memory, Change.ADD if new else Change.NONE, placed[memory.id])
+                stores.trail.write(
+                    connection,
+                    caller,
+                    AuditEvent.REVIEW_APPROVED,
+                    subjects=memories[0].subject_ids(),
+                    targets=[memory.id for memory in memories],
+                    results=[one.memory.id for one in added],
+                    texts=[one.memory.text for one in added],
+                    detail=ReviewApproved(
+                        added=len(added), known=len(group) - len(added), expires_on=memories[0].expires_on
+                    ),
+                )
+            stores.quarantine.remove(connection, list(decided))
+            if entries:
+                stores.quotas.check_room(connection, scope)
+            if not waiting:
+                stores.trail.write(
+                    connection,
+                    caller,
+                    AuditEvent.REVIEW_APPROVED,
+                    targets=wanted,
+                    outcome=Outcome.NOT_FOUND,
+                    detail=ReviewApproved(added=0, known=0),
+                )
+        self._indexing.apply(scope, entries)
+        return [decided.get(one, Decided(one, Decision.NOT_FOUND)) for one in wanted]
+
+    def reject(self, caller: Caller, scope: Scope, review_ids: Sequence[UUID]) -> Sequence[Decided]:
+        """Remove those that wait, with their texts, for good, and say of each what became of it.
+
+        Raises:
+            TooLarge: for more than a thousand at once.
+            LegalHold: when a hold covers one of their subjects: nothing is removed then.
+        """
+        stores = self._stores
+        stores.gate.check(caller, Action.REJECT_REVIEWS, targets=review_ids)
+        wanted = _checked(review_ids)
+        recorded = stores.gate.recorded(caller, Action.REJECT_REVIEWS, targets=wanted)
+        with recorded, stores.database.transaction(scope) as connection:
+            waiting = self._find(connection, scope, wanted, lock=True)
+            refuse_waiting_held(connection, scope, [one.memory.subject_ids() for one in waiting])
+            stores.quarantine.remove(connection, [one.memory.id for one in waiting])
+            for one in waiting:
+                settle_result(connection, one.memory, Change.REJECTED, one.memory.id)
+            stores.trail.write(
+                connection,
+                caller,
+                AuditEvent.REVIEW_REJECTED,
+                subjects=dict.fromkeys(subject for one in waiting for subject in one.memory.subject_ids()),
+                targets=[one.memory.id for one in waiting] or wanted,
+                outcome=Outcome.DONE if waiting else Outcome.NOT_FOUND,
+                detail=ReviewRejected(count=len(waiting)),
+            )
+        rejected = {one.memory.id for one in waiting}
+        return [Decided(one, Decision.REJECTED if one in rejected else Decision.NOT_FOUND) for one in wanted]
+
+    def forget_expired(self, scope: Scope) -> int:
+        """Remove what is past its last visible day and nobody decided on, unless a hold keeps it; return how many."""
+        stores, removed = self._stores, 0
+        after: UUID | None = None
+        while True:
+            with stores.database.transaction(scope) as connection:
+                expired = stores.quarantine.expired(connection, clock.today(), after=after, limit=_EXPIRED_AT_ONCE)
+                if not expired:
+                    return removed
+                after = max(expired)
+                gone = {one: subjects for one, subjects in expired.items() if not _is_held(connection, scope, subjects)}
+                if not gone:
+                    continue
+                stores.quarantine.remove(connection, gone)
+                stores.trail.write(
+                    connection,
+                    installation_caller(scope.tenant_id),
+                    AuditEvent.REVIEWS_EXPIRED,
+                    subjects=dict.fromkeys(subject for subjects in gone.values() for subject in subjects),
+                    targets=list(gone),
+                    detail=ReviewsExpired(count=len(gone)),
+                )
+            removed += len(gone)
+
+    def _find(
+        self, connection: Connection, scope: Scope, ids: Sequence[UUID], *, lock: bool = False
+    ) -> Sequence[Waiting]:
+        users = None if scope.users is None else self._stores.lookup(connection, scope, EVERYTHING).users
+        found = self._stores.quarantine.find(connection, scope, ids, users=users, on=clock.today(), lock=lock)
+        return list(found.values())
+
+    def _living(self, connection: Connection, scope: Scope, waiting: Sequence[Waiting]) -> Sequence[Waiting]:
+        """Return those whose subjects are not being erased, and keep these from it until the transaction ends."""
+        subjects = {subject for one in waiting for subject in one.memory.subject_ids()}
+        living = self._stores.subjects.lock(connection, subjects)
+        return [one for one in waiting if living.issuperset(one.memory.subject_ids())]
+
+    def _presented(self, connection: Connection, scope: Scope, waiting: Sequence[Waiting]) -> Sequence[Review]:
+        since = {one.memory.id: one.since for one in waiting}
+        memories = self._stores.presented(connection, scope, [one.memory for one in waiting])
+        return [Review(memory, since[memory.id]) for memory in memories]
+
+    def _likeness(self, vector: np.ndarray, waiting: Waiting) -> float:
+        """Return the cosine, or -1 where another model made the vector: the two cannot be compared."""
+        if waiting.embedder != self._stores.embedder.name:
+            return -1.0
+        norms = float(np.linalg.norm(vector) * np.linalg.norm(waiting.vector))
+        return float(np.dot(vector, waiting.vector)) / norms if norms else 0.0
+
+    def _check_users(self, caller: Caller, action: Action, where: Node) -> None:
+        """Refuse a filter in which a bound principal names another user."""
+        for kind, name in subject_names(where):
+            if kind is SubjectKind.USER:
+                self._stores.gate.check_user(caller, action, SubjectNames(user_id=name), writing=False)
+
+
+def _is_held(connection: Connection, scope: Scope, subjects: Sequence[UUID]) -> bool:
+    try:
+        refuse_waiting_held(connection, scope, [subjects])
+    except LegalHold:
+        return True
+    return False
+
+
+def _checked(review_ids: Sequence[UUID]) -> list[UUID]:
+    wanted = list(dict.fromkeys(review_ids))
+    if not wanted:
+        raise InvalidInput("ids: must name one at least")
+    if len(wanted) > MOST_AT_ONCE:
+        raise TooLarge(f"ids: more than {MOST_AT_ONCE} in one call")
+    return wanted
+
+
+def _alike(waiting: Sequence[Waiting]) -> Iterator[list[Waiting]]:
+    """Group what one audit row can tell of: the same subjects and last day, and one model's vectors."""
+
+    def key(one: Waiting) -> tuple[list[str], date, str]:
+        return [str(subject) for subject in one.memory.subject_ids()], one.memory.expires_on or date.max, one.embedder
+
+    for _, group in groupby(sorted(waiting, key=key), key=key):
+        yield list(group)

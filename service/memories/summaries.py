@@ -1,0 +1,104 @@
+"""Summaries: the language model tells in a few sentences what the memories that match a filter say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from service import clock
+from service.audit.events import AuditEvent
+from service.audit.tenant_details import MemoriesSummarized
+from service.engine.engine import Engine
+from service.errors import LlmRequired, TooManyRequests
+from service.filters.ast import Node, subject_names
+from service.filters.evaluate import matches
+from service.memories.stores import Stores
+from service.records import Memory, SubjectNames
+from service.scope import Action, Caller, Scope, SubjectKind
+from service.storage.filter_sql import compile_sql
+from service.storage.record import memories_table
+from service.storage.stored import Slice
+
+#: What the language model is shown, the newest first.
+MOST_MEMORIES: Final = 200
+_MOST_CHARACTERS: Final = 40_000
+#: Rows that are read for a filter that SQL cannot decide alone.
+_MOST_READ: Final = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What the memories say: how many of them were read for it, and how many match in all."""
+
+    text: str
+    memories: int
+    matching: int
+
+
+class Summaries:
+    """Asks the language model for summaries."""
+
+    def __init__(self, stores: Stores, engine: Engine, *, offered: bool) -> None:
+        self._stores = stores
+        self._engine = engine
+        self._offered = offered
+
+    def summarise(self, caller: Caller, scope: Scope, where: Node) -> Summary:
+        """Return a summary of the newest memories that match. They are shown to the language model, and to nobody else.
+
+        Raises:
+            LlmRequired: when there is no language model.
+            TooManyRequests: when the tenant has used up its calls of the language model for the day.
+            EngineError: when it does not answer, or not with text.
+        """
+        stores = self._stores
+        stores.gate.check(caller, Action.SUMMARIZE)
+        for kind, name in subject_names(where):
+            if kind is SubjectKind.USER:
+                stores.gate.check_user(caller, Action.SUMMARIZE, SubjectNames(user_id=name), writing=False)
+        if not self._offered:
+            raise LlmRequired("a summary needs an LLM and none is configured: set llm.provider")
+        with stores.database.transaction(scope) as connection:
+            lookup = stores.lookup(connection, scope, where)
+            compiled = compile_sql(where, lookup, memories_table)
+            part = Slice(0, MOST_MEMORIES if compiled.exact else _MOST_READ)
+            rows, total = stores.record.page(
+                connection, scope, compiled.clause, part, users=lookup.users, on=clock.today()
+            )
+            memories = stores.presented(connection, scope, rows)
+            if not compiled.exact:
+                memories = [memory for memory in memories if matches(where, memory)]
+                total = len(memories)
+            shown = _fitting(memories[:MOST_MEMORIES])
+            postponed = stores.quotas.begin_llm_call(connection, scope) if shown else None
+            if postponed is None:
+                stores.trail.write(
+                    connection,
+                    caller,
+                    AuditEvent.MEMORIES_SUMMARIZED,
+                    subjects=lookup.subject_ids(),
+                    results=[memory.id for memory in shown],
+                    detail=MemoriesSummarized(total=total),
+                )
+        if postponed is not None:
+            stores.quotas.postponed(caller, postponed)
+            wait = int((postponed.until - clock.now()).total_seconds()) + 1
+            raise TooManyRequests(postponed.reason, retry_after=wait)
+        if not shown:
+            return Summary("", 0, total)
+        # The oldest first, as it came about.
+        told = [(memory.created_at.date(), memory.text) for memory in reversed(shown)]
+        text = self._engine.summarise(told, wait=stores.settings.llm.timeout + 5)
+        return Summary(text, len(shown), total)
+
+
+def _fitting(memories: Sequence[Memory]) -> list[Memory]:
+    shown: list[Memory] = []
+    room = _MOST_CHARACTERS
+    for memory in memories:
+        room -= len(memory.text)
+        if room < 0 and shown:
+            break
+        shown.append(memory)
+    return shown
