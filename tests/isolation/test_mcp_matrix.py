@@ -291,7 +291,10 @@ ROWS = (
     Row(
         Action.GET_RETENTION_RUN,
         "retention_run",
-        (Rest("GET", "/v1/retention/runs/{run_id}/"), Rest("GET", "/v1/retention/runs/{run_id}/items/")),
+        (
+            Rest("GET", "/v1/retention/runs/{retention_run_id}/"),
+            Rest("GET", "/v1/retention/runs/{retention_run_id}/items/"),
+        ),
     ),
     Row(Action.LIST_HOLDS, "nothing", (Rest("GET", "/v1/holds/"),)),
     Row(

@@ -126,16 +126,23 @@ def list_runs(
     return Reply(page_out(request, found, [run_out(run) for run in found.items]))
 
 
-@router.get("/v1/retention/runs/{run_id}/", summary="Get a retention run", response_model=RunOut, responses=errors(404))
+@router.get(
+    "/v1/retention/runs/{retention_run_id}/",
+    summary="Get a retention run",
+    response_model=RunOut,
+    responses=errors(404),
+)
 @acts(Action.GET_RETENTION_RUN)
-def get_run(caller: CallerDep, services: ServicesDep, run_id: RunId) -> Response:
+def get_run(caller: CallerDep, services: ServicesDep, retention_run_id: RunId) -> Response:
     """Return a run with its counts by rule. Needs `retention:manage`."""
-    report = services.installation.retention_runs.get(caller, caller.scope, uuid_in_path(run_id, "retention run"))
+    report = services.installation.retention_runs.get(
+        caller, caller.scope, uuid_in_path(retention_run_id, "retention run")
+    )
     return Reply(run_out(report.run, report.by_rule))
 
 
 @router.get(
-    "/v1/retention/runs/{run_id}/items/",
+    "/v1/retention/runs/{retention_run_id}/items/",
     summary="List what a retention run did or would do",
     response_model=RunItemsOut,
     responses=errors(404),
@@ -145,7 +152,7 @@ def run_items(
     request: Request,
     caller: CallerDep,
     services: ServicesDep,
-    run_id: RunId,
+    retention_run_id: RunId,
     page: PageNumber = None,
     page_size: PageSize = None,
 ) -> Response:
@@ -153,7 +160,7 @@ def run_items(
     found = services.installation.retention_runs.items(
         caller,
         caller.scope,
-        uuid_in_path(run_id, "retention run"),
+        uuid_in_path(retention_run_id, "retention run"),
         page=page or 1,
         size=page_size or DEFAULT_PAGE_SIZE,
     )

@@ -398,7 +398,7 @@ MAKERS: Final[dict[str, Callable[[Scene, TenantId, str], str]]] = {
     "export": _export,
     "hold": _hold,
     "rule": _rule,
-    "retention_run": _retention_run,
+    "sweep": _retention_run,
     "slug": lambda scene, tenant, user: f"case-{scene.unique()}",
     "identity": _identity,
     "webhook": _webhook,
