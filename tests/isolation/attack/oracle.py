@@ -86,6 +86,8 @@ def _judged(sent: Sent, secrets: set[str]) -> list[str]:
     for answer in sent.answers:
         if answer.status >= 500 and answer.status != 501:
             wrong.append(f"answered {answer.status} for {sent.calls[0]}")
+        if answer.status == 429:
+            wrong.append("turned away by a limit, which proves nothing")
     known = set(UUIDS.findall(repr(sent.calls[0]).lower())) | {sent.target.lower()}
     leaked = {one.lower() for one in UUIDS.findall(there.body.decode("utf-8", "replace"))} & secrets - known
     if leaked:
