@@ -30,7 +30,8 @@ pytestmark = [pytest.mark.promises, pytest.mark.xdist_group("process")]
 
 TEXT, OLD, SAID, FACT = "quokkaerasure", "oldplatypus", "saidnumbat", "factbandicoot"
 ALICE, KEY, VALUE, AGENT, LABEL = "alicekookaburra", "keywallaby", "valuedingo", "agentgalah", "labelpotoroo"
-CANARIES = (TEXT, OLD, SAID, FACT, ALICE, KEY, VALUE)
+ACCOUNT = "accountcassowary"
+CANARIES = (TEXT, OLD, SAID, FACT, ALICE, KEY, VALUE, ACCOUNT)
 #: How much of a ciphertext is looked for: more than chance could make.
 HEAD = 24
 
@@ -83,6 +84,8 @@ def plant(memvault: Memvault, client: httpx.Client, llm: ScriptedLLM) -> Planted
     assert client.post("/v3/memories/add/", json=spoken, headers={"Idempotency-Key": "once"}).status_code == 200
     told = {"user_id": ALICE, "summary": f"talked of {TEXT}", "channel": "chat", "connector": "crm"}
     assert client.post("/tools/store_interaction_summary", json=told).status_code == 200
+    linked = {"connector": "slack", "account": ACCOUNT, "user_id": ALICE}
+    assert client.post("/v1/identities/", json=linked).status_code in (200, 201)
     asked = {"schema": {"type": "object", "properties": {KEY: {"type": "string"}}}, "filters": {"user_id": ALICE}}
     assert client.post("/v1/exports/", json=asked).status_code == 201
     assert search(client, TEXT, user=ALICE)
