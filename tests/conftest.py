@@ -120,7 +120,8 @@ def make_services(database: Postgres, data_dir: Path) -> Iterator[MakeServices]:
     with ExitStack() as stack:
 
         def make(*, worker: bool = False, **flags: Any) -> wiring.Services:
-            return open_on(database, data_dir, stack, worker=worker, **flags)
+            folder = flags.pop("data_dir", data_dir)
+            return open_on(database, folder, stack, worker=worker, **flags)
 
         yield make
 

@@ -65,6 +65,41 @@ def test_tenants_are_created_listed_suspended_and_resumed(either: Memvault) -> N
     assert len(again.stderr.splitlines()) == 1
 
 
+def test_a_tenant_is_limited_shown_and_renamed(served: Memvault) -> None:
+    name = f"limits-{next(_TENANT_NUMBERS)}"
+    made = served.json("tenant", "create", name)
+    shown = served.json("tenant", "limits", name, "--memories", "10", "--bytes", "none", "--requests-per-second", "5")
+    assert shown["limits"]["memories"] == {"limit": 10, "used": 0, "set_for": "tenant"}
+    assert shown["limits"]["bytes"] == {"limit": None, "used": 0, "set_for": "tenant"}
+    assert shown["limits"]["events_waiting"]["set_for"] == "installation"
+    served.json("tenant", "limits", name, "--bytes", "default")
+    assert served.json("tenant", "show", name)["limits"]["bytes"]["set_for"] == "installation"
+    listed = {tenant["name"]: tenant["own_limits"] for tenant in served.json("tenant", "list")}
+    assert listed[name] == {"memories": 10, "requests_per_second": 5}
+    refused = served.run("tenant", "limits", name, "--memories", "ten")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "--memories ten" in refused.stderr
+    renamed = served.json("tenant", "rename", name, f"{name}-b")
+    assert (renamed["tenant_id"], renamed["name"]) == (made["tenant_id"], f"{name}-b")
+    assert served.run("tenant", "show", name).returncode == 1
+
+
+def test_a_key_is_rotated_and_changed(served: Memvault, tenant: str) -> None:
+    old = served.json("key", "create", "--tenant", tenant, "--acting-required", "--expires", "30d")
+    new = served.json("key", "rotate", old["key_id"], "--tenant", tenant, "--overlap", "1h")
+    assert new["replaces"] == old["key_id"]
+    listed = {key["key_id"]: key for key in served.json("key", "list", "--tenant", tenant)}
+    assert listed[old["key_id"]]["replaced_by"] == new["key_id"]
+    assert listed[new["key_id"]]["acting"] == "required"
+    with served.client(old["api_key"]) as before, served.client(new["api_key"]) as after:
+        assert (status(before), status(after)) == (200, 200)
+    changed = served.json("key", "change", new["key_id"], "--tenant", tenant, "--scope", "memory:read")
+    assert changed["permissions"] == ["memory:read"]
+    late = served.json("key", "create", "--tenant", tenant, "--begins", "1h")
+    with served.client(late["api_key"]) as client:
+        assert status(client) == 401
+
+
 def test_keys_are_created_listed_and_revoked(either: Memvault) -> None:
     name = f"keys-{next(_TENANT_NUMBERS)}"
     tenant_id = either.json("tenant", "create", name)["tenant_id"]
