@@ -27,6 +27,7 @@ from service.holds.register import Register, Signature
 from service.holds.rules import RuleBody, Rules
 from service.holds.spans import Span
 from service.memories.actions import Edit, Query
+from service.memories.batch import BatchEdit
 from service.memories.feedback import Verdict
 from service.memories.summaries import Summaries
 from service.portability.exports import Wanted
@@ -49,7 +50,7 @@ URL = f"https://hook.example/{CANARY}"
 #: What leaves nothing for others to be done with.
 ENDING = {
     *(Action.DELETE_ENTITY, Action.REQUEST_ERASURE, Action.DELETE, Action.DELETE_ALL, Action.REVOKE_KEY),
-    Action.DELETE_WEBHOOK,
+    *(Action.DELETE_WEBHOOK, Action.DELETE_BATCH),
 }
 CHANGED = (
     *("memories", "history", "events", "subjects", "api_keys", "messages", "idempotency", "exports"),
@@ -175,6 +176,10 @@ DO: dict[Action, Callable[[Services, Caller, UUID, UUID], object]] = {
     Action.LIST: lambda s, c, m, e: s.memories.list(c, c.scope, EVERYTHING, page=1, size=5, on=None),
     Action.GET: lambda s, c, m, e: s.memories.get(c, c.scope, m),
     Action.UPDATE: lambda s, c, m, e: s.memories.update(c, c.scope, m, Edit(text=f"{CANARY} changed")),
+    Action.UPDATE_BATCH: lambda s, c, m, e: s.batches.update(
+        c, c.scope, [BatchEdit(m, Edit(text=f"{CANARY} changed with others"))]
+    ),
+    Action.DELETE_BATCH: lambda s, c, m, e: s.batches.delete(c, c.scope, [m]),
     Action.DELETE: lambda s, c, m, e: s.memories.delete(c, c.scope, m),
     Action.DELETE_ALL: lambda s, c, m, e: s.memories.delete_all(c, c.scope, SubjectNames(user_id=CANARY)),
     Action.HISTORY: lambda s, c, m, e: s.memories.history(c, c.scope, m),

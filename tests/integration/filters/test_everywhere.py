@@ -1,5 +1,5 @@
 """Every operator and nesting of the filter language over the wire: one table, rows of our own, and the same answer from
-search, from every list and from exports.
+search, from every list, from exports, holds and retention rules.
 
 What is expected is a plain Python condition on the rows as they were written. Neither the parser, the evaluator nor a
 compiler has a part in it.
@@ -20,6 +20,8 @@ from service import clock
 from service.auth.keys import Grant
 from service.filters.ast import EVERYTHING
 from service.filters.parse import parse_filter
+from service.holds.rules import RuleBody
+from service.holds.spans import Span
 from service.main import create_app
 from service.policy.table import ROLES
 from service.portability.exports import Wanted
@@ -632,6 +634,25 @@ def test_a_filter_gives_the_same_rows_everywhere(
                 wrong.append(
                     f"{surface} / {name}: {sorted(found - expected)} too many, {sorted(expected - found)} missing"
                 )
+    assert not wrong, "\n".join(wrong)
+
+
+def test_retention_rules_find_the_same_rows(services: Services, caller: Caller, ids: dict[str, str]) -> None:
+    names = {memory_id: name for name, memory_id in ids.items()}
+    rules, runs = services.installation.retention_rules, services.installation.retention_runs
+    wrong = []
+    for number, (name, raw, meets) in enumerate(CASES):
+        # All rows are older than a day: what the rule finds due is what its filter means.
+        body = RuleBody(f"case-{number}", parse_filter(filled(raw, ids)), age=Span("P1D"))
+        rule = rules.create(caller, caller.scope, body)
+        run = runs.start(caller, caller.scope, dry=True)
+        runs.go_on(caller.scope, run.id)
+        planned = runs.items(caller, caller.scope, run.id, page=1, size=1000).items
+        rules.remove(caller, caller.scope, rule.id)
+        found = {names[str(one.memory_id)] for one in planned if one.rule_id == rule.id}
+        expected = {row.name for row in ROWS if meets(row)}
+        if found != expected:
+            wrong.append(f"{name}: {sorted(found - expected)} too many, {sorted(expected - found)} missing")
     assert not wrong, "\n".join(wrong)
 
 
