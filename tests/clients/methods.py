@@ -12,6 +12,8 @@ NOT_OFFERED: Final = "501"
 NOT_ENABLED: Final = "not_enabled"
 #: The client itself says that it is not there.
 NOT_IN_CLIENT: Final = "the client's own"
+#: It is done, and then the client fails over its own telemetry, at Mem0's cloud too.
+FAILS_AFTER: Final = "done, then the client fails"
 #: A command that concerns Mem0's cloud alone, or nothing but this machine; no call of the service is behind it.
 LOCAL: Final = "local"
 
@@ -59,12 +61,13 @@ _PROFILES: Final = (
     "get_profile_job",
 )
 
-_PYTHON_OLD: Final = (
+_PYTHON: Final = (
     dict.fromkeys(_MEMORIES, WORKS) | dict.fromkeys(_OF_THE_INSTALLATION, NOT_OFFERED) | {"chat": NOT_IN_CLIENT}
 )
+_PYTHON_OLD: Final = _PYTHON | {"feedback": FAILS_AFTER}
 #: By version of `mem0ai`; the asynchronous client has the methods of the other.
 PYTHON: Final = {
-    "2.2.1": _PYTHON_OLD | dict.fromkeys(_PROFILES, NOT_ENABLED),
+    "2.2.1": _PYTHON | dict.fromkeys(_PROFILES, NOT_ENABLED),
     "1.0.11": _PYTHON_OLD,
     "0.1.118": _PYTHON_OLD,
 }

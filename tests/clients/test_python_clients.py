@@ -261,8 +261,13 @@ def project(generation: Generation, client: Client, served: set[str], llm: Scrip
     """The project's settings; feedback and the summary; what belongs to the installation is 501 with a way out."""
     [memory] = client("add", TEA, user_id="alice", infer=False)["results"]
     if "/v1/feedback/" in served:
-        told = client("feedback", memory["id"], feedback="positive", feedback_reason="it is true")
-        assert (told["feedback"], told["feedback_reason"]) == ("POSITIVE", "it is true")
+        said = {"feedback": "positive", "feedback_reason": "it is true"}
+        if generation.version == PINNED:
+            assert client("feedback", memory["id"], **said)["feedback"] == "POSITIVE"
+        else:
+            # The call is done by then: the client hands its own telemetry one argument too many.
+            with pytest.raises(Raised, match="capture_client_event"):
+                client("feedback", memory["id"], **said)
     if "/v1/summary/" in served:
         llm.answer("She drinks tea with lemon.")
         assert client("get_summary", filters=ALICE)["summary"] == "She drinks tea with lemon."

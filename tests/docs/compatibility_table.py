@@ -11,6 +11,7 @@ _CELLS = {
     methods.NOT_OFFERED: "501",
     methods.NOT_ENABLED: "`not_enabled`",
     methods.NOT_IN_CLIENT: "raises by itself",
+    methods.FAILS_AFTER: "done, then fails",
     methods.LOCAL: "no call behind it",
 }
 _ABSENT = "—"
