@@ -49,9 +49,16 @@ class Opening:
 
         Raises:
             StillStarting: while they are being opened.
-            Unavailable: when opening them failed.
+            Unavailable: when opening them failed, or the database was found to be another one than it was.
         """
         if self._services is not None:
+            if any(keeper.changed for keeper in self._services.keepers):
+                # As when it was restored under the running service: what was erased since may be in it again.
+                raise Unavailable(
+                    "the database is not the one that was signed over; nothing is served until the service is started"
+                    " again or that is cleared up",
+                    retry_after=30,
+                )
             return self._services
         if self._failure is not None:
             raise Unavailable("the service could not start; its log says why", retry_after=30)
