@@ -19,9 +19,10 @@ from service import clock
 from service.audit.details import KeyCreated, Reason
 from service.audit.events import AuditEvent, Outcome
 from service.audit.trail import Trail
+from service.auth.endings import journal_end
 from service.auth.grants import Grant, check_grant, find_wider
 from service.auth.people import Owner, find_person, kept_person, subject_person
-from service.auth.tables import ApiKeyRow, KeyIndexRow
+from service.auth.tables import KeyIndexRow, keys_table
 from service.errors import MemvaultError, NotFound, Unauthenticated
 from service.policy.gate import Gate
 from service.records import SubjectNames
@@ -40,11 +41,10 @@ from service.scope import (
 from service.storage.database import Database
 from service.storage.encryption import Place
 from service.storage.keyring import Keyring
-from service.storage.tombstones import Tombstone, TombstoneKind, Tombstones, tombstone_id
+from service.storage.tombstones import Tombstone, Tombstones
 from service.tenants.actions import TenantState, find_state
 from service.tenants.subjects import Subjects
 
-keys_table: Final[Any] = ApiKeyRow.__table__  # type: ignore[attr-defined]
 _index: Final[Any] = KeyIndexRow.__table__  # type: ignore[attr-defined]
 _SECRET_BYTES: Final = 32
 _LAST_USE_STEP: Final = timedelta(minutes=1)
@@ -225,12 +225,8 @@ class Keys:
 
     def end(self, connection: Connection, scope: Scope, key_id: UUID) -> None:
         """Revoke a key in the caller's transaction, so that no restore of the database can bring it back."""
-        kind = TombstoneKind.KEY_REVOKED
-        tombstone = self._tombstones.append(
-            kind, scope.tenant_id, [key_id], tombstone=tombstone_id(kind, scope.tenant_id, key_id)
-        )
+        tombstone = journal_end(connection, self._tombstones, scope, key_id)
         connection.execute(update(keys_table).where(keys_table.c.id == key_id).values(revoked_at=tombstone.at))
-        self._tombstones.note(connection, tombstone)
 
     def find_refusal(
         self, connection: Connection, caller: Caller, grant: Grant, action: Action

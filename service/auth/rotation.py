@@ -15,8 +15,9 @@ from service.audit.details import KeyChanged, KeyRotated, Reason
 from service.audit.events import AuditEvent, Outcome
 from service.audit.trail import Trail
 from service.auth.grants import Grant, check_grant
-from service.auth.keys import Keys, MintedKey, keys_table, new_secret
+from service.auth.keys import Keys, MintedKey, new_secret
 from service.auth.people import Owner
+from service.auth.tables import keys_table
 from service.errors import Conflict, InvalidInput, MemvaultError, NotFound
 from service.policy.gate import Gate
 from service.scope import Action, Caller, Permission, Scope, TenantId, installation_caller

@@ -6,7 +6,21 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Column, Connection, DateTime, LargeBinary, Select, Text, case, func, null, select, update
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    DateTime,
+    LargeBinary,
+    Select,
+    Text,
+    and_,
+    case,
+    func,
+    null,
+    select,
+    update,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import UUID as SqlUuid
 from sqlmodel import Field, SQLModel
@@ -53,34 +67,48 @@ class ApiKeyRow(SQLModel, table=True):
     replaced_by: UUID | None = None
 
 
-_keys: Final[Any] = ApiKeyRow.__table__  # type: ignore[attr-defined]
+keys_table: Final[Any] = ApiKeyRow.__table__  # type: ignore[attr-defined]
 
 
 def keys_of_connector(connector: str) -> Select[tuple[UUID]]:
     """Return the query for the keys that are, or were, bound to a connector."""
-    query: Select[tuple[UUID]] = select(_keys.c.id).where(_keys.c.connector == connector)
+    query: Select[tuple[UUID]] = select(keys_table.c.id).where(of_connector(connector))
     return query
+
+
+def of_connector(connector: str) -> ColumnElement[bool]:
+    """Return the condition that a key is bound to a connector."""
+    condition: ColumnElement[bool] = keys_table.c.connector == connector
+    return condition
+
+
+def of_user_alone(subject_id: UUID) -> ColumnElement[bool]:
+    """Return the condition that a key is bound to a user and to nobody else."""
+    return and_(keys_table.c.user_ids.contains([subject_id]), func.cardinality(_without(subject_id)) == 0)
+
+
+def _without(subject_id: UUID) -> Any:
+    return func.array_remove(keys_table.c.user_ids, subject_id)
 
 
 def _unbind(connection: Connection, scope: Scope, subject_id: UUID) -> int:
     """Take a user out of the keys that are bound to it, and the label, which may name it; revoke a key of it alone."""
-    rest = func.array_remove(_keys.c.user_ids, subject_id)
-    ended = func.coalesce(_keys.c.revoked_at, case((func.cardinality(rest) == 0, func.now())))
-    bound = update(_keys).where(_keys.c.user_ids.contains([subject_id]))
-    return int(connection.execute(bound.values(user_ids=rest, label=null(), revoked_at=ended)).rowcount)
+    ended = func.coalesce(keys_table.c.revoked_at, case((of_user_alone(subject_id), func.now())))
+    bound = update(keys_table).where(keys_table.c.user_ids.contains([subject_id]))
+    return int(connection.execute(bound.values(user_ids=_without(subject_id), label=null(), revoked_at=ended)).rowcount)
 
 
 def _revoke(connection: Connection, scope: Scope, connector: str) -> int:
     """Revoke the keys of a connector."""
-    live = update(_keys).where(_keys.c.connector == connector, _keys.c.revoked_at.is_(None))
+    live = update(keys_table).where(of_connector(connector), keys_table.c.revoked_at.is_(None))
     return int(connection.execute(live.values(revoked_at=func.now())).rowcount)
 
 
 def _strip(connection: Connection, scope: Scope) -> int:
     """Revoke every key of the tenant, without its label, its owner's name, its connector and whom it was bound to."""
     bare = {"label": null(), "owner": null(), "connector": null(), "user_ids": null()}
-    ended = func.coalesce(_keys.c.revoked_at, func.now())
-    every = update(_keys).where(_keys.c.tenant_id == scope.tenant_id)
+    ended = func.coalesce(keys_table.c.revoked_at, func.now())
+    every = update(keys_table).where(keys_table.c.tenant_id == scope.tenant_id)
     return int(connection.execute(every.values(**bare, revoked_at=ended)).rowcount)
 
 

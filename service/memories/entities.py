@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from service import clock
 from service.audit.details import EntitiesListed
 from service.audit.events import AuditEvent, Outcome
+from service.auth.endings import journal_ends_with_user
 from service.errors import NotFound
 from service.filters.ast import EVERYTHING
 from service.holds.guard import belongs_to, refuse_held_subject
@@ -120,6 +121,7 @@ class Entities:
                 stores.announcer.announce(connection, scope, Change.DELETE, ids)
                 if len(ids) < _ERASED_AT_ONCE:
                     # In the transaction that found the last memories, under the lock: nothing can be added between.
+                    journal_ends_with_user(connection, stores.tombstones, scope, subject_id)
                     others = erase_subject(connection, scope, subject_id, limit=_ERASED_AT_ONCE)
                     rows.update(others)
                     ended = max(others.values(), default=0) < _ERASED_AT_ONCE

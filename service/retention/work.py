@@ -19,6 +19,7 @@ from service import clock
 from service.audit.details import Erased, ErasureBegun, ErasureCompleted, ErasureContinued
 from service.audit.events import AuditEvent
 from service.audit.signing import Signer
+from service.auth.endings import journal_ends_with_connector
 from service.errors import LegalHold
 from service.holds.guard import held_among
 from service.memories.entities import Entities, Note
@@ -202,6 +203,7 @@ class ErasureWork:
     def _remove_connector(self, scope: Scope, name: str, note: Note) -> None:
         stores = self._stores
         with stores.database.transaction(scope) as connection:
+            journal_ends_with_connector(connection, stores.tombstones, scope, name)
             rows = erase_connector(connection, scope, name)
             cancelled = self._connectors.cancel(connection, scope, name)
             note(connection, Removed(rows={**rows, "events_cancelled": cancelled}))

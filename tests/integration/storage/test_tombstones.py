@@ -10,7 +10,9 @@ import psycopg
 import pytest
 
 from service import clock
+from service.auth.keys import Grant
 from service.errors import ConfigurationError, Unavailable
+from service.policy.table import ROLES
 from service.records import SubjectNames
 from service.scope import Caller, SubjectKind, TenantId
 from service.storage.tombstones import TombstoneKind, Tombstones, TombstonesDamaged, tombstone_id
@@ -123,6 +125,44 @@ def test_an_erasure_and_a_revoked_key_are_done_again_in_a_database_that_does_not
     assert found(services, caller, "likes", {"user_id": "bob"}) == ["bob likes coffee"]
     rows = superuser(database, "SELECT detail ->> 'kind' FROM audit WHERE event = 'tombstone:applied' ORDER BY seq")
     assert rows == [("subject:erased",), ("key:revoked",)]
+    assert settled(services) == 0
+
+
+def test_keys_that_ended_with_their_connector_or_their_user_stay_ended_in_a_restored_database(
+    make_services: MakeServices, database: Postgres
+) -> None:
+    """Each has a line of its own in the journal: the keys come back with a restore, without what they hung on."""
+    services = make_services()
+    caller = caller_of(services, services.installation.tenants.create("acme").id)
+    for user in ("alice", "bob"):
+        add(services, caller, f"{user} likes tea", subjects=SubjectNames(user_id=user))
+    keys, role = services.installation.keys, ROLES["agent"]
+    bound = {
+        "crm": Grant(role, connector="crm"),
+        "alice": Grant(role, users=frozenset({"alice"})),
+        "both": Grant(role, users=frozenset({"alice", "bob"})),
+        "slack": Grant(role, connector="slack"),
+    }
+    minted = {name: keys.mint_for_installation(caller.principal.tenant_id, grant) for name, grant in bound.items()}
+
+    def live() -> set[str]:
+        return {name for name, key in minted.items() if keys.find_principal(key.secret) is not None}
+
+    restored = ("api_keys", "tombstones")
+    superuser(database, "CREATE SCHEMA kept", *(f"CREATE TABLE kept.{table} AS TABLE {table}" for table in restored))
+    erasure = services.erasures.remove_connector(caller, caller.scope, "crm")
+    services.erasing.finish(caller.principal.tenant_id, erasure.id)
+    services.entities.delete(caller, caller.scope, SubjectKind.USER, "alice")
+    assert live() == {"both", "slack"}
+    ended = [one.ids for one in services.installation.tombstones.all() if one.kind is TombstoneKind.KEY_REVOKED]
+    assert ended == [(minted["crm"].id,), (minted["alice"].id,)]
+    assert settled(services) == 0
+
+    for table in restored:
+        superuser(database, f"DELETE FROM {table}", f"INSERT INTO {table} SELECT * FROM kept.{table}")
+    assert "crm" in live()
+    assert settled(services) == 3
+    assert live() == {"both", "slack"}
     assert settled(services) == 0
 
 
