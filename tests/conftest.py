@@ -87,10 +87,10 @@ def database(postgres: Postgres, migrated: Postgres) -> Iterator[Postgres]:
 
 
 @contextmanager
-def fresh_database(postgres: Postgres) -> Iterator[Postgres]:
-    """Lend a database with the schema, whose template is there already."""
+def fresh_database(postgres: Postgres, *, empty: bool = False) -> Iterator[Postgres]:
+    """Lend a database: an empty one, or one with the schema, whose template is there already."""
     name = f"test_{clock.new_id().hex}"
-    _make_database(postgres, name, _TEMPLATE)
+    _make_database(postgres, name, "template0" if empty else _TEMPLATE)
     yield postgres.on(name)
     with psycopg.connect(postgres.admin, autocommit=True) as connection:
         connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))

@@ -78,7 +78,8 @@ def restore_backup(
     """Put a backup in place: verify both archives, then the keyring, then the database.
 
     Raises:
-        ConfigurationError: for an archive that is not what was written, with nothing touched.
+        ConfigurationError: for an archive that is not what was written, a database that does not answer, and one that
+            no role is configured to fill; with nothing touched.
         Conflict: when there is a database already and `replace` does not say to drop it, or the keyring is another's.
     """
     dumped = verified(data, DATA)
@@ -93,6 +94,8 @@ def restore_backup(
                 if settings.embedded
                 else "database.url: the database holds an installation already; restore into an empty database"
             )
+        if not settings.embedded and connections.owner_dsn is None:
+            raise ConfigurationError("database.owner_url: is needed to restore into the database of database.url")
         outside = restore_outside(packed, outside_folders(settings), Tombstones(settings.data_dir / TOMBSTONES))
         if full:
             _drop(connections)
@@ -102,8 +105,6 @@ def restore_backup(
             restore(connections.backup_dsn, dumped.file(DUMP), owner=True, progress=lambda n: progress(DATA, n))
         elif connections.owner_dsn is not None:
             restore(connections.owner_dsn, dumped.file(DUMP), owner=False, progress=lambda n: progress(DATA, n))
-        else:
-            raise ConfigurationError("database.owner_url: is needed to restore into the database of database.url")
     # The index is made again from the record.
     shutil.rmtree(settings.data_dir / "index", ignore_errors=True)
     return Restored(outside, dumped.size)
@@ -128,8 +129,13 @@ def _refuse_running(settings: Settings) -> None:
 
 
 def _has_schema(connections: Connections) -> bool:
-    with psycopg.connect(connections.app_dsn, connect_timeout=10) as connection:
-        row = connection.execute("SELECT to_regclass('public.tenants') IS NOT NULL").fetchone()
+    try:
+        with psycopg.connect(connections.app_dsn, connect_timeout=10) as connection:
+            row = connection.execute("SELECT to_regclass('public.tenants') IS NOT NULL").fetchone()
+    except psycopg.OperationalError:
+        raise ConfigurationError(
+            "database.url: does not answer; check host, port, database, user and password"
+        ) from None
     return bool(row and row[0])
 
 
