@@ -110,6 +110,20 @@ def create_app(*, api_key: str | None = None, version: str = "1.19.0") -> FastAP
             warnings.simplefilter("ignore")
             return answer(engine.query_batch_points(name, body.searches))
 
+    @router.post("/collections/{name}/points/query")
+    def query_one(name: str, body: models.QueryRequest) -> Response:
+        requests.append(("query", body))
+        with local, warnings.catch_warnings():
+            known(name)
+            warnings.simplefilter("ignore")
+            return answer(engine.query_batch_points(name, [body])[0])
+
+    @router.post("/collections/{name}/points")
+    def retrieve(name: str, body: models.PointRequest) -> Response:
+        with local:
+            known(name)
+            return answer(engine.retrieve(name, body.ids, with_payload=body.with_payload is not False))
+
     @router.post("/collections/{name}/points/scroll")
     def scroll(name: str, body: models.ScrollRequest) -> Response:
         with local:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import socket
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
+import httpx
 import numpy as np
 import psycopg
 import pytest
@@ -21,6 +23,7 @@ from psycopg.conninfo import conninfo_to_dict
 from service.audit.moves import ImportSource
 from service.engine.mem0_import import import_mem0
 from service.errors import ConfigurationError, InvalidInput
+from service.index import foreign
 from service.portability.imports import Imported
 from service.portability.sources import Options, open_source
 from service.records import Change
@@ -30,10 +33,12 @@ from tests.conftest import Postgres
 from tests.integration.memories.test_adding_and_finding import found
 from tests.integration.portability.test_round_trip import exported
 from tests.llm.scripted import ScriptedLLM
+from tests.qdrant.serving import Qdrant, qdrant
 
 pytestmark = pytest.mark.integration
 
 DIMENSIONS = 32
+QDRANT_KEY = "key-of-the-qdrant-server-0123456789abcdef"
 
 
 class Embeddings(BaseHTTPRequestHandler):
@@ -113,7 +118,7 @@ def live_with_mem0(folder: Path, embeddings: str, llm: ScriptedLLM, store: dict[
 
 def run(services: Services, caller: Caller, place: str, kind: str | None = None, **more: Any) -> Imported:
     """Import a source as the command does."""
-    options = Options(**{name: more.pop(name) for name in ("collection", "history") if name in more})
+    options = Options(**{name: more.pop(name) for name in ("collection", "history", "qdrant_api_key") if name in more})
     origin, opens = open_source(place, kind, options)
     return services.imports.run(caller, caller.scope, opens, origin=origin, **more)
 
@@ -157,6 +162,67 @@ def test_a_qdrant_collection_with_its_history(
         run(services, caller, place, collection="other")
     with pytest.raises(ConfigurationError, match="history database"):
         run(services, caller, place, history=Path(__file__))
+
+
+@pytest.fixture
+def served() -> Iterator[Qdrant]:
+    """A Qdrant server that asks for a key."""
+    with qdrant(api_key=QDRANT_KEY) as server:
+        yield server
+
+
+@pytest.mark.filterwarnings("ignore:Api key is used with an insecure connection")
+def test_a_collection_of_a_qdrant_server(
+    services: Services,
+    caller: Caller,
+    embeddings: str,
+    llm: ScriptedLLM,
+    tmp_path: Path,
+    served: Qdrant,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = {
+        "provider": "qdrant",
+        "config": {"url": served.url, "api_key": QDRANT_KEY, "embedding_model_dims": DIMENSIONS},
+    }
+    ids = live_with_mem0(tmp_path, embeddings, llm, store)
+    history = tmp_path / "history.db"
+    # More than one page.
+    monkeypatch.setattr(foreign, "_AT_ONCE", 2)
+    before = points_of(served)
+    assert run(services, caller, served.url, history=history, qdrant_api_key=QDRANT_KEY, dry_run=True).memories == 3
+    report = run(services, caller, served.url, history=history, qdrant_api_key=QDRANT_KEY)
+    assert (report.memories, report.refused) == (3, 0)
+    check_what_mem0_had(services, caller, ids)
+    assert run(services, caller, served.url, history=history, qdrant_api_key=QDRANT_KEY).known == 3
+    assert points_of(served) == before
+    with pytest.raises(ConfigurationError, match=r"has no collection other; there are: .*mem0"):
+        run(services, caller, served.url, collection="other", qdrant_api_key=QDRANT_KEY)
+
+
+@pytest.mark.filterwarnings("ignore:Api key is used with an insecure connection")
+@pytest.mark.filterwarnings("ignore:Failed to obtain server version")
+def test_a_qdrant_server_that_refuses_or_is_away_is_named(services: Services, caller: Caller, served: Qdrant) -> None:
+    for key in (None, "another-key-than-the-one-of-the-server"):
+        with pytest.raises(ConfigurationError, match="cannot be read") as refused:
+            run(services, caller, served.url, qdrant_api_key=key)
+        assert "another-key" not in str(refused.value)
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        run(services, caller, f"http://127.0.0.1:{port}")
+    assert [line["type"] for line in exported(services, caller)] == ["export", "end"]
+
+
+def points_of(served: Qdrant) -> list[Any]:
+    """All points of the collection as the server has them."""
+    body = {"limit": 100, "with_payload": True}
+    headers = {"api-key": QDRANT_KEY}
+    answer = httpx.post(f"{served.url}/collections/mem0/points/scroll", json=body, headers=headers, trust_env=False)
+    assert answer.status_code == 200, answer.text
+    points: list[Any] = answer.json()["result"]["points"]
+    assert len(points) == 3
+    return points
 
 
 def test_a_pgvector_table_with_its_history(
