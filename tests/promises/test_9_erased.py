@@ -30,8 +30,8 @@ pytestmark = [pytest.mark.promises, pytest.mark.xdist_group("process")]
 
 TEXT, OLD, SAID, FACT = "quokkaerasure", "oldplatypus", "saidnumbat", "factbandicoot"
 ALICE, KEY, VALUE, AGENT, LABEL = "alicekookaburra", "keywallaby", "valuedingo", "agentgalah", "labelpotoroo"
-ACCOUNT = "accountcassowary"
-CANARIES = (TEXT, OLD, SAID, FACT, ALICE, KEY, VALUE, ACCOUNT)
+ACCOUNT, REASON, WAITING = "accountcassowary", "reasonbilby", "waitingquoll"
+CANARIES = (TEXT, OLD, SAID, FACT, ALICE, KEY, VALUE, ACCOUNT, REASON, WAITING)
 #: How much of a ciphertext is looked for: more than chance could make.
 HEAD = 24
 
@@ -88,6 +88,14 @@ def plant(memvault: Memvault, client: httpx.Client, llm: ScriptedLLM) -> Planted
     assert client.post("/v1/identities/", json=linked).status_code in (200, 201)
     asked = {"schema": {"type": "object", "properties": {KEY: {"type": "string"}}}, "filters": {"user_id": ALICE}}
     assert client.post("/v1/exports/", json=asked).status_code == 201
+    judged = {"memory_id": ids[0], "feedback": "NEGATIVE", "feedback_reason": f"no {REASON}"}
+    assert client.post("/v1/feedback/", json=judged).status_code == 200
+    tenant = memvault.credentials["tenant_id"]
+    project = f"/api/v1/orgs/organizations/{tenant}/projects/{tenant}/"
+    assert client.patch(project, json={"review_required": True}).status_code == 200
+    llm.facts(f"The fact is {WAITING}")
+    assert extract(client, f"hear: {WAITING}", ALICE)["status"] == "SUCCEEDED"
+    assert WAITING in client.get("/v1/reviews/").text
     assert search(client, TEXT, user=ALICE)
     with superuser(memvault) as connection:
         row = connection.execute("SELECT user_id FROM memories WHERE id = %s", [ids[0]]).fetchone()
@@ -191,6 +199,10 @@ def test_no_byte_of_the_person_is_left_and_a_signed_receipt_says_so(memvault: Me
     receipt = erased["receipt"]["receipt"]
     assert receipt["checked"]["key"] == "destroyed"
     assert set(receipt["checked"]["rows_left"].values()) == {0}
+    assert (receipt["removed"]["feedback"], receipt["removed"]["quarantine"]) == (1, 1)
+    with superuser(memvault) as connection:
+        for table in ("feedback", "quarantine"):
+            assert connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)  # type: ignore[arg-type]
     assert receipt["physical"]["database"]["wal_switched"]
     assert [one["until"] for one in receipt["remains"]] == [None, None]
     left = holders(memvault.data_dir, [*planted.sealed, planted.vector])
