@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import psycopg
 import pytest
 
 from service import clock
 from service.errors import LegalHold
 from service.filters.ast import EVERYTHING
 from service.retention.ledger import ErasureKind, ErasureStatus, Target
-from service.retention.obstacles import Obstacles
 from service.scope import Caller
 from service.wiring import Services
-from tests.conftest import Postgres
 from tests.integration.holds.conftest import Add, Place
+from tests.integration.retention.test_erasures import keep_for
 
 pytestmark = pytest.mark.integration
 
@@ -74,17 +72,16 @@ def test_a_hold_that_was_placed_meanwhile_puts_a_scheduled_erasure_off(
     ada: Caller,
     add: Add,
     place: Place,
-    database: Postgres,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     add("evidence")
-    with monkeypatch.context() as patched:
-        patched.setattr(Obstacles, "check", lambda *_: clock.now())
-        erasure = services.erasures.request(ada, ada.scope, ALICE)
+    keep_for(services, caller, "P30D")
+    erasure = services.erasures.request(ada, ada.scope, ALICE)
     assert erasure.status is ErasureStatus.SCHEDULED
+    assert erasure.due_at is not None
     place("smith-v-acme", user="alice")
-    with psycopg.connect(database.admin, autocommit=True) as admin:
-        admin.execute("UPDATE erasures SET due_at = now()")
+    due_at = erasure.due_at
+    monkeypatch.setattr(clock, "now", lambda: due_at)
     services.erasing.finish(caller.principal.tenant_id, erasure.id)
     put_off = services.erasures.look(caller.principal.tenant_id, erasure.id)
     assert (put_off.status, put_off.blocked_by) == (ErasureStatus.SCHEDULED, "legal_hold")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -17,13 +17,14 @@ from service.audit.assembly import trusted_keys
 from service.auth.keys import Grant
 from service.errors import Conflict, Forbidden, IndexUnavailable, InvalidInput, NotFound
 from service.filters.ast import EVERYTHING
+from service.holds.rules import RuleBody
+from service.holds.spans import Span
 from service.memories import entities as entities_module
 from service.memories.edits import Edit
 from service.observability.metrics import WORK
 from service.policy.table import ROLES
 from service.records import Message, NewMemories, SubjectNames
 from service.retention.ledger import ErasureKind, ErasureStatus, Target
-from service.retention.obstacles import Obstacles
 from service.retention.receipts import verify
 from service.scope import Caller, SubjectKind
 from service.storage.encryption import Cipher
@@ -32,6 +33,7 @@ from service.storage.keyring import FileKeyring, KeyDestroyed
 from service.wiring import Services
 from service.wiring.settling import settle
 from tests.conftest import MakeServices, Postgres, caller_of
+from tests.process.memvault import eventually
 
 pytestmark = pytest.mark.integration
 
@@ -69,6 +71,20 @@ def finish(services: Services, caller: Caller, erasure_id: UUID) -> Any:
     """Carry an erasure out, as the worker does."""
     services.erasing.finish(caller.principal.tenant_id, erasure_id)
     return services.erasures.get(caller, caller.scope, erasure_id)
+
+
+def keep_for(services: Services, caller: Caller, minimum: str) -> None:
+    """Set a retention rule that keeps every memory for a time from when it was stored."""
+    body = RuleBody(f"kept-{minimum.lower()}", age=Span("P10Y"), minimum=Span(minimum))
+    services.installation.retention_rules.create(caller, caller.scope, body)
+
+
+def ingested(admin: psycopg.Connection[Any], memory_id: UUID) -> datetime:
+    """When a memory was stored, from which a minimum counts."""
+    row = admin.execute("SELECT ingested_at FROM memories WHERE id = %s", [memory_id]).fetchone()
+    assert row is not None
+    moment: datetime = row[0]
+    return moment
 
 
 def events(admin: psycopg.Connection[Any], like: str) -> list[tuple[str, str]]:
@@ -301,28 +317,43 @@ def test_what_is_found_afterwards_lets_the_erasure_run_again(
 
 
 def test_what_a_minimum_retention_keeps_is_erased_when_it_is_due(
-    services: Services, caller: Caller, admin: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+    make_services: MakeServices, admin: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    add(services, caller, "I like figs")
-    due = clock.now() + timedelta(days=3)
-    with monkeypatch.context() as patched:
-        patched.setattr(Obstacles, "check", lambda *_: due)
-        erasure = services.erasures.request(caller, caller.scope, ALICE)
-        assert (erasure.status, erasure.due_at) == (ErasureStatus.SCHEDULED, due)
-        assert services.erasures.request(caller, caller.scope, ALICE).id == erasure.id
-        assert services.erasing.resume() == 0
-        assert finish(services, caller, erasure.id).status is ErasureStatus.SCHEDULED
-        assert texts(services, caller) == {"I like figs"}
-        # Its day comes, and meanwhile the rule keeps more.
-        admin.execute("UPDATE erasures SET due_at = now()")
-        put_off = finish(services, caller, erasure.id)
-        assert (put_off.status, put_off.due_at, put_off.blocked_by) == ("scheduled", due, "minimum_retention")
-    admin.execute("UPDATE erasures SET due_at = now()")
-    admin.execute("UPDATE erasure_work SET due_at = now()")
-    assert services.erasing.resume() == 1
-    done = finish(services, caller, erasure.id)
-    assert (done.status, done.blocked_by) == (ErasureStatus.COMPLETED, None)
-    assert texts(services, caller) == set()
+    services = make_services(worker=True)
+    caller = caller_of(services, services.installation.tenants.create("acme").id)
+    ingested_at = ingested(admin, add(services, caller, "I like figs"))
+    keep_for(services, caller, "P30D")
+    due = ingested_at + timedelta(days=30)
+    erasure = services.erasures.request(caller, caller.scope, ALICE)
+    assert (erasure.status, erasure.due_at) == (ErasureStatus.SCHEDULED, due)
+    assert services.erasures.request(caller, caller.scope, ALICE).id == erasure.id
+
+    def sweep_at(moment: datetime) -> Any:
+        """Let the sweep find its work at a moment, beside the worker's own, and the worker do it."""
+        monkeypatch.setattr(clock, "now", lambda: moment)
+        services.jobs.sweep(0)
+        # All but the physical pass, which waits for its own moment.
+        now = "procrastinate_jobs WHERE task_name = 'erase' AND status <> 'succeeded' AND scheduled_at IS NULL"
+        eventually(lambda: count(admin, now) == 0)
+        return services.erasures.look(caller.principal.tenant_id, erasure.id)
+
+    early = sweep_at(due - timedelta(seconds=1))
+    assert (early.status, early.due_at, early.begun_at) == (ErasureStatus.SCHEDULED, due, None)
+    # Nor does a job do it that runs too early.
+    assert finish(services, caller, erasure.id).status is ErasureStatus.SCHEDULED
+    assert texts(services, caller) == {"I like figs"}
+    # Its day comes, and meanwhile another rule keeps more.
+    keep_for(services, caller, "P40D")
+    longer = due + timedelta(days=10)
+    put_off = sweep_at(due)
+    assert (put_off.status, put_off.due_at, put_off.blocked_by) == ("scheduled", longer, "minimum_retention")
+    assert texts(services, caller) == {"I like figs"}
+    assert count(admin, "memories") == 1
+
+    begun = sweep_at(longer)
+    assert (begun.begun_at, begun.removed_at, begun.blocked_by) == (longer, longer, None)
+    assert (texts(services, caller), count(admin, "memories")) == (set(), 0)
+    assert finish(services, caller, erasure.id).status is ErasureStatus.COMPLETED
     assert [event for event, _ in events(admin, "erasure:%")].count("erasure:begun") == 1
 
 
