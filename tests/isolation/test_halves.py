@@ -5,7 +5,7 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from service.audit.details import ImportSource
+from service.audit.codes import ImportSource
 from service.filters.ast import EVERYTHING, Condition, Field, Not, Op
 from service.memories.actions import Query
 from service.portability.exports import Wanted

@@ -29,7 +29,7 @@ def get_user_context(caller: CallerDep, services: ServicesDep, body: ContextIn) 
     "/tools/store_interaction_summary",
     summary="Store a summary of an interaction",
     response_model=SummaryOut,
-    responses=errors(409),
+    responses=errors(404, 409),
 )
 @acts(Action.ADD)
 def store_interaction_summary(caller: CallerDep, services: ServicesDep, body: SummaryIn) -> Response:

@@ -54,7 +54,7 @@ from service.scope import Action
 router = APIRouter(route_class=GuardedRoute, tags=["memories"])
 
 
-@router.post("/v3/memories/add/", summary="Add memories", response_model=AddOut, responses=errors(409))
+@router.post("/v3/memories/add/", summary="Add memories", response_model=AddOut, responses=errors(404, 409))
 @acts(Action.ADD)
 def add(caller: CallerDep, services: ServicesDep, body: AddIn, idempotency_key: IdempotencyKey = None) -> Response:
     """Remember messages: extracted by the LLM (`PENDING`, ask for the event) or, with `infer: false`, as they stand."""

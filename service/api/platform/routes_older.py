@@ -45,7 +45,10 @@ router = APIRouter(route_class=GuardedRoute, tags=["older clients"])
 
 
 @router.post(
-    "/v1/memories/", summary="Add memories and wait", response_model=AddOut | list[ResultOut], responses=errors(409)
+    "/v1/memories/",
+    summary="Add memories and wait",
+    response_model=AddOut | list[ResultOut],
+    responses=errors(404, 409),
 )
 @acts(Action.ADD)
 async def add(

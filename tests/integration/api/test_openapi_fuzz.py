@@ -51,7 +51,9 @@ def test_in_the_process(app: FastAPI, services: Services, tenant: TenantId) -> N
         if operation.body or operation.query or operation.path_parameters:
             fuzz(operation, GenerationMode.NEGATIVE, secret, seen)
     assert all(seen != {401} for seen in statuses.values()), "the key was not taken: nothing was tested"
-    assert sum(200 in seen or 201 in seen for seen in statuses.values()) > len(operations) // 2
+    # A made-up id of something is rarely one that there is, so those with an id in their path do not count.
+    by_form = [statuses[f"{one.method.upper()} {one.path}"] for one in operations if not one.path_parameters]
+    assert sum(bool({200, 201, 202} & seen) for seen in by_form) > len(by_form) // 2
 
 
 def not_offered(app: FastAPI) -> list[str]:

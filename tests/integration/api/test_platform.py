@@ -17,7 +17,7 @@ pytestmark = pytest.mark.integration
 
 MEMORY = {
     "id", "memory", "user_id", "agent_id", "app_id", "run_id", "hash", "metadata", "categories", "expiration_date",
-    "created_at", "updated_at",
+    "created_at", "updated_at", "provenance",
 }  # fmt: skip
 
 
