@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,21 @@ def test_a_rule_has_versions_that_tell_who_changed_what(client: TestClient, make
 )
 def test_a_rule_that_makes_no_sense_is_refused(more: dict[str, Any], client: TestClient) -> None:
     assert_error(client.post(RULES, json={"name": "old", "age": "P30D", **more}), 400, "invalid_input")
+
+
+def test_an_erasure_inside_a_minimum_answers_with_its_date(client: TestClient) -> None:
+    body = {"messages": [{"role": "user", "content": "a record"}], "user_id": "alice", "infer": False}
+    memory_id = client.post("/v3/memories/add/", json=body).json()["results"][0]["id"]
+    assert client.post(RULES, json={"name": "records", "age": "P10Y", "minimum": "P30D"}).status_code == 201
+    stored_at = datetime.fromisoformat(client.get(f"/v1/memories/{memory_id}/").json()["created_at"])
+    asked = client.post("/v1/erasures/", json={"user_id": "alice"})
+    assert asked.status_code == 202, asked.text
+    erasure = asked.json()
+    # It counts from when it was stored, which is not the moment at which it was made to the microsecond.
+    assert abs(datetime.fromisoformat(erasure["due_at"]) - stored_at - timedelta(days=30)) < timedelta(minutes=10)
+    assert (erasure["status"], erasure["begun_at"], erasure["receipt"]) == ("scheduled", None, None)
+    assert client.get(f"/v1/erasures/{erasure['id']}/").json() == erasure
+    assert client.get(f"/v1/memories/{memory_id}/").json()["memory"] == "a record"
 
 
 def test_a_dry_run_lists_by_page_what_would_go(client: TestClient, add_old: AddOld) -> None:
