@@ -6,6 +6,7 @@ cannot be wrong together. A route or a tool that is in no row fails the test.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -82,12 +83,7 @@ class Rest:
 
     def send(self, client: httpx.Client, key: str, value: str) -> str:
         """Send it and return the decision."""
-        path = self.path.replace("{memory_id}", quote(value, safe="")).replace("{event_id}", quote(value, safe=""))
-        for name in ("{identity_id}", "{webhook_id}", "{project_id}", "{org_id}"):
-            path = path.replace(name, quote(value, safe=""))
-        path = path.replace("{key_id}", quote(value, safe="")).replace("{entity_type}", "user")
-        path = path.replace("{erasure_id}", quote(value, safe=""))
-        path = path.replace("{export_id}", quote(value, safe=""))
+        path = re.sub(r"\{[a-z_]+_id\}", quote(value, safe=""), self.path).replace("{entity_type}", "user")
         answer = client.request(
             self.method,
             path.replace("{name:path}", quote(value, safe="")),
