@@ -145,7 +145,8 @@ def test_a_token_works_in_both_eras(url: str, issuer: Issuer) -> None:
     assert [hit["memory"] for hit in found["results"]] == ["alice drinks tea"]
     called = wire.legacy("tools/call", {"name": "get_memories", "arguments": {}}).json()["result"]
     assert called["structuredContent"]["count"] == 1
-    assert "bound to a user" in wire.refused("get_memories", filters={"user_id": "bob"})
+    told = "forbidden: the call is made for one user: name that user, and no other, as user_id"
+    assert wire.refused("get_memories", filters={"user_id": "bob"}) == told
 
 
 def test_a_tool_beyond_the_scopes_is_403_with_all_that_is_missing(url: str, issuer: Issuer, database: Postgres) -> None:
