@@ -46,11 +46,6 @@ def selection_of(
         InvalidInput: naming the parameter that cannot be understood.
     """
     check_names(names)
-    for name, value in (("request_id", request_id), ("connector", connector)):
-        if value is not None:
-            check_characters(value, name)
-            if not 1 <= len(value) <= _TEXT_CHARS:
-                raise InvalidInput(f"{name}: must have 1 to {_TEXT_CHARS} characters")
     return Selection(
         since=moment_of(since, "from"),
         until=moment_of(until, "to"),
@@ -61,8 +56,8 @@ def selection_of(
         activity=None if activity is None else _one_of(Activity, activity, "activity"),
         memory_id=id_of(memory_id, "memory_id"),
         outcomes=frozenset(_one_of(Outcome, value, "outcome") for value in outcomes or ()),
-        request_id=request_id,
-        connector=connector,
+        request_id=text_of(request_id, "request_id"),
+        connector=text_of(connector, "connector"),
     )
 
 
@@ -87,6 +82,19 @@ def id_of(value: str | None, where: str) -> UUID | None:
         InvalidInput: for what is no UUID.
     """
     return None if value is None else _uuid(value, where)
+
+
+def text_of(value: str | None, where: str) -> str | None:
+    """Return a text that a row may hold, None when there is none.
+
+    Raises:
+        InvalidInput: for one that is empty, too long, or holds characters that cannot be stored.
+    """
+    if value is not None:
+        check_characters(value, where)
+        if not 1 <= len(value) <= _TEXT_CHARS:
+            raise InvalidInput(f"{where}: must have 1 to {_TEXT_CHARS} characters")
+    return value
 
 
 def where_of(body: MatchIn) -> Where:

@@ -18,6 +18,7 @@ from service.api.admin.audit_translate import (
     matches_out,
     moment_of,
     selection_of,
+    text_of,
     where_of,
 )
 from service.api.deps import CallerDep, GuardedRoute, ServicesDep, acts
@@ -150,6 +151,7 @@ def known(
     names = SubjectNames(user_id=user_id, agent_id=agent_id, app_id=app_id, run_id=run_id)
     check_names(names)
     subject = id_of(subject_id, "subject_id")
+    request_id = text_of(request_id, "request_id")
     if not names and subject is None and request_id is None:
         raise InvalidInput("name a subject (user_id, agent_id, app_id, run_id or subject_id), a request_id, or both")
     if at is None and request_id is None:
