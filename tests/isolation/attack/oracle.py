@@ -28,6 +28,10 @@ _VARYING: Final = (
     (re.compile(r"mv_[A-Za-z0-9_-]{3,}"), "<key>"),
     (re.compile(r'("(?:seq|xid)": ?)\d+'), r"\1<n>"),
     (re.compile(r'("\w*_mac": ?")[0-9a-f]+'), r"\1<mac>"),
+    # What is imported is the attacker's own export, which each import makes longer; an id that is known elsewhere would
+    # show in `imported`.
+    (re.compile(r'("known": ?)\d+'), r"\1<n>"),
+    (re.compile(r"\d+( refused, the first at line )"), r"<n>\1"),
     (re.compile(r"whsec_[A-Za-z0-9+/=]+"), "<secret>"),
     # What the fresh things of the attacker's own are called.
     (re.compile(r"(tea with lemon, |(?:run|agent|app|once|job|connector|account)-)[0-9a-f]{8}"), r"\1<n>"),
