@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -37,16 +37,19 @@ class Minimum:
         self._rules = Rules(keyring)
 
     def keep_until(
-        self, connection: Connection, scope: Scope, memories: Sequence[StoredMemory]
+        self, connection: Connection, scope: Scope, memories: Iterable[StoredMemory]
     ) -> dict[UUID, datetime]:
-        """Return until when each of the memories is kept, those left out that may be deleted now."""
-        if not memories or not self._rules.has_minimum(connection, scope):
+        """Return until when each of the memories is kept, those left out that may be deleted now.
+
+        Where no rule has a minimum the memories are not asked for, so that none of a stream is read.
+        """
+        if not self._rules.has_minimum(connection, scope):
             return {}
         rules, moment = self._rules.current(connection, scope), clock.now()
         ends = {memory.id: kept_until(rules, memory) for memory in memories}
         return {memory_id: end for memory_id, end in ends.items() if end is not None and end > moment}
 
-    def refuse_kept(self, connection: Connection, scope: Scope, memories: Sequence[StoredMemory]) -> None:
+    def refuse_kept(self, connection: Connection, scope: Scope, memories: Iterable[StoredMemory]) -> None:
         """Return when all of the memories may be deleted.
 
         Raises:

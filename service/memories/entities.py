@@ -87,7 +87,7 @@ class Entities:
             else:
                 refuse_held_subject(connection, scope, subject_id)
                 theirs = stores.record.stream(connection, scope, belongs_to(subject_id), users=None, on=None)
-                Minimum(stores.keyring).refuse_kept(connection, scope, list(theirs))
+                Minimum(stores.keyring).refuse_kept(connection, scope, theirs)
                 self.begin(connection, scope, subject_id)
                 stores.trail.write(connection, caller, AuditEvent.ENTITY_DELETED, subjects=[subject_id])
         if subject_id is None:
