@@ -14,8 +14,6 @@ from tests.isolation.attack.surface import Operation, Place
 
 #: Stands for the target until the call is spelled out.
 TARGET: Final = "<target>"
-#: Attempts on each operation at the least, with filters and with values.
-FEWEST_SHAPES: Final = 100
 _KINDS: Final = ("user", "agent", "memory", "tenant")
 _KEYS: Final = st.sampled_from(
     (
