@@ -34,7 +34,7 @@ _VARYING: Final = (
     (re.compile(r"\d+( refused, the first at line )"), r"<n>\1"),
     (re.compile(r"whsec_[A-Za-z0-9+/=]+"), "<secret>"),
     # What the fresh things of the attacker's own are called.
-    (re.compile(r"(tea with lemon, |(?:run|agent|app|once|job|connector|account)-)[0-9a-f]{8}"), r"\1<n>"),
+    (re.compile(r"(tea with lemon, |(?:run|agent|app|once|job|connector|account|case)-)[0-9a-f]{8}"), r"\1<n>"),
 )
 _UNTOLD: Final = frozenset({"x-request-id", "date", "content-length"})
 #: Answers that no action gave: the shape was refused, or nothing stands at that path.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -39,6 +40,8 @@ HOLE: Final = re.compile(r"<([a-z]+)>")
 #: Kinds whose things a call of the attacker can name because they are names, not ids.
 NAMES: Final = ("user", "agent", "app", "run")
 _ADMIN: Final = ROLES["admin"]
+#: How many of a tenant's newest retention rules stay; it may have 200.
+_RULES_KEPT: Final = 40
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,7 @@ class Scene:
         self._controls: dict[str, str] = {}
         self._secrets: set[str] | None = None
         self._own: dict[tuple[TenantId, str], str] = {}
+        self._rules: Counter[TenantId] = Counter()
         for tenant in (self.there, self.here):
             for user in ("alice", "bob"):
                 self.add(tenant, SubjectNames(user_id=user), text="Likes tea with lemon")
@@ -129,6 +133,21 @@ class Scene:
         if fresh or (tenant, kind) not in self._own:
             self._own[tenant, kind] = MAKERS[kind](self, tenant, "alice")
         return self._own[tenant, kind]
+
+    def make_room_for_rules(self, tenant: TenantId) -> None:
+        """Remove old rules at times: a tenant that is full of its own refuses everything alike, which proves nothing.
+
+        The newest stay, since calls that are about to be sent name them.
+        """
+        self._rules[tenant] += 1
+        if self._rules[tenant] % _RULES_KEPT:
+            return
+        rules, caller = self.world.services.installation.retention_rules, self.callers[tenant]
+        kept = {self._victims.get("rule"), self._own.get((tenant, "rule"))}
+        old = sorted(rule.id for rule in rules.list(caller, caller.scope))[:-_RULES_KEPT]
+        for rule_id in old:
+            if str(rule_id) not in kept:
+                rules.remove(caller, caller.scope, rule_id)
 
     def filled(self, attacker: Attacker, parts: Parts, *, fresh: bool) -> Parts:
         """Return the parts with things of the attacker's own in their holes."""
@@ -334,7 +353,14 @@ def _hold(scene: Scene, tenant: TenantId, user: str) -> str:
     return str(scene.world.services.installation.holds.place(stranger, stranger.scope, new).stored.id)
 
 
+def _slug(scene: Scene, tenant: TenantId, user: str) -> str:
+    """Return what a hold or a rule is called."""
+    scene.make_room_for_rules(tenant)
+    return f"case-{scene.unique()}"
+
+
 def _rule(scene: Scene, tenant: TenantId, user: str) -> str:
+    scene.make_room_for_rules(tenant)
     caller = scene.callers[tenant]
     body = RuleBody(f"rule-{scene.unique()}", where=Condition(Field.USER, Op.EQ, user), age=Span("P100Y"))
     return str(scene.world.services.installation.retention_rules.create(caller, caller.scope, body).id)
@@ -399,7 +425,7 @@ MAKERS: Final[dict[str, Callable[[Scene, TenantId, str], str]]] = {
     "hold": _hold,
     "rule": _rule,
     "sweep": _retention_run,
-    "slug": lambda scene, tenant, user: f"case-{scene.unique()}",
+    "slug": _slug,
     "identity": _identity,
     "webhook": _webhook,
     "place": lambda scene, tenant, user: f"memories:{_memory(scene, tenant, user)}",
