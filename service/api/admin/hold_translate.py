@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from service.api.admin.hold_schemas import HoldIn
-from service.errors import InvalidInput, NotFound
+from service.errors import InvalidInput, MalformedId
 from service.filters.parse import parse_filter
 from service.filters.render import as_wire
 from service.holds.register import HoldState, Signature
@@ -21,7 +21,7 @@ def new_hold(body: HoldIn) -> NewHold:
 
     Raises:
         InvalidInput: for a filter that cannot be understood.
-        NotFound: for what is no memory's id.
+        MalformedId: for what is no memory's id.
     """
     return NewHold(
         name=body.name,
@@ -87,5 +87,5 @@ def _ids(texts: Sequence[str]) -> list[UUID]:
         try:
             found.append(UUID(text))
         except ValueError:
-            raise NotFound(f"memory_ids[{number}]: there is no such memory; nothing was placed") from None
+            raise MalformedId(f"memory_ids[{number}]: there is no such memory; nothing was placed") from None
     return list(dict.fromkeys(found))
