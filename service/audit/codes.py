@@ -23,6 +23,7 @@ class Reason(StrEnum):
     MINIMUM = "minimum"
     PERSON = "person"
     SAME_PERSON = "same_person"
+    TAKEN = "taken"
 
 
 class Changed(StrEnum):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -36,6 +37,10 @@ _COLUMNS: Final = (_m.user_id, _m.agent_id, _m.app_id, _m.run_id)
 _NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
 _REASON_CHARS: Final = 2000
 _MOST_IDS: Final = 10_000
+
+
+class _NameTaken(Conflict):
+    """Another hold has the name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +90,15 @@ class Holds:
         self._journal = journal
         self._register = Register(keyring)
 
+    @contextmanager
+    def _names_recorded(self, caller: Caller) -> Iterator[None]:
+        """Put the refusal of a name into the trail, once its transaction was undone."""
+        try:
+            yield
+        except _NameTaken:
+            self._trail.refuse(caller, Action.PLACE_HOLD, Reason.TAKEN)
+            raise
+
     def place(self, caller: Caller, scope: Scope, new: NewHold) -> Hold:
         """Place a hold. What it covers now, and what is written later and matches, is neither deleted nor changed.
 
@@ -102,7 +116,7 @@ class Holds:
         _check(new)
         hold_id = clock.new_id()
         missing: Sequence[UUID] = ()
-        with self._database.transaction(scope) as connection:
+        with self._names_recorded(caller), self._database.transaction(scope) as connection:
             subject_ids, where = self._pinned(connection, scope, new)
             self._register.lock(connection)
             free = self._register.place(
@@ -116,7 +130,7 @@ class Holds:
                 placed=placed,
             )
             if not free:
-                raise Conflict("name: another hold has it; names are not used twice, take a new one")
+                raise _NameTaken("name: another hold has it; names are not used twice, take a new one")
             covered = self._covered(connection, scope, new, subject_ids, where)
             if missing := [one for one in new.memory_ids if one not in set(covered)]:
                 connection.rollback()

@@ -18,7 +18,7 @@ from tests.isolation.attack.tally import ATTEMPTS
 
 pytestmark = pytest.mark.integration
 
-BATCHES = 4
+BATCHES = 3
 FILTERED = [name for name, one in operations().items() if one.holding("filters")]
 SHAPED = [name for name, one in operations().items() if one.places]
 
