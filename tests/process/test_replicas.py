@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import sys
 import time
@@ -22,7 +21,7 @@ from mcp.client.streamable_http import streamable_http_client
 
 from tests.conftest import Postgres, fresh_database
 from tests.process.balancer import balanced
-from tests.process.memvault import REPOSITORY, Memvault, add, eventually, listed, search
+from tests.process.memvault import REPOSITORY, Memvault, add, eventually, free_port, listed, search
 
 pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("process")]
 
@@ -64,7 +63,7 @@ def replicas(
     signing.chmod(0o600)
     with ExitStack() as stack:
         database = stack.enter_context(fresh_database(postgres))
-        port = _free_port()
+        port = free_port()
         qdrant = subprocess.Popen([sys.executable, "-m", "tests.qdrant.serving", str(port), QDRANT_KEY], cwd=REPOSITORY)
         stack.callback(qdrant.wait, 30)
         stack.callback(qdrant.terminate)
@@ -86,12 +85,6 @@ def replicas(
             member.start("--config", str(config), MEMVAULT_QUEUE__IN_PROCESS=str(number == 0).lower())
             members.append(member)
         yield Replicas(members, f"http://127.0.0.1:{port}", config)
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def test_what_one_stores_the_other_finds_changes_and_deletes(replicas: Replicas) -> None:
