@@ -36,7 +36,7 @@ def test_holds_and_releases_are_done_again(
     holds.release(ben, ben.scope, over.stored.id, "settled")
     before = [holds.get(ada, ada.scope, one.stored.id) for one in (live, alone, over)]
     restore_to_before(database)
-    replay = replays(services.installation, services.entities)
+    replay = replays(services.installation, services.erasing)
     for tombstone in services.installation.tombstones.all():
         for _ in range(2):
             replay[tombstone.kind](tombstone)
