@@ -174,7 +174,7 @@ def principal_of(
 
 
 def open_on(
-    database: Postgres, data_dir: Path, stack: ExitStack, *, worker: bool = False, **flags: Any
+    database: Postgres, data_dir: Path, stack: ExitStack, /, *, worker: bool = False, **flags: Any
 ) -> wiring.Services:
     """Open services on a database, until the stack closes; flags are settings."""
     settings = load_settings(environ={}, flags={"data_dir": data_dir, **flags})

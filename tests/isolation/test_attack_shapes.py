@@ -16,7 +16,8 @@ from tests.isolation.attack.scene import Attacker, Scene
 from tests.isolation.attack.surface import Operation, operations
 from tests.isolation.attack.tally import ATTEMPTS
 
-pytestmark = pytest.mark.integration
+# Some bodies are long, and Hypothesis warns of what it would print of them.
+pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("ignore:Generating overly large repr")]
 
 BATCHES = 3
 FILTERED = [name for name, one in operations().items() if one.holding("filters")]

@@ -64,8 +64,12 @@ def test_an_action_that_does_not_end_is_503_and_goes_on(make_services: MakeServi
             assert answer.headers["X-Request-ID"] == answer.json()["request_id"]
             # Others are served meanwhile.
             assert client.get("/v1/ping/").status_code == 200
-        # What was under way was not cut off in the middle.
+        # What was under way was not cut off in the middle. On a busy machine, reading may be over its time as well.
+        found: list[str] = []
         deadline = time.monotonic() + 30
-        while not (found := client.post("/v3/memories/", json={}).json()["results"]) and time.monotonic() < deadline:
+        while not found and time.monotonic() < deadline:
+            answer = client.post("/v3/memories/", json={})
+            if answer.status_code == 200:
+                found = [one["memory"] for one in answer.json()["results"]]
             time.sleep(0.05)
-        assert [one["memory"] for one in found] == ["Likes tea"]
+        assert found == ["Likes tea"]

@@ -35,11 +35,10 @@ from service.storage.embedded import EmbeddedPostgres, EmbeddedPostgresError
 server = EmbeddedPostgres(Path(sys.argv[1]), settings={"fsync": sys.argv[2]})
 try:
     print("ready", server.start().pid, flush=True)
+    sys.stdin.read()
 except EmbeddedPostgresError as error:
     print("refused", type(error).__name__, error, flush=True)
     sys.exit(2)
-try:
-    sys.stdin.read()
 except KeyboardInterrupt:
     print("interrupted", server.attach().pid, flush=True)
 server.stop()

@@ -121,13 +121,11 @@ def masked(body: bytes, target: str, request_id: str) -> str:
     text = body.decode("utf-8", "replace").replace(request_id, "<request>")
     # Put into the middle of ids, where it would hide their second half.
     text = text.replace("\u200b", "").replace("\\u200b", "")
-    escaped = json.dumps(target)[1:-1]
-    forms = {target, escaped, quote(target, safe=""), quote_plus(target), target.upper(), target.replace("-", "")}
     # The tail alone is what differs between a name and its control, however the rest is spelled.
     tail = target[-8:]
-    forms |= {tail, tail.upper(), tail[::-1]} | {
-        form(one) for form in (wide, cyrillic, percent) for one in (target, tail)
-    }
+    spelled = {target, target.upper(), target.replace("-", ""), tail, tail.upper(), tail[::-1]}
+    spelled |= {spell(one) for spell in (wide, cyrillic, percent) for one in (target, tail)}
+    forms = {form for one in spelled for form in (one, json.dumps(one)[1:-1], quote(one, safe=""), quote_plus(one))}
     for form in sorted(forms, key=len, reverse=True):
         if len(form) >= 8:
             text = text.replace(form, "<target>")
