@@ -121,7 +121,7 @@ def test_mcp_entries_work(block: Block, plain: Served) -> None:
 
 
 def test_there_are_examples() -> None:
-    assert {"README.md", "docs/api.md", "docs/connect.md", "docs/extraction.md", "docs/operate.md"} <= set(PAGES)
+    assert {"README.md", "docs/api.md", "docs/connect.md", "docs/extraction.md", "docs/operate/README.md"} <= set(PAGES)
     assert len(MCP_ENTRIES) >= 3
 
 
