@@ -61,8 +61,14 @@ def watched_logs() -> Iterator[None]:
 def no_canary_in_a_log(request: pytest.FixtureRequest, watched_logs: None) -> Iterator[None]:
     """Fail a test in which content or a secret got into a log."""
     root = logging.getLogger()
+    before, level = root.handlers[:], root.level
     yield
-    # A test that sets logs up as the service does has replaced all handlers.
+    # A test that sets logs up as the service does has replaced all handlers by one that writes to its captured output,
+    # which is closed after it.
+    for handler in root.handlers[:]:
+        if type(handler) is logging.StreamHandler and handler not in before:
+            root.removeHandler(handler)
+            root.setLevel(level)
     if not any(isinstance(one, Watch) for one in root.handlers):
         root.addHandler(Watch(level=logging.NOTSET))
     found, _FOUND[:] = list(_FOUND), []
