@@ -14,6 +14,7 @@ from starlette.routing import BaseRoute
 from service.api import docs, health
 from service.api.admin import routes_audit, routes_erasures, routes_holds, routes_keys, routes_retention, routes_reviews
 from service.api.connectors import routes_identities, routes_tools, routes_webhooks
+from service.api.drain import Drain, Leaving
 from service.api.errors import add_error_handlers
 from service.api.metrics import RequestMetrics
 from service.api.middleware import BodyLimit, Surroundings
@@ -121,6 +122,7 @@ def create_app(
         },
     )
     app.state.opening = opening
+    app.state.drain = Drain()
     app.state.metrics = metrics
     app.state.lifespans = []
     add_error_handlers(app)
@@ -129,6 +131,7 @@ def create_app(
     limits = settings.server
     app.add_middleware(TimeLimits, body_seconds=limits.body_seconds, seconds=limits.answer_seconds + limits.event_wait)
     app.add_middleware(Surroundings, metrics=metrics)
+    app.add_middleware(Leaving, drain=app.state.drain)
     for router in _ROUTERS:
         app.include_router(router)
     return app

@@ -9,6 +9,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
+from service.api.drain import Drain
 from service.api.metrics import RequestMetrics
 from service.api.opening import Opening
 from service.api.replies import Reply
@@ -32,7 +33,9 @@ class PartOut(BaseModel):
 class Ready(BaseModel):
     """Every store and feature by name."""
 
-    status: str = Field(description="`ok` once requests can be served, else `starting` or `failed`.")
+    status: str = Field(
+        description="`ok` once requests can be served; `starting`; `failed`; `draining` before the process ends."
+    )
     parts: dict[str, PartOut]
 
 
@@ -47,18 +50,23 @@ async def healthz() -> Response:
 
 @router.get("/readyz", summary="Can requests be served, and with what?", response_model=Ready, responses=_UNREADY)
 def readyz(request: Request) -> Response:
-    """List every store and feature; 200 once requests can be served."""
+    """List every store and feature; 200 once requests can be served, and until the process is told to end."""
     opening: Opening = request.app.state.opening
+    drain: Drain = request.app.state.drain
     parts = opening.parts()
     blocking = [part for part in parts if part.blocks]
     status = "ok"
     if blocking:
         status = "starting" if all(part.state == "starting" for part in blocking) else "failed"
+    if drain.begun:
+        # Requests are still served: those that come before everybody has heard of it.
+        status = "draining"
     body = {
         "status": status,
         "parts": {part.name: {"status": part.state, "reason": part.reason} for part in parts},
     }
-    return Reply(body, status_code=503 if blocking else 200, headers={"Retry-After": "2"} if blocking else None)
+    ready = status == "ok"
+    return Reply(body, status_code=200 if ready else 503, headers=None if ready else {"Retry-After": "2"})
 
 
 @router.get(

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 import uvicorn
 
 from service import wiring
 from service.cli.credentials import FILE, first_key
+from service.cli.ending import Asked, DrainingServer, end
 from service.cli.options import Config, DataDir, Json, open_migrated, settings_from, show
 from service.cli.welcome import welcome
 from service.engine import refuse_environment
@@ -25,9 +25,6 @@ from service.main import create_app
 from service.migrations.runner import upgrade
 from service.settings import Settings
 from service.storage.embedded import EmbeddedPostgresError, make_template
-
-#: Seconds that requests under way get to end after the first Ctrl-C.
-_GRACE_SECONDS: Final = 10
 
 
 def serve(
@@ -47,26 +44,30 @@ def serve(
         listener = _listen(settings)
         stack.callback(listener.close)
         opening = _Opening(settings, _url(settings, listener), stack)
-        server = uvicorn.Server(
+        app = create_app(opening.open, settings=settings, on_failure=opening.fail)
+        server = DrainingServer(
             uvicorn.Config(
-                create_app(opening.open, settings=settings, on_failure=opening.fail),
+                app,
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                timeout_graceful_shutdown=_GRACE_SECONDS,
+                # It takes whole seconds by its type, and any number by what it does with it.
+                timeout_graceful_shutdown=settings.server.grace_seconds,  # type: ignore[arg-type]
                 # A proxy's headers would let a client choose its address, and nothing here depends on it.
                 proxy_headers=False,
-            )
+            ),
+            app.state.drain,
+            is_open=lambda: app.state.opening.find() is not None,
+            seconds=settings.server.drain_seconds,
         )
         opening.on_failure(lambda: setattr(server, "should_exit", True))
-        for number in (signal.SIGINT, signal.SIGTERM):
-            # uvicorn raises the signal that ended it once more for whoever handled it before. By default that would end
-            # the process with the stack still open, and leave Postgres running.
-            signal.signal(number, lambda *_: setattr(server, "should_exit", True))
         try:
             server.run(sockets=[listener])
+            # From here on a signal hurries the worker, which is stopped next.
+            server.asked.then(opening.hurry)
         finally:
             opening.settle()
+    end(left=app.state.drain.cut_off + opening.left)
 
 
 class _Opening:
@@ -82,6 +83,17 @@ class _Opening:
         self._ended = threading.Event()
         self._failure: BaseException | None = None
         self._stop: Callable[[], None] = lambda: None
+        self._worker: wiring.Worker | None = None
+
+    @property
+    def left(self) -> int:
+        """How many jobs still ran when the worker was stopped."""
+        return self._worker.left if self._worker else 0
+
+    def hurry(self) -> None:
+        """Give jobs that run no more time to end."""
+        if self._worker:
+            self._worker.hurry()
 
     def on_failure(self, stop: Callable[[], None]) -> None:
         """Say how the server is stopped when the services cannot be opened."""
@@ -109,7 +121,7 @@ class _Opening:
         services = wiring.open_services(installation, self._stack)
         known = first_key(installation, self._url)
         if settings.worker_in_process:
-            wiring.start_worker(services, self._stack)
+            self._worker = wiring.start_worker(services, self._stack)
         if not self._settled:
             # Nobody may be reading any more, which is no reason not to serve.
             with suppress(OSError):
@@ -133,9 +145,7 @@ class _Opening:
 def worker(config: Config = None, data_dir: DataDir = None) -> None:
     """Run queued work until Ctrl-C. With the embedded stores `serve` does this already."""
     settings = settings_from(config, data_dir)
-    stopping = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopping.set())
+    asked = Asked(lambda: None, lambda: None)
     with ExitStack() as stack:
         installation = open_migrated(settings, stack)
         try:
@@ -145,9 +155,11 @@ def worker(config: Config = None, data_dir: DataDir = None) -> None:
                 "worker: the process that serves has the index and runs the queue itself (queue.in_process); no worker "
                 f"is needed beside it. {error.detail}"
             ) from None
-        wiring.start_worker(services, stack)
+        running = wiring.start_worker(services, stack)
+        asked.then(running.hurry)
         print("memvault worker: waiting for work; Ctrl-C ends it", flush=True)
-        stopping.wait()
+        asked.wait()
+    end(left=running.left)
 
 
 def migrate(config: Config = None, data_dir: DataDir = None, json: Json = False) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from datetime import datetime
 from functools import wraps
 from typing import Any, Final
@@ -16,13 +17,18 @@ from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Job
 from sqlalchemy import ColumnElement, Connection, Select, String, column, delete, exists, table
 
+from service import clock
 from service.errors import RecordUnavailable, Unavailable
 
 _QUEUE: Final = "memvault"
 _STALLED_AFTER_SECONDS: Final = 30
 _RESCUE_EVERY_SECONDS: Final = 10
-_STOP_SECONDS: Final = 10.0
+#: Seconds that the queue has to take jobs back.
+_HAND_BACK_SECONDS: Final = 5.0
 _LONGEST_WAIT_SECONDS: Final = 60
+_FOR_GOOD: Final = 86_400.0
+#: Seconds between looks at whether the worker has ended.
+_LOOK_SECONDS: Final = 0.1
 
 
 Handler = Callable[..., None]
@@ -98,12 +104,16 @@ class Worker:
         *,
         concurrency: int,
         poll_interval: float,
+        stop_seconds: float,
     ) -> None:
         connector = PsycopgConnector(conninfo=dsn, min_size=1, max_size=concurrency + 2)
         self._app = procrastinate.App(connector=connector)
         self._concurrency = concurrency
         self._poll_interval = poll_interval
+        self._stop_seconds = stop_seconds
         self._stopping = threading.Event()
+        self._hurried = threading.Event()
+        self._left = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
         self._thread = threading.Thread(target=self._run, name="memvault-worker", daemon=True)
@@ -121,14 +131,48 @@ class Worker:
         """Begin to work in the background."""
         self._thread.start()
 
+    @property
+    def left(self) -> int:
+        """How many jobs still ran here when `stop` returned; the queue has them back."""
+        return self._left
+
+    def hurry(self) -> None:
+        """Give jobs that run no more time to end; safe within a signal handler."""
+        self._hurried.set()
+
     def stop(self) -> None:
-        """Take no more jobs, let those that run end within a few seconds, and return."""
+        """Take no more jobs, let those that run end in time, hand the others back to the queue, and return."""
         self._stopping.set()
         loop, task = self._loop, self._task
         if loop is not None and task is not None and loop.is_running():
             loop.call_soon_threadsafe(task.cancel)
-        if self._thread.is_alive():
-            self._thread.join(_STOP_SECONDS * 2)
+        until = clock.monotonic() + self._stop_seconds
+        while self._thread.is_alive() and clock.monotonic() < until and not self._hurried.is_set():
+            self._thread.join(_LOOK_SECONDS)
+        # Its last words to the queue, where no job runs any more.
+        if self._thread.is_alive() and not self._running:
+            self._thread.join(_HAND_BACK_SECONDS)
+        if not self._thread.is_alive() or not self._running:
+            return
+        self._left = len(self._running)
+        if loop is not None:
+            try:
+                asyncio.run_coroutine_threadsafe(self._hand_back(), loop).result(_HAND_BACK_SECONDS)
+            except Exception as error:
+                # They come back by themselves, once this worker has given no sign of life for a while.
+                _log.warning("jobs could not be handed back", extra={"error": type(error).__name__})
+
+    async def _hand_back(self) -> None:
+        """Put the jobs that still run here back into the queue: this process ends, and the next worker takes them."""
+        if self._worker_id is None:
+            return
+        manager, handed_back = self._app.job_manager, 0
+        for job in await manager.list_jobs_async(queue=_QUEUE, status="doing", worker_id=self._worker_id):
+            # One that ends just now is not there any more.
+            with suppress(ConnectorException):
+                await manager.retry_job(job)
+                handed_back += 1
+        _log.info("jobs went back to the queue", extra={"count": handed_back})
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -159,7 +203,8 @@ class Worker:
                     install_signal_handlers=False,
                     listen_notify=True,
                     fetch_job_polling_interval=self._poll_interval,
-                    shutdown_graceful_timeout=_STOP_SECONDS,
+                    # `stop` waits for the jobs, and knows when to wait no longer.
+                    shutdown_graceful_timeout=_FOR_GOOD,
                     delete_jobs="always",
                     worker_middleware=[self._watched],
                 )
@@ -190,6 +235,9 @@ class Worker:
             await manager.retry_job(job)
         if self._worker_id is None:
             return
+        if self._stopping.is_set():
+            # procrastinate gives no sign of life any more once it is stopped, while it waits for the jobs that run.
+            await manager.update_heartbeat(self._worker_id)
         # Jobs that ended here while Postgres did not take note of it. A job may end between the question and the
         # look, so that it must be found so twice.
         mine = await manager.list_jobs_async(queue=_QUEUE, status="doing", worker_id=self._worker_id)

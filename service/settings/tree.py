@@ -44,6 +44,16 @@ class Server(Section):
         description="Seconds within which an answer must have begun, beside `server.event_wait`; else 503. What was to "
         "be written may still be written.",
     )
+    drain_seconds: float = Field(
+        0.0,
+        ge=0,
+        le=600,
+        description="Seconds that requests are still served after SIGTERM, while `/readyz` answers 503 `draining`. "
+        "Behind a load balancer: longer than it takes to notice. A second signal ends it.",
+    )
+    grace_seconds: float = Field(
+        10.0, ge=0, le=600, description="Seconds that requests under way may then take to end before they are cut off."
+    )
     allowed_hosts: list[str] = Field(
         default_factory=list,
         description="Host names by which clients reach the MCP endpoint, beside `server.host` and loopback; a request "
@@ -192,6 +202,13 @@ class Queue(Section):
         description="Run the worker inside `serve`. Not set: yes, since the embedded index belongs to one process.",
     )
     concurrency: int = Field(4, ge=1, le=64, description="Jobs that one worker runs at a time.")
+    stop_seconds: float = Field(
+        10.0,
+        ge=0,
+        le=600,
+        description="Seconds that jobs under way may take to end when the worker is stopped; then they go back to the "
+        "queue, for the next worker.",
+    )
     poll_interval: float = Field(1.0, gt=0, le=60, description="Seconds between looks for jobs without a notification.")
 
 
@@ -210,11 +227,6 @@ class Settings(BaseSettings):
     )
 
     data_dir: Path = Field(Path(".memvault"), description="Folder of the embedded stores, keys and credentials.")
-    secrets_dir: Path | None = Field(
-        None,
-        description="Folder with a file for each secret (or any other setting), named as its environment variable: "
-        "`MEMVAULT_DATABASE__URL`. What everyone can read is refused.",
-    )
     bootstrap_key: SecretStr | None = Field(
         None, description="Secret of 32 characters or more that is accepted as the admin key of the tenant `default`."
     )

@@ -52,7 +52,8 @@ from service.policy.gate import Gate
 from service.portability.exports import Exports
 from service.portability.imports import Imports
 from service.portability.projections import Projections
-from service.queue.tasks import Queue, Worker
+from service.queue.tasks import Queue
+from service.queue.tasks import Worker as Worker
 from service.retention.assembly import open_erasing, open_erasures
 from service.retention.erasures import Erasures
 from service.retention.hold_journal import HoldJournal
@@ -462,6 +463,7 @@ def start_worker(services: Services, stack: ExitStack) -> Worker:
         },
         concurrency=settings.queue.concurrency,
         poll_interval=settings.queue.poll_interval,
+        stop_seconds=settings.queue.stop_seconds,
     )
     sealing.keeper.start()
     services.keepers.append(sealing.keeper)
