@@ -13,6 +13,7 @@ from service.cli import (
     backups,
     doctor,
     erase,
+    health,
     holds,
     index,
     keys,
@@ -37,6 +38,7 @@ app.command("worker")(serve.worker)
 app.command("migrate")(serve.migrate)
 app.command("postgres-template")(serve.postgres_template)
 app.command("doctor")(doctor.doctor)
+app.command("health")(health.health)
 app.command("erase")(erase.erase)
 app.command("verify-receipt")(erase.verify_receipt)
 app.command("mcp")(mcp.mcp)

@@ -1,4 +1,4 @@
-"""Every knob, nested by owner: defaults < `--config` file < environment (`MEMVAULT_…`, nested with `__`) < flags."""
+"""Every knob, nested by owner: defaults < `--config` file < files of secrets < environment (`MEMVAULT_…`) < flags."""
 
 from service.settings.base import secure_url
 from service.settings.credentials import Oidc

@@ -1,4 +1,4 @@
-"""Reads the settings: defaults < `--config` file < environment (`MEMVAULT_…`, nested with `__`) < flags."""
+"""Reads the settings: defaults < `--config` file < files of `secrets_dir` < environment (`MEMVAULT_…`) < flags."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_settings.sources import EnvSettingsSource
 
 from service.errors import ConfigurationError
+from service.settings.secret_files import read_secret_files
 from service.settings.tree import ENV_PREFIX, Settings
 
 #: Read by the test fixtures only, never by the service.
@@ -23,20 +24,21 @@ Overrides = Annotated[Mapping[str, Any], "nested like the settings"]
 def load_settings(
     *, config: Path | None = None, environ: Mapping[str, str] | None = None, flags: Overrides | None = None
 ) -> Settings:
-    """Build the settings from a file, the environment and flags, the later ones winning.
+    """Build the settings from a file, a folder of secrets, the environment and flags, the later ones winning.
 
     Raises:
         ConfigurationError: naming the setting that is unknown or wrong and where it was given.
     """
     environ = os.environ if environ is None else environ
-    layers = [_from_file(config) if config else {}, _from_environment(environ), _pruned(flags or {})]
-    merged: dict[str, Any] = {}
-    for layer in layers:
-        merged = _merged(merged, layer)
+    below = _from_file(config) if config else {}
+    above = _merged(_from_environment(environ), _pruned(flags or {}))
+    folder = _merged(below, above).get("secrets_dir")
+    files = read_secret_files(Path(folder), _is_setting) if isinstance(folder, str | Path) else {}
+    merged = _merged(_merged(below, _read_variables(files, f"secrets_dir {folder}")), above)
     try:
         return Settings(**merged)
     except ValidationError as error:
-        raise ConfigurationError(_one_line(error, config, environ)) from None
+        raise ConfigurationError(_one_line(error, config, environ, dict.fromkeys(files, folder))) from None
 
 
 def setting_names(section: type[BaseModel] = Settings, prefix: str = "") -> dict[str, Any]:
@@ -67,20 +69,30 @@ def _from_file(path: Path) -> dict[str, Any]:
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     """Read `MEMVAULT_…` variables; one that names no setting is an error, since a typing mistake must not pass."""
-    known = {f"{ENV_PREFIX}{name.upper().replace('.', '__')}" for name in setting_names()}
-    sections = {f"{ENV_PREFIX}{name.upper()}" for name in Settings.model_fields}
     for name in environ:
-        if not name.startswith(ENV_PREFIX) or name.startswith(TEST_ENV_PREFIX):
-            continue
-        nested_free_form = name.startswith((f"{ENV_PREFIX}LLM__CONFIG__", f"{ENV_PREFIX}EMBEDDINGS__CONFIG__"))
-        if name not in known and name not in sections and not nested_free_form:
+        if name.startswith(ENV_PREFIX) and not name.startswith(TEST_ENV_PREFIX) and not _is_setting(name):
             raise ConfigurationError(f"{name}: there is no such setting; see docs/settings.md")
+    return _read_variables(environ, "environment")
+
+
+def _read_variables(variables: Mapping[str, str], where: str) -> dict[str, Any]:
     source = EnvSettingsSource(Settings, case_sensitive=False)
-    source.env_vars = {key.lower(): value for key, value in environ.items()}
+    source.env_vars = {key.lower(): value for key, value in variables.items()}
     try:
         return source()
     except Exception as error:
-        raise ConfigurationError(f"environment: {_first_line(error)}") from None
+        raise ConfigurationError(f"{where}: {_first_line(error)}") from None
+
+
+def _is_setting(variable: str) -> bool:
+    """Whether a variable gives a setting, a whole section as JSON, or an entry of a free-form mapping."""
+    return variable in {_variable(name) for name in [*setting_names(), *Settings.model_fields]} or variable.startswith(
+        (f"{ENV_PREFIX}LLM__CONFIG__", f"{ENV_PREFIX}EMBEDDINGS__CONFIG__")
+    )
+
+
+def _variable(name: str) -> str:
+    return f"{ENV_PREFIX}{name.upper().replace('.', '__')}"
 
 
 def _pruned(flags: Overrides) -> dict[str, Any]:
@@ -102,11 +114,16 @@ def _merged(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _one_line(error: ValidationError, config: Path | None, environ: Mapping[str, str]) -> str:
+def _one_line(error: ValidationError, config: Path | None, environ: Mapping[str, str], files: Mapping[str, Any]) -> str:
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     name = ".".join(str(part) for part in first["loc"])
-    variable = f"{ENV_PREFIX}{name.upper().replace('.', '__')}"
-    where = f"environment variable {variable}" if variable in environ else f"in {config}" if config else "flag"
+    variable = _variable(name)
+    if variable in environ:
+        where = f"environment variable {variable}"
+    elif variable in files:
+        where = f"file {variable} in {files[variable]}"
+    else:
+        where = f"in {config}" if config else "flag"
     if first["type"] == "extra_forbidden":
         return f"{name} ({where}): there is no such setting; see docs/settings.md"
     return f"{name} ({where}): {first['msg'].removeprefix('Value error, ')}"

@@ -227,6 +227,11 @@ class Settings(BaseSettings):
     )
 
     data_dir: Path = Field(Path(".memvault"), description="Folder of the embedded stores, keys and credentials.")
+    secrets_dir: Path | None = Field(
+        None,
+        description="Folder with a file for each secret (or any other setting), named as its environment variable: "
+        "`MEMVAULT_DATABASE__URL`. What everyone can read is refused.",
+    )
     bootstrap_key: SecretStr | None = Field(
         None, description="Secret of 32 characters or more that is accepted as the admin key of the tenant `default`."
     )

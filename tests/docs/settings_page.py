@@ -20,14 +20,21 @@ Every setting has a default, so a laptop needs none. Later sources win:
 
 1. the default,
 2. the YAML file of `--config`,
-3. the environment: `{prefix}` and the name in capitals, `__` for each dot,
-4. the flags of the command (`--host`, `--port`, `--data-dir`).
+3. the files in the folder that `secrets_dir` (`{prefix}SECRETS_DIR`) names,
+4. the environment: `{prefix}` and the name in capitals, `__` for each dot,
+5. the flags of the command (`--host`, `--port`, `--data-dir`).
 
 A name that does not exist is an error that names it, in the file as in the environment; so is a value of the wrong
 kind. No `.env` file is read. [`config/memvault.yaml`](../config/memvault.yaml) is an example to copy.
 
 In the environment a list or a mapping is written as JSON, a mapping also entry by entry
-(`{prefix}LLM__CONFIG__<entry>`). Secrets belong there rather than into a file that others can read.
+(`{prefix}LLM__CONFIG__<entry>`).
+
+Secrets belong into the environment, or each into a file of its own: in the folder `secrets_dir`, named as the
+environment variable (`{prefix}DATABASE__URL`, capitals or not), holding the value and nothing else but a line end.
+Folders, hidden files and files with a dot in their name (`audit-signing.pem`) are left alone there; any other file that
+names no setting is an error. So is one that everyone on the machine can read: mode 0600 for a file of yours, 0440 or
+0400 for one that Docker or Kubernetes mounts.
 
 *This page is generated: `.venv/bin/python -m tests.docs.settings_page > docs/settings.md`.*
 """
