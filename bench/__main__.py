@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+import math
+import os
+import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import groupby
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,42 +19,65 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from bench.plot import draw
+from bench.running import measure
 from bench.serving import scratch_folder
 from bench.speed import Cell, Plan, Race, Results
 
-_QUICK = Plan(sizes=(200,), callers=(1, 4), rounds=1, seconds=0.2)
+_QUICK = Plan(sizes=(200,), tenants=(2,), callers=(1, 4), rounds=1, seconds=0.2)
 
 
 def main(
     quick: Annotated[bool, typer.Option("--quick", help="A small run of under a minute: does it work at all?")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")] = False,
     sizes: Annotated[str | None, typer.Option(help="Numbers of memories. Default: 1000,10000")] = None,
-    callers: Annotated[str | None, typer.Option(help="Numbers of concurrent callers. Default: 1,16")] = None,
+    tenants: Annotated[str | None, typer.Option(help="Numbers of tenants. Default: 1,10")] = None,
+    callers: Annotated[str | None, typer.Option(help="Numbers of concurrent callers. Default: 1,16,64")] = None,
     rounds: Annotated[int | None, typer.Option(min=1, help="Runs of each measurement. Default: 3")] = None,
     seconds: Annotated[float | None, typer.Option(min=0.05, help="Seconds of one run. Default: 1")] = None,
-    large: Annotated[bool, typer.Option("--large", help="Add 100000 memories: half an hour.")] = False,
+    large: Annotated[bool, typer.Option("--large", help="Add 100000 memories, and 100 tenants: an hour.")] = False,
+    million: Annotated[bool, typer.Option("--million", help="Add 1000000 memories: a day's work.")] = False,
     stock: Annotated[bool, typer.Option(help="Measure stock Mem0 too.")] = True,
+    save: Annotated[Path | None, typer.Option(help="Folder for results.json and speed.svg.")] = None,
+    url: Annotated[str | None, typer.Option(help="Time a service that runs there instead, with MEM0_API_KEY.")] = None,
 ) -> None:
-    """Time search and add: the floor, the engine, REST and stock Mem0, each in the same run."""
+    """Time search and add: the floor, the engine, REST, MCP and stock Mem0, each in the same run."""
     plan = _QUICK if quick else Plan()
     chosen = _numbers(sizes, "--sizes") or plan.sizes
-    plan = Plan(
-        sizes=(*chosen, 100_000) if large else chosen,
+    more = ((100_000,) if large else ()) + ((1_000_000,) if million else ())
+    plan = replace(
+        plan,
+        sizes=(*chosen, *more),
+        tenants=_numbers(tenants, "--tenants") or (*plan.tenants, *((100,) if more else ())),
         callers=_numbers(callers, "--callers") or plan.callers,
         rounds=rounds or plan.rounds,
         seconds=seconds or plan.seconds,
         stock=stock and plan.stock,
+        budget=math.inf if more else plan.budget,
     )
     logging.disable(logging.WARNING)
     notes = Console(stderr=True)
     began = time.perf_counter()
     with scratch_folder() as folder, notes.status("") as status:
-        results = Race(plan, folder, status.update if notes.is_terminal else notes.print).run()
+        tell = status.update if notes.is_terminal else notes.print
+        results = Race(plan, folder, tell).run() if url is None else measure(url, _api_key(), plan, folder, tell)
+    if save is not None:
+        save.mkdir(parents=True, exist_ok=True)
+        (save / "results.json").write_text(json.dumps(results.document(), indent=1) + "\n", encoding="utf-8")
+        draw(results.document(), save / "speed.svg")
     if as_json:
         print(json.dumps(results.document()))
     else:
-        show(results, Console())
+        # What is read by a program or kept in a file is not cut off at the width of a screen that is not there.
+        show(results, Console(width=None if sys.stdout.isatty() else 120))
         notes.print(f"measured in {time.perf_counter() - began:.0f} s")
+
+
+def _api_key() -> str:
+    key = os.environ.get("MEM0_API_KEY", "")
+    if not key:
+        raise typer.BadParameter("--url: set MEM0_API_KEY to a key that may read, write and delete memories there")
+    return key
 
 
 def show(results: Results, console: Console) -> None:
@@ -58,15 +86,16 @@ def show(results: Results, console: Console) -> None:
     table = Table(
         title=f"{machine['cores']:.0f} cores, {machine['memory_gib']:.0f} GiB",
         caption="p50: median of the runs' medians, and their spread; ratio: to the floor of the same run\n"
+        "first column: memories / tenants × callers; cpu: of one call, where it is answered\n"
         f"{min(cell.rounds for cell in results.cells)} to {max(cell.rounds for cell in results.cells)} runs of each",
         box=box.SIMPLE,
         pad_edge=False,
     )
     table.add_column("", no_wrap=True)
     table.add_column("contender", no_wrap=True)
-    for name in ("p50 ms", "spread", "p95", "p99", "calls/s", "ratio", "spread"):
+    for name in ("p50 ms", "spread", "p95", "p99", "calls/s", "cpu ms", "ratio", "spread"):
         table.add_column(name, justify="right", no_wrap=True)
-    for _, group in groupby(results.cells, key=lambda cell: (cell.memories, cell.operation, cell.callers)):
+    for _, group in groupby(results.cells, key=_case):
         cells = list(group)
         for cell in cells:
             table.add_row(*_row(cell, first=cell is cells[0]), end_section=cell is cells[-1])
@@ -81,18 +110,22 @@ def show(results: Results, console: Console) -> None:
 
 
 def _case(cell: Cell) -> str:
-    return f"{cell.operation}, {cell.memories} memories, {cell.callers} caller{'s' if cell.callers > 1 else ''}"
+    tenants = f" of {cell.tenants} tenants" if cell.tenants > 1 else ""
+    return (
+        f"{cell.operation}, {cell.memories} memories{tenants}, {cell.callers} caller{'s' if cell.callers > 1 else ''}"
+    )
 
 
 def _row(cell: Cell, *, first: bool) -> Sequence[str]:
     return (
-        f"{cell.operation} {cell.memories} ×{cell.callers}" if first else "",
+        f"{cell.operation} {cell.memories}/{cell.tenants} ×{cell.callers}" if first else "",
         cell.contender,
         f"{cell.p50_ms:.1f}",
         _range(cell.spread_ms, 1),
         f"{cell.p95_ms:.1f}",
         f"{cell.p99_ms:.1f}",
         f"{cell.per_second:.0f}",
+        f"{cell.cpu_ms:.1f}",
         f"{cell.ratio:.2f}",
         _range(cell.ratio_spread, 2),
     )

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -38,12 +38,23 @@ class Served:
     def memory_bytes(self) -> dict[str, int]:
         """Return resident bytes of the service and of the Postgres beside it (shared pages counted once)."""
         service = psutil.Process(self.pid)
-        postgres = [one for one in _processes_below(service, self.data_dir) if "postgres" in one.name()]
+        postgres = [one for one in processes_below(service, self.data_dir) if "postgres" in one.name()]
         return {"service": int(service.memory_info().rss), "postgres": sum(map(_own_bytes, postgres))}
 
 
 class NotServing(RuntimeError):
     """The service did not start; the message ends with the last lines that it wrote."""
+
+
+def cpu_seconds(pid: int, data_dir: Path) -> float:
+    """Return the processor time that a process, its children and the Postgres of its data folder have had."""
+    root = psutil.Process(pid)
+    had = 0.0
+    for one in (root, *processes_below(root, data_dir)):
+        with suppress(psutil.NoSuchProcess):
+            times = one.cpu_times()
+            had += times.user + times.system
+    return had
 
 
 @contextmanager
@@ -127,8 +138,8 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _processes_below(service: psutil.Process, data_dir: Path) -> list[psutil.Process]:
-    """The processes that the service started, and the embedded Postgres, which may have left its family."""
+def processes_below(service: psutil.Process, data_dir: Path) -> list[psutil.Process]:
+    """Return what the service started, and the embedded Postgres, which may have left its family."""
     found = {one.pid: one for one in service.children(recursive=True)}
     for file in (data_dir / "postgres").rglob("postmaster.pid"):
         postmaster = psutil.Process(int(file.read_text(encoding="ascii").split()[0]))

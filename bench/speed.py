@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import os
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import median
+from types import MappingProxyType
 from typing import Any, Final
 
 import psutil
 
-from bench.contenders import Contender, Floor, InProcess, Rest
-from bench.serving import serving
+from bench.contenders import Contender, Floor, InProcess
+from bench.remote import Mcp, Rest
+from bench.serving import cpu_seconds, serving
 from bench.stock import Stock
 from bench.timing import Sample, percentile, sample
 from service.embeddings.minilm import MiniLM
@@ -28,32 +32,49 @@ Tell = Callable[[str], None]
 OPERATIONS: Final = ("search", "add")
 #: Numbers of the texts that are added while it is timed: beyond those that were loaded.
 _NEW_TEXTS: Final = 100_000_000
+#: Memories that a tenant needs so that a search can find as many as it asks for.
+_FEWEST_EACH: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to measure: numbers of memories, numbers of callers, runs of each, and seconds of one run.
+    """What to measure: numbers of memories, of tenants and of callers, runs of each, and seconds of one run.
 
+    Stock Mem0 is measured up to `stock_size` memories: its search takes over a second beyond.
     Once `budget` seconds are over, what is left is run once only: a busy machine makes the figures coarse, not late.
     """
 
     sizes: tuple[int, ...] = (1_000, 10_000)
-    callers: tuple[int, ...] = (1, 16)
+    tenants: tuple[int, ...] = (1, 10)
+    callers: tuple[int, ...] = (1, 16, 64)
     rounds: int = 3
     seconds: float = 1.0
     stock: bool = True
-    budget: float = 210.0
+    stock_size: int = 10_000
+    budget: float = 400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What is timed: with so many memories in all, spread evenly over so many tenants, by so many callers at once."""
+
+    memories: int
+    tenants: int
+    operation: str
+    callers: int
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One contender's figures for one operation, in milliseconds and calls per second.
+    """One contender's figures for one case, in milliseconds and calls per second.
 
     `p50_ms` is the median of the runs' medians and `spread_ms` the least and the greatest of them; the other
     percentiles are over all calls of all runs. `ratio` compares with the floor of the same run, the median over runs.
+    `cpu_ms` is the processor time of one call on the side that answers it, Postgres included.
     """
 
     memories: int
+    tenants: int
     operation: str
     callers: int
     contender: str
@@ -62,6 +83,7 @@ class Cell:
     p95_ms: float
     p99_ms: float
     per_second: float
+    cpu_ms: float
     ratio: float
     ratio_spread: tuple[float, float]
     rounds: int
@@ -91,111 +113,140 @@ def machine() -> dict[str, float]:
 
 
 class Race:
-    """One whole measurement: the service is started, loaded step by step, and timed beside the others at each size.
+    """One whole measurement: for each number of tenants a service is started, loaded step by step, and timed.
 
-    `folder` takes everything that is written; `tell` hears what is being done.
+    All contenders are timed beside each other at each size. `folder` takes everything that is written; `tell` hears
+    what is being done.
     """
 
     def __init__(self, plan: Plan, folder: Path, tell: Tell) -> None:
         self._plan = plan
         self._folder = folder
-        self._home = folder / "data"
         self._tell = tell
         self._results = Results(asdict(plan), machine())
         self._numbers = itertools.count(_NEW_TEXTS)
         self._until = time.perf_counter() + plan.budget
-        self._api_key = ""
 
     def run(self) -> Results:
         """Measure everything that the plan names."""
-        for name in ("first", "second"):
-            self._tell(f"starting, {name} time")
-            with serving(self._home) as served:
-                self._results.starts[name] = served.seconds
-                self._api_key = served.api_key
-        empty = disk_bytes(self._home)
-        loaded = 0
-        for size in sorted(self._plan.sizes):
-            self._tell(f"loading {size} memories")
-            with ExitStack() as stack:
-                engine = InProcess(self._home, self._api_key, stack)
-                began = time.perf_counter()
-                engine.fill(range(loaded, size))
-                rate = (size - loaded) / (time.perf_counter() - began)
-                engine.maintain()
-            loaded = size
-            footprint = _at_rest(self._home, empty, size) | {"load_per_second": rate}
-            self._results.footprints.append(footprint | self._measure(size))
+        for tenants in self._plan.tenants:
+            sizes = [size for size in sorted(self._plan.sizes) if size >= tenants * _FEWEST_EACH]
+            if sizes:
+                self._run(tenants, sizes)
         return self._results
 
-    def _measure(self, size: int) -> dict[str, Any]:
+    def _run(self, tenants: int, sizes: Sequence[int]) -> None:
+        home = self._folder / f"tenants-{tenants}"
+        for name in ("first", "second"):
+            self._tell(f"starting, {name} time")
+            with serving(home) as served:
+                self._results.starts.setdefault(name, served.seconds)
+                api_keys = [served.api_key]
+        with ExitStack() as stack:
+            api_keys += InProcess(home, api_keys, stack).new_tenants(tenants - 1)
+        empty = disk_bytes(home)
+        loaded = 0
+        for size in sizes:
+            self._tell(f"loading {size} memories of {tenants} tenants")
+            with ExitStack() as stack:
+                engine = InProcess(home, api_keys, stack)
+                began = time.perf_counter()
+                engine.fill(range(loaded, size // tenants))
+                rate = (size - loaded * tenants) / (time.perf_counter() - began)
+                engine.maintain()
+            loaded = size // tenants
+            footprint = {"tenants": tenants} | _at_rest(home, empty, loaded * tenants) | {"load_per_second": rate}
+            self._results.footprints.append(footprint | self._measure(home, api_keys, size))
+        shutil.rmtree(home, ignore_errors=True)
+
+    def _measure(self, home: Path, api_keys: Sequence[str], size: int) -> dict[str, Any]:
         """Time every contender with this many memories; return what they take in memory.
 
-        REST serves a copy, since only one process can hold an index.
+        REST and MCP serve a copy, since only one process can hold an index.
         """
-        copy, stock_folder = self._folder / f"data-{size}", self._folder / f"stock-{size}"
-        subprocess.run(["cp", "-a", str(self._home), str(copy)], check=True)
+        copy, stock_folder = self._folder / "copy", self._folder / "stock"
+        tenants = len(api_keys)
+        subprocess.run(["cp", "-a", str(home), str(copy)], check=True)
         with ExitStack() as stack:
             self._tell(f"starting with {size} memories")
             served = stack.enter_context(serving(copy))
-            self._results.starts[f"with {size} memories"] = served.seconds
-            engine = InProcess(self._home, self._api_key, stack)
-            entries = engine.entries()
-            embedder = MiniLM(self._home / "model")
-            floor = Floor(self._folder / f"floor-{size}", embedder, engine.scope)
+            self._results.starts[f"with {size} memories of {tenants} tenants"] = served.seconds
+            engine = InProcess(home, api_keys, stack)
+            embedder = MiniLM(home / "model")
+            floor = Floor(self._folder / "floor", embedder, engine.scopes)
+            stack.callback(shutil.rmtree, self._folder / "floor", ignore_errors=True)
             stack.callback(floor.close)
-            floor.fill(entries)
-            floor.maintain()
-            contenders: list[Contender] = [floor, engine, Rest(served.url, self._api_key)]
-            if self._plan.stock:
-                self._tell(f"loading {size} memories into Mem0's own store")
-                stock = Stock(stock_folder, embedder)
+            rest, mcp = Rest(served.url, api_keys), Mcp(served.url, api_keys)
+            stack.callback(rest.close)
+            stack.callback(mcp.close)
+            contenders: list[Contender] = [floor, engine, rest, mcp]
+            stock = None
+            if self._plan.stock and size <= self._plan.stock_size:
+                stock = Stock(stock_folder, embedder, tenants=tenants)
                 stack.callback(stock.close)
-                stock.fill(entries)
                 contenders.append(stock)
+            self._tell(f"loading {size} memories into the others")
+            for number, scope in enumerate(engine.scopes):
+                for entries in engine.entries(scope):
+                    floor.fill(scope, (entry.vector for entry in entries))
+                    if stock is not None:
+                        stock.fill(number, entries)
+            floor.maintain()
+            clocks = {
+                InProcess.name: partial(cpu_seconds, os.getpid(), home),
+                Rest.name: partial(cpu_seconds, served.pid, copy),
+                Mcp.name: partial(cpu_seconds, served.pid, copy),
+            }
             for operation, callers in itertools.product(OPERATIONS, self._plan.callers):
-                self._tell(f"timing {operation} with {size} memories and {callers} callers")
-                samples = self._samples(contenders, operation, callers)
-                floor_medians = [percentile(one.latencies, 0.5) for one in samples[Floor.name]]
-                self._results.cells += [
-                    _cell(size, operation, callers, name, own, floor_medians) for name, own in samples.items()
-                ]
+                self._tell(f"timing {operation} with {size} memories, {tenants} tenants and {callers} callers")
+                case = Case(size, tenants, operation, callers)
+                self._results.cells += timed(contenders, case, self._plan, self._numbers, clocks, self._until)
             taken: dict[str, Any] = {"memory_bytes": served.memory_bytes()}
         shutil.rmtree(copy, ignore_errors=True)
-        if self._plan.stock:
-            taken["mem0ai"] = _stock_alone(stock_folder, self._home / "model", size)
+        if stock is not None:
+            taken["mem0ai"] = _stock_alone(stock_folder, home / "model", size)
+            shutil.rmtree(stock_folder, ignore_errors=True)
         return taken
 
-    def _samples(self, contenders: Sequence[Contender], operation: str, callers: int) -> dict[str, list[Sample]]:
-        """Time the contenders in turn, round after round, so that a busy moment of the machine meets all of them."""
-        rounds: dict[str, list[Sample]] = {one.name: [] for one in contenders}
-        for number in range(self._plan.rounds):
-            if number and time.perf_counter() > self._until:
-                break
-            for one in contenders:
-                call = one.search if operation == "search" else one.add
-                taken = sample(call, self._numbers, callers=callers, seconds=self._plan.seconds)
-                rounds[one.name].append(taken)
-        return rounds
+
+def timed(
+    contenders: Sequence[Contender],
+    case: Case,
+    plan: Plan,
+    numbers: Iterator[int],
+    clocks: Mapping[str, Callable[[], float]] = MappingProxyType({}),
+    until: float = math.inf,
+) -> list[Cell]:
+    """Time the contenders in turn, round after round, so that a busy moment of the machine meets all of them.
+
+    `clocks` tell a contender's processor time where it is not this process's. After `until` no further round begins.
+    """
+    samples: dict[str, list[Sample]] = {one.name: [] for one in contenders}
+    for number in range(plan.rounds):
+        if number and time.perf_counter() > until:
+            break
+        for one in contenders:
+            call = one.search if case.operation == "search" else one.add
+            cpu = clocks.get(one.name, time.process_time)
+            samples[one.name].append(sample(call, numbers, callers=case.callers, seconds=plan.seconds, cpu=cpu))
+    floor_medians = [percentile(one.latencies, 0.5) for one in samples[Floor.name]]
+    return [_cell(case, name, own, floor_medians) for name, own in samples.items()]
 
 
-def _cell(
-    size: int, operation: str, callers: int, name: str, samples: Sequence[Sample], least: Sequence[float]
-) -> Cell:
+def _cell(case: Case, name: str, samples: Sequence[Sample], least: Sequence[float]) -> Cell:
     medians = [percentile(one.latencies, 0.5) for one in samples]
     ratios = [own / floor for own, floor in zip(medians, least, strict=True)]
     everything = [latency for one in samples for latency in one.latencies]
     errors = {kind: sum(one.errors[kind] for one in samples) for one in samples for kind in one.errors}
     return Cell(
-        memories=size,
-        operation=operation,
-        callers=callers,
+        **asdict(case),
         contender=name,
         p50_ms=median(medians) * 1000,
         spread_ms=(min(medians) * 1000, max(medians) * 1000),
         p95_ms=percentile(everything, 0.95) * 1000,
         p99_ms=percentile(everything, 0.99) * 1000,
         per_second=median(len(one.latencies) / one.elapsed for one in samples),
+        cpu_ms=sum(one.cpu for one in samples) / max(1, len(everything)) * 1000,
         ratio=median(ratios),
         ratio_spread=(min(ratios), max(ratios)),
         rounds=len(samples),

@@ -22,8 +22,8 @@ from service.embeddings.minilm import MiniLM
 from service.engine.mem0_import import import_mem0
 from service.storage.stored import IndexEntry
 
-USER: Final = "everybody"
-ADDER: Final = "newcomer"
+USER: Final = "memvault-bench"
+ADDER: Final = "memvault-bench-adds"
 _BATCH: Final = 500
 
 
@@ -32,7 +32,8 @@ class Stock:
 
     name: Final = "mem0ai"
 
-    def __init__(self, folder: Path, embedder: MiniLM) -> None:
+    def __init__(self, folder: Path, embedder: MiniLM, *, tenants: int = 1) -> None:
+        self._tenants = tenants
         import_mem0(folder / "home")
         from mem0 import Memory
         from mem0.embeddings.base import EmbeddingBase
@@ -55,20 +56,21 @@ class Stock:
         )
         self._memory.embedding_model = Adapter()
 
-    def fill(self, entries: Sequence[IndexEntry]) -> None:
-        """Put memories into the store as `add` would, many at a time and without history rows."""
+    def fill(self, tenant: int, entries: Sequence[IndexEntry]) -> None:
+        """Put a tenant's memories into the store as `add` would, many at a time and without history rows."""
         moment = datetime.now(UTC).isoformat()
         for start in range(0, len(entries), _BATCH):
             part = entries[start : start + _BATCH]
             self._memory.vector_store.insert(
                 vectors=[entry.vector.tolist() for entry in part],
                 ids=[str(entry.memory.id) for entry in part],
-                payloads=[_payload(entry.memory.text, moment) for entry in part],
+                payloads=[_payload(tenant, entry.memory.text, moment) for entry in part],
             )
 
     def search(self, number: int) -> None:
-        """Search the filled memories."""
-        found = self._memory.search(query_text(number), filters={"user_id": USER}, top_k=10, threshold=0.0)
+        """Search the filled memories; a tenant is a user here, for Mem0 knows no tenants."""
+        user = _user(number % self._tenants)
+        found = self._memory.search(query_text(number), filters={"user_id": user}, top_k=10, threshold=0.0)
         if len(found["results"]) != 10:
             raise LookupError("too few results")
 
@@ -82,9 +84,13 @@ class Stock:
         self._memory.close()
 
 
-def _payload(text: str, moment: str) -> dict[str, Any]:
+def _user(tenant: int) -> str:
+    return f"{USER}-{tenant}"
+
+
+def _payload(tenant: int, text: str, moment: str) -> dict[str, Any]:
     return {
-        "user_id": USER,
+        "user_id": _user(tenant),
         "role": "user",
         "data": text,
         "hash": md5(text.encode(), usedforsecurity=False).hexdigest(),

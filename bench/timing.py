@@ -14,11 +14,15 @@ Call = Callable[[int], object]
 
 @dataclass
 class Sample:
-    """The latencies in seconds of the calls that succeeded, the errors by kind, and the wall time of it all."""
+    """The latencies in seconds of the calls that succeeded, the errors by kind, and the seconds that all took.
+
+    `cpu` is processor time, by whatever clock the sample was taken with.
+    """
 
     latencies: list[float] = field(default_factory=list)
     errors: Counter[str] = field(default_factory=Counter)
     elapsed: float = 0.0
+    cpu: float = 0.0
 
 
 def percentile(values: list[float], share: float) -> float:
@@ -29,7 +33,14 @@ def percentile(values: list[float], share: float) -> float:
     return ordered[max(0, math.ceil(len(ordered) * share) - 1)]
 
 
-def sample(call: Call, numbers: Iterator[int], *, callers: int, seconds: float) -> Sample:
+def sample(
+    call: Call,
+    numbers: Iterator[int],
+    *,
+    callers: int,
+    seconds: float,
+    cpu: Callable[[], float] = time.process_time,
+) -> Sample:
     """Call from so many threads for so many seconds, each call with a number of its own.
 
     The first call of each thread is neither timed nor counted. One that is under way at the end is waited for and is.
@@ -58,10 +69,11 @@ def sample(call: Call, numbers: Iterator[int], *, callers: int, seconds: float) 
     for thread in threads:
         thread.start()
     ready.wait()
-    began = time.perf_counter()
+    began, had = time.perf_counter(), cpu()
     for thread in threads:
         thread.join()
     taken.elapsed = time.perf_counter() - began
+    taken.cpu = max(0.0, cpu() - had)
     return taken
 
 

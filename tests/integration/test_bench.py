@@ -10,11 +10,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from bench.conversations import NotLocomo, read_folder, turn_ids_in
 from bench.locomo import evidence_of, recall_at
+from bench.running import measure
+from bench.speed import Plan
+from bench.stock import USER
 from bench.timing import percentile, sample
+from service.main import create_app
+from tests.clients.serving import serving
+from tests.conftest import MakeServices, principal_of
 
 pytestmark = pytest.mark.integration
 
@@ -175,12 +182,16 @@ def test_a_conversation_is_loaded_asked_and_removed(tmp_path: Path) -> None:
     }
 
 
-def test_the_speed_benchmark_gives_well_formed_figures() -> None:
-    result = json.loads(run("bench", "--quick", "--json").stdout)
+def test_the_speed_benchmark_gives_well_formed_figures(tmp_path: Path) -> None:
+    result = json.loads(run("bench", "--quick", "--json", "--save", str(tmp_path)).stdout)
+    assert json.loads((tmp_path / "results.json").read_text()) == result
+    drawn = (tmp_path / "speed.svg").read_text()
+    assert drawn.startswith("<?xml")
     assert set(result) == {"plan", "machine", "cells", "starts", "footprints"}
     assert set(result["machine"]) == {"cores", "memory_gib"}
+    assert {(cell["memories"], cell["tenants"]) for cell in result["cells"]} == {(200, 2)}
     cases = {(cell["operation"], cell["callers"], cell["contender"]) for cell in result["cells"]}
-    contenders = ("floor", "engine", "REST", "mem0ai")
+    contenders = ("floor", "engine", "REST", "MCP", "mem0ai")
     assert cases == {(verb, callers, one) for verb in ("search", "add") for callers in (1, 4) for one in contenders}
     for cell in result["cells"]:
         assert cell["calls"] > 0, cell
@@ -190,11 +201,34 @@ def test_the_speed_benchmark_gives_well_formed_figures() -> None:
         assert 0 < cell["spread_ms"][0] <= cell["p50_ms"] <= cell["p99_ms"], cell
         assert cell["p95_ms"] <= cell["p99_ms"], cell
         assert cell["per_second"] > 0, cell
+        assert cell["cpu_ms"] > 0, cell
         assert cell["ratio"] == 1 or cell["contender"] != "floor", cell
-    assert set(result["starts"]) == {"first", "second", "with 200 memories"}
+    assert set(result["starts"]) == {"first", "second", "with 200 memories of 2 tenants"}
     (footprint,) = result["footprints"]
-    assert footprint["memories"] == 200
+    assert (footprint["memories"], footprint["tenants"]) == (200, 2)
     assert footprint["memory_bytes"]["service"] > 0
     assert footprint["memory_bytes"]["postgres"] > 0
     assert footprint["disk_bytes_per_memory"]["all"] > 0
     assert footprint["mem0ai"]["memory_bytes"] > 0
+
+
+def test_a_running_service_is_timed_and_left_as_it_was(make_services: MakeServices, tmp_path: Path) -> None:
+    services = make_services()
+    tenant = services.installation.tenants.create("acme").id
+    _, key = principal_of(services, tenant)
+    headers = {"Authorization": f"Token {key}"}
+    everything = {"filters": {"OR": [{"user_id": "*"}]}}
+    with serving(create_app(services)) as url, httpx.Client(base_url=url, headers=headers, timeout=60) as client:
+        plan = Plan(sizes=(30,), callers=(2,), rounds=1, seconds=0.1)
+        result = measure(url, key, plan, tmp_path, lambda _: None)
+        assert {(cell.operation, cell.contender) for cell in result.cells} == {
+            (operation, contender) for operation in ("search", "add") for contender in ("floor", "REST", "MCP")
+        }
+        assert not any(cell.errors for cell in result.cells)
+        assert client.post("/v3/memories/", json=everything).json()["count"] == 0
+        # Memories of a user of that name are somebody's.
+        mine = {"messages": [{"role": "user", "content": "Likes tea"}], "user_id": USER, "infer": False}
+        client.post("/v3/memories/add/", json=mine).raise_for_status()
+        with pytest.raises(FileExistsError, match=USER):
+            measure(url, key, plan, tmp_path, lambda _: None)
+        assert client.post("/v3/memories/", json=everything).json()["count"] == 1
