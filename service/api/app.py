@@ -89,7 +89,7 @@ def create_app(
     if settings is None:
         raise TypeError("create_app needs settings when the services are not open yet")
     opening = Opening(services, on_failure=on_failure)
-    metrics = RequestMetrics()
+    metrics = RequestMetrics(settings.metrics.token)
     threads = settings.server.threads
 
     @asynccontextmanager

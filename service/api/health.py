@@ -10,9 +10,11 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from service.api.drain import Drain
+from service.api.errors import ErrorOut, error_reply
 from service.api.metrics import RequestMetrics
 from service.api.opening import Opening
 from service.api.replies import Reply
+from service.errors import Unauthenticated
 
 router = APIRouter(tags=["health"])
 
@@ -73,9 +75,16 @@ def readyz(request: Request) -> Response:
     "/metrics",
     summary="Metrics in the Prometheus text format",
     response_class=Response,
-    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "The metrics."}},
+    responses={
+        200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "The metrics."},
+        401: {"model": ErrorOut, "description": "`metrics.token` is set, and the request does not carry it."},
+    },
 )
-async def metrics(request: Request) -> Response:
-    """Return counts and durations; no ids, no tenants."""
+def metrics(request: Request) -> Response:
+    """Return counts, durations and how everything stands, without names and content; asks no store."""
     collected: RequestMetrics = request.app.state.metrics
+    if not collected.may_be_read(request.headers.get("authorization", "")):
+        detail = "send metrics.token as 'Authorization: Bearer'"
+        told = {"WWW-Authenticate": 'Bearer realm="memvault metrics"'}
+        return error_reply(Unauthenticated.status, Unauthenticated.code, detail, request.state.request_id, told)
     return Response(collected.text(), media_type=CONTENT_TYPE_LATEST)

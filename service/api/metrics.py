@@ -1,10 +1,12 @@
-"""Counts and durations of requests for Prometheus, by route template: no ids, no tenants, no paths."""
+"""Counts and durations of requests for Prometheus, by route template and not by path; and who may read the metrics."""
 
 from __future__ import annotations
 
+import hmac
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
+from pydantic import SecretStr
 
 from service.observability.metrics import WORK
 
@@ -15,7 +17,8 @@ _BUCKETS: Final = (0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5
 class RequestMetrics:
     """The metrics of one app, in a registry of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, token: SecretStr | None = None) -> None:
+        self._token = None if token is None else f"Bearer {token.get_secret_value()}".encode()
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         self._requests = Counter(
@@ -37,6 +40,10 @@ class RequestMetrics:
         known = method if method in _METHODS else "OTHER"
         self._requests.labels(route, known, f"{status // 100}xx").inc()
         self._seconds.labels(route, known).observe(seconds)
+
+    def may_be_read(self, authorization: str) -> bool:
+        """Tell whether a request with this header may have the metrics: any, unless a token is set."""
+        return self._token is None or hmac.compare_digest(authorization.encode(), self._token)
 
     def text(self) -> bytes:
         """Return everything in the Prometheus text format."""

@@ -44,6 +44,10 @@ class Opening:
             self._started = True
         threading.Thread(target=self._run, args=(self._open,), name="memvault-opening", daemon=True).start()
 
+    def opened(self, services: Services) -> None:
+        """Hear of services that were opened elsewhere."""
+        self._services = services
+
     def services(self) -> Services:
         """Return the services.
 

@@ -31,6 +31,7 @@ _NEWEST_SEALS: Final = text(
     "   WHERE tenant_id = t.id AND number <= :number ORDER BY number DESC LIMIT 1) s ORDER BY s.ordinal"
 )
 _HORIZON: Final = text("SELECT audit_order(pg_snapshot_xmin(pg_current_snapshot()))")
+_WRITTEN_AT: Final = text("SELECT min(at) FROM audit WHERE xid = :xid")
 _MAY_ASK: Final = text("SELECT has_function_privilege('pg_control_system()', 'execute')")
 _SYSTEM: Final = text("SELECT system_identifier FROM pg_control_system()")
 #: The first eight digits of the name of a file of the WAL.
@@ -106,6 +107,30 @@ class Ledger:
         with self._database.tenant_blind() as connection:
             counted = select(_due.c.id).limit(most).subquery()
             return int(connection.execute(select(func.count()).select_from(counted)).scalar_one())
+
+    @staticmethod
+    def last_at(connection: Connection) -> datetime | None:
+        """Return when the newest checkpoint was signed, or None before the first."""
+        query = select(_checkpoints.c.at).order_by(_checkpoints.c.number.desc()).limit(1)
+        at: datetime | None = connection.execute(query).scalar()
+        return at
+
+    def unsealed(self, connection: Connection) -> tuple[UUID, int] | None:
+        """Return the tenant and the place in the order of the oldest row that waits to be sealed, or None."""
+        row = connection.execute(select(_due.c.tenant_id, _due.c.xid).order_by(_due.c.id).limit(1)).first()
+        return None if row is None else (row.tenant_id, row.xid)
+
+    @staticmethod
+    def written_at(connection: Connection, place: int) -> datetime | None:
+        """Return when the first row at a place of the order was written, of the tenant of the transaction."""
+        at: datetime | None = connection.execute(_WRITTEN_AT, {"xid": place}).scalar_one()
+        return at
+
+    def undelivered(self, connection: Connection) -> dict[str, datetime | None]:
+        """Return, by place, since when the oldest checkpoint that it lacks is there; None when it has all."""
+        oldest = select(func.min(_checkpoints.c.at)).where(_checkpoints.c.number > _deliveries.c.number)
+        rows = connection.execute(select(_deliveries.c.sink, oldest.scalar_subquery()))
+        return {row[0]: row[1] for row in rows}
 
     def head(self, connection: Connection) -> Checkpoint | None:
         """Return the newest checkpoint without its seals, or None before the first."""

@@ -16,6 +16,7 @@ from service.audit.details import DETAIL_OF, AccessDenied, CredentialRefused, De
 from service.audit.events import AuditEvent, Outcome
 from service.audit.fingerprints import Fingerprints, Kind
 from service.errors import InvalidInput
+from service.observability.metrics import REFUSALS
 from service.scope import SERVICE_ID, SYSTEM_TENANT, Action, Caller, Permission, service_principal
 from service.storage.database import Database
 from service.storage.keyring import Keyring
@@ -132,6 +133,7 @@ class Trail:
 
         An id that is malformed is answered like one that names nothing, and recorded as such.
         """
+        REFUSALS.labels(reason.value).inc()
         with self._database.transaction(caller.scope) as connection:
             self.refused(connection, caller, action, reason, targets=targets, holds=holds)
 

@@ -14,6 +14,7 @@ from service.auth.keys import Keys, key_hash
 from service.auth.tokens import Tokens, looks_like_token
 from service.auth.watch import CredentialWatch
 from service.errors import InvalidToken, RecordUnavailable, Unauthenticated
+from service.observability.metrics import CREDENTIALS_REFUSED
 from service.scope import Permission, Principal
 
 _CACHED: Final = 10_000
@@ -75,6 +76,7 @@ class Authenticator:
                 return self._of_token(self._tokens, secret, face)
             return self._of_key(secret)
         except Unauthenticated:
+            CREDENTIALS_REFUSED.labels(face).inc()
             self._report(request_id, client, face)
             raise
 

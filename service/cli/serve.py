@@ -14,8 +14,10 @@ import typer
 import uvicorn
 
 from service import wiring
+from service.api.drain import Drain
 from service.cli.credentials import FILE, first_key
 from service.cli.ending import Asked, DrainingServer, end
+from service.cli.listening import answer_probes, listen
 from service.cli.options import Config, DataDir, Json, open_migrated, settings_from, show
 from service.cli.welcome import welcome
 from service.engine import refuse_environment
@@ -145,8 +147,10 @@ class _Opening:
 def worker(config: Config = None, data_dir: DataDir = None) -> None:
     """Run queued work until Ctrl-C. With the embedded stores `serve` does this already."""
     settings = settings_from(config, data_dir)
-    asked = Asked(lambda: None, lambda: None)
+    drain = Drain()
+    asked = Asked(drain.begin, lambda: None)
     with ExitStack() as stack:
+        probes = answer_probes(settings, stack, drain)
         installation = open_migrated(settings, stack)
         try:
             services = wiring.open_services(installation, stack)
@@ -157,6 +161,8 @@ def worker(config: Config = None, data_dir: DataDir = None) -> None:
             ) from None
         running = wiring.start_worker(services, stack)
         asked.then(running.hurry)
+        if probes is not None:
+            probes.opened(services)
         print("memvault worker: waiting for work; Ctrl-C ends it", flush=True)
         asked.wait()
     end(left=running.left)
@@ -185,18 +191,7 @@ def postgres_template(
 
 
 def _listen(settings: Settings) -> socket.socket:
-    """Take the port before anything is started, so that a port in use is told at once."""
-    host, port = settings.server.host, settings.server.port
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-        listener.listen(256)
-    except OSError as error:
-        listener.close()
-        raise ConfigurationError(f"server.port {port}: cannot listen on {host} ({error.strerror})") from None
-    return listener
+    return listen(settings.server.host, settings.server.port, "server.port")
 
 
 def _url(settings: Settings, listener: socket.socket) -> str:

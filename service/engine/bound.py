@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from datetime import date
 from types import SimpleNamespace
 from typing import Any, NoReturn
+from uuid import UUID
 
 from mem0.configs.prompts import PROCEDURAL_MEMORY_SYSTEM_PROMPT
 from mem0.memory.main import Memory
@@ -29,6 +30,7 @@ class BoundLlm:
         observed_on: date,
         deadline: float,
         categories: Collection[str] = (),
+        tenant_id: UUID | None = None,
     ) -> None:
         self._unit = unit
         self._provider = provider
@@ -36,6 +38,7 @@ class BoundLlm:
         self._observed_on = observed_on
         self._deadline = deadline
         self._categories = categories
+        self._tenant_id = tenant_id
 
     @recorded
     def generate_response(
@@ -54,7 +57,9 @@ class BoundLlm:
         return self._unit.answer.as_json()
 
     def _ask(self, messages: list[dict[str, str]], *, as_json: bool) -> object:
-        raw, self._unit.usage = self._provider.ask(messages, as_json=as_json, deadline=self._deadline)
+        raw, self._unit.usage = self._provider.ask(
+            messages, as_json=as_json, deadline=self._deadline, tenant_id=self._tenant_id
+        )
         return raw
 
 

@@ -10,6 +10,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, NamedTuple
+from uuid import UUID
 
 from service import clock
 from service.embeddings import Embedder
@@ -74,6 +75,10 @@ class Engine:
             return "failed", self._failure
         return ("ok", None) if self._loaded is not None else ("starting", "Mem0 is being imported")
 
+    def trouble(self) -> str | None:
+        """Return what was wrong with the last call of the LLM; None when it was answered, or none was made."""
+        return None if self._loaded is None else self._loaded.provider.trouble
+
     def features(self) -> Mapping[str, tuple[State, str | None]]:
         """Return the state of each part of Mem0 that can be off by itself; for `/readyz`."""
         return {"entities": ("off", ENTITIES_OFF)}
@@ -89,13 +94,16 @@ class Engine:
         occurred_at: datetime | None = None,
         procedural: bool = False,
         wait: float = 60.0,
+        tenant_id: UUID | None = None,
     ) -> Extraction:
         """Return what Mem0 would remember of the messages. Writes nothing; takes at most about `wait` seconds.
 
         `instructions` and `categories` are the tenant's; a procedure is not sorted into categories. `occurred_at` is
         when the messages were said (now, if None). `procedural` asks for one account of how a task was done and needs
-        an agent. Raises ExtractionUnavailable if the engine is off, InvalidInput for a call that cannot be made, else
-        an EngineError; then there is nothing to store.
+        an agent. `tenant_id` is whose use of the LLM it is.
+
+        Raises ExtractionUnavailable if the engine is off, InvalidInput for a call that cannot be made, else an
+        EngineError; then there is nothing to store.
         """
         deadline = clock.monotonic() + wait
         _check(subjects, procedural)
@@ -106,7 +114,8 @@ class Engine:
         unit = UnitOfWork(subjects, reader)
         sorted_into = () if procedural else categories
         names = [category.name for category in sorted_into]
-        llm = loaded.bound.BoundLlm(unit, loaded.provider, self._limits, _day(occurred_at), deadline, names)
+        day = _day(occurred_at)
+        llm = loaded.bound.BoundLlm(unit, loaded.provider, self._limits, day, deadline, names, tenant_id)
         memory = loaded.bound.BoundMemory(unit, llm, self._embedder, as_rules(instructions, sorted_into))
         reported = loaded.bound.run_add(memory, as_prompt(kept), procedural=procedural)
         unit.raise_failure()
@@ -117,7 +126,9 @@ class Engine:
             raise StagingMismatch("Mem0 did not keep the messages of the call")
         return Extraction(drafts, tuple(kept), _counts(unit, drafts), unit.usage)
 
-    def arrange(self, instructions: str, content: str, *, wait: float = 60.0) -> Mapping[str, Any]:
+    def arrange(
+        self, instructions: str, content: str, *, wait: float = 60.0, tenant_id: UUID | None = None
+    ) -> Mapping[str, Any]:
         """Return the JSON object that the LLM makes of a content by our instructions; takes about `wait` seconds.
 
         Raises:
@@ -127,7 +138,7 @@ class Engine:
         deadline = clock.monotonic() + wait
         loaded = self._wait_until_loaded(wait)
         messages = [{"role": "system", "content": instructions}, {"role": "user", "content": content}]
-        raw, _ = loaded.provider.ask(messages, as_json=True, deadline=deadline)
+        raw, _ = loaded.provider.ask(messages, as_json=True, deadline=deadline, tenant_id=tenant_id)
         try:
             found = json.loads(raw) if isinstance(raw, str) else raw
         except ValueError:
@@ -136,14 +147,17 @@ class Engine:
             raise LlmAnswerMalformed("the LLM did not answer with a JSON object")
         return found
 
-    def summarise(self, memories: Sequence[tuple[date, str]], *, wait: float = 60.0) -> str:
+    def summarise(
+        self, memories: Sequence[tuple[date, str]], *, wait: float = 60.0, tenant_id: UUID | None = None
+    ) -> str:
         """Return what memories (day and text, the oldest first) say together. It takes at most about `wait` seconds.
 
         Raises ExtractionUnavailable if the engine is off, else an EngineError.
         """
         deadline = clock.monotonic() + wait
         loaded = self._wait_until_loaded(wait)
-        raw, _ = loaded.provider.ask(summary_prompt(memories), as_json=False, deadline=deadline)
+        prompt = summary_prompt(memories)
+        raw, _ = loaded.provider.ask(prompt, as_json=False, deadline=deadline, tenant_id=tenant_id)
         return read_summary(raw, self._limits)
 
     def _wait_until_loaded(self, wait: float) -> _Loaded:

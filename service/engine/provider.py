@@ -6,6 +6,7 @@ import inspect
 import threading
 from importlib import import_module
 from typing import Any, Final
+from uuid import UUID
 
 from service.clock import monotonic
 from service.engine.errors import (
@@ -17,6 +18,7 @@ from service.engine.errors import (
     LlmUnavailable,
 )
 from service.engine.shapes import LlmSettings, TokenUsage
+from service.observability.metrics import LLM_CALLS, LLM_SECONDS, LLM_USE
 
 _OPENAI_URL: Final = "https://api.openai.com/v1"
 _MALFORMED: Final = (LookupError, TypeError, AttributeError, ValueError)
@@ -35,15 +37,35 @@ class Provider:
         self._timeout = settings.timeout_seconds
         self._slots = threading.BoundedSemaphore(settings.concurrency)
         self._usage = threading.local()
+        #: What was wrong with the last call, None when it was answered.
+        self.trouble: str | None = None
         self._llm = self._build(settings)
 
     def ask(
-        self, messages: list[dict[str, str]], *, as_json: bool, deadline: float
+        self, messages: list[dict[str, str]], *, as_json: bool, deadline: float, tenant_id: UUID | None = None
     ) -> tuple[object, TokenUsage | None]:
         """Return the raw answer and the tokens used, as far as the provider says. `deadline` is of `clock.monotonic`.
 
         Raises LlmRateLimited, LlmUnavailable, LlmRejected or LlmAnswerMalformed.
         """
+        began, usage = monotonic(), None
+        try:
+            answer, usage = self._ask(messages, as_json=as_json, deadline=deadline)
+        except EngineError as error:
+            self.trouble = error.code
+            raise
+        else:
+            self.trouble = None
+        finally:
+            LLM_CALLS.labels(self.name, self.trouble or "ok").inc()
+            LLM_SECONDS.labels(self.name).observe(monotonic() - began)
+            read, written = (0, 0) if usage is None else (usage.prompt, usage.completion)
+            LLM_USE.count(tenant_id, read=read, written=written)
+        return answer, usage
+
+    def _ask(
+        self, messages: list[dict[str, str]], *, as_json: bool, deadline: float
+    ) -> tuple[object, TokenUsage | None]:
         began = monotonic()
         deadline = min(deadline, began + self._timeout)
         if not self._slots.acquire(timeout=max(0.0, deadline - began)):

@@ -15,6 +15,7 @@ from mcp.server.lowlevel import Server
 from pydantic import ValidationError
 from starlette.requests import Request
 
+from service import clock
 from service.audit.details import Reason
 from service.audit.trail import printable
 from service.auth.tokens import is_user_name
@@ -22,12 +23,16 @@ from service.errors import InvalidInput, MalformedId, MemvaultError, NotFound, T
 from service.mcp import prompts, resources
 from service.mcp.door import Visitor, visitor_of
 from service.mcp.threads import Threads, TimeLimitReached
-from service.mcp.tools import TOOLS, acts_by_argument, tools_of
+from service.mcp.tools import TOOLS, Tool, acts_by_argument, tools_of
+from service.observability.metrics import TOOL_CALLS, TOOL_SECONDS
 from service.policy.table import authorize, names_its_user
 from service.scope import Action, Caller
 
 _log: Final = logging.getLogger("memvault.mcp")
 T = TypeVar("T")
+#: How a call ended, as the metrics tell it: because of the caller, or of the service.
+_REFUSED: Final = "refused"
+_BROKEN: Final = "failed"
 Context = ServerRequestContext[dict[str, Any], Request]
 
 #: Arguments of Mem0's own server that have no meaning here and that agents were taught to send.
@@ -80,8 +85,18 @@ class _Protocol:
         tool = TOOLS.get(params.name)
         if tool is None:
             raise MCPError(types.INVALID_PARAMS, f"Unknown tool: {_shown(params.name)}")
-        visitor, caller = _visitor(context), _caller(context)
         given = {key: value for key, value in (params.arguments or {}).items() if key not in _PASSED_OVER}
+        began, outcome = clock.monotonic(), _BROKEN
+        try:
+            result, outcome = await self._call(context, tool, given)
+            return result
+        finally:
+            TOOL_CALLS.labels(tool.name, outcome).inc()
+            TOOL_SECONDS.labels(tool.name).observe(clock.monotonic() - began)
+
+    async def _call(self, context: Context, tool: Tool, given: dict[str, Any]) -> tuple[types.CallToolResult, str]:
+        """Call a tool and return what it answers, with whether that went well for the metrics."""
+        visitor, caller = _visitor(context), _caller(context)
         try:
             await self._admit(visitor, caller)
             if acts_by_argument(caller.principal):
@@ -97,21 +112,24 @@ class _Protocol:
                 refuse = visitor.services.installation.trail.refuse
                 await self._threads.run(partial(refuse, caller, tool.action, Reason.MALFORMED))
                 raise
-            return types.CallToolResult(
+            result = types.CallToolResult(
                 content=[types.TextContent(text=tool.text(answer))],
                 structured_content=answer.model_dump(mode="json"),
             )
+            return result, "ok"
         except ValidationError as error:
-            return _failed(InvalidInput.code, _problems(error))
+            return _failed(InvalidInput.code, _problems(error)), _REFUSED
         except (Unavailable, TooManyRequests) as error:
-            return _failed(error.code, f"{error.detail} (try again in {error.headers['Retry-After']} s)")
+            wait = f"{error.detail} (try again in {error.headers['Retry-After']} s)"
+            return _failed(error.code, wait), _REFUSED if error.status < 500 else _BROKEN
         except MemvaultError as error:
-            return _failed(error.code, error.detail)
+            return _failed(error.code, error.detail), _REFUSED if error.status < 500 else _BROKEN
         except TimeLimitReached:
-            return _failed(Unavailable.code, self._too_slow())
+            return _failed(Unavailable.code, self._too_slow()), _BROKEN
         except Exception:
             _log.exception("a tool failed", extra={"request_id": visitor.request_id, "method": tool.name})
-            return _failed("internal_error", f"the call failed inside the service; request id {visitor.request_id}")
+            told = f"the call failed inside the service; request id {visitor.request_id}"
+            return _failed("internal_error", told), _BROKEN
 
     async def list_resources(
         self, context: Context, params: types.PaginatedRequestParams | None

@@ -8,6 +8,7 @@ from typing import Final
 from uuid import UUID
 
 from service.index.interface import Index
+from service.observability.metrics import INDEX_MENDED
 from service.scope import Scope, TenantId, service_principal
 from service.storage.database import Database
 from service.storage.outbox import enqueue
@@ -43,8 +44,10 @@ class Agreement:
         total = Difference()
         for tenant_id in tenants:
             scope = Scope.of(service_principal(tenant_id))
-            total += self._points(scope)
-            total += self._memories(scope)
+            found = self._points(scope) + self._memories(scope)
+            INDEX_MENDED.labels("orphans").inc(found.orphans)
+            INDEX_MENDED.labels("behind").inc(found.behind)
+            total += found
         return total
 
     def _points(self, scope: Scope) -> Difference:

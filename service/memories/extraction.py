@@ -112,6 +112,7 @@ class Extractions:
                 occurred_at=work.new.occurred_at,
                 procedural=work.new.procedural,
                 wait=self._stores.settings.llm.timeout + 30,
+                tenant_id=scope.tenant_id,
             )
         except EngineError as error:
             self._fail(scope, work, error)

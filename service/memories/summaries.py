@@ -89,7 +89,7 @@ class Summaries:
             return Summary("", 0, total)
         # The oldest first, as it came about.
         told = [(memory.created_at.date(), memory.text) for memory in reversed(shown)]
-        text = self._engine.summarise(told, wait=stores.settings.llm.timeout + 5)
+        text = self._engine.summarise(told, wait=stores.settings.llm.timeout + 5, tenant_id=scope.tenant_id)
         return Summary(text, len(shown), total)
 
 

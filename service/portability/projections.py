@@ -41,14 +41,14 @@ class Projections:
         told = orjson.dumps(project(None, memories)).decode()
         if len(told) > _MOST_CHARS:
             return project(found.schema, memories)
-        return self._arranged(found, told)
+        return self._arranged(found, told, scope)
 
-    def _arranged(self, wanted: Wanted, memories: str) -> dict[str, Any]:
+    def _arranged(self, wanted: Wanted, memories: str, scope: Scope) -> dict[str, Any]:
         """Return what the LLM makes of the memories, without what the schema does not name."""
         instructions = _INSTRUCTIONS.format(schema=orjson.dumps(wanted.schema).decode())
         if wanted.instructions:
             instructions += f"\nThe reader of the export adds: {wanted.instructions}"
-        answer = self._engine.arrange(instructions, memories)
+        answer = self._engine.arrange(instructions, memories, tenant_id=scope.tenant_id)
         named = wanted.schema.get("properties")
         if not isinstance(named, dict):
             return dict(answer)

@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 from functools import wraps
 from typing import Any, Final
@@ -15,10 +16,11 @@ import procrastinate
 from procrastinate import BaseRetryStrategy, JobContext, PsycopgConnector, RetryDecision, SyncPsycopgConnector
 from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Job
-from sqlalchemy import ColumnElement, Connection, Select, String, column, delete, exists, table
+from sqlalchemy import ColumnElement, Connection, Select, String, column, delete, exists, table, text
 
 from service import clock
 from service.errors import RecordUnavailable, Unavailable
+from service.observability.metrics import JOB_SECONDS, JOBS
 
 _QUEUE: Final = "memvault"
 _STALLED_AFTER_SECONDS: Final = 30
@@ -35,6 +37,19 @@ Handler = Callable[..., None]
 
 _jobs: Final = table("procrastinate_jobs", column("task_name"), column("status"), column("args"))
 _log: Final = logging.getLogger("memvault.queue")
+#: Jobs that are looked at to tell how the queue stands.
+_MOST_COUNTED: Final = 10_000
+#: When the oldest of each came is known from its event: the job itself only says when it may run.
+_STANDING: Final = text(
+    "WITH jobs AS (SELECT id, task_name, scheduled_at, CASE WHEN status = 'doing' THEN 'running'"
+    "  WHEN scheduled_at > now() THEN 'scheduled' ELSE 'due' END AS state"
+    "  FROM procrastinate_jobs WHERE status IN ('todo', 'doing') ORDER BY id LIMIT :most),"
+    " sums AS (SELECT task_name, state, count(*) AS count, min(id) AS first, min(scheduled_at) AS scheduled"
+    "  FROM jobs GROUP BY task_name, state)"
+    " SELECT task_name, state, count, CASE WHEN state = 'due' THEN coalesce((SELECT greatest(max(e.at), j.scheduled_at)"
+    "  FROM procrastinate_events e JOIN jobs j ON j.id = e.job_id WHERE e.job_id = first AND e.type = 'deferred'"
+    "  GROUP BY j.scheduled_at), scheduled) END FROM sums"
+)
 
 # It logs every job with its arguments, and what it raised with its text. The arguments are ids only, yet a log is no
 # place for who is waiting for what; what is worth telling is told here by its kind.
@@ -80,6 +95,21 @@ class Queue:
         """Return the condition that a job of this task, with this value as its argument, waits or runs."""
         of_task = (_jobs.c.task_name == task) & _jobs.c.status.cast(String).in_(["todo", "doing"])
         return exists().where(of_task, _jobs.c.args.op("->>")(argument) == value.cast(String))
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Jobs of one task in one state: `due`, `running`, or `scheduled` for later; since when the oldest is due."""
+
+    task: str
+    state: str
+    count: int
+    oldest: datetime | None
+
+
+def standing(connection: Connection) -> list[Waiting]:
+    """Return what waits in the queue and runs, as far as `_MOST_COUNTED` jobs."""
+    return [Waiting(*row) for row in connection.execute(_STANDING, {"most": _MOST_COUNTED})]
 
 
 def forget_jobs(connection: Connection, task: str, argument: str, values: Select[Any]) -> int:
@@ -262,13 +292,19 @@ def _quiet(name: str, handler: Handler) -> Handler:
 
     @wraps(handler)
     def run(*arguments: Any, **named: Any) -> None:
+        began, outcome = clock.monotonic(), "done"
         try:
             handler(*arguments, **named)
         except Unavailable as error:
+            outcome = "waits"
             _log.warning("a job waits for a store that is away", extra={"task": name, "error": error.code})
             raise
         except Exception as error:
+            outcome = "failed"
             _log.error("a job failed", extra={"task": name, "error": type(error).__name__}, exc_info=error)
+        finally:
+            JOBS.labels(name, outcome).inc()
+            JOB_SECONDS.labels(name).observe(clock.monotonic() - began)
 
     return run
 

@@ -231,6 +231,14 @@ class Ledger:
         return [(TenantId(row.tenant_id), row.erasure_id) for row in connection.execute(query)]
 
     @staticmethod
+    def standing(connection: Connection) -> tuple[int, int, datetime | None]:
+        """Return how many erasures are due, how many are planned for later, and since when the oldest is due."""
+        due = _work.c.due_at <= clock.now()
+        query = select(func.count().filter(due), func.count().filter(~due), func.min(_work.c.due_at).filter(due))
+        row = connection.execute(query).one()
+        return int(row[0]), int(row[1]), row[2]
+
+    @staticmethod
     def open(connection: Connection) -> list[tuple[TenantId, UUID]]:
         """Return the erasures of all tenants that are not completed."""
         rows = connection.execute(select(_work).order_by(_work.c.due_at))

@@ -88,6 +88,13 @@ def unfinished(connection: Connection, scope: Scope) -> list[UUID]:
     return list(connection.execute(query).scalars())
 
 
+def last_ended(connection: Connection) -> datetime | None:
+    """Return when the tenant's last real run ended, or None before the first."""
+    query = select(func.max(_runs.c.ended_at)).where(~_runs.c.dry, _runs.c.status == DONE)
+    ended: datetime | None = connection.execute(query).scalar_one()
+    return ended
+
+
 def advance(
     connection: Connection, scope: Scope, run: Run, planned: Sequence[Planned], *, place: UUID | None, seen: int
 ) -> None:

@@ -17,6 +17,7 @@ from service.settings.qdrant import Index
 from service.settings.quotas import Quotas
 from service.settings.secrets import check_database_url, check_key
 from service.settings.trail import Audit
+from service.settings.watching import Metrics, Telemetry
 from service.settings.webhooks import Webhooks
 
 ENV_PREFIX: Final = "MEMVAULT_"
@@ -150,6 +151,10 @@ class Llm(Section):
         description="More entries of Mem0's own LLM configuration, passed on as they are.",
     )
     timeout: float = Field(60.0, gt=0, le=600, description="Seconds that one call to the LLM may take.")
+    input_cost: float = Field(
+        0.0, ge=0, description="Cost units, in a unit of yours, of a million tokens that the model reads; for metrics."
+    )
+    output_cost: float = Field(0.0, ge=0, description="The same of a million tokens that it writes.")
     attempts: int = Field(5, ge=1, le=20, description="Tries of an extraction before its event is FAILED.")
     retry_wait: float = Field(2.0, ge=0, le=300, description="Seconds before the second try; doubles with each.")
 
@@ -252,6 +257,8 @@ class Settings(BaseSettings):
     audit: Audit = Field(default_factory=Audit)
     webhooks: Webhooks = Field(default_factory=Webhooks)
     log: Log = Field(default_factory=Log)
+    metrics: Metrics = Field(default_factory=Metrics)
+    telemetry: Telemetry = Field(default_factory=Telemetry)
 
     @field_validator("bootstrap_key")
     @classmethod

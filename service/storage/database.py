@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from service.errors import ConfigurationError, Forbidden, LegalHold, MemvaultError, RecordBusy, RecordUnavailable
+from service.observability.metrics import POOL_TIMEOUTS
 from service.scope import Scope, TenantId
 
 _SET_TENANT: Final = text("SELECT set_config('app.tenant', :tenant, true)")
@@ -82,6 +83,8 @@ class Database:
         try:
             connection = self._engine.connect()
         except (DBAPIError, PoolTimeout) as error:
+            if isinstance(error, PoolTimeout):
+                POOL_TIMEOUTS.inc()
             raise RecordUnavailable("Postgres, the record, does not answer; try again") from _without_values(error)
         with connection:
             try:
@@ -119,6 +122,11 @@ class Database:
         """Raise RecordUnavailable unless Postgres answers."""
         with self.tenant_blind() as connection:
             connection.execute(text("SELECT 1"))
+
+    def pool(self) -> dict[str, int]:
+        """Return how many connections are in use, and how many there may be."""
+        pool: Any = self._engine.pool
+        return {"in_use": pool.checkedout(), "most": pool.size()}
 
     def close(self) -> None:
         """Close the idle connections; those in use close when they come back."""

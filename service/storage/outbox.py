@@ -67,6 +67,11 @@ class Outbox:
             # One parameter, however many there are: a statement takes 65,535 of them.
             connection.execute(delete(_outbox).where(_outbox.c.id == any_(literal(list(rows), ARRAY(BigInteger)))))
 
+    def standing(self, connection: Connection) -> tuple[int, datetime | None]:
+        """Return how many rows wait, and since when the oldest does."""
+        count, oldest = connection.execute(select(func.count(), func.min(_outbox.c.created_at))).one()
+        return int(count), oldest
+
     def size(self) -> int:
         """Return how many rows wait."""
         with self._database.tenant_blind() as connection:

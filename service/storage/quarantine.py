@@ -104,6 +104,10 @@ class Quarantine:
             query = query.with_for_update()
         return {one.memory.id: one for one in self._opened(scope, connection.execute(query))}
 
+    def size(self, connection: Connection) -> int:
+        """Return how many memories of the tenant wait for a reviewer."""
+        return int(connection.execute(select(func.count()).select_from(quarantine_table)).scalar_one())
+
     def page(
         self,
         connection: Connection,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID
@@ -77,6 +77,21 @@ class Tasks:
     def move(self, task_id: UUID, state: TaskState, *, error: str | None = None) -> None:
         """Move a task to another state."""
         self._update(task_id, state=state.value, error=error)
+
+    def note(self, kind: str, state: TaskState) -> None:
+        """Keep how the last task of a kind that leaves nothing else behind ended."""
+        moment = clock.now()
+        with self._database.tenant_blind() as connection:
+            ended = update(_tasks).where(_tasks.c.kind == kind).values(state=state.value, updated_at=moment)
+            if connection.execute(ended).rowcount == 0:
+                values = {"id": clock.new_id(), "kind": kind, "state": state.value, "done": 0}
+                connection.execute(insert(_tasks).values(**values, created_at=moment, updated_at=moment))
+
+    def last(self, connection: Connection, kind: str) -> tuple[TaskState, datetime] | None:
+        """Return how the last task of a kind ended and when, or None."""
+        query = select(_tasks.c.state, _tasks.c.updated_at).where(_tasks.c.kind == kind)
+        row = connection.execute(query.order_by(_tasks.c.updated_at.desc()).limit(1)).first()
+        return None if row is None else (TaskState(row.state), row.updated_at)
 
     def progress(self, task_id: UUID, done: int) -> None:
         """Say how many items are done."""

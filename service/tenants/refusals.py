@@ -11,6 +11,7 @@ from service.audit.details import LimitReached
 from service.audit.events import AuditEvent, Outcome
 from service.audit.trail import Trail
 from service.errors import RecordUnavailable
+from service.observability.metrics import LIMITS_MET
 from service.scope import Caller, Limit, TenantId
 from service.storage.database import Database
 
@@ -43,6 +44,7 @@ class Refusals:
         Raises:
             RecordUnavailable: when the trail cannot be written; the refusal stays counted.
         """
+        LIMITS_MET.labels(limit.value).inc()
         key = (caller.principal.tenant_id, limit)
         with self._lock:
             counted = self._counted.setdefault(key, _Counted(caller))

@@ -97,6 +97,8 @@ from service.wiring.sealing import audited_tenants as audited_tenants
 from service.wiring.sealing import old_parts_job
 from service.wiring.sealing import seal_trail as seal_trail
 from service.wiring.settling import settle as settle
+from service.wiring.watching import note_verification as note_verification
+from service.wiring.watching import watch
 
 _log = logging.getLogger("memvault")
 
@@ -211,7 +213,7 @@ class Services:
             Part("tokens", *self.authenticator.token_state()),
             Part("webhooks", *webhook_state(self.settings)),
         ]
-        in_process = self.settings.worker_in_process
+        in_process = self.settings.worker_in_process or bool(self.keepers)
         parts.append(
             Part(
                 "worker",
@@ -408,7 +410,7 @@ def open_services(installation: Installation, stack: ExitStack, *, upkeep: bool 
             stream.start()
             stack.callback(stream.stop)
     exports = Exports(stores)
-    return Services(
+    services = Services(
         settings=settings,
         installation=installation,
         authenticator=open_authenticator(installation, stack),
@@ -443,6 +445,9 @@ def open_services(installation: Installation, stack: ExitStack, *, upkeep: bool 
         outbox=outbox,
         upkeep=keeper,
     )
+    if upkeep:
+        watch(services, stack)
+    return services
 
 
 def start_worker(services: Services, stack: ExitStack) -> Worker:
