@@ -19,6 +19,7 @@ from service.cli import (
     keys,
     limits,
     mcp,
+    migrate,
     portability,
     retention,
     serve,
@@ -35,7 +36,7 @@ app = typer.Typer(
 )
 app.command("serve")(serve.serve)
 app.command("worker")(serve.worker)
-app.command("migrate")(serve.migrate)
+app.command("migrate")(migrate.migrate)
 app.command("postgres-template")(serve.postgres_template)
 app.command("doctor")(doctor.doctor)
 app.command("health")(health.health)

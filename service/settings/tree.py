@@ -13,6 +13,7 @@ from service.settings.base import Section, SecureUrl
 from service.settings.credentials import Auth
 from service.settings.forgetting import Erasure
 from service.settings.keeping import Retention
+from service.settings.migrating import Migration
 from service.settings.qdrant import Index
 from service.settings.quotas import Quotas
 from service.settings.secrets import check_database_url, check_key
@@ -242,6 +243,7 @@ class Settings(BaseSettings):
     )
     server: Server = Field(default_factory=Server)
     database: Database = Field(default_factory=Database)
+    migration: Migration = Field(default_factory=Migration)
     keyring: Keyring = Field(default_factory=Keyring)
     index: Index = Field(default_factory=Index)
     embeddings: Embeddings = Field(default_factory=Embeddings)
