@@ -20,6 +20,7 @@ from service.cli import (
     limits,
     mcp,
     migrate,
+    model,
     portability,
     retention,
     serve,
@@ -38,6 +39,7 @@ app.command("serve")(serve.serve)
 app.command("worker")(serve.worker)
 app.command("migrate")(migrate.migrate)
 app.command("postgres-template")(serve.postgres_template)
+app.command("model")(model.model)
 app.command("doctor")(doctor.doctor)
 app.command("health")(health.health)
 app.command("erase")(erase.erase)

@@ -133,6 +133,11 @@ class Embeddings(Section):
         description="Mem0's own configuration of that provider: model, URL, key. Not for `minilm`.",
     )
     dimensions: int = Field(384, ge=8, le=8192, description="Numbers in a vector of the model.")
+    folder: Path | None = Field(
+        None,
+        description="Folder with the graph of `minilm`, written when it is missing (90 MB); may be read-only when "
+        "`memvault model` wrote it. Not set: `model` in the data folder.",
+    )
     threads: int = Field(0, ge=0, le=64, description="Threads of `minilm`; 0 is one for each core.")
     batch_queries: int = Field(
         0, ge=0, le=512, description="Most concurrent queries that are embedded in one run; 0 embeds each by itself."
