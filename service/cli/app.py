@@ -16,6 +16,7 @@ from service.cli import (
     health,
     holds,
     index,
+    keyring,
     keys,
     limits,
     mcp,
@@ -53,6 +54,7 @@ app.add_typer(tenants.app, name="tenant")
 tenants.app.command("show")(limits.show_tenant)
 tenants.app.command("limits")(limits.limits)
 app.add_typer(keys.app, name="key")
+app.add_typer(keyring.app, name="keyring")
 app.add_typer(holds.app, name="hold")
 app.add_typer(retention.app, name="retention")
 app.add_typer(index.app, name="index")

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from service import wiring
-from service.cli.options import Config, DataDir, Json, settings_from, show
+from service.cli.options import Config, DataDir, Json, prepare_keyring, settings_from, show
 from service.errors import ConfigurationError, Conflict
 from service.migrations import scripts
 from service.migrations.runner import SchemaState, downgrade, look, served_by, upgrade
@@ -38,7 +38,9 @@ def migrate(
         if connections.owner_dsn is None:
             raise ConfigurationError("database.owner_url: is needed to migrate the database of database.url")
         revision = _migrated(settings, connections.owner_dsn, to, sure=yes)
-    show({"revision": revision}, as_json=json, text=f"the schema is at {revision}")
+    keyring = prepare_keyring(settings)
+    text = f"the schema is at {revision}" + ("" if keyring is None else f", the keyring's tables are at {keyring}")
+    show({"revision": revision, "keyring": keyring}, as_json=json, text=text)
 
 
 def _migrated(settings: Settings, owner_dsn: str, to: str | None, *, sure: bool) -> str:

@@ -13,6 +13,7 @@ import typer
 
 from service import wiring
 from service.errors import ConfigurationError, RecordUnavailable
+from service.migrations.keyring import upgrade_keyring
 from service.migrations.runner import check_schema, upgrade
 from service.observability.logs import configure_logs
 from service.settings import Settings, load_settings
@@ -44,6 +45,7 @@ def open_migrated(settings: Settings, stack: ExitStack) -> wiring.Installation:
         upgrade(
             connections.owner_dsn, app_role=settings.database.app_role, limits=settings.migration, tell=_migration.info
         )
+        prepare_keyring(settings)
     try:
         installation = wiring.open_installation(settings, connections, stack)
         with installation.database.tenant_blind() as connection:
@@ -56,6 +58,11 @@ def open_migrated(settings: Settings, stack: ExitStack) -> wiring.Installation:
             f"database.url: cannot be used ({error.detail}); check host, port, database, user and password"
         ) from None
     return installation
+
+
+def prepare_keyring(settings: Settings) -> int | None:
+    """Bring the keyring's database to this release, where there is one, and return the version of its tables."""
+    return None if settings.keyring.url is None else upgrade_keyring(settings.keyring.url.get_secret_value())
 
 
 @contextmanager

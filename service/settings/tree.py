@@ -13,10 +13,11 @@ from service.settings.base import Section, SecureUrl
 from service.settings.credentials import Auth
 from service.settings.forgetting import Erasure
 from service.settings.keeping import Retention
+from service.settings.keys import Keyring
 from service.settings.migrating import Migration
 from service.settings.qdrant import Index
 from service.settings.quotas import Quotas
-from service.settings.secrets import check_database_url, check_key
+from service.settings.secrets import check_database_url, check_key, same_database
 from service.settings.trail import Audit
 from service.settings.watching import Metrics, Telemetry
 from service.settings.webhooks import Webhooks
@@ -108,16 +109,6 @@ class Database(Section):
                 raise ValueError("must be a postgresql:// URL")
             check_database_url(value.get_secret_value())
         return value
-
-
-class Keyring(Section):
-    """The keys that content is encrypted with, and the tombstones of what was erased."""
-
-    folder: Path | None = Field(
-        None,
-        description="Folder for `keys/` and `tombstones/`, beside neither database nor index and in no backup of them. "
-        "All replicas of one installation need the same one. Not set: the data folder.",
-    )
 
 
 class Embeddings(Section):
@@ -272,6 +263,21 @@ class Settings(BaseSettings):
     def _is_long_enough(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None:
             check_key(value.get_secret_value())
+        return value
+
+    @field_validator("keyring")
+    @classmethod
+    def _is_apart(cls, value: Keyring, info: ValidationInfo) -> Keyring:
+        database = info.data.get("database")
+        if value.url is None or not isinstance(database, Database):
+            return value
+        ours = value.url.get_secret_value()
+        for one in (database.url, database.owner_url, database.maintenance_url, database.backup_url):
+            if one is not None and same_database(one.get_secret_value(), ours):
+                raise ValueError(
+                    "url: names the database of the record; the keys need a database of their own, with backups of "
+                    "their own, or every backup of the data holds the keys to it"
+                )
         return value
 
     @field_validator("auth")
