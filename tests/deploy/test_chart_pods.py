@@ -1,0 +1,368 @@
+"""The pods of the chart: Pod Security *restricted*, no token, no secret in plain text, each with what it needs."""
+
+from __future__ import annotations
+
+import base64
+import re
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.deploy.chart import CI_FILES, Object, Rendered, render
+
+pytestmark = pytest.mark.deploy
+
+#: Volumes that the profile *restricted* allows.
+VOLUMES = {
+    *("configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected"),
+    "secret",
+}
+OURS = {"serve", "worker", "migrate", "sweep", "audit-verify", "test"}
+TEMPORARY = ("/tmp", "/dev/shm", "/var/run/postgresql", "/var/lib/memvault")
+
+
+def containers(spec: Object) -> list[Object]:
+    return [*spec["containers"], *spec.get("initContainers", [])]
+
+
+def secret_files(spec: Object) -> dict[str, tuple[str, str]]:
+    """The settings that a pod gets as files: secret and key."""
+    (volume,) = [one for one in spec["volumes"] if one["name"] == "secrets"]
+    sources = [source["secret"] for source in volume["projected"]["sources"]]
+    return {item["path"]: (source["name"], item["key"]) for source in sources for item in source["items"]}
+
+
+@pytest.mark.parametrize("ci", CI_FILES)
+def test_every_pod_is_restricted(ci: str) -> None:
+    """Rule by rule what Pod Security Standards say of *restricted*, and a root file system that stays as it is."""
+    pods = render(ci).pods()
+    assert {"serve", "test"} <= set(pods)
+    for component, spec in pods.items():
+        for forbidden in ("hostNetwork", "hostPID", "hostIPC", "hostUsers"):
+            assert not spec.get(forbidden), component
+        own = spec["securityContext"]
+        assert own["runAsNonRoot"] is True
+        assert own["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert own.get("runAsUser") != 0
+        assert "sysctls" not in own
+        assert all(set(volume) - {"name"} <= VOLUMES for volume in spec["volumes"]), component
+        for container in containers(spec):
+            context = container["securityContext"]
+            assert context["allowPrivilegeEscalation"] is False
+            assert context["readOnlyRootFilesystem"] is True
+            assert context["runAsNonRoot"] is True
+            assert context["capabilities"] == {"drop": ["ALL"]}
+            assert context["seccompProfile"] == {"type": "RuntimeDefault"}
+            assert not context.get("privileged")
+            assert all("hostPort" not in port for port in container.get("ports", []))
+            assert container["resources"]["limits"]["memory"], component
+            assert container["resources"]["requests"]["cpu"], component
+
+
+@pytest.mark.parametrize("ci", CI_FILES)
+def test_no_pod_has_a_token_or_the_variables_of_other_services(ci: str) -> None:
+    """A Service called memvault would give every pod variables MEMVAULT_PORT…, which are no settings."""
+    rendered = render(ci)
+    for spec in rendered.pods().values():
+        assert spec["automountServiceAccountToken"] is False
+        assert spec["enableServiceLinks"] is False
+    assert all(one["automountServiceAccountToken"] is False for one in rendered.of("ServiceAccount").values())
+    assert not [one for one in rendered.objects if "Role" in one["kind"]]
+
+
+def test_our_pods_run_as_the_images_user_and_platforms_may_choose() -> None:
+    for component in OURS:
+        own = render("external").pods()[component]["securityContext"]
+        assert (own["runAsUser"], own["runAsGroup"], own["fsGroup"]) == (10001, 10001, 10001)
+        left = render("openshift").pods()[component]["securityContext"]
+        assert not {"runAsUser", "runAsGroup", "fsGroup"} & set(left)
+
+
+@pytest.mark.parametrize("ci", CI_FILES)
+def test_no_secret_is_in_plain_text(ci: str) -> None:
+    """Values of secrets stand in no object but a Secret, which there is only for what the chart makes itself."""
+    rendered = render(ci)
+    secrets = rendered.of("Secret")
+    made = "try" in ci
+    assert set(secrets) == ({"generated"} if made else set())
+    values = [base64.b64decode(value).decode() for one in secrets.values() for value in one["data"].values()]
+    assert all(len(value) >= 32 for value in values)
+    others = yaml.safe_dump([one for one in rendered.objects if one["kind"] != "Secret"])
+    assert not [value for value in values if value in others or base64.b64encode(value.encode()).decode() in others]
+    for component, spec in rendered.pods().items():
+        for variable in spec["containers"][0].get("env", []):
+            secret = re.search(r"PASSWORD|TOKEN|_KEY$|__URL$|SECRET(?!S_DIR)", variable["name"])
+            assert ("valueFrom" in variable) == bool(secret), f"{component}: {variable['name']}"
+    assert not re.search(r"://[^/\s:@]+:[^/\s@]+@", others), "a URL with a password"
+
+
+@pytest.mark.parametrize("ci", CI_FILES)
+def test_what_is_mounted_is_there_and_secrets_are_not_for_everyone(ci: str) -> None:
+    for component, spec in render(ci).pods().items():
+        volumes = {volume["name"]: volume for volume in spec["volumes"]}
+        mounts = containers(spec)[0]["volumeMounts"]
+        claimed = {"data"} if component in {"postgresql", "qdrant"} else set()
+        assert {mount["name"] for mount in mounts} == set(volumes) | claimed, component
+        for volume in volumes.values():
+            for kind in ("secret", "projected"):
+                if kind in volume:
+                    assert volume[kind]["defaultMode"] & 0o007 == 0, f"{component}: {volume['name']}"
+            if "emptyDir" in volume:
+                assert volume["emptyDir"]["sizeLimit"], f"{component}: {volume['name']} may fill the node"
+        for mount in mounts:
+            writable = mount["mountPath"].startswith(TEMPORARY) or mount["mountPath"] == "/qdrant/storage"
+            assert mount.get("readOnly", False) or writable or "postgresql" in mount["mountPath"], mount
+
+
+def test_only_the_migration_gets_the_owners_url() -> None:
+    for ci in ("external", "try", "checkpoints-folder"):
+        pods = render(ci).pods()
+        for component in OURS - {"test"}:
+            files = secret_files(pods[component])
+            assert "MEMVAULT_DATABASE__URL" in files
+            assert ("MEMVAULT_DATABASE__OWNER_URL" in files) == (component == "migrate")
+            assert "owner-url" not in [key for path, (_, key) in files.items() if "OWNER" not in path]
+
+
+def test_each_pod_gets_its_secrets_and_no_others() -> None:
+    everything = render(
+        "checkpoints-s3",
+        'llm={"existingSecret": "memvault-llm"}',
+        'metrics={"existingSecret": "memvault-metrics"}',
+        'telemetry={"existingSecret": "memvault-otlp"}',
+        'database.maintenanceUrlKey="maintenance-url"',
+    ).pods()
+    got = {
+        component: {path.removeprefix("MEMVAULT_") for path in secret_files(everything[component])}
+        for component in OURS - {"test"}
+    }
+    record = {"DATABASE__URL", "KEYRING__URL", "KEYRING__WRAPPING_KEY"}
+    served = record | {"INDEX__API_KEY", "LLM__API_KEY", "METRICS__TOKEN", "TELEMETRY__HEADERS"}
+    s3 = {"AUDIT__S3__ACCESS_KEY_ID", "AUDIT__S3__SECRET_ACCESS_KEY"}
+    assert got == {
+        "serve": served | {"BOOTSTRAP_KEY"},
+        "worker": served | s3 | {"DATABASE__MAINTENANCE_URL"},
+        "migrate": record | {"DATABASE__OWNER_URL"},
+        "sweep": record,
+        "audit-verify": record,
+    }
+    assert "secrets" not in [volume["name"] for volume in everything["test"]["volumes"]]
+
+
+def signing(rendered: Rendered) -> set[str]:
+    """The components that hold the private key of the trail."""
+    return {
+        component
+        for component, spec in rendered.pods().items()
+        if any(volume.get("secret", {}).get("secretName") == "memvault-audit" for volume in spec["volumes"])
+    }
+
+
+def test_the_signing_key_is_where_the_worker_runs() -> None:
+    assert signing(render("external")) == {"worker", "audit-verify"}
+    assert signing(render("checkpoints-s3")) == {"worker"}, "the verification has the public keys"
+    assert signing(render("one-process")) == {"serve", "audit-verify"}
+    (volume,) = [one for one in render("checkpoints-s3").pods()["worker"]["volumes"] if one["name"] == "signing"]
+    keys = [("audit-signing.pem", "key.pem"), ("previous.pem", "previous.pem")]
+    assert [(item["key"], item["path"]) for item in volume["secret"]["items"]] == keys
+
+
+def test_the_checkpoints_are_written_by_the_worker_and_read_by_the_verification() -> None:
+    mounts = {
+        component: mount.get("readOnly", False)
+        for component, spec in render("checkpoints-folder").pods().items()
+        for mount in spec["containers"][0]["volumeMounts"]
+        if mount["name"] == "checkpoints"
+    }
+    assert mounts == {"worker": False, "audit-verify": True}
+
+
+@pytest.mark.parametrize("ci", CI_FILES)
+def test_our_containers_need_no_shell(ci: str) -> None:
+    """The image's command with arguments; probes by HTTP only."""
+    for component, spec in render(ci).pods().items():
+        if component not in OURS:
+            continue
+        (container,) = containers(spec)
+        assert "command" not in container
+        assert container["args"][0] in {"serve", "worker", "migrate", "retention", "audit", "health"}
+        assert not {"lifecycle"} & set(container), "the service drains by itself"
+        for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+            assert (probe in container) == (component in {"serve", "worker"})
+            if probe in container:
+                assert set(container[probe]) & {"httpGet", "exec", "tcpSocket", "grpc"} == {"httpGet"}
+
+
+def test_probes_ask_the_port_that_is_listened_on() -> None:
+    for ci in ("external", "one-process"):
+        for component in set(render(ci).pods()) & {"serve", "worker"}:
+            (container,) = render(ci).pods()[component]["containers"]
+            config: Any = render(ci).config(component)
+            (port,) = container["ports"]
+            wanted = config["server"]["port"] if component == "serve" else config["metrics"]["port"]
+            assert port["containerPort"] == wanted
+            assert container["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": port["name"]}
+            assert container["livenessProbe"]["httpGet"] == {"path": "/healthz", "port": port["name"]}
+            assert container["startupProbe"]["httpGet"] == {"path": "/healthz", "port": port["name"]}
+
+
+def test_no_pod_is_killed_before_it_has_drained() -> None:
+    """Drain, requests under way and jobs, and ten seconds more; and readiness is seen to go before the drain ends."""
+    usual = render("external").pods()
+    assert usual["serve"]["terminationGracePeriodSeconds"] == 10 + 10 + 10 + 10
+    assert usual["worker"]["terminationGracePeriodSeconds"] == 10 + 10
+    longer = render(
+        "external", 'config={"server": {"grace_seconds": 60}, "queue": {"stop_seconds": 90}}', "serve.drainSeconds=20"
+    )
+    assert longer.pods()["serve"]["terminationGracePeriodSeconds"] == 20 + 60 + 90 + 10
+    assert longer.pods()["worker"]["terminationGracePeriodSeconds"] == 90 + 10
+    assert longer.config("serve")["server"]["drain_seconds"] == 20
+    probe, drain = usual["serve"]["containers"][0]["readinessProbe"], render("external").config("serve")["server"]
+    assert probe["periodSeconds"] * probe["failureThreshold"] < drain["drain_seconds"]
+
+
+def test_a_changed_setting_makes_new_pods() -> None:
+    def checksum(*sets: str) -> str:
+        deployment = render("external", *sets).of("Deployment")["serve"]
+        return str(deployment["spec"]["template"]["metadata"]["annotations"]["checksum/config"])
+
+    assert checksum() != checksum('config={"log": {"level": "debug"}}')
+    assert checksum() == checksum("serve.replicas=5")
+
+
+def test_the_image_is_one_and_can_come_from_a_mirror() -> None:
+    digest = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+    for component, spec in render("air-gapped").pods().items():
+        assert spec["containers"][0]["image"] == f"mirror.example.com:5000/apps/memvault@{digest}", component
+        assert spec["imagePullSecrets"] == [{"name": "mirror"}]
+    assert render("external").pods()["serve"]["containers"][0]["image"] == "memvault:0.1.0"
+    assert render("external", 'image.tag="0.2.0"').pods()["worker"]["containers"][0]["image"] == "memvault:0.2.0"
+    qdrant = render("try-own-database").pods()["qdrant"]["containers"][0]["image"]
+    assert qdrant.startswith("mirror.example.com:5000/qdrant/qdrant:")
+
+
+def test_services_and_workers_are_spread_and_replaced_one_by_one() -> None:
+    rendered = render("external")
+    for name in ("serve", "worker"):
+        spec = rendered.of("Deployment")[name]["spec"]
+        assert spec["replicas"] == 2
+        assert spec["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
+        labels = spec["template"]["metadata"]["labels"]
+        assert spec["selector"]["matchLabels"].items() <= labels.items()
+        spread = spec["template"]["spec"]["topologySpreadConstraints"]
+        assert {one["topologyKey"] for one in spread} == {"topology.kubernetes.io/zone", "kubernetes.io/hostname"}
+        budget = rendered.of("PodDisruptionBudget")[name]["spec"]
+        assert budget["maxUnavailable"] == 1
+        for selector in (budget["selector"], *(one["labelSelector"] for one in spread)):
+            assert selector["matchLabels"] == spec["selector"]["matchLabels"]
+
+
+def test_autoscaling_takes_the_number_of_pods_over() -> None:
+    rendered = render("autoscaling")
+    for name in ("serve", "worker"):
+        assert "replicas" not in rendered.of("Deployment")[name]["spec"]
+        scaler = rendered.of("HorizontalPodAutoscaler")[name]["spec"]
+        assert scaler["scaleTargetRef"] == {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "name": f"mem-memvault-{name}",
+        }
+        assert scaler["metrics"][0]["resource"]["target"] == {"type": "Utilization", "averageUtilization": 70}
+    served = rendered.of("HorizontalPodAutoscaler")["serve"]["spec"]
+    assert [one["type"] for one in served["metrics"]] == ["Resource", "Pods"]
+    assert served["behavior"]["scaleDown"]["stabilizationWindowSeconds"] == 300
+    assert not render("external").of("HorizontalPodAutoscaler")
+
+
+def test_pods_are_placed_as_asked() -> None:
+    for name in ("serve", "worker"):
+        spec = render("air-gapped").pods()[name]
+        assert spec["nodeSelector"] == {"pool": "memory"}
+        assert spec["tolerations"][0]["value"] == "memory"
+        assert spec["priorityClassName"] == "business"
+        assert spec["affinity"]["nodeAffinity"]
+    assert render("air-gapped").of("Service")[""]["metadata"]["labels"]["team"] == "platform"
+
+
+def test_the_migration_is_a_hook_with_all_that_it_needs_before_it() -> None:
+    """At a first install nothing else of the release is there yet."""
+    rendered = render("external")
+    job = rendered.of("Job")["migrate"]
+    mine = [
+        one for one in rendered.objects if one["metadata"]["labels"].get("app.kubernetes.io/component") == "migrate"
+    ]
+    assert {one["kind"] for one in mine} == {"Job", "ConfigMap", "ServiceAccount", "NetworkPolicy"}
+    for one in mine:
+        notes = one["metadata"]["annotations"]
+        assert notes["helm.sh/hook"] == "pre-install,pre-upgrade"
+        assert notes["helm.sh/hook-delete-policy"] == "before-hook-creation,hook-succeeded"
+        assert int(notes["helm.sh/hook-weight"]) < 0 or one is job
+    spec = job["spec"]["template"]["spec"]
+    assert spec["serviceAccountName"] == "mem-memvault-migrate"
+    assert spec["containers"][0]["args"] == ["migrate", "--config", "/etc/memvault/config/migrate.yaml"]
+    assert [one["configMap"]["name"] for one in spec["volumes"] if "configMap" in one] == ["mem-memvault-migrate"]
+    hooks = [one["kind"] for one in rendered.objects if "helm.sh/hook" in one["metadata"].get("annotations", {})]
+    assert sorted(hooks) == ["ConfigMap", "Job", "NetworkPolicy", "Pod", "ServiceAccount"], (
+        "what a hook leaves is not removed"
+    )
+
+
+def test_the_migration_runs_beside_a_postgresql_of_the_release() -> None:
+    """A hook would wait for a database that comes after it, and with `--wait` pods for a hook that comes after them."""
+    (name,) = render("try").of("Job")
+    job = render("try").of("Job")[name]
+    assert name == "migrate-1", "by revision: a job cannot be changed"
+    assert "annotations" not in job["metadata"]
+    assert job["spec"]["backoffLimit"] == 30
+
+
+def test_cron_jobs_sweep_and_verify() -> None:
+    jobs = render("checkpoints-folder").of("CronJob")
+    arguments = {
+        name: one["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]["args"]
+        for name, one in jobs.items()
+    }
+    job = ["--config", "/etc/memvault/config/job.yaml"]
+    assert arguments == {
+        "sweep": ["retention", "run", *job],
+        "audit-verify": ["audit", "verify", "--checkpoints", "/var/lib/memvault-checkpoints", *job],
+    }
+    public = render("checkpoints-s3").pods()["audit-verify"]["containers"][0]["args"]
+    assert public == ["audit", "verify", "--public-key", "/etc/memvault/public/keys.pem", *job]
+    assert all(one["spec"]["concurrencyPolicy"] == "Forbid" for one in jobs.values())
+    assert set(render("one-process").of("CronJob")) == {"audit-verify"}
+
+
+def test_helm_test_asks_the_service() -> None:
+    pod = render("external").of("Pod")["test"]
+    assert pod["metadata"]["annotations"]["helm.sh/hook"] == "test"
+    assert pod["spec"]["containers"][0]["args"] == ["health", "--host", "mem-memvault", "--port", "8080"]
+    service = render("external").of("Service")[""]
+    assert service["metadata"]["name"] == "mem-memvault"
+    selected = service["spec"]["selector"].items()
+    assert [name for name, spec in render("external").pods().items() if selected <= spec["labels"].items()] == ["serve"]
+
+
+def test_the_stores_of_the_release_keep_telemetry_off_and_need_a_key() -> None:
+    env = {one["name"]: one for one in render("try").pods()["qdrant"]["containers"][0]["env"]}
+    assert env["QDRANT__TELEMETRY_DISABLED"]["value"] == "true"
+    assert env["QDRANT__SERVICE__API_KEY"]["valueFrom"]["secretKeyRef"]["key"] == "qdrant-api-key"
+    env = {one["name"]: one for one in render("try").pods()["postgresql"]["containers"][0]["env"]}
+    assert "--auth-host=scram-sha-256" in env["POSTGRES_INITDB_ARGS"]["value"]
+    for name in ("postgresql", "qdrant"):
+        stateful = render("try").of("StatefulSet")[name]["spec"]
+        assert stateful["volumeClaimTemplates"][0]["spec"]["resources"]["requests"]["storage"] == "5Gi"
+    assert not render("external").of("StatefulSet")
+
+
+def test_what_the_chart_made_is_kept_by_upgrades_and_removals() -> None:
+    secret = render("try").of("Secret")["generated"]
+    assert secret["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+    wanted = {
+        *("postgres-password", "owner-password", "app-password", "keys-password", "url", "owner-url", "keyring-url"),
+        *("wrapping-key", "qdrant-api-key", "bootstrap-key", "audit-signing.pem"),
+    }
+    assert set(secret["data"]) == wanted
+    assert len(base64.b64decode(base64.b64decode(secret["data"]["wrapping-key"]))) == 32
+    assert set(render("try-own-database").of("Secret")["generated"]["data"]) == {"qdrant-api-key"}

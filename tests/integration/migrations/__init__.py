@@ -1,1 +1,0 @@
-"""Migrations: alone, patient with locks, up and down on a filled database, and what may serve which schema."""
