@@ -77,11 +77,24 @@ fmt: test-deps ## Format the code and mend what ruff can mend
 bench: test-deps ## Run the benchmarks; ARGS goes to them
 	@$(BIN)/python -m bench $(ARGS)
 
+.PHONY: sbom
+sbom: $(VENV)/.sbom ## Write dist/memvault.cdx.json: what the image holds, as CycloneDX
+	@echo "Installing what is shipped into $(VENV)/shipped, to list it"
+	@rm -rf $(VENV)/shipped && $(BIN)/python -m venv --without-pip $(VENV)/shipped
+	@$(subst -m pip,-m pip --python $(VENV)/shipped/bin/python,$(INSTALL)) $(REQUIREMENTS)/runtime.txt
+	@$(BIN)/python -m pip --python $(VENV)/shipped/bin/python install --quiet --no-deps --no-build-isolation --no-index .
+	@mkdir -p dist
+	@$(VENV)/sbom/bin/cyclonedx-py environment $(VENV)/shipped/bin/python --pyproject pyproject.toml --output-reproducible \
+		--output-format JSON --output-file dist/memvault.cdx.json
+	@rm -rf $(VENV)/shipped
+	@echo "dist/memvault.cdx.json"
+
 .PHONY: lock
 lock: ## Regenerate the hashed requirement files (needs uv); UPGRADE=--upgrade takes newer versions
 	@command -v uv >/dev/null || { echo "make lock needs uv on the PATH"; exit 1; }
 	$(COMPILE) --group model --group build -o $(REQUIREMENTS)/runtime.txt
 	$(COMPILE) --group model --group build --group test -c $(REQUIREMENTS)/runtime.txt -o $(REQUIREMENTS)/test.txt
+	echo cyclonedx-bom | uv pip compile --quiet - $(HASHED) -o $(REQUIREMENTS)/sbom.txt
 	echo mem0ai==1.0.11 | $(COMPILE_CLIENT) -o $(REQUIREMENTS)/client-1.0.11.txt
 	echo mem0ai==0.1.118 | $(COMPILE_CLIENT) -o $(REQUIREMENTS)/client-0.1.118.txt
 	echo mem0-cli==0.2.13 | $(COMPILE_CLIENT) -o $(REQUIREMENTS)/client-cli-0.2.13.txt
@@ -115,7 +128,13 @@ $(VENV)/.installed: $(VENV)/.made $(REQUIREMENTS)/runtime.txt pyproject.toml
 	@rm $(VENV)/.unfinished
 	@touch $@
 
-$(VENV)/.test-deps: $(VENV)/.installed $(REQUIREMENTS)/test.txt $(wildcard $(REQUIREMENTS)/client-*.txt) $(wildcard tests/clients/npm/*) \
+# What makes the list of packages has an environment of its own, so that it lists none of its own.
+$(VENV)/.sbom: $(VENV)/.made $(REQUIREMENTS)/sbom.txt
+	@rm -rf $(VENV)/sbom && $(BIN)/python -m venv --without-pip $(VENV)/sbom
+	@$(subst -m pip,-m pip --python $(VENV)/sbom/bin/python,$(INSTALL)) $(REQUIREMENTS)/sbom.txt
+	@touch $@
+
+$(VENV)/.test-deps: $(VENV)/.installed $(VENV)/.sbom $(REQUIREMENTS)/test.txt $(wildcard $(REQUIREMENTS)/client-*.txt) $(wildcard tests/clients/npm/*) \
 		tests/deploy/helm_binary.py
 	@echo "Installing what the tests need into $(VENV)"
 	@touch $(VENV)/.unfinished

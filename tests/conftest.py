@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from service import clock, wiring
 from service.auth.keys import Grant
+from service.migrations.keyring import upgrade_keyring
 from service.migrations.runner import upgrade
 from service.policy.table import ROLES
 from service.scope import Caller, Principal, TenantId
@@ -100,6 +102,14 @@ def fresh_database(postgres: Postgres, *, empty: bool = False) -> Iterator[Postg
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which the model's graph is written once for all tests."""
     return tmp_path_factory.mktemp("model")
+
+
+@pytest.fixture
+def keyring_settings(postgres: Postgres) -> Iterator[dict[str, str]]:
+    """The settings `keyring.…` of a keyring in a database of the test's own."""
+    with fresh_database(postgres, empty=True) as made:
+        upgrade_keyring(made.urls["owner_url"])
+        yield {"url": made.urls["owner_url"], "wrapping_key": b64encode(os.urandom(32)).decode()}
 
 
 MakeServices = Callable[..., wiring.Services]

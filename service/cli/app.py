@@ -16,9 +16,12 @@ from service.cli import (
     health,
     holds,
     index,
+    keyring,
     keys,
     limits,
     mcp,
+    migrate,
+    model,
     portability,
     retention,
     serve,
@@ -35,8 +38,9 @@ app = typer.Typer(
 )
 app.command("serve")(serve.serve)
 app.command("worker")(serve.worker)
-app.command("migrate")(serve.migrate)
+app.command("migrate")(migrate.migrate)
 app.command("postgres-template")(serve.postgres_template)
+app.command("model")(model.model)
 app.command("doctor")(doctor.doctor)
 app.command("health")(health.health)
 app.command("erase")(erase.erase)
@@ -50,6 +54,7 @@ app.add_typer(tenants.app, name="tenant")
 tenants.app.command("show")(limits.show_tenant)
 tenants.app.command("limits")(limits.limits)
 app.add_typer(keys.app, name="key")
+app.add_typer(keyring.app, name="keyring")
 app.add_typer(holds.app, name="hold")
 app.add_typer(retention.app, name="retention")
 app.add_typer(index.app, name="index")

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from service import wiring
-from service.cli.options import Config, DataDir, Json, open_migrated, settings_from, show
+from service.cli.options import Config, DataDir, Json, open_migrated, prepare_keyring, settings_from, show
 from service.migrations.runner import current
 from service.portability.archives import DATA, KEYRING
 
@@ -62,6 +62,7 @@ def restore(
 ) -> None:
     """Restore a backup while nothing serves: later erasures, revoked keys and holds are applied again."""
     settings = settings_from(config, data_dir)
+    prepare_keyring(settings)
     with _progress(json) as told:
         restored = wiring.restore_backup(
             settings,

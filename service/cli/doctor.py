@@ -37,7 +37,7 @@ def doctor(config: Config = None, data_dir: DataDir = None, json: Json = False) 
 
 
 def _examined(settings: Settings) -> Iterator[Part]:
-    yield _folder(settings.data_dir)
+    yield _folder(settings.data_dir, settings.keys_folder)
     try:
         refuse_environment(os.environ, wiring.llm_settings(settings.llm))
         yield Part("environment", "ok")
@@ -60,8 +60,7 @@ def _examined(settings: Settings) -> Iterator[Part]:
     yield _service(settings)
 
 
-def _folder(folder: Path) -> Part:
-    keys = folder / "keys"
+def _folder(folder: Path, keys: Path) -> Part:
     if not folder.exists():
         return Part("data folder", "off", f"{folder} is not there yet; `memvault serve` makes it")
     if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):

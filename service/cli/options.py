@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -12,10 +13,12 @@ import typer
 
 from service import wiring
 from service.errors import ConfigurationError, RecordUnavailable
+from service.migrations.keyring import upgrade_keyring
 from service.migrations.runner import check_schema, upgrade
 from service.observability.logs import configure_logs
 from service.settings import Settings, load_settings
 
+_migration = logging.getLogger("memvault.migration")
 Config = Annotated[Path | None, typer.Option("--config", help="A YAML file with settings.", show_default=False)]
 DataDir = Annotated[
     Path | None,
@@ -39,11 +42,15 @@ def open_migrated(settings: Settings, stack: ExitStack) -> wiring.Installation:
     """
     connections = wiring.reach_record(settings, stack)
     if settings.embedded and connections.owner_dsn is not None:
-        upgrade(connections.owner_dsn, app_role=settings.database.app_role)
+        upgrade(
+            connections.owner_dsn, app_role=settings.database.app_role, limits=settings.migration, tell=_migration.info
+        )
+        prepare_keyring(settings)
     try:
         installation = wiring.open_installation(settings, connections, stack)
         with installation.database.tenant_blind() as connection:
-            check_schema(connection)
+            if (note := check_schema(connection)) is not None:
+                _migration.warning(note)
     except RecordUnavailable as error:
         if settings.embedded:
             raise
@@ -51,6 +58,11 @@ def open_migrated(settings: Settings, stack: ExitStack) -> wiring.Installation:
             f"database.url: cannot be used ({error.detail}); check host, port, database, user and password"
         ) from None
     return installation
+
+
+def prepare_keyring(settings: Settings) -> int | None:
+    """Bring the keyring's database to this release, where there is one, and return the version of its tables."""
+    return None if settings.keyring.url is None else upgrade_keyring(settings.keyring.url.get_secret_value())
 
 
 @contextmanager

@@ -24,7 +24,6 @@ from service.engine import refuse_environment
 from service.errors import ConfigurationError, StillStarting
 from service.index.interface import IndexLocked
 from service.main import create_app
-from service.migrations.runner import upgrade
 from service.settings import Settings
 from service.storage.embedded import EmbeddedPostgresError, make_template
 
@@ -166,17 +165,6 @@ def worker(config: Config = None, data_dir: DataDir = None) -> None:
         print("memvault worker: waiting for work; Ctrl-C ends it", flush=True)
         asked.wait()
     end(left=running.left)
-
-
-def migrate(config: Config = None, data_dir: DataDir = None, json: Json = False) -> None:
-    """Bring the schema of the database to this release, with the owner's credential."""
-    settings = settings_from(config, data_dir)
-    with ExitStack() as stack:
-        connections = wiring.reach_record(settings, stack)
-        if connections.owner_dsn is None:
-            raise ConfigurationError("database.owner_url: is needed to migrate the database of database.url")
-        revision = upgrade(connections.owner_dsn, app_role=settings.database.app_role)
-    show({"revision": revision}, as_json=json, text=f"the schema is at {revision}")
 
 
 def postgres_template(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from service import clock
 from service.audit.events import AuditEvent
@@ -32,7 +33,7 @@ def back_up(
     dsn: str,
     database: Database,
     trail: Trail,
-    outside: Mapping[str, Path],
+    outside: Callable[[Path], Mapping[str, Path]],
     *,
     data: Path,
     keyring: Path,
@@ -41,9 +42,9 @@ def back_up(
 ) -> BackedUp:
     """Write both archives, while the service runs.
 
-    `dsn` is of a role that reads everything, `outside` are the folders beside the database by name. The keyring comes
-    second: a person's key is made before the first row, so that the keyring opens all of the dump, but for whoever was
-    erased meanwhile.
+    `dsn` is of a role that reads everything. `outside` returns the folders with what is beside the database, by name,
+    some written into the folder that it is given, which goes afterwards. The keyring comes
+    second: a person's key is made before the first row, so that it opens all of the dump, but for the erased.
 
     Raises:
         Conflict: when a folder is not empty.
@@ -54,8 +55,9 @@ def back_up(
     about = {"made_at": clock.now().isoformat(), "schema": schema}
     dump(dsn, data / DUMP, progress=lambda size: progress(DATA, size))
     dumped = finish(data, DATA, about, [DUMP])
-    present = {name: folder for name, folder in outside.items() if folder.is_dir()}
-    count = pack(keyring / KEYS, present, progress=lambda files: progress(KEYRING, files))
+    with TemporaryDirectory(prefix=".staged-", dir=keyring) as staged:
+        present = {name: folder for name, folder in outside(Path(staged)).items() if folder.is_dir()}
+        count = pack(keyring / KEYS, present, progress=lambda files: progress(KEYRING, files))
     packed = finish(keyring, KEYRING, about, [KEYS])
     caller = installation_caller(SYSTEM_TENANT)
     with database.transaction(caller.scope) as connection:

@@ -22,6 +22,7 @@ from service.audit.trail import Trail
 from service.errors import ConfigurationError
 from service.scope import SYSTEM_TENANT, installation_caller
 from service.storage.database import Database
+from service.storage.keyring import Keyring
 from service.storage.tombstones import Tombstone, TombstoneKind, Tombstones
 
 _log = logging.getLogger("memvault.restore")
@@ -52,8 +53,14 @@ class Settling:
     """Brings a database up to what was done after the state that it is in."""
 
     def __init__(
-        self, database: Database, trail: Trail, tombstones: Tombstones, replays: Mapping[TombstoneKind, Replay]
+        self,
+        database: Database,
+        keyring: Keyring,
+        trail: Trail,
+        tombstones: Tombstones,
+        replays: Mapping[TombstoneKind, Replay],
     ) -> None:
+        self._keyring = keyring
         self._database = database
         self._trail = trail
         self._tombstones = tombstones
@@ -95,12 +102,18 @@ class Settling:
                 continue
             replay = self._replays.get(tombstone.kind)
             if replay is None:
-                raise ConfigurationError(f"{self._tombstones.path}: nothing here can apply {tombstone.kind.value}")
+                raise ConfigurationError(f"{self._tombstones.place}: nothing here can apply {tombstone.kind.value}")
             replay(tombstone)
             self._note(tombstone)
             applied += 1
         missing = [tombstone for tombstone in noted.values() if tombstone.id not in known]
         for tombstone in missing:
+            # It may be the keyring that went back, and has keys again that were destroyed.
+            if tombstone.kind is TombstoneKind.TENANT_REMOVED:
+                self._keyring.destroy_tenant(tombstone.tenant_id)
+            elif tombstone.kind is TombstoneKind.SUBJECT_ERASED:
+                for subject_id in tombstone.ids:
+                    self._keyring.destroy_subject(tombstone.tenant_id, subject_id)
             self._tombstones.add(tombstone)
         return applied, len(missing)
 

@@ -57,7 +57,7 @@ def open_erasing(
         return [tenant.id for tenant in tenants.list() if tenant.status != "deleted"]
 
     timeout = stores.settings.erasure.lock_timeout
-    physical = PhysicalPass(indexing, stores.index, tenant_ids, maintenance_dsn, lock_timeout=timeout)
+    physical = PhysicalPass(indexing, stores.index, tenant_ids, maintenance_dsn, stores.keyring, lock_timeout=timeout)
     return ErasureWork(
         stores,
         indexing,

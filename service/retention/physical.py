@@ -12,6 +12,7 @@ from service.memories.indexing import Indexing
 from service.scope import TenantId
 from service.storage.erasers import erasers
 from service.storage.files import FilePass, rewrite_files
+from service.storage.keyring import Keyring
 
 NO_ROLE: Final = (
     "database.maintenance_url is not set: without the maintenance role no table can be rewritten and no WAL switched"
@@ -38,6 +39,7 @@ class Physical:
             "state": "done" if files.done else "not done",
             "database": database,
             "index": {"state": "done"},
+            "keyring": {"state": "done"},
             "logs": {"state": "done", "why": "logs hold no content and no names"},
         }
         if files.reason is not None:
@@ -54,9 +56,11 @@ class PhysicalPass:
         index: Index,
         tenants: Callable[[], Sequence[TenantId]],
         dsn: str | None,
+        keyring: Keyring,
         *,
         lock_timeout: float,
     ) -> None:
+        self._keyring = keyring
         self._tenants = tenants
         self._indexing = indexing
         self._index = index
@@ -72,6 +76,7 @@ class PhysicalPass:
             Unavailable: when a store is away or busy; the same call is to be made again later.
         """
         self._indexing.drain()
+        self._keyring.rewrite()
         if not self._index.compacts:
             self._indexing.rebuild(self._tenants)
         elif not self._index.compact():

@@ -77,9 +77,18 @@ def body_of(
 
 
 def what_remains(
-    erasure: Erasure, *, at: datetime, backup_days: int | None, keyring_backup_days: int | None, archived: bool
+    erasure: Erasure,
+    *,
+    at: datetime,
+    backup_days: int | None,
+    keyring_backup_days: int | None,
+    archived: bool,
+    rows: bool = False,
 ) -> list[dict[str, Any]]:
-    """Return what an erasure cannot reach or check, each with what it means and until when, where that is known."""
+    """Return what an erasure cannot reach or check, each with what it means and until when, where that is known.
+
+    `rows`: the keyring is in a database.
+    """
     data_until, keys_until = _until(at, backup_days), _until(at, keyring_backup_days)
     found: list[dict[str, Any]] = []
     if erasure.kind is not ErasureKind.CONNECTOR:
@@ -91,6 +100,15 @@ def what_remains(
                 "setting": "erasure.keyring_backup_days",
             }
         )
+        if rows:
+            found.append(
+                {
+                    "what": "the write-ahead log, its archive and replicas of the keyring's database",
+                    "readable": "the destroyed key, wrapped; only with the wrapping key",
+                    "until": keys_until,
+                    "setting": "erasure.keyring_backup_days",
+                }
+            )
     if erasure.kind is ErasureKind.CONNECTOR or erasure.sealed_elsewhere:
         found.append(
             {

@@ -272,6 +272,7 @@ class ErasureWork:
             backup_days=settings.backup_days,
             keyring_backup_days=settings.keyring_backup_days,
             archived=physical.files.wal_archived or not self._stores.settings.embedded,
+            rows=self._stores.settings.keyring.url is not None,
         )
         receipt = sign(body_of(erasure, at=at, checked=checked, physical=document, remains=remains), self._signer())
         with self._stores.database.transaction(scope) as connection:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from typing import Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -59,6 +60,40 @@ def check_database_url(url: str) -> None:
             f"has a password that is short or a default one, for a server on another machine: give its role one of "
             f"{LEAST_PASSWORD} characters or more (ALTER ROLE … PASSWORD)"
         )
+
+
+def check_wrapping_key(encoded: str) -> None:
+    """Return if a secret can wrap keys.
+
+    Raises:
+        ValueError: with what to do instead; the secret is not in it.
+    """
+    try:
+        key = b64decode(encoded.strip(), validate=True)
+    except ValueError:
+        key = b""
+    if len(key) != LEAST_KEY or len(set(key)) < _LEAST_KINDS:
+        raise ValueError("must be 32 random bytes in base64: make them with `openssl rand -base64 32`")
+
+
+def same_database(one: str, other: str) -> bool:
+    """Tell whether two URLs of Postgres name one database of one server, as far as their words tell."""
+    return bool(_places(one) & _places(other))
+
+
+def _places(url: str) -> set[tuple[str, str, str]]:
+    parts = urlsplit(url)
+    query = parse_qs(parts.query)
+    _, _, netloc = parts.netloc.rpartition("@")
+    named = [tuple(one.rsplit(":", 1)) if ":" in one.rpartition("]")[2] else (one, "") for one in netloc.split(",")]
+    hosts = [host for host, _ in named if host] or query.get("host", query.get("hostaddr", [""]))
+    ports = [port for _, port in named] if any(host for host, _ in named) else []
+    default = query.get("port", ["5432"])[0]
+    name = unquote(parts.path.lstrip("/")) or query.get("dbname", [unquote(parts.username or "")])[0]
+    return {
+        ("localhost" if is_loopback(host.strip("[]")) else unquote(host).lower(), port or default, name)
+        for host, port in zip(hosts, [*ports, *[""] * len(hosts)], strict=False)
+    }
 
 
 def is_default(secret: str) -> bool:

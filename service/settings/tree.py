@@ -13,9 +13,11 @@ from service.settings.base import Section, SecureUrl
 from service.settings.credentials import Auth
 from service.settings.forgetting import Erasure
 from service.settings.keeping import Retention
+from service.settings.keys import Keyring
+from service.settings.migrating import Migration
 from service.settings.qdrant import Index
 from service.settings.quotas import Quotas
-from service.settings.secrets import check_database_url, check_key
+from service.settings.secrets import check_database_url, check_key, same_database
 from service.settings.trail import Audit
 from service.settings.watching import Metrics, Telemetry
 from service.settings.webhooks import Webhooks
@@ -109,16 +111,6 @@ class Database(Section):
         return value
 
 
-class Keyring(Section):
-    """The keys that content is encrypted with, and the tombstones of what was erased."""
-
-    folder: Path | None = Field(
-        None,
-        description="Folder for `keys/` and `tombstones/`, beside neither database nor index and in no backup of them. "
-        "All replicas of one installation need the same one. Not set: the data folder.",
-    )
-
-
 class Embeddings(Section):
     """The embedding model. After a change the next start embeds all memories again; searches wait for it."""
 
@@ -132,6 +124,11 @@ class Embeddings(Section):
         description="Mem0's own configuration of that provider: model, URL, key. Not for `minilm`.",
     )
     dimensions: int = Field(384, ge=8, le=8192, description="Numbers in a vector of the model.")
+    folder: Path | None = Field(
+        None,
+        description="Folder with the graph of `minilm`, written when it is missing (90 MB); may be read-only when "
+        "`memvault model` wrote it. Not set: `model` in the data folder.",
+    )
     threads: int = Field(0, ge=0, le=64, description="Threads of `minilm`; 0 is one for each core.")
     batch_queries: int = Field(
         0, ge=0, le=512, description="Most concurrent queries that are embedded in one run; 0 embeds each by itself."
@@ -242,6 +239,7 @@ class Settings(BaseSettings):
     )
     server: Server = Field(default_factory=Server)
     database: Database = Field(default_factory=Database)
+    migration: Migration = Field(default_factory=Migration)
     keyring: Keyring = Field(default_factory=Keyring)
     index: Index = Field(default_factory=Index)
     embeddings: Embeddings = Field(default_factory=Embeddings)
@@ -265,6 +263,21 @@ class Settings(BaseSettings):
     def _is_long_enough(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None:
             check_key(value.get_secret_value())
+        return value
+
+    @field_validator("keyring")
+    @classmethod
+    def _is_apart(cls, value: Keyring, info: ValidationInfo) -> Keyring:
+        database = info.data.get("database")
+        if value.url is None or not isinstance(database, Database):
+            return value
+        ours = value.url.get_secret_value()
+        for one in (database.url, database.owner_url, database.maintenance_url, database.backup_url):
+            if one is not None and same_database(one.get_secret_value(), ours):
+                raise ValueError(
+                    "url: names the database of the record; the keys need a database of their own, with backups of "
+                    "their own, or every backup of the data holds the keys to it"
+                )
         return value
 
     @field_validator("auth")

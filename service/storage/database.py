@@ -85,7 +85,7 @@ class Database:
         except (DBAPIError, PoolTimeout) as error:
             if isinstance(error, PoolTimeout):
                 POOL_TIMEOUTS.inc()
-            raise RecordUnavailable("Postgres, the record, does not answer; try again") from _without_values(error)
+            raise RecordUnavailable("Postgres, the record, does not answer; try again") from without_values(error)
         with connection:
             try:
                 with connection.begin():
@@ -96,7 +96,7 @@ class Database:
                 told = _told(error)
                 if told is None:
                     raise
-                raise told from _without_values(error)
+                raise told from without_values(error)
 
     def check_role(self) -> None:
         """Refuse a role that row-level security does not bind.
@@ -155,7 +155,7 @@ def _told(error: DBAPIError) -> MemvaultError | None:
     return None
 
 
-def _without_values(error: Exception) -> Exception:
+def without_values(error: Exception) -> Exception:
     """Return a cause that names the SQLSTATE only: Postgres puts row values into the DETAIL of its errors."""
     origin = getattr(error, "orig", None)
     state = getattr(origin, "sqlstate", None) or type(origin or error).__name__

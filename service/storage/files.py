@@ -63,7 +63,7 @@ def rewrite_files(dsn: str, tables: Sequence[str], *, lock_timeout: float) -> Fi
 
 def _rewrite(connection: psycopg.Connection[Any], tables: Sequence[str]) -> FilePass:
     refused = [table for table in tables if not _may_rewrite(connection, table)]
-    left = _Left()
+    left = LeftRows()
     connection.add_notice_handler(left)
     done = []
     for table in tables:
@@ -85,7 +85,7 @@ def _rewrite(connection: psycopg.Connection[Any], tables: Sequence[str]) -> File
     return FilePass(tuple(done), checkpoint, switched, archived, reason, tuple(refused))
 
 
-class _Left:
+class LeftRows:
     """Counts the deleted rows that VACUUM had to carry over, since somebody can still see them."""
 
     def __init__(self) -> None:

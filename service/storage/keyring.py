@@ -10,6 +10,7 @@ import os
 import secrets
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final, Protocol
@@ -24,10 +25,11 @@ from service.errors import ConfigurationError, Conflict, KeyringUnavailable
 from service.scope import TenantId
 from service.storage.encryption import Cipher
 
-_KEY_BYTES: Final = 32
-_CACHED_KEYS: Final = 20_000
-_BELIEVED_SECONDS: Final = 5.0
+KEY_BYTES: Final = 32
+CACHED_KEYS: Final = 20_000
+BELIEVED_SECONDS: Final = 5.0
 _TOMBSTONE: Final = b"destroyed\n"
+_REMEDY: Final = "restore the folder, with its master.key, from the backup that belongs to the data"
 
 
 class KeyDestroyed(Exception):
@@ -37,12 +39,26 @@ class KeyDestroyed(Exception):
 class KeyMissing(KeyringUnavailable):
     """There is no such key and no tombstone, or it does not open: the keyring is not the one of this data."""
 
-    def __init__(self, folder: Path, why: str) -> None:
-        super().__init__(f"the keyring {folder} {why}; restore the folder, with its master.key, from its backup")
+    def __init__(self, place: str, why: str, remedy: str) -> None:
+        super().__init__(f"the keyring, {place}, {why}; {remedy}")
 
 
 class Keyring(Protocol):
     """Where keys come from."""
+
+    @property
+    def place(self) -> str:
+        """Where the keyring is, for messages."""
+
+    @property
+    def remedy(self) -> str:
+        """What to do when it is not the one of the data."""
+
+    def ping(self) -> None:
+        """Raise KeyringUnavailable unless keys can be read."""
+
+    def rewrite(self) -> None:
+        """See to it that the bytes of destroyed keys are in no file of the keyring. Raises KeyringUnavailable."""
 
     def subject(self, tenant_id: TenantId, subject_id: UUID) -> Cipher:
         """Return the cipher of a subject. Raises KeyDestroyed or KeyMissing."""
@@ -86,12 +102,30 @@ class FileKeyring:
         except OSError as error:
             raise ConfigurationError(f"{folder}: the key folder cannot be used ({error.strerror})") from None
 
+    @property
+    def place(self) -> str:
+        """The folder."""
+        return str(self._folder)
+
+    @property
+    def remedy(self) -> str:
+        """What to do when it is not the one of the data."""
+        return _REMEDY
+
+    def ping(self) -> None:
+        """Raise KeyringUnavailable unless the folder is there."""
+        if not (self._folder / "master.key").exists():
+            raise KeyMissing(self.place, "is not there", self.remedy)
+
+    def rewrite(self) -> None:
+        """Do nothing: a destroyed key was written over in its place."""
+
     def subject(self, tenant_id: TenantId, subject_id: UUID) -> Cipher:
         """Return the cipher of a subject."""
         known = (tenant_id, subject_id)
         with self._lock:
             since, cached = self._cache.get(known, (0.0, None))
-            if cached is not None and clock.monotonic() - since <= _BELIEVED_SECONDS:
+            if cached is not None and clock.monotonic() - since <= BELIEVED_SECONDS:
                 self._cache.move_to_end(known)
                 return cached
             destroyed = self._destroyed
@@ -146,9 +180,22 @@ class FileKeyring:
         if secret := self._secrets.get(known):
             return secret
         key = self._unwrapped(self._tenant_path(tenant_id))
-        secret = HKDF(SHA256(), _KEY_BYTES, salt=None, info=f"memvault/{purpose}".encode()).derive(key)
+        secret = HKDF(SHA256(), KEY_BYTES, salt=None, info=f"memvault/{purpose}".encode()).derive(key)
         self._secrets[known] = secret
         return secret
+
+    def each(self) -> Iterator[tuple[TenantId, UUID | None, bytes | None]]:
+        """Yield all keys with whose they are; None for a tenant's own subject, and for a key that was destroyed."""
+        for path in sorted(self._folder.glob("tenants/*.key")):
+            yield TenantId(UUID(path.stem)), None, self._found(path)
+        for path in sorted(self._folder.glob("subjects/*/*/*.key")):
+            yield TenantId(UUID(path.parts[-3])), UUID(path.stem), self._found(path)
+
+    def _found(self, path: Path) -> bytes | None:
+        try:
+            return self._unwrapped(path)
+        except KeyDestroyed:
+            return None
 
     def _remember(self, known: tuple[TenantId, UUID], cipher: Cipher, destroyed: int) -> None:
         with self._lock:
@@ -157,7 +204,7 @@ class FileKeyring:
                 return
             self._cache.pop(known, None)
             self._cache[known] = (clock.monotonic(), cipher)
-            while len(self._cache) > _CACHED_KEYS:
+            while len(self._cache) > CACHED_KEYS:
                 self._cache.popitem(last=False)
 
     def _subject_path(self, tenant_id: TenantId, subject_id: UUID) -> Path:
@@ -169,29 +216,29 @@ class FileKeyring:
 
     def _make(self, path: Path) -> None:
         if not path.exists():
-            _create_durably(path, aes_key_wrap(self._master, secrets.token_bytes(_KEY_BYTES)))
+            _create_durably(path, aes_key_wrap(self._master, secrets.token_bytes(KEY_BYTES)))
 
     def _unwrapped(self, path: Path) -> bytes:
         try:
             wrapped = path.read_bytes()
         except FileNotFoundError:
-            raise KeyMissing(self._folder, "lacks a key of this data") from None
+            raise KeyMissing(self.place, "lacks a key of this data", self.remedy) from None
         except OSError as error:
-            raise KeyMissing(self._folder, f"cannot be read ({error.strerror})") from None
+            raise KeyMissing(self.place, f"cannot be read ({error.strerror})", self.remedy) from None
         if wrapped == _TOMBSTONE:
             raise KeyDestroyed(f"{path.name} was destroyed")
         try:
             return aes_key_unwrap(self._master, wrapped)
         except InvalidUnwrap:
-            raise KeyMissing(self._folder, "has a key that its master.key did not wrap") from None
+            raise KeyMissing(self.place, "has a key that its master.key did not wrap", self.remedy) from None
 
     @staticmethod
     def _read_or_make_master(path: Path) -> bytes:
         if not path.exists():
-            _create_durably(path, secrets.token_bytes(_KEY_BYTES))
+            _create_durably(path, secrets.token_bytes(KEY_BYTES))
         master = path.read_bytes()
-        if len(master) != _KEY_BYTES:
-            raise ConfigurationError(f"{path}: the master key must have {_KEY_BYTES} bytes; restore it from its backup")
+        if len(master) != KEY_BYTES:
+            raise ConfigurationError(f"{path}: the master key must have {KEY_BYTES} bytes; restore it from its backup")
         return master
 
 

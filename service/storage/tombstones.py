@@ -15,6 +15,7 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
+from abc import ABC, abstractmethod
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -36,7 +37,7 @@ from service.scope import TenantId
 from service.storage.tables import TombstoneRow
 
 FILE: Final = "tombstones.jsonl"
-_NOTHING_BEFORE: Final = "0" * 64
+NOTHING_BEFORE: Final = "0" * 64
 _table: Final[Any] = TombstoneRow.__table__  # type: ignore[attr-defined]
 
 
@@ -74,21 +75,25 @@ def tombstone_id(kind: TombstoneKind, tenant_id: TenantId, what: UUID) -> UUID:
     return uuid5(tenant_id, f"{kind.value} {what}")
 
 
-class Tombstones:
+class Tombstones(ABC):
     """The journal: one line each, chained by hashes, only ever appended to. Writers of several processes take turns."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._path = folder / FILE
-        self._lock = threading.Lock()
-        self._known: set[UUID] = set()
-        self._read = 0
-        self._last = _NOTHING_BEFORE
-
     @property
-    def path(self) -> Path:
-        """Where the journal is."""
-        return self._path
+    @abstractmethod
+    def place(self) -> str:
+        """Where the journal is, for messages."""
+
+    @abstractmethod
+    def add(self, tombstone: Tombstone) -> None:
+        """Add a tombstone as it is, unless it is there already; else as `append`."""
+
+    @abstractmethod
+    def all(self) -> Iterator[Tombstone]:
+        """Yield all tombstones in the order of writing.
+
+        Raises:
+            TombstonesDamaged: when the journal is not what was written.
+        """
 
     def append(
         self,
@@ -109,42 +114,6 @@ class Tombstones:
         made = Tombstone(tombstone or clock.new_id(), kind, tenant_id, tuple(ids), at or clock.now(), sealed)
         self.add(made)
         return made
-
-    def add(self, tombstone: Tombstone) -> None:
-        """Add a tombstone as it is, unless it is there already; else as `append`."""
-        try:
-            with self._lock, self._taken() as file:
-                if tombstone.id in self._known:
-                    return
-                line = _line(tombstone, self._last)
-                file.seek(self._read)
-                # What a killed process left of a line.
-                file.truncate()
-                file.write(line)
-                file.flush()
-                os.fsync(file.fileno())
-                self._advance(line, tombstone.id)
-        except OSError as error:
-            raise Unavailable(f"the journal of erasures and holds cannot be written ({error.strerror})") from None
-
-    def all(self) -> Iterator[Tombstone]:
-        """Yield all tombstones in the order of writing.
-
-        Raises:
-            TombstonesDamaged: when the journal is not what was written.
-        """
-        last = _NOTHING_BEFORE
-        if not self._path.exists():
-            return
-        try:
-            with self._path.open("rb") as file:
-                for number, line in enumerate(file, 1):
-                    if not line.endswith(b"\n"):
-                        return
-                    yield self._parsed(line, last, number)
-                    last = sha256(line).hexdigest()
-        except OSError as error:
-            raise TombstonesDamaged(f"{self._path}: cannot be read ({error.strerror})") from None
 
     def note(self, connection: Connection, tombstone: Tombstone) -> None:
         """Note in the database, in the transaction of the effect, that a tombstone is applied."""
@@ -167,6 +136,64 @@ class Tombstones:
             for row in connection.execute(select(_table).order_by(_table.c.at, _table.c.id))
         }
 
+
+class FileTombstones(Tombstones):
+    """The journal in a file of a private folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._path = folder / FILE
+        self._lock = threading.Lock()
+        self._known: set[UUID] = set()
+        self._read = 0
+        self._last = NOTHING_BEFORE
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._path
+
+    @property
+    def place(self) -> str:
+        """The file."""
+        return str(self._path)
+
+    def add(self, tombstone: Tombstone) -> None:
+        """Add a tombstone as it is, unless it is there already; else as `append`."""
+        try:
+            with self._lock, self._taken() as file:
+                if tombstone.id in self._known:
+                    return
+                line = line_of(tombstone, self._last)
+                file.seek(self._read)
+                # What a killed process left of a line.
+                file.truncate()
+                file.write(line)
+                file.flush()
+                os.fsync(file.fileno())
+                self._advance(line, tombstone.id)
+        except OSError as error:
+            raise Unavailable(f"the journal of erasures and holds cannot be written ({error.strerror})") from None
+
+    def all(self) -> Iterator[Tombstone]:
+        """Yield all tombstones in the order of writing.
+
+        Raises:
+            TombstonesDamaged: when the journal is not what was written.
+        """
+        last = NOTHING_BEFORE
+        if not self._path.exists():
+            return
+        try:
+            with self._path.open("rb") as file:
+                for number, line in enumerate(file, 1):
+                    if not line.endswith(b"\n"):
+                        return
+                    yield parsed_line(line, last, f"{self._path}, line {number}")
+                    last = digest_of(line)
+        except OSError as error:
+            raise TombstonesDamaged(f"{self._path}: cannot be read ({error.strerror})") from None
+
     @contextmanager
     def _taken(self) -> Iterator[IO[bytes]]:
         """Open the journal alone, with everything read that other processes wrote."""
@@ -184,38 +211,50 @@ class Tombstones:
             for line in file:
                 if line.endswith(b"\n"):
                     number = len(self._known) + 1
-                    self._advance(line, self._parsed(line, self._last, number).id)
+                    self._advance(line, parsed_line(line, self._last, f"{self._path}, line {number}").id)
             yield file
 
     def _forget(self) -> None:
-        self._known, self._read, self._last = set(), 0, _NOTHING_BEFORE
+        self._known, self._read, self._last = set(), 0, NOTHING_BEFORE
 
     def _advance(self, line: bytes, known: UUID) -> None:
         self._known.add(known)
         self._read += len(line)
-        self._last = sha256(line).hexdigest()
-
-    def _parsed(self, line: bytes, previous: str, number: int) -> Tombstone:
-        try:
-            fields: Any = orjson.loads(line)
-            if fields["previous"] != previous:
-                raise ValueError("a line that follows another one")
-            return Tombstone(
-                id=UUID(fields["id"]),
-                kind=TombstoneKind(fields["kind"]),
-                tenant_id=TenantId(UUID(fields["tenant"])),
-                ids=tuple(UUID(one) for one in fields["ids"]),
-                at=datetime.fromisoformat(fields["at"]),
-                sealed=None if fields["sealed"] is None else b64decode(fields["sealed"], validate=True),
-            )
-        except (ValueError, TypeError, KeyError):
-            raise TombstonesDamaged(
-                f"{self._path}, line {number}: is not what was written: restore the file from the newest backup of the "
-                "keyring; a line that is missing is an erasure or a hold that a restored database would not know of"
-            ) from None
+        self._last = digest_of(line)
 
 
-def _line(tombstone: Tombstone, previous: str) -> bytes:
+def parsed_line(line: bytes, previous: str, where: str) -> Tombstone:
+    """Return the tombstone of a line that follows the one with the digest `previous`.
+
+    Raises:
+        TombstonesDamaged: when it is not what was written there.
+    """
+    try:
+        fields: Any = orjson.loads(line)
+        if fields["previous"] != previous:
+            raise ValueError("a line that follows another one")
+        return Tombstone(
+            id=UUID(fields["id"]),
+            kind=TombstoneKind(fields["kind"]),
+            tenant_id=TenantId(UUID(fields["tenant"])),
+            ids=tuple(UUID(one) for one in fields["ids"]),
+            at=datetime.fromisoformat(fields["at"]),
+            sealed=None if fields["sealed"] is None else b64decode(fields["sealed"], validate=True),
+        )
+    except (ValueError, TypeError, KeyError):
+        raise TombstonesDamaged(
+            f"{where}: is not what was written: restore it from the newest backup of the keyring; a line that "
+            "is missing is an erasure or a hold that a restored database would not know of"
+        ) from None
+
+
+def digest_of(line: bytes) -> str:
+    """Return what the line after this one says of it."""
+    return sha256(line).hexdigest()
+
+
+def line_of(tombstone: Tombstone, previous: str) -> bytes:
+    """Return the line of a tombstone that follows the one with the digest `previous`."""
     fields = {
         "id": str(tombstone.id),
         "kind": tombstone.kind.value,

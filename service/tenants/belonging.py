@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import Connection, select, text
@@ -19,7 +18,7 @@ _TRIED: Final = 20
 _log = logging.getLogger("memvault.keyring")
 
 
-def check_keyring(connection: Connection, keyring: Keyring, folder: Path) -> None:
+def check_keyring(connection: Connection, keyring: Keyring) -> None:
     """Try the keys of the first tenants; a database without a schema or without tenants belongs to any keyring.
 
     Raises:
@@ -34,8 +33,8 @@ def check_keyring(connection: Connection, keyring: Keyring, folder: Path) -> Non
         return
     if len(missing) == len(ids):
         raise ConfigurationError(
-            f"data_dir: the keyring {folder} is not the one of this database: it opens no tenant's key. Restore the "
-            "folder, with its master.key, from the backup that belongs to the database, or name the right data_dir"
+            f"the keyring, {keyring.place}, is not the one of this database: it opens no tenant's key; "
+            f"{keyring.remedy}, or name the right data_dir or keyring.url"
         )
     _log.error("the keyring lacks the keys of some tenants: restore it from its backup", extra={"count": len(missing)})
 

@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from service.audit.keeper import Keeper
@@ -29,7 +28,7 @@ from service.embeddings.minilm import MiniLM as MiniLM
 from service.embeddings.providers import ProviderEmbedder as ProviderEmbedder
 from service.engine import Engine, LlmSettings, refuse_environment
 from service.engine.mem0_import import import_mem0 as import_mem0
-from service.errors import ConfigurationError, MemvaultError
+from service.errors import MemvaultError
 from service.holds.membership import Membership
 from service.index.edge import EdgeIndex as EdgeIndex
 from service.index.interface import Index
@@ -66,9 +65,7 @@ from service.settings import Audit as Audit
 from service.settings import Llm, Settings
 from service.storage.announced import AnnouncedRecord, Announcer
 from service.storage.database import Database
-from service.storage.embedded import EmbeddedPostgres, EmbeddedPostgresError, ensure_database
-from service.storage.embedded.bootstrap import DATABASE
-from service.storage.keyring import FileKeyring, Keyring
+from service.storage.keyring import Keyring
 from service.storage.outbox import Outbox
 from service.storage.quarantine import Quarantine
 from service.storage.record import Record
@@ -91,8 +88,14 @@ from service.wiring.backups import restore_backup as restore_backup
 from service.wiring.counting import count_memories as count_memories
 from service.wiring.counting import count_memories_of as count_memories_of
 from service.wiring.counting import count_outbox as count_outbox
+from service.wiring.keys import move_keys as move_keys
+from service.wiring.keys import open_keys
+from service.wiring.keys import rewrap_keys as rewrap_keys
 from service.wiring.notifying import open_announcer, open_webhooks, webhook_state
 from service.wiring.portability import open_portability as open_portability
+from service.wiring.reaching import Connections as Connections
+from service.wiring.reaching import prepare_data_dir as prepare_data_dir
+from service.wiring.reaching import reach_record as reach_record
 from service.wiring.sealing import audited_tenants as audited_tenants
 from service.wiring.sealing import old_parts_job
 from service.wiring.sealing import seal_trail as seal_trail
@@ -101,18 +104,6 @@ from service.wiring.watching import note_verification as note_verification
 from service.wiring.watching import watch
 
 _log = logging.getLogger("memvault")
-
-
-@dataclass(frozen=True, slots=True)
-class Connections:
-    """How to reach the record: as the application role, and as the owner, the maintenance role and one that reads past
-    row-level security where this may.
-    """
-
-    app_dsn: str
-    owner_dsn: str | None
-    maintenance_dsn: str | None = None
-    backup_dsn: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +195,7 @@ class Services:
         engine_state, engine_reason = self.engine.state()
         parts = [
             _asked("record", self.installation.database.ping),
+            _asked("keyring", self.installation.keyring.ping),
             _asked("index", self._ask_index),
             Part("upkeep", *(self.upkeep.state() if self.upkeep else ("off", "another process keeps the index"))),
             Part("embeddings", "ok", needed=True),
@@ -234,49 +226,6 @@ class Services:
         self.index.count()
 
 
-def reach_record(settings: Settings, stack: ExitStack) -> Connections:
-    """Return how to reach the record, starting the embedded Postgres (until the stack closes) where it is used.
-
-    Raises:
-        ConfigurationError: when the embedded Postgres cannot be started, in one line.
-    """
-    if settings.database.url is not None:
-        owner, maintenance = settings.database.owner_url, settings.database.maintenance_url
-        backup = settings.database.backup_url
-        return Connections(
-            settings.database.url.get_secret_value(),
-            owner.get_secret_value() if owner else None,
-            maintenance.get_secret_value() if maintenance else None,
-            backup.get_secret_value() if backup else None,
-        )
-    folder = settings.data_dir / "postgres"
-    try:
-        prepare_data_dir(settings.data_dir)
-        postgres = EmbeddedPostgres(folder, template=settings.database.embedded_template)
-        server = postgres.start()
-        stack.callback(postgres.stop)
-        credentials = ensure_database(server, folder=folder)
-    except EmbeddedPostgresError as error:
-        raise ConfigurationError(f"embedded Postgres: {error}") from None
-    return Connections(
-        credentials.app_dsn, credentials.owner_dsn, credentials.maintenance_dsn, server.superuser_dsn(DATABASE)
-    )
-
-
-def prepare_data_dir(folder: Path) -> None:
-    """Make the data folder. Others may pass through it (Postgres runs as a user of its own under root) and not read it.
-
-    Raises:
-        ConfigurationError: when it cannot be made or used.
-    """
-    try:
-        folder.mkdir(mode=0o711, parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise ConfigurationError(f"data_dir {folder}: is not writable by this user")
-    except OSError as error:
-        raise ConfigurationError(f"data_dir {folder}: cannot be made ({error.strerror})") from None
-
-
 def open_installation(settings: Settings, connections: Connections, stack: ExitStack) -> Installation:
     """Open the record and the keyring.
 
@@ -290,15 +239,13 @@ def open_installation(settings: Settings, connections: Connections, stack: ExitS
     )
     stack.callback(database.close)
     database.check_role()
-    keys_folder = settings.keys_folder
-    keyring = FileKeyring(keys_folder)
+    keyring, tombstones = open_keys(settings, stack)
     with database.tenant_blind() as connection:
-        check_keyring(connection, keyring, keys_folder)
+        check_keyring(connection, keyring)
     subjects = Subjects(keyring)
     trail = Trail(database, keyring)
     gate = Gate(trail)
     refusals = Refusals(database, trail)
-    tombstones = Tombstones(settings.tombstones_folder)
     queue = Queue(connections.app_dsn)
     announcer = open_announcer(settings, queue)
     record = AnnouncedRecord(keyring, Membership(keyring), announcer)

@@ -63,7 +63,7 @@ def open_embedder(settings: Settings, stack: ExitStack) -> Embedder:
     chosen = settings.embeddings
     embedder: Embedder
     if chosen.provider == "minilm":
-        embedder = MiniLM(settings.data_dir / "model", threads=chosen.threads)
+        embedder = MiniLM(chosen.folder or settings.data_dir / "model", threads=chosen.threads)
     else:
         embedder = ProviderEmbedder(
             chosen.provider,

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,11 +18,13 @@ from service.audit.assembly import checkpoint_folder
 from service.errors import ConfigurationError, Conflict
 from service.portability.archives import DATA, DUMP, KEYRING, verified
 from service.portability.backup import BackedUp, Progress, back_up
-from service.portability.restore import KEYS_FOLDER, TOMBSTONES, Outside, restore_outside
+from service.portability.restore import KEYS_FOLDER, ROWS_FOLDER, TOMBSTONES, Outside, restore_outside
 from service.settings import Settings
 from service.storage.dumping import restore
-from service.storage.tombstones import Tombstones
+from service.storage.keyring_copies import take_in, write_journal, write_keys
+from service.storage.tombstones import FileTombstones
 from service.wiring.adapters import open_embedder, open_index
+from service.wiring.keys import open_database_keys
 
 if TYPE_CHECKING:
     from service.wiring import Connections, Installation
@@ -58,7 +61,7 @@ def make_backup(
         dsn,
         installation.database,
         installation.trail,
-        outside_folders(installation.settings),
+        partial(_staged, installation.settings),
         data=data,
         keyring=keyring,
         schema=schema,
@@ -96,7 +99,13 @@ def restore_backup(
             )
         if not settings.embedded and connections.owner_dsn is None:
             raise ConfigurationError("database.owner_url: is needed to restore into the database of database.url")
-        outside = restore_outside(packed, outside_folders(settings), Tombstones(settings.data_dir / TOMBSTONES))
+        if settings.keyring.url is None:
+            journal = FileTombstones(settings.tombstones_folder)
+            outside = restore_outside(packed, outside_folders(settings), journal)
+        else:
+            keys = open_database_keys(settings, stack)
+            take = partial(take_in, keys.keyring, keys.database)
+            outside = restore_outside(packed, outside_folders(settings), keys.tombstones, take)
         if full:
             _drop(connections)
     with ExitStack() as stack:
@@ -112,9 +121,22 @@ def restore_backup(
 
 def outside_folders(settings: Settings) -> dict[str, Path]:
     """Return what is kept beside the database, by the names in the archive."""
-    folders = {KEYS_FOLDER: settings.data_dir / KEYS_FOLDER, TOMBSTONES: settings.data_dir / TOMBSTONES}
+    folders = {KEYS_FOLDER: settings.keys_folder, TOMBSTONES: settings.tombstones_folder}
     checkpoints = checkpoint_folder(settings)
     return folders if checkpoints is None else folders | {"checkpoints": checkpoints}
+
+
+def _staged(settings: Settings, place: Path) -> dict[str, Path]:
+    """Return the folders of a backup's keyring; what is in a database is written into folders of the place."""
+    folders = outside_folders(settings)
+    if settings.keyring.url is None:
+        return folders
+    with ExitStack() as stack:
+        keys = open_database_keys(settings, stack)
+        # The keys first: what is erased meanwhile is in the journal, and is erased again.
+        write_keys(keys.database, place / ROWS_FOLDER)
+        write_journal(keys.tombstones, place / TOMBSTONES)
+    return folders | {ROWS_FOLDER: place / ROWS_FOLDER, TOMBSTONES: place / TOMBSTONES}
 
 
 def _refuse_running(settings: Settings) -> None:

@@ -37,7 +37,7 @@ def open_portability(installation: Installation, stack: ExitStack) -> Portabilit
     Raises:
         ConfigurationError: when the database was restored and not brought up to what was erased after it.
     """
-    settling = Settling(installation.database, installation.trail, installation.tombstones, {})
+    settling = Settling(installation.database, installation.keyring, installation.trail, installation.tombstones, {})
     if settling.pending():
         raise ConfigurationError(
             "the database lacks erasures or holds that came after its state, as after a restore: start the service, "

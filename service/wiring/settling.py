@@ -40,7 +40,8 @@ def settle(installation: Installation, erasing: ErasureWork, index: Index, *, re
         if last is not None:
             # First of all: whatever ends this in the middle, searches wait until the index is the restored record's.
             index.mark_incomplete()
-        settling = Settling(database, installation.trail, installation.tombstones, replays(installation, erasing))
+        keyring, trail, tombstones = installation.keyring, installation.trail, installation.tombstones
+        settling = Settling(database, keyring, trail, tombstones, replays(installation, erasing))
         return settling.settle(last, restoring, owner)
 
 

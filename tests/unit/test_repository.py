@@ -15,7 +15,16 @@ pytestmark = pytest.mark.unit
 ROOT = Path(__file__).parents[2]
 TOP_LEVEL = {
     *("pyproject.toml", "README.md", "Makefile", "service", "tests", "bench", "docs", "deploy", "config", ".ci"),
-    *("Dockerfile", "docker-compose.yml", "LICENSE", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", ".gitignore"),
+    *(
+        "Dockerfile",
+        ".dockerignore",
+        "docker-compose.yml",
+        "LICENSE",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        "CHANGELOG.md",
+        ".gitignore",
+    ),
 }
 
 # Put together here, so that this file does not name what no file may name.
@@ -35,7 +44,7 @@ MACHINE_PATHS = re.compile("|".join(f"(?<![\\w.])/{folder}/" for folder in ("wor
 IMAGE_FILES = ("Dockerfile", "docker-compose.yml", "deploy/")
 
 CLIENT_FILES = ["client-1.0.11.txt", "client-0.1.118.txt", "client-cli-0.2.13.txt"]
-REQUIREMENT_FILES = ["runtime.txt", "test.txt", *CLIENT_FILES]
+REQUIREMENT_FILES = ["runtime.txt", "test.txt", "sbom.txt", *CLIENT_FILES]
 UNWANTED = {"torch", "sentence-transformers", "transformers", "fastembed", "spacy", "huggingface-hub", "hf-xet"}
 
 

@@ -15,7 +15,7 @@ from service.errors import ConfigurationError, Unavailable
 from service.policy.table import ROLES
 from service.records import SubjectNames
 from service.scope import Caller, SubjectKind, TenantId
-from service.storage.tombstones import TombstoneKind, Tombstones, TombstonesDamaged, tombstone_id
+from service.storage.tombstones import FileTombstones, TombstoneKind, TombstonesDamaged, tombstone_id
 from service.wiring import Services
 from tests.conftest import MakeServices, Postgres, caller_of, principal_of
 from tests.integration.memories.test_adding_and_finding import add, found
@@ -27,11 +27,11 @@ ERASED = TombstoneKind.SUBJECT_ERASED
 
 
 def test_what_is_appended_is_read_back_in_order_by_anybody(tmp_path: Path) -> None:
-    first, other = Tombstones(tmp_path / "t"), Tombstones(tmp_path / "t")
+    first, other = FileTombstones(tmp_path / "t"), FileTombstones(tmp_path / "t")
     one = first.append(ERASED, TENANT, [clock.new_random_id()])
     two = other.append(TombstoneKind.HOLD_PLACED, TENANT, [clock.new_id() for _ in range(3)], sealed=b"\x00sealed")
     three = first.append(TombstoneKind.HOLD_RELEASED, TENANT, two.ids[:1])
-    assert list(Tombstones(tmp_path / "t").all()) == [one, two, three]
+    assert list(FileTombstones(tmp_path / "t").all()) == [one, two, three]
     assert (tmp_path / "t").stat().st_mode & 0o077 == 0
     assert first.path.stat().st_mode & 0o077 == 0
 
@@ -40,14 +40,14 @@ def test_what_happens_once_leaves_one_tombstone(tmp_path: Path) -> None:
     subject = clock.new_random_id()
     known = tombstone_id(ERASED, TENANT, subject)
     for _ in range(3):
-        Tombstones(tmp_path).append(ERASED, TENANT, [subject], tombstone=known)
-    assert [one.id for one in Tombstones(tmp_path).all()] == [known]
+        FileTombstones(tmp_path).append(ERASED, TENANT, [subject], tombstone=known)
+    assert [one.id for one in FileTombstones(tmp_path).all()] == [known]
 
 
 def test_many_writers_lose_nothing(tmp_path: Path) -> None:
-    journals = [Tombstones(tmp_path) for _ in range(4)]
+    journals = [FileTombstones(tmp_path) for _ in range(4)]
 
-    def write(journal: Tombstones) -> None:
+    def write(journal: FileTombstones) -> None:
         for _ in range(25):
             journal.append(ERASED, TENANT, [clock.new_random_id()])
 
@@ -56,21 +56,21 @@ def test_many_writers_lose_nothing(tmp_path: Path) -> None:
         thread.start()
     for thread in threads:
         thread.join(60)
-    assert len({one.id for one in Tombstones(tmp_path).all()}) == 100
+    assert len({one.id for one in FileTombstones(tmp_path).all()}) == 100
 
 
 def test_what_a_killed_process_left_of_a_line_is_cut(tmp_path: Path) -> None:
-    one = Tombstones(tmp_path).append(ERASED, TENANT, [clock.new_random_id()])
-    with Tombstones(tmp_path).path.open("ab") as file:
+    one = FileTombstones(tmp_path).append(ERASED, TENANT, [clock.new_random_id()])
+    with FileTombstones(tmp_path).path.open("ab") as file:
         file.write(b'{"id":"')
-    assert list(Tombstones(tmp_path).all()) == [one]
-    two = Tombstones(tmp_path).append(ERASED, TENANT, [clock.new_random_id()])
-    assert list(Tombstones(tmp_path).all()) == [one, two]
+    assert list(FileTombstones(tmp_path).all()) == [one]
+    two = FileTombstones(tmp_path).append(ERASED, TENANT, [clock.new_random_id()])
+    assert list(FileTombstones(tmp_path).all()) == [one, two]
 
 
 @pytest.mark.parametrize("damage", ["a line is gone", "a line is edited", "two lines change places"])
 def test_a_changed_journal_is_refused(tmp_path: Path, damage: str) -> None:
-    journal = Tombstones(tmp_path)
+    journal = FileTombstones(tmp_path)
     for _ in range(4):
         journal.append(ERASED, TENANT, [clock.new_random_id()])
     lines = journal.path.read_bytes().splitlines(keepends=True)
@@ -82,15 +82,15 @@ def test_a_changed_journal_is_refused(tmp_path: Path, damage: str) -> None:
         lines[1], lines[2] = lines[2], lines[1]
     journal.path.write_bytes(b"".join(lines))
     with pytest.raises(TombstonesDamaged, match="line"):
-        list(Tombstones(tmp_path).all())
-    with pytest.raises(ConfigurationError, match="restore the file"):
-        Tombstones(tmp_path).append(ERASED, TENANT, [])
+        list(FileTombstones(tmp_path).all())
+    with pytest.raises(ConfigurationError, match="restore it from the newest backup"):
+        FileTombstones(tmp_path).append(ERASED, TENANT, [])
 
 
 def test_what_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "t").write_text("a file where the folder should be")
     with pytest.raises(Unavailable, match="cannot be written"):
-        Tombstones(tmp_path / "t").append(ERASED, TENANT, [])
+        FileTombstones(tmp_path / "t").append(ERASED, TENANT, [])
     assert os.listdir(tmp_path) == ["t"]
 
 

@@ -1,0 +1,68 @@
+"""Says how the record is reached: by the settings, or in the embedded Postgres, which is started for it."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from service.errors import ConfigurationError
+from service.settings import Settings
+from service.storage.embedded import EmbeddedPostgres, EmbeddedPostgresError, ensure_database
+from service.storage.embedded.bootstrap import DATABASE
+
+
+@dataclass(frozen=True, slots=True)
+class Connections:
+    """How to reach the record: as the application role, and as the owner, the maintenance role and one that reads past
+    row-level security where this may.
+    """
+
+    app_dsn: str
+    owner_dsn: str | None
+    maintenance_dsn: str | None = None
+    backup_dsn: str | None = None
+
+
+def reach_record(settings: Settings, stack: ExitStack) -> Connections:
+    """Return how to reach the record, starting the embedded Postgres (until the stack closes) where it is used.
+
+    Raises:
+        ConfigurationError: when the embedded Postgres cannot be started, in one line.
+    """
+    if settings.database.url is not None:
+        owner, maintenance = settings.database.owner_url, settings.database.maintenance_url
+        backup = settings.database.backup_url
+        return Connections(
+            settings.database.url.get_secret_value(),
+            owner.get_secret_value() if owner else None,
+            maintenance.get_secret_value() if maintenance else None,
+            backup.get_secret_value() if backup else None,
+        )
+    folder = settings.data_dir / "postgres"
+    try:
+        prepare_data_dir(settings.data_dir)
+        postgres = EmbeddedPostgres(folder, template=settings.database.embedded_template)
+        server = postgres.start()
+        stack.callback(postgres.stop)
+        credentials = ensure_database(server, folder=folder)
+    except EmbeddedPostgresError as error:
+        raise ConfigurationError(f"embedded Postgres: {error}") from None
+    return Connections(
+        credentials.app_dsn, credentials.owner_dsn, credentials.maintenance_dsn, server.superuser_dsn(DATABASE)
+    )
+
+
+def prepare_data_dir(folder: Path) -> None:
+    """Make the data folder. Others may pass through it (Postgres runs as a user of its own under root) and not read it.
+
+    Raises:
+        ConfigurationError: when it cannot be made or used.
+    """
+    try:
+        folder.mkdir(mode=0o711, parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise ConfigurationError(f"data_dir {folder}: is not writable by this user")
+    except OSError as error:
+        raise ConfigurationError(f"data_dir {folder}: cannot be made ({error.strerror})") from None

@@ -1,0 +1,46 @@
+"""The image, played without Docker: built by its steps, then run on a read-only root without a network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from tests.image.container import play
+
+pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("process")]
+
+
+@pytest.fixture(scope="module")
+def seen() -> Mapping[str, Any]:
+    """How it went."""
+    return play()
+
+
+def test_the_steps_of_the_build_ran(seen: Mapping[str, Any]) -> None:
+    made = [command.split("/")[-1] if "share" in command else command for command in seen["played"]]
+    assert len(made) == 5
+    assert made[-2:] == ["model", "postgres"]
+
+
+def test_it_runs_as_nobody_who_may_anything(seen: Mapping[str, Any]) -> None:
+    identity = seen["identity"]
+    assert set(identity["uids"]) == set(identity["gids"]) == {"10001"}
+    assert identity["capabilities"] == 0
+
+
+def test_it_needs_no_shell_and_writes_to_its_volume_and_tmp_only(seen: Mapping[str, Any]) -> None:
+    assert seen["shell"] is False
+    assert seen["writable"] == ["/tmp", "/var/lib/memvault"]
+
+
+def test_it_serves_without_a_network(seen: Mapping[str, Any]) -> None:
+    """Healthy by its own probe; a memory is stored and found by its meaning."""
+    assert seen["added"] == 200
+    assert seen["found"] == ["I love Italian food"]
+
+
+def test_it_ends_cleanly_and_leaves_nothing_running(seen: Mapping[str, Any]) -> None:
+    assert seen["code"] == 0
+    assert seen["left"] == []
