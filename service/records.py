@@ -116,12 +116,19 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Signals:
-    """Where a hit's score comes from: cosine in [-1, 1], keyword in [0, 1], the raw BM25 score, the fused score."""
+    """Where a hit's score and place come from: cosine in [-1, 1], keyword in [0, 1], raw BM25, and their fused score.
+
+    `neighbours` and `time` are what was added to the order for what stands beside the memory and for when it was;
+    `rank` is what the order goes by.
+    """
 
     semantic: float
     keyword: float
     bm25: float
     fused: float
+    neighbours: float = 0.0
+    time: float = 0.0
+    rank: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,10 +46,9 @@ def _request(question: ByMeaning | ByWords) -> edge.QueryRequest:
     more: dict[str, Any]
     match question:
         case ByMeaning(vector=vector):
-            # Every candidate passes here and is named once; by words only its score is asked for.
-            more = {"query": edge.Query.Nearest(list(vector), using=DENSE), "with_payload": IDENTITY}
+            more = {"query": edge.Query.Nearest(list(vector), using=DENSE)}
         case ByWords(terms=terms, corpus=corpus):
             words = edge.SparseVector(list(terms.ids), list(terms.weights))
             params = edge.SearchParams(idf=edge.IdfParams(corpus=edge_filter(corpus)))
             more = {"query": edge.Query.Nearest(words, using=TERMS), "params": params}
-    return edge.QueryRequest(limit=question.limit, filter=edge_filter(question.where), **more)
+    return edge.QueryRequest(limit=question.limit, filter=edge_filter(question.where), with_payload=IDENTITY, **more)

@@ -1,12 +1,14 @@
-"""One score from the two signals of a candidate, meaning and words."""
+"""The order of the candidates of a search, and the score that each is shown with."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
+from heapq import nlargest
 from typing import Final, NamedTuple
 from uuid import UUID
 
 from service.index.interface import Candidate
+from service.index.neighbours import SEEDS, added
 from service.records import Signals
 
 #: The BM25 score that counts half. The best hit of a LoCoMo question has 13 in the median.
@@ -15,6 +17,9 @@ HALF: Final = 12.0
 #: What one word in common is worth at least, whatever it weighs: not less than the default threshold of a search, so
 #: that in a small tenant, where every word is common, a hit by words alone is still a hit.
 FLOOR: Final = 0.1
+
+#: What the best BM25 of a request counts in its order, where the best cosine counts 1.
+WORDS: Final = 0.6
 
 
 class Scored(NamedTuple):
@@ -30,19 +35,64 @@ def keyword(bm25: float) -> float:
     return FLOOR + (1 - FLOOR) * bm25 / (bm25 + HALF) if bm25 > 0 else 0.0
 
 
-def fuse(candidates: Iterable[Candidate]) -> list[Scored]:
-    """Return the candidates, the best first, scored as 1 - (1 - semantic) * (1 - keyword).
+def strength(semantic: float, bm25: float, best_bm25: float) -> float:
+    """Return what a candidate's order in one request goes by, as long as it stands alone."""
+    return max(semantic, 0.0) + (WORDS * bm25 / best_bm25 if bm25 > 0 else 0.0)
 
-    Either signal can carry a hit alone and the other only adds: the score is never below the cosine nor below the
-    keyword score, and grows with both. It depends on the candidate alone and not on what else was found, so a threshold
-    means the same in every request. Equal scores are ordered by id, so that pages do not overlap.
+
+def fuse(
+    candidates: Iterable[Candidate],
+    *,
+    threshold: float = 0.0,
+    neighbours: bool = False,
+    boosts: Mapping[UUID, float] | None = None,
+) -> list[Scored]:
+    """Return the candidates whose own score reaches the threshold, the best first. Equal ones are ordered by id.
+
+    The own score is 1 - (1 - semantic) * (1 - keyword). It depends on the candidate alone and not on what else was
+    found, so a threshold means the same in every request. The order goes by the cosine and the share that the BM25 has
+    of the request's best, and by what `neighbours` and `boosts` add. The score that is shown follows the order: it is
+    the own one, or that of a later candidate where that is more.
     """
-    scored = [_score(candidate) for candidate in candidates]
-    return sorted(scored, key=lambda one: (-one.score, one.memory_id))
+    found = list(candidates)
+    best = max((one.bm25 for one in found), default=0.0)
+    strengths = [strength(one.semantic, one.bm25, best) for one in found]
+    lifts = _lifts(found, strengths) if neighbours else {}
+    scored: list[tuple[float, Scored]] = []
+    for one, alone in zip(found, strengths, strict=True):
+        own, words = _own(one)
+        if own < threshold:
+            continue
+        lift = lifts.get(one.place, 0.0) if one.place is not None else 0.0
+        boost = boosts.get(one.memory_id, 0.0) if boosts else 0.0
+        rank = alone + lift + boost
+        signals = Signals(one.semantic, words, one.bm25, own, neighbours=lift, time=boost, rank=rank)
+        scored.append((rank, Scored(one.memory_id, own, signals)))
+    scored.sort(key=lambda pair: (-pair[0], pair[1].memory_id))
+    return _following([one for _, one in scored])
 
 
-def _score(candidate: Candidate) -> Scored:
+def _own(candidate: Candidate) -> tuple[float, float]:
     meaning, words = min(max(candidate.semantic, 0.0), 1.0), keyword(candidate.bm25)
     # Added up this way a signal that stands alone is kept to the last digit.
-    score = min(meaning + words * (1 - meaning), 1.0) if meaning else words
-    return Scored(candidate.memory_id, score, Signals(candidate.semantic, words, candidate.bm25, score))
+    return (min(meaning + words * (1 - meaning), 1.0) if meaning else words), words
+
+
+def _lifts(found: Collection[Candidate], strengths: Collection[float]) -> dict[int, float]:
+    by_place: dict[int, float] = {}
+    for one, alone in zip(found, strengths, strict=True):
+        if one.place is not None:
+            by_place[one.place] = max(alone, by_place.get(one.place, 0.0))
+    # Equal ones in the order of their places, so that the same search has the same answer.
+    return added(by_place, nlargest(SEEDS, by_place, key=lambda place: (by_place[place], -place)))
+
+
+def _following(ordered: list[Scored]) -> list[Scored]:
+    """Return the same with scores that fall: none is less than one behind it."""
+    least = 0.0
+    for number in range(len(ordered) - 1, -1, -1):
+        one = ordered[number]
+        least = max(least, one.score)
+        if one.score < least:
+            ordered[number] = one._replace(score=least)
+    return ordered

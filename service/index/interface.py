@@ -49,6 +49,8 @@ class Point:
     run_id: UUID | None = None
     tokens: Sequence[int] = ()
     expires_on: date | None = None
+    #: Where it stands in the line of its subjects; those beside it have the numbers beside it.
+    place: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,7 @@ class Candidate:
     version: int
     semantic: float
     bm25: float
+    place: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +102,13 @@ class ScopedIndex(ScopedWriter, Protocol):
         limit: int,
         users: frozenset[UUID] | None = None,
         on: date | None = None,
+        neighbours: bool = False,
     ) -> SearchAnswer:
         """Return the `limit` nearest by meaning and the `limit` best by words, both scores exact for all of them.
 
         `users` narrows to the rows of these users; it must be given when the scope is bound. `on` leaves out what is
-        past its last visible day on that day. No order is promised: `service.index.fusion` makes one.
+        past its last visible day on that day. `neighbours` adds what stands around the best of them and meets the same
+        conditions, where the filter can be met exactly. No order is promised: `service.index.fusion` makes one.
         """
         ...
 

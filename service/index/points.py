@@ -16,8 +16,10 @@ from service.scope import TenantId
 #: The dense vector of a point, and the one of its words.
 DENSE: Final = "d"
 TERMS: Final = "b"
+#: The place of a memory in its line, to be read back. It is found through the tokens, which it is one of too.
+_PLACE: Final = "n"
 #: What is read back of a point that was found.
-IDENTITY: Final[list[str]] = [Key.MEMORY.value, Key.VERSION.value]
+IDENTITY: Final[list[str]] = [Key.MEMORY.value, Key.VERSION.value, _PLACE]
 
 
 def payload_of(tenant_id: TenantId, point: Point) -> dict[str, Any]:
@@ -26,7 +28,7 @@ def payload_of(tenant_id: TenantId, point: Point) -> dict[str, Any]:
         Key.TENANT: str(tenant_id),
         Key.MEMORY: str(point.memory_id),
         Key.VERSION: point.version,
-        Key.TOKENS: list(point.tokens),
+        Key.TOKENS: [*point.tokens, *([] if point.place is None else [point.place])],
         Key.CREATED: moment(point.created_at),
         Key.UPDATED: moment(point.updated_at),
         Key.EXPIRES: NEVER if point.expires_on is None else point.expires_on.toordinal(),
@@ -38,13 +40,20 @@ def payload_of(tenant_id: TenantId, point: Point) -> dict[str, Any]:
         Key.RUN: point.run_id,
     }
     payload |= {key: str(surrogate) for key, surrogate in subjects.items() if surrogate is not None}
-    return {key.value: value for key, value in payload.items()}
+    placed = {} if point.place is None else {_PLACE: point.place}
+    return {key.value: value for key, value in payload.items()} | placed
 
 
 def identity(payload: Mapping[str, Any] | None) -> tuple[UUID, int]:
     """Return the memory and the version that a payload is of."""
     payload = payload or {}
     return UUID(payload[Key.MEMORY]), int(payload[Key.VERSION])
+
+
+def place_of(payload: Mapping[str, Any] | None) -> int | None:
+    """Return the place in its line that a payload tells, if it does."""
+    place = (payload or {}).get(_PLACE)
+    return None if place is None else int(place)
 
 
 def checked(vector: Any, dimensions: int) -> list[float]:

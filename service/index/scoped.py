@@ -6,14 +6,17 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import date
+from heapq import nlargest
 from typing import Any, Final, Protocol, TypeVar
 from uuid import UUID
 
 from service.filters.ast import Node
 from service.filters.lookup import Lookup
 from service.index.filter_qdrant import compile_qdrant
+from service.index.fusion import strength
 from service.index.interface import Candidate, Dense, Point, SearchAnswer
-from service.index.points import identity
+from service.index.neighbours import SEEDS, surroundings
+from service.index.points import identity, place_of
 from service.index.selection import Every, Has, Key, Points, Selection, Some, point_ids, within
 from service.index.terms import SparseTerms
 from service.scope import Scope, TenantId
@@ -44,7 +47,7 @@ class ByWords:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A point that was found: its score and, of one found by meaning, what says which memory it is."""
+    """A point that was found: its score, and what says which memory it is and where that stands."""
 
     score: float
     payload: Mapping[str, Any] | None = None
@@ -115,6 +118,7 @@ class TenantIndex:
         limit: int,
         users: frozenset[UUID] | None = None,
         on: date | None = None,
+        neighbours: bool = False,
     ) -> SearchAnswer:
         """See `ScopedIndex`. Raises ValueError for a bad vector, and when a bound scope comes without its users."""
         if self._bound and users is None:
@@ -124,16 +128,21 @@ class TenantIndex:
         meaning = self._engine.checked(vector)
         with self._engine.reading("search") as reader:
             near, worded = reader.ask([ByMeaning(meaning, allowed, limit), self._words(terms, allowed, limit)])
+            exhausted = len(near) < limit
             # What one side found alone gets its exact score from the other, so that the two can be weighed.
             only_worded, only_near = worded.keys() - near.keys(), near.keys() - worded.keys()
+            around: frozenset[int] = frozenset()
+            # With all of them found there is nothing more around; an inexact filter may let in what it should not.
+            if neighbours and compiled.exact and not exhausted:
+                around = surroundings(_strongest(near, worded))
+            # Fewer than the limit were found by words: these are all, the others have no word in common.
+            words = len(worded) == limit
             near_more, worded_more = reader.ask(
                 [
-                    ByMeaning(meaning, self._among(only_worded), len(only_worded)) if only_worded else None,
-                    # Fewer than the limit were found by words: these are all, the others have no word in common.
-                    self._words(terms, self._among(only_near), len(only_near) if len(worded) == limit else 0),
+                    self._by_meaning(meaning, *self._more(only_worded, around, allowed)),
+                    self._words(terms, *self._more(only_near, around, allowed)) if words else None,
                 ]
             )
-        exhausted = len(near) < limit
         near |= near_more
         worded |= worded_more
         candidates = [
@@ -141,6 +150,7 @@ class TenantIndex:
                 *identity(point.payload),
                 semantic=point.score,
                 bm25=worded[id_].score if id_ in worded else 0.0,
+                place=place_of(point.payload),
             )
             for id_, point in near.items()
         ]
@@ -170,10 +180,35 @@ class TenantIndex:
     def _among(self, ids: Collection[UUID]) -> Selection:
         return within(self._tenant, Points(frozenset(ids)))
 
+    def _more(self, ids: Collection[UUID], around: Collection[int], allowed: Selection) -> tuple[Selection, int]:
+        """Return what means these points and those at these places that are allowed, and how many that may be."""
+        if not around:
+            return self._among(ids), len(ids)
+        at = Has(Key.TOKENS, tuple(sorted(around)))
+        # Two that were added at once may have one place.
+        return Every((allowed, Some((Points(frozenset(ids)), at)))), len(ids) + 2 * len(around)
+
+    def _by_meaning(self, vector: Sequence[float], where: Selection, limit: int) -> ByMeaning | None:
+        return ByMeaning(vector, where, limit) if limit else None
+
     def _words(self, terms: SparseTerms, where: Selection, limit: int) -> ByWords | None:
         if not terms or limit == 0:
             return None
         return ByWords(terms, where, limit, corpus=within(self._tenant, Every()))
+
+
+def _strongest(near: Mapping[UUID, Found], worded: Mapping[UUID, Found]) -> list[int]:
+    """Return the places of what will be among the best; what words alone have found is near by guess."""
+    best = max((point.score for point in worded.values()), default=0.0)
+    farthest = min((point.score for point in near.values()), default=0.0)
+    guessed: dict[int, float] = {}
+    for id_, point in {**worded, **near}.items():
+        place = place_of(point.payload)
+        if place is not None:
+            meaning = point.score if id_ in near else farthest
+            bm25 = worded[id_].score if id_ in worded else 0.0
+            guessed[place] = strength(meaning, bm25, best)
+    return nlargest(SEEDS, guessed, key=lambda place: (guessed[place], -place))
 
 
 def chunks(items: Sequence[_T]) -> Iterator[Sequence[_T]]:

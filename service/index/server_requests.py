@@ -118,17 +118,17 @@ def query_request(question: ByMeaning | ByWords, *, own_idf: bool) -> models.Que
     more: dict[str, Any]
     match question:
         case ByMeaning(vector=vector):
-            # Every candidate passes here and is named once; by words only its score is asked for.
-            more = {"query": list(vector), "using": DENSE, "with_payload": IDENTITY}
+            more = {"query": list(vector), "using": DENSE}
         case ByWords(terms=terms, corpus=corpus):
             more = {
                 "query": models.SparseVector(indices=list(terms.ids), values=list(terms.weights)),
                 "using": TERMS,
-                "with_payload": False,
             }
             if own_idf:
                 more["params"] = models.SearchParams(idf=models.IdfCorpusParams(corpus=server_filter(corpus)))
-    return models.QueryRequest(limit=question.limit, filter=server_filter(question.where), **more)
+    return models.QueryRequest(
+        limit=question.limit, filter=server_filter(question.where), with_payload=IDENTITY, **more
+    )
 
 
 def server_filter(selection: Selection) -> models.Filter:

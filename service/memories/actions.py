@@ -84,9 +84,9 @@ class Memories:
         asked = max(_FEWEST_CANDIDATES, query.limit * _CANDIDATES_EACH)
         while True:
             answer = stores.index.of(scope).search(
-                vector, terms, query.where, lookup, limit=asked, users=lookup.users, on=query.on
+                vector, terms, query.where, lookup, limit=asked, users=lookup.users, on=query.on, neighbours=True
             )
-            ranked = [one for one in fuse(answer.candidates) if one.score >= query.threshold]
+            ranked = fuse(answer.candidates, threshold=query.threshold, neighbours=answer.exact)
             exhausted = answer.exhausted or asked >= _MOST_CANDIDATES
             with stores.database.transaction(scope) as connection:
                 hits = self._fill(connection, scope, ranked, query, lookup, exact=answer.exact)

@@ -41,6 +41,7 @@ from service.scope import Action, Caller, Scope
 from service.settings import Fallback
 from service.storage.encryption import Place
 from service.storage.keyring import KeyDestroyed
+from service.storage.places import lined_up
 from service.storage.stored import IndexEntry, StoredMemory, searchable
 from service.tenants.projects import Projects
 from service.tenants.subjects import SubjectIds
@@ -317,6 +318,7 @@ def store_memories(
         QuotaExceeded: when the tenant has no room for them; the transaction has to be rolled back.
     """
     tokenizer = stores.tokenizer(scope)
+    memories = lined_up(connection, memories)
     tokens = [tokenizer.row_tokens(memory.metadata, memory.categories, memory.actor) for memory in memories]
     placed = stores.record.insert(connection, scope, memories, vectors, tokens, embedder=stores.embedder.name)
     if any(placed[memory.id] == memory.id for memory in memories):

@@ -350,4 +350,5 @@ class Indexing:
             created_at=memory.created_at,
             updated_at=memory.updated_at,
             expires_on=memory.expires_on,
+            place=memory.place,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from enum import StrEnum
 from itertools import groupby
@@ -27,6 +27,7 @@ from service.memories.stores import Stores
 from service.records import Change, Memory, Page, SubjectNames
 from service.scope import Action, Caller, Scope, SubjectKind, installation_caller
 from service.storage.filter_sql import compile_sql
+from service.storage.places import lined_up
 from service.storage.quarantine import Waiting, quarantine_table
 from service.storage.stored import IndexEntry, Slice
 
@@ -175,6 +176,10 @@ class Reviews:
         with stores.database.transaction(scope) as connection:
             waiting = self._living(connection, scope, self._find(connection, scope, wanted, lock=True))
             for group in _alike(waiting):
+                group = [
+                    replace(one, memory=memory)
+                    for one, memory in zip(group, lined_up(connection, [one.memory for one in group]), strict=True)
+                ]
                 memories = [one.memory for one in group]
                 placed = stores.record.insert(
                     connection,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -18,6 +18,7 @@ from service.scope import Scope
 from service.storage.encryption import Place
 from service.storage.keyring import Keyring
 from service.storage.outbox import enqueue
+from service.storage.places import lined_up
 from service.storage.record import Record, memories_table, one_of
 from service.storage.stored import IndexEntry, StoredMemory
 from service.storage.tables import HistoryRow
@@ -68,6 +69,8 @@ class Arriving:
         An id that the tenant has is passed over, with its history. Of two memories that are alike both are kept.
         """
         moment = clock.now()
+        placed = lined_up(connection, [one.memory for one in arrivals])
+        arrivals = [replace(one, memory=memory) for one, memory in zip(arrivals, placed, strict=True)]
         written = [one for one in arrivals if self._insert(connection, scope, one, embedder, moment)]
         self.insert_history(
             connection, scope, [(_columns(one.memory), step) for one in written for step in one.history]
@@ -114,6 +117,7 @@ class Arriving:
             "expires_on": memory.expires_on,
             "event_id": memory.event_id,
             "principal_id": memory.principal_id,
+            "place": memory.place,
         }
         statement = insert(memories_table).on_conflict_do_nothing().returning(_m.id)
         if connection.execute(statement.values(**values)).scalar() is not None:

@@ -321,6 +321,7 @@ class Record:
             "expires_on": memory.expires_on,
             "event_id": memory.event_id,
             "principal_id": memory.principal_id,
+            "place": memory.place,
         }
 
     def _history_row(

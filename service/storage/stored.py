@@ -38,6 +38,8 @@ class StoredMemory:
     linked_ids: tuple[UUID, ...] = ()
     #: When it was stored here, which nobody can choose; None before it is.
     ingested_at: datetime | None = None
+    #: Its place in the line of its subjects (`service.storage.places`); what was stored before has none.
+    place: int | None = None
 
     @property
     def owner_id(self) -> UUID:
@@ -126,6 +128,7 @@ def memory_of(row: Any, content: dict[str, Any]) -> StoredMemory:
         linked_ids=tuple(UUID(one) for one in content["links"]),
         # What waits for a reviewer has not come into the record yet.
         ingested_at=getattr(row, "ingested_at", None),
+        place=getattr(row, "place", None),
     )
 
 

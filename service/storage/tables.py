@@ -54,6 +54,7 @@ class MemoryRow(SQLModel, table=True):
         Index("memories_by_agent", "tenant_id", "agent_id"),
         Index("memories_by_app", "tenant_id", "app_id"),
         Index("memories_by_run", "tenant_id", "run_id"),
+        Index("memories_by_place", "tenant_id", "place"),
     )
 
     tenant_id: UUID = Field(primary_key=True, foreign_key="tenants.id")
@@ -75,6 +76,7 @@ class MemoryRow(SQLModel, table=True):
     expires_on: date | None = None
     event_id: UUID | None = None
     principal_id: UUID | None = None
+    place: int | None = Field(default=None, sa_type=BigInteger)
 
 
 class QuarantineRow(SQLModel, table=True):

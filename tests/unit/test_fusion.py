@@ -64,5 +64,15 @@ def test_the_best_is_first_and_ties_have_an_order() -> None:
 def test_a_score_does_not_depend_on_what_else_was_found() -> None:
     one, other = Candidate(UUID(int=1), 1, 0.4, 3.0), Candidate(UUID(int=2), 1, 0.9, 50.0)
     alone = fuse([one])[0]
-    assert alone in fuse([one, other])
+    assert alone.score in [two.score for two in fuse([one, other])]
     assert fuse([]) == []
+
+
+def test_scores_follow_the_order() -> None:
+    """The order weighs words by the best of the request, the score does not; no score is less than a later one."""
+    candidates = [Candidate(UUID(int=n), 1, cosine, bm25) for n, (cosine, bm25) in enumerate([(0.5, 0.1), (0.2, 30.0)])]
+    ranked = fuse(candidates)
+    assert [one.memory_id.int for one in ranked] == [1, 0]
+    assert ranked[0].signals.rank > ranked[1].signals.rank
+    assert ranked[0].score == max(one.signals.fused for one in ranked)
+    assert fuse(candidates, threshold=0.99) == []

@@ -56,7 +56,10 @@ def hit_out(hit: Hit, query: Query, *, explain: bool) -> dict[str, Any]:
             "entity_boost": 0.0,
             "raw_score": signals.fused,
             "max_possible_score": 1.0,
-            "final_score": signals.fused,
+            "final_score": hit.score,
+            "neighbours": signals.neighbours,
+            "time": signals.time,
+            "rank": signals.rank,
             "threshold": query.threshold,
         }
     return found

@@ -75,6 +75,9 @@ def hit_out(hit: Hit, fields: Sequence[str] | None, *, explain: bool) -> dict[st
             "keyword": signals.keyword,
             "bm25": signals.bm25,
             "fused": signals.fused,
+            "neighbours": signals.neighbours,
+            "time": signals.time,
+            "rank": signals.rank,
         }
     return found
 

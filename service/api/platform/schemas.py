@@ -225,12 +225,15 @@ class MemoryOut(FoundMemory):
 
 
 class ScoreDetails(BaseModel):
-    """Where a score comes from."""
+    """Where a score and a place in the order come from."""
 
     semantic: float
     keyword: float
     bm25: float
     fused: float
+    neighbours: float
+    time: float
+    rank: float
 
 
 class HitOut(FoundMemory):

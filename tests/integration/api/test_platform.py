@@ -135,7 +135,7 @@ def test_search_finds_narrows_and_explains(client: TestClient) -> None:
     assert [hit["memory"] for hit in search(threshold=0.0, metadata={"source": "chat"})] == ["likes green tea"]
     [bare] = search(filters=alice, top_k=1, fields=["memory"], explain=True)
     assert set(bare) == {"id", "memory", "score", "score_details"}
-    assert set(bare["score_details"]) == {"semantic", "keyword", "bm25", "fused"}
+    assert set(bare["score_details"]) == {"semantic", "keyword", "bm25", "fused", "neighbours", "time", "rank"}
     # What clients send and what changes nothing here.
     assert search(rerank=True, keyword_search=True, latest_only=True, source="x", org_id="o", project_id="p")
 
