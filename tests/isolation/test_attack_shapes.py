@@ -19,7 +19,7 @@ from tests.isolation.attack.tally import ATTEMPTS
 # Some bodies are long, and Hypothesis warns of what it would print of them.
 pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("ignore:Generating overly large repr")]
 
-BATCHES = 3
+BATCHES = 2
 FILTERED = [name for name, one in operations().items() if one.holding("filters")]
 SHAPED = [name for name, one in operations().items() if one.places]
 
