@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from service import wiring
 from service.auth.keys import new_secret
-from service.errors import ConfigurationError
+from service.errors import ConfigurationError, Conflict
+from service.tenants.actions import Tenant
 
 #: Where the key is kept, in the data folder.
 FILE: Final = "credentials.json"
@@ -47,7 +48,7 @@ def first_key(installation: wiring.Installation, url: str) -> FirstKey:
         ConfigurationError: when `credentials.json` cannot be read or written.
     """
     settings = installation.settings
-    tenant = installation.tenants.find(wiring.DEFAULT_TENANT) or installation.tenants.create(wiring.DEFAULT_TENANT)
+    tenant = _default_tenant(installation)
     if settings.bootstrap_key is not None:
         installation.keys.ensure_bootstrap(tenant.id, settings.bootstrap_key.get_secret_value())
         return FirstKey(KeyState.BOOTSTRAP, {})
@@ -70,6 +71,19 @@ def first_key(installation: wiring.Installation, url: str) -> FirstKey:
     # The keys of a suspended tenant are not gone.
     alive = tenant.status != "active" or installation.keys.find_principal(secret) is not None
     return FirstKey(KeyState.KEPT if alive else KeyState.REFUSED, kept)
+
+
+def _default_tenant(installation: wiring.Installation) -> Tenant:
+    """Return the tenant `default`, made where there is none yet."""
+    tenants = installation.tenants
+    found = tenants.find(wiring.DEFAULT_TENANT)
+    if found is None:
+        try:
+            return tenants.create(wiring.DEFAULT_TENANT)
+        except Conflict:
+            # Another replica that starts on the same empty database was first.
+            return tenants.get(wiring.DEFAULT_TENANT)
+    return found
 
 
 def _read(path: Path) -> dict[str, str] | None:

@@ -34,13 +34,15 @@ def settings_from(config: Path | None, data_dir: Path | None, flags: Mapping[str
     return settings
 
 
-def open_migrated(settings: Settings, stack: ExitStack) -> wiring.Installation:
+def open_migrated(settings: Settings, stack: ExitStack, *, watched: bool = False) -> wiring.Installation:
     """Open the installation: the embedded schema is brought to this release, another's must be there already.
+
+    `watched` is for a process that serves: should the embedded Postgres die, it is started again.
 
     Raises:
         ConfigurationError: when the database of `database.url` does not answer, or what is there cannot be used.
     """
-    connections = wiring.reach_record(settings, stack)
+    connections = wiring.reach_record(settings, stack, watched=watched)
     if settings.embedded and connections.owner_dsn is not None:
         upgrade(
             connections.owner_dsn, app_role=settings.database.app_role, limits=settings.migration, tell=_migration.info

@@ -118,6 +118,7 @@ class EdgeIndex:
         """Apply operations to the shard that serves and to the one that is being made beside it."""
         left_behind = len(removed) + replaced
         with self._writing:
+            self._folder.check_room()
             if left_behind:
                 self._folder.mark_removed()
             self._shard.apply(operations)
@@ -134,6 +135,7 @@ class EdgeIndex:
         if not self._replacing.acquire(blocking=False):
             raise IndexUnavailable("The index is being compacted or rebuilt already; try again in a minute.")
         try:
+            self._folder.check_room()
             shard = Shard.create(self._folder.new(), self.dimensions)
             rebuild = EdgeRebuild(shard, self.dimensions, self._writing)
             with self._writing:

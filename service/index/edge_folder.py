@@ -18,9 +18,13 @@ from pathlib import Path
 from typing import Final
 
 from service import clock
+from service.errors import IndexUnavailable
 from service.index.interface import IndexDamaged, IndexLocked
 
 _FORMAT: Final = 1
+#: Bytes that must be free for a write. The engine writes through memory maps: where the disk has no block for one, the
+#: kernel ends the process.
+_LEAST_ROOM: Final = 64 * 1024 * 1024
 
 
 class IndexFolder:
@@ -68,6 +72,20 @@ class IndexFolder:
         if not generation.is_dir():
             raise self.damaged("the current generation is missing")
         return generation
+
+    def check_room(self) -> None:
+        """Return if there is room for a write.
+
+        Raises:
+            IndexUnavailable: when the disk is full; the record keeps what the index lacks meanwhile.
+        """
+        disk = os.statvfs(self.path)
+        if disk.f_bavail * disk.f_frsize < _LEAST_ROOM:
+            raise IndexUnavailable(
+                f"The disk of the index folder {self.path} has less than {_LEAST_ROOM >> 20} MB left: make room, and "
+                "the index is brought up to the record by itself.",
+                retry_after=30,
+            )
 
     def damaged(self, why: str) -> IndexDamaged:
         """Return the error that says what is wrong and what to do."""

@@ -23,8 +23,8 @@ from service.errors import RecordUnavailable, Unavailable
 from service.observability.metrics import JOB_SECONDS, JOBS
 
 _QUEUE: Final = "memvault"
-_STALLED_AFTER_SECONDS: Final = 30
-_RESCUE_EVERY_SECONDS: Final = 10
+#: Signs of life, and looks for those of others, in the time after which one is taken for dead.
+_SIGNS: Final = 3
 #: Seconds that the queue has to take jobs back.
 _HAND_BACK_SECONDS: Final = 5.0
 _LONGEST_WAIT_SECONDS: Final = 60
@@ -134,12 +134,14 @@ class Worker:
         *,
         concurrency: int,
         poll_interval: float,
+        stalled_seconds: float,
         stop_seconds: float,
     ) -> None:
         connector = PsycopgConnector(conninfo=dsn, min_size=1, max_size=concurrency + 2)
         self._app = procrastinate.App(connector=connector)
         self._concurrency = concurrency
         self._poll_interval = poll_interval
+        self._stalled_seconds = stalled_seconds
         self._stop_seconds = stop_seconds
         self._stopping = threading.Event()
         self._hurried = threading.Event()
@@ -235,6 +237,8 @@ class Worker:
                     fetch_job_polling_interval=self._poll_interval,
                     # `stop` waits for the jobs, and knows when to wait no longer.
                     shutdown_graceful_timeout=_FOR_GOOD,
+                    update_heartbeat_interval=self._stalled_seconds / _SIGNS,
+                    stalled_worker_timeout=self._stalled_seconds,
                     delete_jobs="always",
                     worker_middleware=[self._watched],
                 )
@@ -257,11 +261,11 @@ class Worker:
                 await self._rescue()
             except Exception as error:
                 _log.warning("lost jobs could not be looked for", extra={"error": type(error).__name__})
-            await asyncio.sleep(_RESCUE_EVERY_SECONDS)
+            await asyncio.sleep(self._stalled_seconds / _SIGNS)
 
     async def _rescue(self) -> None:
         manager = self._app.job_manager
-        for job in await manager.get_stalled_jobs(seconds_since_heartbeat=_STALLED_AFTER_SECONDS):
+        for job in await manager.get_stalled_jobs(seconds_since_heartbeat=self._stalled_seconds):
             await manager.retry_job(job)
         if self._worker_id is None:
             return

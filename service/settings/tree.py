@@ -204,6 +204,13 @@ class Queue(Section):
         description="Run the worker inside `serve`. Not set: yes, since the embedded index belongs to one process.",
     )
     concurrency: int = Field(4, ge=1, le=64, description="Jobs that one worker runs at a time.")
+    stalled_seconds: float = Field(
+        30.0,
+        ge=3,
+        le=3600,
+        description="Seconds without a sign of life after which a worker is taken for dead and its jobs are given to "
+        "another.",
+    )
     stop_seconds: float = Field(
         10.0,
         ge=0,

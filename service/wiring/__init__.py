@@ -415,6 +415,7 @@ def start_worker(services: Services, stack: ExitStack) -> Worker:
         },
         concurrency=settings.queue.concurrency,
         poll_interval=settings.queue.poll_interval,
+        stalled_seconds=settings.queue.stalled_seconds,
         stop_seconds=settings.queue.stop_seconds,
     )
     sealing.keeper.start()

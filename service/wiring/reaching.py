@@ -1,4 +1,4 @@
-"""Says how the record is reached: by the settings, or in the embedded Postgres, which is started for it."""
+"""How the record is reached: the database that the settings name, or the embedded Postgres, which is started."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from service.errors import ConfigurationError
 from service.settings import Settings
-from service.storage.embedded import EmbeddedPostgres, EmbeddedPostgresError, ensure_database
+from service.storage.embedded import EmbeddedPostgres, EmbeddedPostgresError, Watch, ensure_database
 from service.storage.embedded.bootstrap import DATABASE
 
 
@@ -25,8 +25,10 @@ class Connections:
     backup_dsn: str | None = None
 
 
-def reach_record(settings: Settings, stack: ExitStack) -> Connections:
+def reach_record(settings: Settings, stack: ExitStack, *, watched: bool = False) -> Connections:
     """Return how to reach the record, starting the embedded Postgres (until the stack closes) where it is used.
+
+    `watched` is for a process that serves: should Postgres die, it is started again.
 
     Raises:
         ConfigurationError: when the embedded Postgres cannot be started, in one line.
@@ -47,6 +49,10 @@ def reach_record(settings: Settings, stack: ExitStack) -> Connections:
         server = postgres.start()
         stack.callback(postgres.stop)
         credentials = ensure_database(server, folder=folder)
+        if watched:
+            watch = Watch(postgres)
+            watch.start()
+            stack.callback(watch.stop)
     except EmbeddedPostgresError as error:
         raise ConfigurationError(f"embedded Postgres: {error}") from None
     return Connections(

@@ -53,6 +53,9 @@ class Memvault:
     `environ` is added to an environment that has nothing but what finds programs and this checkout.
     """
 
+    #: The command that its process runs.
+    runs: tuple[str, ...] = ("serve", "--port", "0")
+
     def __init__(self, model_folder: Path, **environ: str) -> None:
         # Not pytest's folder, which is 0700: as root, Postgres is another user and must be able to pass through.
         self.place = Path(tempfile.mkdtemp(prefix="mv", dir="/tmp"))
@@ -103,7 +106,7 @@ class Memvault:
         self._read_from = len(self.stdout)
         with (self.place / "stdout").open("ab") as stdout, (self.place / "stderr").open("ab") as stderr:
             self.process = subprocess.Popen(
-                [*command(), "serve", "--port", "0", "--data-dir", str(self.data_dir), *arguments],
+                [*command(), *self.runs, "--data-dir", str(self.data_dir), *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,
                 stderr=stderr,
@@ -129,8 +132,12 @@ class Memvault:
         process = self.process
         assert process is not None
         assert process.poll() is None, f"it ended with {process.returncode}: {self.stderr[-2000:]}"
+        return self.find_url()
+
+    def find_url(self) -> str | None:
+        """Return where the process that was started last says that it serves, if it does."""
         found = _ADDRESS.search(self.printed)
-        return found[1] if found else None
+        return found[1].rstrip("/") if found else None
 
     def _is_ready(self) -> bool:
         return httpx.get(f"{self.url}/readyz", trust_env=False, timeout=10).status_code == 200
@@ -222,6 +229,23 @@ class Memvault:
             psutil.wait_procs(left, timeout=5)
         self._watched()
         shutil.rmtree(self.place, ignore_errors=True)
+
+
+class MemvaultWorker(Memvault):
+    """A process that runs queued work, with a folder of its own."""
+
+    runs = ("worker",)
+
+    def wait_ready(self) -> None:
+        """Return once it waits for work."""
+        process = self.process
+        assert process is not None
+
+        def waits() -> bool:
+            assert process.poll() is None, f"it ended with {process.returncode}: {self.stderr[-2000:]}"
+            return "waiting for work" in self.printed
+
+        eventually(waits, seconds=START_SECONDS)
 
 
 def eventually(ask: Callable[[], Result | None], *, seconds: float = 15.0, pause: float = 0.05) -> Result:

@@ -5,6 +5,7 @@ from service.storage.embedded.errors import EmbeddedPostgresError, NotRunning
 from service.storage.embedded.server import Server
 from service.storage.embedded.supervisor import EmbeddedPostgres
 from service.storage.embedded.template import make_template
+from service.storage.embedded.watching import Watch
 
 __all__ = [
     "Credentials",
@@ -12,6 +13,7 @@ __all__ = [
     "EmbeddedPostgresError",
     "NotRunning",
     "Server",
+    "Watch",
     "ensure_database",
     "make_template",
 ]

@@ -83,6 +83,10 @@ class EmbeddedPostgres:
                 raise self._not_running()
             return self._use(self._running)
 
+    def lives(self) -> bool:
+        """Tell whether a server is there, ready or not."""
+        return find_postmaster(self._layout.data) is not None
+
     def stop(self) -> None:
         """End this use. If nobody else uses the server, shut it down cleanly and wait until it is gone. Idempotent.
 

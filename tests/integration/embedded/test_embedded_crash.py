@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import psycopg
 import pytest
 
-from service.storage.embedded import EmbeddedPostgres
+from service.storage.embedded import EmbeddedPostgres, Watch
 from service.storage.embedded.errors import InUseElsewhere, StartFailed, StartTimeout
 from service.storage.embedded.locks import FileLock
 from tests.integration.embedded.installations import FAST, Other, is_running, processes_of
@@ -188,3 +189,32 @@ def test_an_interrupted_start_ends_the_server_that_is_only_just_there(
         EmbeddedPostgres(cluster, settings=FAST).start()
     assert time.monotonic() - begun < 30
     assert processes_of(cluster) == []
+
+
+@pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGQUIT])
+def test_a_server_that_ends_under_its_user_is_started_again(cluster: Path, ending: signal.Signals) -> None:
+    postgres = EmbeddedPostgres(cluster, settings=FAST)
+    first = postgres.start()
+    watch = Watch(postgres)
+    watch.start()
+    try:
+        os.kill(first.pid, ending)
+
+        def is_back() -> bool:
+            try:
+                with psycopg.connect(first.superuser_dsn()) as connection:
+                    return connection.execute("SELECT 1").fetchone() == (1,)
+            except psycopg.OperationalError:
+                return False
+
+        wait_for(lambda: not first_lives(first.pid))
+        wait_for(is_back)
+    finally:
+        watch.stop()
+        postgres.stop()
+    assert processes_of(cluster) == []
+
+
+def first_lives(pid: int) -> bool:
+    """Whether a process lives, which its parent may not have asked about yet."""
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE

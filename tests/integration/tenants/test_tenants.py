@@ -5,6 +5,7 @@ from __future__ import annotations
 import psycopg
 import pytest
 
+from service.cli.credentials import first_key
 from service.errors import Conflict, InvalidInput, NotFound
 from service.scope import Limit, TenantId
 from service.wiring import Services
@@ -54,3 +55,15 @@ def test_the_trail_says_which_limits_a_tenant_has(services: Services, tenant: Te
         {"memories": 5, "bytes": None},
         {"bytes": None, "events_waiting": 0},
     ]
+
+
+def test_two_services_that_start_on_an_empty_database_share_the_first_tenant(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one made it after this one had looked for it in vain."""
+    installation = services.installation
+    made = installation.tenants.create("default")
+    with monkeypatch.context() as patch:
+        patch.setattr(type(installation.tenants), "find", lambda self, name: None)
+        kept = first_key(installation, "http://127.0.0.1:8080")
+    assert kept.credentials["tenant_id"] == str(made.id)
