@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import os
 import subprocess
 import sys
@@ -33,8 +34,16 @@ def variable(name: str) -> str:
 def sample(name: str) -> str:
     """A value that the setting takes."""
     if name.endswith("url"):
-        return f"postgresql://somebody:{SECRET}@db.example.com/memvault"
-    return base64.b64encode(bytes(range(32))).decode() if name.endswith("wrapping_key") else SECRET
+        return f"postgresql://somebody:{SECRET}@db.example.com/{name.split('.')[0]}"
+    if name.endswith("wrapping_key"):
+        return base64.b64encode(hashlib.sha256(name.encode()).digest()).decode()
+    return f"x-key={SECRET}" if name == "telemetry.headers" else SECRET
+
+
+def companions(name: str) -> set[str]:
+    """The secrets of the same section: some are taken together only."""
+    section, _, _ = name.rpartition(".")
+    return {one for one in SECRETS if section and one.rpartition(".")[0] == section} | {name}
 
 
 @pytest.fixture
@@ -82,7 +91,8 @@ def test_there_are_secret_settings() -> None:
 @pytest.mark.parametrize("name", SECRETS)
 @pytest.mark.parametrize("spelled", [str.upper, str.lower])
 def test_every_secret_can_be_a_file(name: str, spelled: Callable[[str], str], put: Put, folder: Path) -> None:
-    put(spelled(variable(name)), sample(name) + "\n")
+    for one in companions(name):
+        put(spelled(variable(one)), sample(one) + "\n")
     assert value(loaded(folder), name) == sample(name)
 
 

@@ -1,0 +1,234 @@
+"""docker-compose.yml: what it says of its containers, and that no service refuses what it is given."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.settings import load_settings
+from tests.image.compose import FILE, Service, services, whole
+from tests.image.dockerfile import REPOSITORY, read
+
+pytestmark = pytest.mark.unit
+
+ALL = services()
+OURS = [name for name, one in ALL.items() if one.is_ours]
+SETTLED = ["migrate", "service", "worker"]
+IMAGE = read().stages["runtime"]
+MAKE = REPOSITORY / "deploy" / "compose" / "make_secrets.py"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The secrets of a first start."""
+    out = tmp_path_factory.mktemp("out")
+    make_secrets(out, "make")
+    return out
+
+
+def make_secrets(out: Path, *arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, MAKE, *arguments],
+        env={**os.environ, "OUT": str(out)},
+        input=given,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def contents(out: Path) -> dict[str, str]:
+    return {str(path.relative_to(out)): path.read_text() for path in sorted(out.rglob("*")) if path.is_file()}
+
+
+def environ(service: Service, made: Path) -> dict[str, str]:
+    """What a container of our image finds in its environment, its secrets where they are here."""
+    given = {**IMAGE.environment, **service.environment}
+    (volume,) = [source for path, source in service.mounts.items() if path == given["MEMVAULT_SECRETS_DIR"]]
+    folder = str(made / volume.removeprefix("secrets-"))
+    return {name: value.replace(given["MEMVAULT_SECRETS_DIR"], folder) for name, value in given.items()}
+
+
+def test_it_is_what_compose_reads() -> None:
+    """By the schema of the specification, and by Compose itself where it is installed."""
+    tool = Path(sys.executable).with_name("check-jsonschema")
+    done = subprocess.run([tool, "--builtin-schema", "vendor.compose-spec", FILE], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_compose_accepts_it() -> None:
+    if not shutil.which("docker") or subprocess.run(["docker", "compose", "version"], capture_output=True).returncode:
+        pytest.skip("Docker Compose absent")
+    done = subprocess.run(["docker", "compose", "--file", FILE, "config", "--quiet"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", SETTLED)
+def test_no_service_refuses_what_it_is_given(name: str, made: Path) -> None:
+    settings = load_settings(environ=environ(ALL[name], made))
+    assert settings.database.url is not None
+    assert "memvault_app" in settings.database.url.get_secret_value()
+    assert not settings.embedded
+
+
+def test_each_knows_only_what_it_needs(made: Path) -> None:
+    """The owner of the database is known to the migration alone, the key of the trail to the worker."""
+    loaded = {name: load_settings(environ=environ(ALL[name], made)) for name in SETTLED}
+    assert [name for name, one in loaded.items() if one.database.owner_url] == ["migrate"]
+    assert [name for name, one in loaded.items() if one.audit.signing_key] == ["worker"]
+    assert [name for name, one in loaded.items() if one.bootstrap_key] == ["service"]
+    assert [name for name, one in loaded.items() if one.index.api_key] == ["service", "worker"]
+    assert [name for name, one in loaded.items() if not one.worker_in_process] == ["service"]
+    owners = {source: name for name, one in ALL.items() if name != "secrets" for source in one.mounts.values()}
+    for volume in (one for one in whole()["volumes"] if one.startswith("secrets-")):
+        users = [name for name, one in ALL.items() if volume in one.mounts.values() and name != "secrets"]
+        assert users == [owners[volume]] == [volume.removeprefix("secrets-")]
+
+
+def test_no_secret_is_in_the_file_or_in_an_environment(made: Path) -> None:
+    secrets = [value for value in json.loads((made / "all" / "secrets.json").read_text()).values() if "\n" not in value]
+    assert len(secrets) == len(set(secrets)) == 5
+    assert not [
+        name
+        for one in ALL.values()
+        for name in one.environment
+        if name.endswith(("PASSWORD", "KEY", "_URL")) and not name.endswith(("INDEX__URL", "SIGNING_KEY"))
+    ]
+
+
+@pytest.mark.parametrize("name", list(ALL))
+def test_containers_may_little(name: str) -> None:
+    told = ALL[name].told
+    assert told["cap_drop"] == ["ALL"]
+    assert told["security_opt"] == ["no-new-privileges:true"]
+    assert told.get("read_only") is True or name == "ollama", "a model is written where Ollama wants it"
+    assert "privileged" not in told
+    if name in OURS and name != "secrets":
+        assert told["user"] == "10001:10001"
+    if name == "secrets":
+        # Gives files to others, and sees no network.
+        assert (told["network_mode"], told["cap_add"]) == ("none", ["CHOWN", "DAC_OVERRIDE"])
+    else:
+        assert "cap_add" not in told
+
+
+def test_only_the_service_is_reached_and_only_from_this_machine() -> None:
+    assert whole()["networks"]["backend"] == {"internal": True}
+    assert {name: one.told["ports"] for name, one in ALL.items() if "ports" in one.told} == {
+        "service": ["127.0.0.1:8080:8080"]
+    }
+    for name in ("postgres", "qdrant", "migrate", "worker"):
+        assert ALL[name].told["networks"] == ["backend"]
+
+
+def test_the_order_of_the_start() -> None:
+    done, healthy = "service_completed_successfully", "service_healthy"
+    assert {name: one.waits_for for name, one in ALL.items()} == {
+        "secrets": {},
+        "postgres": {"secrets": done},
+        "qdrant": {"secrets": done},
+        "migrate": {"postgres": healthy},
+        "service": {"migrate": done, "qdrant": healthy},
+        "worker": {"migrate": done, "qdrant": healthy},
+        "first-key": {"service": healthy},
+        "ollama": {},
+    }
+    for name in ("postgres", "qdrant", "worker"):
+        assert ALL[name].told["healthcheck"]["test"][0] == "CMD"
+    # The service's is the image's own; those that do not listen have none.
+    assert "healthcheck" not in ALL["service"].told
+
+
+def test_qdrant_has_a_key_and_reports_nothing(made: Path) -> None:
+    assert ALL["qdrant"].environment["QDRANT__TELEMETRY_DISABLED"] == "true"
+    assert "api_key: " in (made / "qdrant" / "config.yaml").read_text()
+    (path,) = [path for path, source in ALL["qdrant"].mounts.items() if source == "secrets-qdrant"]
+    assert f"{path}/config.yaml" in ALL["qdrant"].told["entrypoint"]
+
+
+def test_images_are_named_with_a_version_and_can_be_others() -> None:
+    text = FILE.read_text()
+    for name, one in ALL.items():
+        image = one.told["image"]
+        tag = image.rpartition(":")[2]
+        assert tag[:1].isdigit() or tag[1:2].isdigit(), f"{name}: {image}"
+    for variable in ("SERVICE_IMAGE", "POSTGRES_IMAGE", "QDRANT_IMAGE", "OLLAMA_IMAGE", "REGISTRY", "BASE_IMAGE"):
+        assert f"${{{variable}:-" in text
+    assert ALL["ollama"].told["profiles"] == ["ollama"]
+
+
+def test_what_is_made_stays(tmp_path: Path) -> None:
+    """A second start changes nothing, and writes what is missing as it was."""
+    assert make_secrets(tmp_path, "make").returncode == 0
+    first = contents(tmp_path)
+    (tmp_path / "service" / "MEMVAULT_DATABASE__URL").unlink()
+    assert make_secrets(tmp_path, "make").returncode == 0
+    assert contents(tmp_path) == first
+    # The file of the roles has verifiers; the passwords are in none that PostgreSQL is given.
+    passwords = json.loads(first["all/secrets.json"])
+    assert passwords["app"] not in first["postgres/roles.sql"]
+    assert "SCRAM-SHA-256$" in first["postgres/roles.sql"]
+
+
+def test_a_secret_of_yours(tmp_path: Path, made: Path) -> None:
+    shutil.copytree(made, tmp_path / "out")
+    out = tmp_path / "out"
+    assert make_secrets(out, "set", "MEMVAULT_LLM__API_KEY", given="sk-of-mine-0123456789\n").returncode == 0
+    for name in ("service", "worker"):
+        settings = load_settings(environ=environ(ALL[name], out))
+        assert settings.llm.api_key is not None
+        assert settings.llm.api_key.get_secret_value() == "sk-of-mine-0123456789"
+    assert make_secrets(out, "set", "MEMVAULT_LLM__API_KEY", given="\n").returncode != 0
+    assert make_secrets(out, "set", "../x", given="x").returncode != 0
+    assert make_secrets(out, "drop").returncode != 0
+
+
+def played() -> Mapping[str, Any]:
+    from tests.image.container import play
+
+    composed: Mapping[str, Any] = play()["composed"]
+    return composed
+
+
+@pytest.mark.integration
+@pytest.mark.timeout(900)
+@pytest.mark.xdist_group("image")
+class TestUp:
+    """`docker compose up`, played: each container of our image with its own root, user, volumes and secrets."""
+
+    def test_it_gives_a_working_system(self) -> None:
+        seen = played()
+        assert (seen["added"], seen["found"]) == (200, ["I love Italian food"])
+        assert seen["sealed"], "the worker signs checkpoints"
+
+    def test_it_says_how_to_get_the_first_key(self) -> None:
+        """The command that it prints was run; the key that this gave opened the service, and no log has one."""
+        seen = played()
+        assert "docker compose exec service memvault key create --tenant default --role admin" in seen["hint"]
+        assert seen["printed"] == [False, False]
+
+    def test_the_roles_are_neither_superusers_nor_is_the_service_the_owner(self) -> None:
+        assert played()["roles"] == {
+            "may": {"memvault_owner": False, "memvault_app": False},
+            "owners": ["memvault_owner"],
+        }
+
+    def test_secrets_are_for_their_readers_only(self) -> None:
+        files = played()["files"]
+        for name in ("service", "worker", "migrate"):
+            assert {tuple(one) for one in files[f"secrets-{name}"].values()} == {("0o400", 10001)}
+        assert {tuple(one) for one in files["secrets"].values()} == {("0o400", 0)}
+
+    def test_it_ends_cleanly_and_comes_up_again_with_what_was_stored(self) -> None:
+        seen = played()
+        assert seen["codes"] == [0, 0]
+        assert seen["again"] == ["I love Italian food"]
