@@ -56,6 +56,11 @@ test-run: ## Run the tests without a network; PYTEST_ARGS overrides how
 	@[ -x $(BIN)/pytest ] || { echo "The tests are not set up: make test-deps"; exit 1; }
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
+.PHONY: test-offline
+test-offline: ## The same where the kernel has taken the network away but for loopback (Linux)
+	@[ -x $(BIN)/pytest ] || { echo "The tests are not set up: make test-deps"; exit 1; }
+	@$(BIN)/python -m tests.offline $(MAKE) --no-print-directory test-run
+
 .PHONY: check
 check: test-deps ## Lint, format, types, import floors, docs in step
 	@$(BIN)/ruff check .

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.offline import OFFLINE, is_closed
 from tests.process.closed_network import run_closed
 
 pytestmark = [pytest.mark.promises, pytest.mark.xdist_group("process")]
@@ -31,3 +33,10 @@ def test_nothing_is_written_outside_of_the_data_folder(session: Mapping[str, Any
     """Home, temporary folder and working folder are as empty after a session as before, and nobody changed folder."""
     assert session["left"] == []
     assert session["cwd"]
+
+
+def test_the_tests_themselves_run_without_a_network() -> None:
+    """`make test-offline`, and `.ci/run` where the kernel allows it: the whole suite has loopback and nothing else."""
+    if OFFLINE not in os.environ:
+        pytest.skip("the suite runs beside a network: not by `make test-offline`, or the kernel gives no namespace")
+    assert is_closed()
