@@ -10,6 +10,7 @@ The aliases that stand for the state, for one embedding model:
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -26,8 +27,10 @@ from service.index.interface import Dense, Point, ScopedWriter
 from service.index.points import IDENTITY, checked, identity
 from service.index.scoped import ByMeaning, ByWords, Found, TenantIndex, chunks
 from service.index.selection import Every, Selection, point_ids
+from service.index.server_layout import differences
 from service.index.server_requests import (
     Layout,
+    Quantized,
     collection,
     payload_indexes,
     point_structs,
@@ -36,6 +39,7 @@ from service.index.server_requests import (
 )
 from service.scope import Scope, TenantId
 
+_log = logging.getLogger("memvault.index")
 _FORMAT: Final = 1
 #: The oldest server that replaces a point only under a condition, which keeps an older version from winning.
 OLDEST: Final = (1, 16)
@@ -73,6 +77,7 @@ class ServerIndex:
         self._looked: float | None = None
         self._version: tuple[int, ...] | None = None
         self._opened = False
+        self._fixed: tuple[str, ...] = ()
 
     def of(self, scope: Scope) -> TenantIndex:
         """See `Index`."""
@@ -82,7 +87,8 @@ class ServerIndex:
     def reading(self, doing: str) -> Iterator[_Reader]:
         """See `Engine`."""
         with self._using(doing):
-            yield _Reader(self._client, self._alias, own_idf=self._version is not None and self._version >= OWN_IDF)
+            own_idf = self._version is not None and self._version >= OWN_IDF
+            yield _Reader(self._client, self._alias, own_idf=own_idf, quantization=self._layout.quantization)
 
     def checked(self, vector: Dense) -> list[float]:
         """See `Engine`."""
@@ -120,7 +126,7 @@ class ServerIndex:
                 if self._aliases().get(self._next_alias) != target:
                     raise IndexUnavailable("Another process has begun a rebuild of the index meanwhile; this one ends.")
                 self._move({self._alias: target, self._complete_alias: target, self._next_alias: None})
-                self._looked = None
+                self._looked, self._fixed = None, ()
         except BaseException:
             with suppress(IndexUnavailable), self._using("rebuild"):
                 if self._aliases().get(self._next_alias) == target:
@@ -151,13 +157,17 @@ class ServerIndex:
 
     def features(self) -> Mapping[str, tuple[str, str | None]]:
         """See `Index`."""
+        found: dict[str, tuple[str, str | None]] = {}
+        if self._fixed:
+            reason = f"{'; '.join(self._fixed)}: `memvault index rebuild` makes it again"
+            found["index layout"] = ("off", reason)
         if self._version is None or self._version >= OWN_IDF:
-            return {}
+            return found
         reason = (
             f"the Qdrant server is {_dotted(self._version)} and counts how rare a word is over all tenants; "
             f"{_dotted(OWN_IDF)} or newer counts it over each tenant's own memories"
         )
-        return {"keyword rarity per tenant": ("off", reason)}
+        return found | {"keyword rarity per tenant": ("off", reason)}
 
     def maintain(self) -> bool:
         """See `Index`. The server keeps itself in shape."""
@@ -227,7 +237,22 @@ class ServerIndex:
             first = f"{self._alias}-first"
             self._create(first)
             self._move({self._alias: first})
+        else:
+            self._fit()
         self._opened = True
+
+    def _fit(self) -> None:
+        """Bring the collection that is there to the settings, as far as that goes without making it again."""
+        found = differences(self._client.get_collection(self._alias), self._layout, self.dimensions)
+        for key, schema in payload_indexes().items():
+            if key.value in found.unindexed:
+                self._client.create_payload_index(self._alias, key.value, field_schema=schema, wait=True)
+        if found.changes:
+            self._client.update_collection(self._alias, **found.changes)
+            _log.info("the index on the server is changed to the settings", extra={"changed": sorted(found.changes)})
+        for reason in found.fixed:
+            _log.warning("the index keeps its layout until it is made again by `memvault index rebuild`: %s", reason)
+        self._fixed = found.fixed
 
     def _create(self, name: str) -> None:
         """Make a collection with its payload indexes. One that another process makes meanwhile is as good."""
@@ -295,7 +320,8 @@ class ServerIndex:
 class _Reader:
     """See `Reader`."""
 
-    def __init__(self, client: QdrantClient, name: str, *, own_idf: bool) -> None:
+    def __init__(self, client: QdrantClient, name: str, *, own_idf: bool, quantization: Quantized) -> None:
+        self._quantization = quantization
         self._client = client
         self._name = name
         self._own_idf = own_idf
@@ -303,7 +329,7 @@ class _Reader:
     def ask(self, asked: Sequence[ByMeaning | ByWords | None]) -> list[dict[UUID, Found]]:
         """See `Reader`."""
         requests = {
-            number: query_request(question, own_idf=self._own_idf)
+            number: query_request(question, own_idf=self._own_idf, quantization=self._quantization)
             for number, question in enumerate(asked)
             if question is not None
         }

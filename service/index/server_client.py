@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import os
+import ssl
 import warnings
 from pathlib import Path
 
 import httpx
 from qdrant_client import QdrantClient
+
+from service.errors import ConfigurationError
 
 
 def connect(
@@ -23,9 +25,14 @@ def connect(
 
     `grpc_port` None speaks HTTP only. `timeout` is in seconds.
     """
-    if ca_file is not None and grpc_port is not None:
-        # gRPC's own variable: its Python client has no argument that the Qdrant library would pass on.
-        os.environ["GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"] = str(ca_file)
+    options: dict[str, object] = {"grpc.enable_http_proxy": 0}
+    verify: bool | ssl.SSLContext = True
+    if ca_file is not None:
+        try:
+            verify = ssl.create_default_context(cafile=ca_file)
+            options["root_certificates"] = ca_file.read_bytes()
+        except OSError as error:
+            raise ConfigurationError(f"index.ca_file {ca_file}: cannot be read ({error.strerror or error})") from None
     with warnings.catch_warnings():
         # A key without TLS is refused by the settings except where they say that the network may be trusted.
         warnings.filterwarnings("ignore", message="Api key is used with an insecure connection", category=UserWarning)
@@ -34,10 +41,11 @@ def connect(
             api_key=api_key,
             prefer_grpc=grpc_port is not None,
             grpc_port=grpc_port or 6334,
+            grpc_options=options,
             timeout=max(1, round(timeout)),
             # Asked by the index itself, once the server answers.
             check_compatibility=False,
             trust_env=False,
-            verify=True if ca_file is None else str(ca_file),
+            verify=verify,
             limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
         )

@@ -31,6 +31,11 @@ from service.scope import TenantId
 _SCAN_KB: Final = 23_000
 
 
+Quantized = Literal["none", "scalar", "binary"]
+#: How many times as many candidates as asked for are compared again by their full vectors.
+_OVERSAMPLING: Final = {"scalar": 1.5, "binary": 4.0}
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
     """How a collection is spread and stored on the server."""
@@ -38,7 +43,7 @@ class Layout:
     shards: int = 1
     replicas: int = 1
     write_consistency: int = 1
-    quantization: Literal["none", "scalar"] = "none"
+    quantization: Quantized = "none"
     on_disk: bool = False
 
 
@@ -113,12 +118,20 @@ def point_structs(
     return [(server_filter(Between(Key.VERSION, lte=version)), group) for version, group in sorted(groups.items())]
 
 
-def query_request(question: ByMeaning | ByWords, *, own_idf: bool) -> models.QueryRequest:
-    """Return a question as one request of a batch; `own_idf` counts how rare a word is over the tenant's points."""
+def query_request(
+    question: ByMeaning | ByWords, *, own_idf: bool, quantization: Quantized = "none"
+) -> models.QueryRequest:
+    """Return a question as one request of a batch; `own_idf` counts how rare a word is over the tenant's points.
+
+    What quantised vectors find is compared again by the full ones, so that scores are the same as without.
+    """
     more: dict[str, Any]
     match question:
         case ByMeaning(vector=vector):
             more = {"query": list(vector), "using": DENSE}
+            if quantization != "none":
+                again = models.QuantizationSearchParams(rescore=True, oversampling=_OVERSAMPLING[quantization])
+                more["params"] = models.SearchParams(quantization=again)
         case ByWords(terms=terms, corpus=corpus):
             more = {
                 "query": models.SparseVector(indices=list(terms.ids), values=list(terms.weights)),
@@ -165,9 +178,12 @@ def _condition(selection: Selection) -> Any:
             return models.FieldCondition(key=key.value, range=models.Range(**given))
 
 
-def _quantization(kind: Literal["none", "scalar"]) -> models.ScalarQuantization | None:
-    if kind == "none":
-        return None
-    return models.ScalarQuantization(
-        scalar=models.ScalarQuantizationConfig(type=models.ScalarType.INT8, quantile=0.99, always_ram=True)
-    )
+def _quantization(kind: Quantized) -> models.ScalarQuantization | models.BinaryQuantization | None:
+    match kind:
+        case "scalar":
+            return models.ScalarQuantization(
+                scalar=models.ScalarQuantizationConfig(type=models.ScalarType.INT8, quantile=0.99, always_ram=True)
+            )
+        case "binary":
+            return models.BinaryQuantization(binary=models.BinaryQuantizationConfig(always_ram=True))
+    return None

@@ -16,6 +16,8 @@ from fastapi import APIRouter, Body, Depends, FastAPI, Header, HTTPException, Re
 from pydantic import TypeAdapter
 from qdrant_client import QdrantClient, models
 
+from tests.qdrant.collections import Collection, Made, actual, changed, described
+
 _UPSERT = TypeAdapter(models.PointsList)
 _SELECTOR = TypeAdapter(models.PointsSelector)
 
@@ -26,6 +28,7 @@ def create_app(*, api_key: str | None = None, version: str = "1.19.0") -> FastAP
     local = threading.Lock()
     away = threading.Event()
     requests: list[tuple[str, Any]] = []
+    made: Made = {}
 
     def door(key: str | None = Header(default=None, alias="api-key")) -> None:
         if away.is_set():
@@ -63,6 +66,8 @@ def create_app(*, api_key: str | None = None, version: str = "1.19.0") -> FastAP
         with local:
             if engine.collection_exists(name):
                 raise HTTPException(409, f"Wrong input: Collection `{name}` already exists!")
+            made[name] = Collection(body)
+            requests.append(("made", made[name]))
             return answer(
                 engine.create_collection(name, vectors_config=body.vectors, sparse_vectors_config=body.sparse_vectors)
             )
@@ -77,6 +82,7 @@ def create_app(*, api_key: str | None = None, version: str = "1.19.0") -> FastAP
         requests.append(("index", body))
         with local:
             known(name)
+            made[actual(engine, name)].fields[body.field_name] = body.field_schema
         return answer({"operation_id": 0, "status": "completed"})
 
     @router.get("/aliases")
@@ -143,8 +149,24 @@ def create_app(*, api_key: str | None = None, version: str = "1.19.0") -> FastAP
             known(name)
             return answer(engine.count(name, count_filter=body.filter, exact=True))
 
+    @router.get("/collections/{name}")
+    def about(name: str) -> Response:
+        with local:
+            known(name)
+            return answer(described(engine, name, made))
+
+    @router.patch("/collections/{name}")
+    def change(name: str, body: models.UpdateCollection) -> Response:
+        requests.append(("update", body))
+        with local:
+            known(name)
+            changed(engine, name, made, body)
+            return answer(True)
+
     app = FastAPI(openapi_url=None)
     app.state.requests = requests
+    app.state.engine, app.state.local, app.state.away, app.state.made = engine, local, away, made
+    app.state.api_key, app.state.version = api_key, version
 
     @app.post("/stop")
     def stop() -> dict[str, bool]:

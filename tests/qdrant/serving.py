@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -19,10 +20,12 @@ from service.index.server import ServerIndex
 from service.index.server_client import connect
 from tests.integration.index.points import SIZE
 from tests.qdrant.app import create_app
+from tests.qdrant.remote import serve
 
 #: Names a real server to test against instead, with its key where it asks for one.
 URL = "MEMVAULT_TEST_QDRANT_URL"
 KEY = "MEMVAULT_TEST_QDRANT_API_KEY"
+GRPC_PORT = "MEMVAULT_TEST_QDRANT_GRPC_PORT"
 
 
 @dataclass(frozen=True)
@@ -32,14 +35,33 @@ class Qdrant:
     url: str
     api_key: str | None
     requests: list[tuple[str, Any]] | None = None
+    grpc_port: int | None = None
+    ca_file: Path | None = None
+    #: The gRPC methods that were called, None for a real one.
+    calls: list[str] | None = None
+
+
+@dataclass(frozen=True)
+class Tls:
+    """The files of a server's certificate, which an authority of the test's own signed."""
+
+    key: Path
+    certificate: Path
+    authority: Path
 
 
 @contextmanager
-def qdrant(*, api_key: str | None = None, version: str = "1.19.0") -> Iterator[Qdrant]:
-    """Serve from a thread until the block ends."""
+def qdrant(
+    *, api_key: str | None = None, version: str = "1.19.0", grpc: bool = False, tls: Tls | None = None
+) -> Iterator[Qdrant]:
+    """Serve from a thread until the block ends, over HTTP and gRPC; `grpc` says which of them is named."""
     app = create_app(api_key=api_key, version=version)
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
+    files = None if tls is None else {"ssl_keyfile": tls.key, "ssl_certfile": tls.certificate}
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, **(files or {})))
+    calls: list[str] = []
+    pair = None if tls is None else (tls.key.read_bytes(), tls.certificate.read_bytes())
+    remote, port = serve(app, calls, tls=pair)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     try:
@@ -48,8 +70,13 @@ def qdrant(*, api_key: str | None = None, version: str = "1.19.0") -> Iterator[Q
             assert thread.is_alive(), "the test's Qdrant did not start"
             assert time.monotonic() < end, "the test's Qdrant did not start in time"
             time.sleep(0.01)
-        yield Qdrant(f"http://127.0.0.1:{listener.getsockname()[1]}", api_key, app.state.requests)
+        scheme, http_port = "http" if tls is None else "https", listener.getsockname()[1]
+        ca_file = None if tls is None else tls.authority
+        yield Qdrant(
+            f"{scheme}://127.0.0.1:{http_port}", api_key, app.state.requests, port if grpc else None, ca_file, calls
+        )
     finally:
+        remote.stop(None).wait(30)
         server.should_exit = True
         thread.join(30)
         listener.close()
@@ -57,16 +84,24 @@ def qdrant(*, api_key: str | None = None, version: str = "1.19.0") -> Iterator[Q
 
 def open_server(server: Qdrant, *, name: str | None = None, **given: Any) -> ServerIndex:
     """Open an index on a server: the one of a name, or a new one."""
-    client = connect(server.url, api_key=server.api_key, ca_file=None, grpc_port=None, timeout=10, connections=8)
+    client = connect(
+        server.url,
+        api_key=server.api_key,
+        ca_file=server.ca_file,
+        grpc_port=server.grpc_port,
+        timeout=10,
+        connections=8,
+    )
     return ServerIndex(client, **{"dimensions": SIZE, "model": "test", "name": name or f"test-{uuid4().hex}"} | given)
 
 
-def qdrant_for_tests() -> Iterator[Qdrant]:
-    """Yield the server that the environment names, else one of this process."""
+def qdrant_for_tests(*, grpc: bool) -> Iterator[Qdrant]:
+    """Yield the server that the environment names, else one of this process, spoken to over HTTP or gRPC."""
     if url := os.environ.get(URL):
-        yield Qdrant(url, os.environ.get(KEY))
+        port = os.environ.get(GRPC_PORT, "6334")
+        yield Qdrant(url, os.environ.get(KEY), grpc_port=int(port) if grpc else None)
         return
-    with qdrant(api_key="a-key-of-the-tests-that-is-long-enough") as served:
+    with qdrant(api_key="a-key-of-the-tests-that-is-long-enough", grpc=grpc) as served:
         yield served
 
 

@@ -25,7 +25,21 @@ def edge_index(tmp_path: Path) -> Iterator[EdgeIndex]:
 @pytest.fixture(scope="session")
 def qdrant() -> Iterator[Qdrant]:
     """A Qdrant server."""
-    yield from qdrant_for_tests()
+    yield from qdrant_for_tests(grpc=False)
+
+
+@pytest.fixture(scope="session")
+def qdrant_over_grpc() -> Iterator[Qdrant]:
+    """A Qdrant server that is spoken to over gRPC."""
+    yield from qdrant_for_tests(grpc=True)
+
+
+@pytest.fixture
+def grpc_index(qdrant_over_grpc: Qdrant) -> Iterator[ServerIndex]:
+    """An empty index on the server, over gRPC."""
+    opened = open_server(qdrant_over_grpc)
+    yield opened
+    opened.close()
 
 
 @pytest.fixture
@@ -36,7 +50,7 @@ def server_index(qdrant: Qdrant) -> Iterator[ServerIndex]:
     opened.close()
 
 
-@pytest.fixture(params=["edge", "server"])
+@pytest.fixture(params=["edge", "server", "grpc"])
 def index(request: pytest.FixtureRequest) -> Index:
     """Each adapter in turn: what a test with it shows holds for both."""
     found: Index = request.getfixturevalue(f"{request.param}_index")

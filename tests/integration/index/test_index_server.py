@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -10,12 +14,14 @@ import httpx
 import pytest
 from qdrant_client import models
 
-from service.errors import IndexUnavailable
+from service.errors import ConfigurationError, IndexUnavailable
 from service.filters.ast import EVERYTHING
 from service.index.selection import Key
+from service.index.server import ServerIndex
 from service.index.server_requests import Layout
 from tests.integration.index.points import TERMS, KnowsAll, found, point, scope, vector
-from tests.qdrant.serving import Qdrant, open_server, qdrant
+from tests.qdrant.certificates import made_in
+from tests.qdrant.serving import Qdrant, Tls, open_server, qdrant
 
 pytestmark = pytest.mark.integration
 
@@ -209,3 +215,118 @@ def test_a_rebuild_that_was_cut_short_is_swept(recorded: Qdrant, monkeypatch: py
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look for a new collection at each write, so that nothing has to wait for what processes remember."""
     monkeypatch.setattr("service.index.server._LOOK_EVERY", 0.0)
+
+
+def test_everything_goes_over_grpc_where_its_port_is_named() -> None:
+    with qdrant(api_key="k" * 40, grpc=True) as served:
+        index, tenant = open_server(served, name="same", layout=Layout(shards=3, quantization="scalar")), scope()
+        index.of(tenant).upsert([point(text="tea")])
+        assert found(index.of(tenant), text="tea")
+        assert index.of(tenant).count() == 1
+        assert index.features() == {}
+        called = {method.rpartition("/")[2] for method in served.calls or []}
+        assert {"HealthCheck", "Create", "CreateFieldIndex", "UpdateAliases", "Upsert", "QueryBatch", "Count"} <= called
+        (made,) = asked(served, "create")
+        assert (made.shard_number, made.hnsw_config.m, made.hnsw_config.payload_m) == (3, 0, 16)
+        assert (made.strict_mode_config.enabled, made.strict_mode_config.unindexed_filtering_retrieve) == (True, False)
+        assert made.quantization_config.scalar.type is models.ScalarType.INT8
+        fields = {body.field_name: body.field_schema for body in asked(served, "index")}
+        assert [name for name, schema in fields.items() if getattr(schema, "is_tenant", None)] == [Key.TENANT.value]
+        by_meaning, by_words = (one for one in asked(served, "query"))
+        assert str(tenant.tenant_id) in by_words.params.idf.corpus.model_dump_json()
+        assert by_meaning.params.quantization.rescore
+        index.close()
+        # A stranger, a server that is away and one that is back, over gRPC too.
+        stranger = open_server(Qdrant(served.url, "x" * 40, grpc_port=served.grpc_port))
+        with pytest.raises(IndexUnavailable) as refused:
+            stranger.of(scope()).upsert([point(text="canary")])
+        assert "canary" not in str(refused.value)
+        stranger.close()
+        again = open_server(served, name="same", layout=Layout(shards=3, quantization="scalar"))
+        assert again.count() == 1
+        httpx.post(f"{served.url}/stop", trust_env=False)
+        with pytest.raises(IndexUnavailable, match=r"index\.url"):
+            again.count()
+        httpx.post(f"{served.url}/go", trust_env=False)
+        assert eventually_counts(again) == 1
+        again.close()
+
+
+def eventually_counts(index: ServerIndex) -> int:
+    """Count once the channel has connected again, which gRPC puts off a little."""
+    for _ in range(50):
+        with suppress(IndexUnavailable):
+            return index.count()
+        time.sleep(0.1)
+    return index.count()
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> tuple[Tls, Path]:
+    """A server's certificate by an authority of our own, and another authority that signed nothing."""
+    return made_in(tmp_path_factory.mktemp("tls")), made_in(tmp_path_factory.mktemp("other")).authority
+
+
+@pytest.mark.parametrize("grpc", [False, True], ids=["http", "grpc"])
+def test_the_server_is_known_by_an_authority_of_our_own(certificates: tuple[Tls, Path], grpc: bool) -> None:
+    tls, other = certificates
+    with qdrant(api_key="k" * 40, grpc=grpc, tls=tls) as served:
+        index = open_server(served)
+        index.of(scope()).upsert([point(text="tea")])
+        assert index.count() == 1
+        index.close()
+        for ca_file in (other, None):
+            stranger = open_server(replace(served, ca_file=ca_file))
+            with pytest.raises(IndexUnavailable):
+                stranger.count()
+            stranger.close()
+        with pytest.raises(ConfigurationError, match=r"index\.ca_file .*: cannot be read"):
+            open_server(replace(served, ca_file=tls.key.with_name("nowhere.pem")))
+
+
+@pytest.mark.parametrize("grpc", [False, True], ids=["http", "grpc"])
+def test_a_collection_that_is_there_is_brought_to_the_settings(grpc: bool) -> None:
+    with qdrant(api_key="k" * 40, grpc=grpc) as served:
+        open_and_close(served, Layout())
+        assert asked(served, "update") == []
+        # Nothing differs, nothing is sent.
+        open_and_close(served, Layout())
+        assert asked(served, "update") == []
+        layout = Layout(replicas=2, write_consistency=2, quantization="binary", on_disk=True)
+        assert open_and_close(served, layout) == {}
+        (update,) = asked(served, "update")
+        assert (update.params.replication_factor, update.params.write_consistency_factor) == (2, 2)
+        assert update.quantization_config.binary.always_ram
+        assert update.vectors["d"].on_disk
+        assert open_and_close(served, layout) == {}
+        assert len(asked(served, "update")) == 1
+        assert open_and_close(served, Layout()) == {}
+        assert asked(served, "update")[1].quantization_config == models.Disabled.DISABLED
+        # The number of shards is for ever: told, until a rebuild makes another collection.
+        index = open_server(served, name="same", layout=Layout(shards=4))
+        index.of(scope()).upsert([point()])
+        (told,) = index.features().values()
+        assert told == (
+            "off",
+            "index.shards is 4, the collection was made with 1: `memvault index rebuild` makes it again",
+        )
+        index.close()
+
+
+def open_and_close(served: Qdrant, layout: Layout) -> Mapping[str, tuple[str, str | None]]:
+    """Open the index of the tests with settings, use it, and return what it says of itself."""
+    index = open_server(served, name="same", layout=layout)
+    index.count()
+    told = index.features()
+    index.close()
+    return told
+
+
+def test_a_field_without_its_index_gets_it(recorded: Qdrant) -> None:
+    open_and_close(recorded, Layout())
+    before = len(asked(recorded, "index"))
+    made = asked(recorded, "made")
+    made[0].fields.pop(Key.TOKENS.value)
+    open_and_close(recorded, Layout())
+    (added,) = asked(recorded, "index")[before:]
+    assert added.field_name == Key.TOKENS.value
