@@ -40,7 +40,7 @@ def migrate(
         revision = _migrated(settings, connections.owner_dsn, to, sure=yes)
     keyring = prepare_keyring(settings)
     text = f"the schema is at {revision}" + ("" if keyring is None else f", the keyring's tables are at {keyring}")
-    show({"revision": revision, "keyring": keyring}, as_json=json, text=text)
+    show({"revision": revision} | ({} if keyring is None else {"keyring": keyring}), as_json=json, text=text)
 
 
 def _migrated(settings: Settings, owner_dsn: str, to: str | None, *, sure: bool) -> str:

@@ -21,7 +21,8 @@ _PARTS: Final = {
     "grants": "SELECT table_name, grantee, privilege_type FROM information_schema.role_table_grants"
     " WHERE table_schema = 'public'",
     "statistics": "SELECT attrelid::regclass::text, attname, attstattarget FROM pg_attribute JOIN pg_class c"
-    " ON c.oid = attrelid WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r' AND attstattarget >= 0",
+    " ON c.oid = attrelid WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r' AND attstattarget >= 0"
+    " AND NOT attisdropped",
 }
 
 
