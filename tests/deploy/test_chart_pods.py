@@ -323,13 +323,13 @@ def test_cron_jobs_sweep_and_verify() -> None:
         name: one["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]["args"]
         for name, one in jobs.items()
     }
-    job = ["--config", "/etc/memvault/config/job.yaml"]
+    verify = ["--config", "/etc/memvault/config/verify.yaml"]
     assert arguments == {
-        "sweep": ["retention", "run", *job],
-        "audit-verify": ["audit", "verify", "--checkpoints", "/var/lib/memvault-checkpoints", *job],
+        "sweep": ["retention", "run", "--config", "/etc/memvault/config/job.yaml"],
+        "audit-verify": ["audit", "verify", *verify],
     }
     public = render("checkpoints-s3").pods()["audit-verify"]["containers"][0]["args"]
-    assert public == ["audit", "verify", "--public-key", "/etc/memvault/public/keys.pem", *job]
+    assert public == ["audit", "verify", "--public-key", "/etc/memvault/public/keys.pem", *verify]
     assert all(one["spec"]["concurrencyPolicy"] == "Forbid" for one in jobs.values())
     assert set(render("one-process").of("CronJob")) == {"audit-verify"}
 

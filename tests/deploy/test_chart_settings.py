@@ -18,7 +18,7 @@ from tests.deploy.chart import CHART, CI_FILES, Object, refusal, render
 
 pytestmark = pytest.mark.deploy
 
-KINDS = {"serve": "serve", "worker": "worker", "sweep": "job", "audit-verify": "job", "migrate": "migrate"}
+KINDS = {"serve": "serve", "worker": "worker", "sweep": "job", "audit-verify": "verify", "migrate": "migrate"}
 #: What stands in the secrets, by the setting that it is for.
 SAMPLES = {
     "MEMVAULT_DATABASE__URL": "postgresql://memvault_app:hX2mQ7vN4kT9@db.example.com/memvault",
@@ -76,6 +76,11 @@ def test_every_pod_gets_settings_that_the_service_takes(ci: str, tmp_path: Path)
             assert settings.worker_in_process == ("worker" not in render(ci).pods())
             signs = settings.audit.signing_key is not None
             assert signs == settings.worker_in_process, "a service without the worker has no key to sign with"
+        if component == "audit-verify":
+            mounted = "signing" in [volume["name"] for volume in render(ci).pods()[component]["volumes"]]
+            assert (settings.audit.signing_key is not None) == mounted, "it needs a key to verify with"
+            assert mounted or settings.audit.public_keys
+            assert settings.audit.s3.bucket is None
         if component == "worker":
             assert settings.audit.signing_key == Path("/run/memvault/signing/key.pem")
             assert settings.metrics.port == 9464
@@ -100,6 +105,8 @@ def test_the_features_of_the_ci_files_arrive(tmp_path: Path) -> None:
     assert of("checkpoints-s3", "serve").audit.s3.bucket is None
     folder = of("checkpoints-folder")
     assert folder.audit.checkpoint_folder == Path("/var/lib/memvault-checkpoints")
+    assert of("checkpoints-folder", "audit-verify").audit.checkpoint_folder == folder.audit.checkpoint_folder
+    assert of("checkpoints-folder", "sweep").audit.checkpoint_folder is None
     assert folder.keyring.folder == Path("/var/lib/memvault-keys")
     assert folder.database.maintenance_url is not None
     assert folder.audit.retention_days == 400
@@ -166,6 +173,10 @@ def test_what_the_chart_sets_is_not_set_twice(name: str, instead: str) -> None:
 
 def test_secrets_of_models_are_variables_from_secrets() -> None:
     assert "config.llm.config.api_key: is a secret" in refusal("llm", 'config={"llm": {"config": {"api_key": "x"}}}')
+    inside = 'config={"embeddings": {"config": {"azure": {"client_secret": "x"}}}}'
+    assert "config.embeddings.config.client_secret: is a secret" in refusal("embeddings", inside)
+    plain_number = render("llm", 'config={"llm": {"config": {"max_tokens": 1000}}}').config("serve")
+    assert plain_number["llm"]["config"] == {"max_tokens": 1000}
     for name in ("MEMVAULT_LLM__PROVIDER", "MEMVAULT_DATABASE__URL", "memvault_llm__provider"):
         assert "a setting belongs into config" in refusal(
             "external", f'serve.extraEnv=[{{"name": "{name}", "value": "x"}}]'

@@ -53,10 +53,9 @@
 {{- end -}}
 {{- end -}}
 {{- range $section := list "llm" "embeddings" -}}
-{{- range $name, $_ := dig $section "config" dict $v.config -}}
-{{- if regexMatch "(?i)(key|token|secret|password|credential)" $name -}}
-{{- fail (printf "config.%s.config.%s: %s serve.extraEnv and worker.extraEnv, as MEMVAULT_%s__CONFIG__%s" $section $name $secret (upper $section) (upper $name)) -}}
-{{- end -}}
+{{- $found := regexFind "(?i)\"[a-z_]*(api_?key|secret|password|credential|token|access_key)s?\":" (dig $section "config" dict $v.config | toJson) | trimSuffix ":" | trimAll "\"" -}}
+{{- if and $found (not (regexMatch "(?i)tokens$" $found)) -}}
+{{- fail (printf "config.%s.config.%s: %s serve.extraEnv and worker.extraEnv, as MEMVAULT_%s__CONFIG__%s" $section $found $secret (upper $section) (upper $found)) -}}
 {{- end -}}
 {{- end -}}
 {{- range $component := list "serve" "worker" -}}

@@ -40,17 +40,20 @@
 {{- toJson $all -}}
 {{- end -}}
 
-{{/* memvault.yaml of one kind of process: (dict "root" $ "kind" "serve|worker|job"). Each gets what it needs. */}}
+{{/* memvault.yaml of one kind of process: (dict "root" $ "kind" "serve|worker|job|verify"). Each gets what it needs. */}}
 {{- define "memvault.yaml" -}}
 {{- $all := include "memvault.settings" .root | fromJson -}}
 {{- $signs := or (eq .kind "worker") (and (eq .kind "serve") (include "memvault.inProcess" .root)) -}}
 {{- if not $signs -}}
-{{- $_ := set $all "audit" (omit $all.audit "signing_key" "previous_signing_key" "s3" "checkpoint_folder") -}}
+{{- $keys := and (eq .kind "verify") (not .root.Values.audit.publicKeysConfigMap) -}}
+{{- $away := ternary (list "s3") (list "s3" "signing_key" "previous_signing_key") $keys -}}
+{{- if ne .kind "verify" }}{{ $away = append $away "checkpoint_folder" }}{{ end -}}
+{{- range $away }}{{ $_ := unset $all.audit . }}{{ end -}}
 {{- end -}}
 {{- if ne .kind "worker" -}}
 {{- $_ := set $all "metrics" (omit $all.metrics "host" "port") -}}
 {{- end -}}
-{{- if eq .kind "job" -}}
+{{- if has .kind (list "job" "verify") -}}
 {{- $all = omit $all "index" "llm" "embeddings" "metrics" "telemetry" -}}
 {{- end -}}
 {{- toYaml $all -}}
