@@ -13,6 +13,7 @@ from service import clock
 from service.api.errors import error_reply
 from service.api.metrics import RequestMetrics
 from service.errors import MemvaultError, TooLarge
+from service.observability import logs, tracing
 
 _log = logging.getLogger("memvault.api")
 
@@ -25,6 +26,8 @@ _SECURITY_HEADERS: Final = {
     "X-Frame-Options": "DENY",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+#: Asked every few seconds by machines: no traces of these.
+_PROBES: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 _NO_ROUTE: Final = "unmatched"
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"})
 _OTHER: Final = "other"
@@ -42,10 +45,22 @@ class Surroundings:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began = clock.monotonic()
         state: dict[str, Any] = scope.setdefault("state", {})
-        request_id = _request_id(scope)
-        state["request_id"] = request_id
+        state["request_id"] = _request_id(scope)
+        with logs.about(state):
+            spans = tracing.active()
+            if spans is None or scope["path"] in _PROBES:
+                await self._serve(scope, receive, send)
+                return
+            parent = spans.parent(Headers(scope=scope).get("traceparent"))
+            with spans.span("HTTP", "server", {"memvault.request_id": state["request_id"]}, parent) as opened:
+                state["span"], state["traceparent"] = opened, spans.traceparent()
+                await self._serve(scope, receive, send)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        began = clock.monotonic()
+        state: dict[str, Any] = scope["state"]
+        request_id = state["request_id"]
         status = 0
 
         async def send_with_headers(message: Message) -> None:
@@ -72,10 +87,12 @@ class Surroundings:
             self._tell(scope, state, status, clock.monotonic() - began)
 
     def _tell(self, scope: Scope, state: dict[str, Any], status: int, seconds: float) -> None:
-        route = getattr(scope.get("route"), "path", None) or _NO_ROUTE
+        route = getattr(scope.get("route"), "path", None) or state.get("route") or _NO_ROUTE
         # One that a client made up may be content, and would be a label of its own.
         method = scope["method"] if scope["method"] in _METHODS else _OTHER
         self._metrics.count(route=route, method=method, status=status, seconds=seconds)
+        if state.get("span") is not None:
+            _describe(state["span"], method, route, status, state.get("tenant"))
         _log.info(
             "request",
             extra={
@@ -87,6 +104,16 @@ class Surroundings:
                 "tenant": state.get("tenant"),
             },
         )
+
+
+def _describe(span: Any, method: str, route: str, status: int, tenant: str | None) -> None:
+    """Say in a request's span what it came to: by the route's template, never by its path or query."""
+    span.update_name(f"{method} {route}")
+    span.set_attributes({"http.request.method": method, "http.route": route, "http.response.status_code": status})
+    if tenant is not None:
+        span.set_attribute("memvault.tenant_id", tenant)
+    if status >= 500:
+        span.set_attribute("error.type", str(status))
 
 
 class _Interrupted(Exception):

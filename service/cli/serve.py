@@ -117,6 +117,7 @@ class _Opening:
 
     def _open(self) -> wiring.Services:
         settings = self._settings
+        wiring.open_tracing(settings, self._stack)
         installation = open_migrated(settings, self._stack, watched=True)
         # The index first: its folder has one owner, and a start that is refused it must leave no trace of itself.
         services = wiring.open_services(installation, self._stack)
@@ -150,6 +151,7 @@ def worker(config: Config = None, data_dir: DataDir = None) -> None:
     asked = Asked(drain.begin, lambda: None)
     with ExitStack() as stack:
         probes = answer_probes(settings, stack, drain)
+        wiring.open_tracing(settings, stack)
         installation = open_migrated(settings, stack)
         try:
             services = wiring.open_services(installation, stack)

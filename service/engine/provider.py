@@ -18,6 +18,7 @@ from service.engine.errors import (
     LlmUnavailable,
 )
 from service.engine.shapes import LlmSettings, TokenUsage
+from service.observability import tracing
 from service.observability.metrics import LLM_CALLS, LLM_SECONDS, LLM_USE
 
 _OPENAI_URL: Final = "https://api.openai.com/v1"
@@ -50,7 +51,10 @@ class Provider:
         """
         began, usage = monotonic(), None
         try:
-            answer, usage = self._ask(messages, as_json=as_json, deadline=deadline)
+            with tracing.span("llm chat", "client") as opened:
+                answer, usage = self._ask(messages, as_json=as_json, deadline=deadline)
+                if opened is not None:
+                    self._describe(opened, tenant_id, usage)
         except EngineError as error:
             self.trouble = error.code
             raise
@@ -62,6 +66,15 @@ class Provider:
             read, written = (0, 0) if usage is None else (usage.prompt, usage.completion)
             LLM_USE.count(tenant_id, read=read, written=written)
         return answer, usage
+
+    def _describe(self, opened: Any, tenant_id: UUID | None, usage: TokenUsage | None) -> None:
+        """Put into a span whose call it was and what it used, and nothing of what was said."""
+        opened.set_attributes({"gen_ai.operation.name": "chat", "gen_ai.provider.name": self.name})
+        if tenant_id is not None:
+            opened.set_attribute("memvault.tenant_id", str(tenant_id))
+        if usage is not None:
+            tokens = {"gen_ai.usage.input_tokens": usage.prompt, "gen_ai.usage.output_tokens": usage.completion}
+            opened.set_attributes(tokens)
 
     def _ask(
         self, messages: list[dict[str, str]], *, as_json: bool, deadline: float

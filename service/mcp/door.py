@@ -27,6 +27,7 @@ from service.wiring import Services
 
 #: Where the visitor of a request stands in its ASGI scope.
 _VISITOR: Final = "memvault.visitor"
+_PATH: Final = "/mcp"
 _IN_URL: Final = "access_token: does not belong into a URL, where logs keep it; send it as 'Authorization: Bearer'"
 _HOST_REFUSED: Final = "the service does not answer to this host name: add it to server.allowed_hosts"
 _ORIGIN_REFUSED: Final = "web pages of this origin may not call the service: add its host to server.allowed_hosts"
@@ -87,6 +88,8 @@ class Door:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let one request in, or answer it here."""
+        # For the log line, the metrics and the traces of whoever serves this app: it is no route of FastAPI's.
+        scope.setdefault("state", {})["route"] = _PATH
         request = Request(scope, receive)
         request_id = str(scope.get("state", {}).get("request_id") or clock.new_id())
         refusal = await self._refusal(request, request_id)

@@ -24,6 +24,7 @@ from service.mcp import prompts, resources
 from service.mcp.door import Visitor, visitor_of
 from service.mcp.threads import Threads, TimeLimitReached
 from service.mcp.tools import TOOLS, Tool, acts_by_argument, tools_of
+from service.observability import logs, tracing
 from service.observability.metrics import TOOL_CALLS, TOOL_SECONDS
 from service.policy.table import authorize, names_its_user
 from service.scope import Action, Caller
@@ -87,8 +88,15 @@ class _Protocol:
             raise MCPError(types.INVALID_PARAMS, f"Unknown tool: {_shown(params.name)}")
         given = {key: value for key, value in (params.arguments or {}).items() if key not in _PASSED_OVER}
         began, outcome = clock.monotonic(), _BROKEN
+        state = {} if context.request is None else context.request.scope.get("state", {})
         try:
-            result, outcome = await self._call(context, tool, given)
+            with (
+                logs.about(state),
+                tracing.continued(f"tool {tool.name}", "internal", state.get("traceparent"), {}) as opened,
+            ):
+                result, outcome = await self._call(context, tool, given)
+                if opened is not None:
+                    opened.set_attributes({"mcp.tool.name": tool.name, "memvault.outcome": outcome})
             return result
         finally:
             TOOL_CALLS.labels(tool.name, outcome).inc()

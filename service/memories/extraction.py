@@ -30,6 +30,7 @@ from service.memories.indexing import Indexing
 from service.memories.quarantining import keep_for_review
 from service.memories.stores import Stores
 from service.memories.tables import EventRow
+from service.observability import logs
 from service.queue.tasks import Queue
 from service.records import Change, EventStatus, Message, NewMemories, SubjectNames
 from service.scope import Caller, Permission, Principal, PrincipalKind, Scope, TenantId, service_principal
@@ -175,6 +176,7 @@ class Extractions:
             row = lock_event(connection, event_id)
             if row is None or EventStatus(row.status).is_final:
                 return None
+            logs.tell(request_id=row.request_id)
             if row.attempts >= _MOST_STARTS:
                 self._close(connection, scope, row, code="internal_error", reason=_NEVER_ENDED)
                 return None

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Final
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Final
 
 import structlog
 
@@ -15,11 +18,18 @@ _ALLOWED_EXTRAS: Final = (
 )  # fmt: skip
 
 
+#: What a line gets from what it is about.
+_CARRIED: Final = ("request_id", "tenant", "task")
+#: Shared by all threads and tasks of one request or job; the mapping is filled in as things become known.
+_about: Final[ContextVar[MutableMapping[str, Any] | None]] = ContextVar("memvault_log_about", default=None)
+
+
 def configure_logs(*, level: str, format: str) -> None:
     """Send all logs of the process to standard error, as lines for people (`console`) or as JSON."""
     shared: list[structlog.typing.Processor] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.ExtraAdder(allow=_ALLOWED_EXTRAS),
+        _add_what_it_is_about,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     renderer: structlog.typing.Processor
@@ -42,6 +52,35 @@ def configure_logs(*, level: str, format: str) -> None:
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("memvault").setLevel(level.upper())
+
+
+@contextmanager
+def about(ids: MutableMapping[str, Any]) -> Iterator[None]:
+    """Give every log line of the block the request id, the tenant and the task that `ids` has by then."""
+    token = _about.set(ids)
+    try:
+        yield
+    finally:
+        _about.reset(token)
+
+
+def tell(**ids: str) -> None:
+    """Add to what the log lines of the block that is under way carry."""
+    known = _about.get()
+    if known is not None:
+        known.update(ids)
+
+
+def _add_what_it_is_about(
+    logger: logging.Logger, method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    known = _about.get()
+    if known is not None:
+        for name in _CARRIED:
+            value = known.get(name)
+            if value is not None and event.get(name) is None:
+                event[name] = str(value)
+    return event
 
 
 def _only_the_kind_of_an_exception(

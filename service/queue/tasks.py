@@ -20,6 +20,7 @@ from sqlalchemy import ColumnElement, Connection, Select, String, column, delete
 
 from service import clock
 from service.errors import RecordUnavailable, Unavailable
+from service.observability import logs, tracing
 from service.observability.metrics import JOB_SECONDS, JOBS
 
 _QUEUE: Final = "memvault"
@@ -37,6 +38,8 @@ Handler = Callable[..., None]
 
 _jobs: Final = table("procrastinate_jobs", column("task_name"), column("status"), column("args"))
 _log: Final = logging.getLogger("memvault.queue")
+#: The argument by which a job names the span that it belongs to; no handler gets it.
+_ORIGIN: Final = "traceparent"
 #: Jobs that are looked at to tell how the queue stands.
 _MOST_COUNTED: Final = 10_000
 #: When the oldest of each came is known from its event: the job itself only says when it may run.
@@ -85,8 +88,11 @@ class Queue:
             connection=connection.connection.driver_connection,
             allow_unknown=True,
         )
+        spans = tracing.active()
+        origin = None if spans is None else spans.traceparent()
         try:
-            deferrer.defer(**arguments)
+            # The job's spans belong to the trace of the request that asked for it.
+            deferrer.defer(**arguments, **({} if origin is None else {_ORIGIN: origin}))
         except ConnectorException as error:
             raise RecordUnavailable("Postgres, the record, did not take the work; nothing was done") from _kind(error)
 
@@ -297,20 +303,35 @@ def _quiet(name: str, handler: Handler) -> Handler:
     @wraps(handler)
     def run(*arguments: Any, **named: Any) -> None:
         began, outcome = clock.monotonic(), "done"
-        try:
-            handler(*arguments, **named)
-        except Unavailable as error:
-            outcome = "waits"
-            _log.warning("a job waits for a store that is away", extra={"task": name, "error": error.code})
-            raise
-        except Exception as error:
-            outcome = "failed"
-            _log.error("a job failed", extra={"task": name, "error": type(error).__name__}, exc_info=error)
-        finally:
-            JOBS.labels(name, outcome).inc()
-            JOB_SECONDS.labels(name).observe(clock.monotonic() - began)
+        origin = named.pop(_ORIGIN, None)
+        about = _about(name, named)
+        with logs.about(about):
+            try:
+                with tracing.continued(f"job {name}", "consumer", origin, {}) as opened:
+                    handler(*arguments, **named)
+                    if opened is not None:
+                        known = {f"memvault.{key}": value for key, value in about.items() if value is not None}
+                        opened.set_attributes(known)
+            except Unavailable as error:
+                outcome = "waits"
+                _log.warning("a job waits for a store that is away", extra={"task": name, "error": error.code})
+                raise
+            except Exception as error:
+                outcome = "failed"
+                _log.error("a job failed", extra={"task": name, "error": type(error).__name__}, exc_info=error)
+            finally:
+                seconds = clock.monotonic() - began
+                JOBS.labels(name, outcome).inc()
+                JOB_SECONDS.labels(name).observe(seconds)
+                _log.info("job", extra={"task": name, "status": outcome, "seconds": round(seconds, 4)})
 
     return run
+
+
+def _about(name: str, named: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what each log line of a job carries: whose it is, and the request that it goes back to or its own id."""
+    ids = [value for key, value in named.items() if key.endswith("_id") and key != "tenant_id"]
+    return {"task": name, "tenant": named.get("tenant_id"), "request_id": ids[0] if ids else None}
 
 
 def _kind(error: Exception) -> Exception:

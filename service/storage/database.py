@@ -13,8 +13,10 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from service.errors import ConfigurationError, Forbidden, LegalHold, MemvaultError, RecordBusy, RecordUnavailable
+from service.observability import tracing
 from service.observability.metrics import POOL_TIMEOUTS
 from service.scope import Scope, TenantId
+from service.storage.statements import trace_statements
 
 _SET_TENANT: Final = text("SELECT set_config('app.tenant', :tenant, true)")
 _UNSAFE_ROLE: Final = text(
@@ -54,6 +56,8 @@ class Database:
             pool_timeout=10,
             hide_parameters=True,
         )
+        if tracing.active() is not None:
+            trace_statements(self._engine)
 
     @property
     def dsn(self) -> str:

@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any
 
 from service.audit.keeper import Keeper
 from service.audit.matching import Matching
@@ -26,7 +25,7 @@ from service.embeddings import Embedder as Embedder
 from service.embeddings.batching import Batched as Batched
 from service.embeddings.minilm import MiniLM as MiniLM
 from service.embeddings.providers import ProviderEmbedder as ProviderEmbedder
-from service.engine import Engine, LlmSettings, refuse_environment
+from service.engine import Engine, refuse_environment
 from service.engine.mem0_import import import_mem0 as import_mem0
 from service.errors import MemvaultError
 from service.holds.membership import Membership
@@ -62,7 +61,7 @@ from service.retention.runs import Runs
 from service.retention.sweeping import RetentionJobs
 from service.retention.work import ErasureWork
 from service.settings import Audit as Audit
-from service.settings import Llm, Settings
+from service.settings import Settings
 from service.storage.announced import AnnouncedRecord, Announcer
 from service.storage.database import Database
 from service.storage.keyring import Keyring
@@ -82,6 +81,7 @@ from service.tenants.refusals import Refusals
 from service.tenants.subjects import Subjects
 from service.webhooks.actions import Webhooks
 from service.wiring.adapters import engine_home, open_embedder, open_index, sinks
+from service.wiring.adapters import llm_settings as llm_settings
 from service.wiring.authentication import open_authenticator
 from service.wiring.backups import make_backup as make_backup
 from service.wiring.backups import restore_backup as restore_backup
@@ -100,6 +100,8 @@ from service.wiring.sealing import audited_tenants as audited_tenants
 from service.wiring.sealing import old_parts_job
 from service.wiring.sealing import seal_trail as seal_trail
 from service.wiring.settling import settle as settle
+from service.wiring.tracing import open_tracing as open_tracing
+from service.wiring.tracing import traced, traced_actions, traced_index
 from service.wiring.watching import note_verification as note_verification
 from service.wiring.watching import watch
 
@@ -293,8 +295,8 @@ def open_services(installation: Installation, stack: ExitStack, *, upkeep: bool 
     settings = installation.settings
     llm = llm_settings(settings.llm)
     refuse_environment(os.environ, llm)
-    embedder = open_embedder(settings, stack)
-    index = open_index(settings, embedder)
+    embedder = traced(open_embedder(settings, stack), "embeddings")
+    index = traced_index(open_index(settings, embedder))
     stack.callback(index.close)
     record = installation.record
     webhooks, deliveries = open_webhooks(installation)
@@ -316,7 +318,7 @@ def open_services(installation: Installation, stack: ExitStack, *, upkeep: bool 
     )
     database, keyring, language = installation.database, installation.keyring, settings.index.language
     indexing = Indexing(database, record, keyring, index, embedder, outbox, installation.tasks, language=language)
-    engine = Engine(llm, embedder, home=engine_home(settings))
+    engine = traced(Engine(llm, embedder, home=engine_home(settings)), "engine")
     engine.start_loading()
     events = Events(stores)
     memories = Memories(stores, indexing)
@@ -394,7 +396,7 @@ def open_services(installation: Installation, stack: ExitStack, *, upkeep: bool 
     )
     if upkeep:
         watch(services, stack)
-    return services
+    return traced_actions(services)
 
 
 def start_worker(services: Services, stack: ExitStack) -> Worker:
@@ -424,20 +426,6 @@ def start_worker(services: Services, stack: ExitStack) -> Worker:
     worker.start()
     stack.callback(worker.stop)
     return worker
-
-
-def llm_settings(llm: Llm) -> LlmSettings | None:
-    """Return what the engine needs to know of the LLM, or None when none is configured."""
-    if llm.provider is None:
-        return None
-    config: dict[str, Any] = dict(llm.config)
-    if llm.model is not None:
-        config["model"] = llm.model
-    if llm.api_key is not None:
-        config["api_key"] = llm.api_key.get_secret_value()
-    if llm.base_url is not None:
-        config[f"{llm.provider}_base_url"] = llm.base_url
-    return LlmSettings(provider=llm.provider, config=config, timeout_seconds=llm.timeout)
 
 
 def _asked(name: str, ask: Callable[[], object]) -> Part:

@@ -6,6 +6,7 @@ import logging
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from service.audit.stream import LinesFile, Sink, StandardOutput
 from service.audit.syslog import Syslog
@@ -13,6 +14,7 @@ from service.embeddings import Embedder
 from service.embeddings.batching import Batched
 from service.embeddings.minilm import MiniLM
 from service.embeddings.providers import ProviderEmbedder
+from service.engine import LlmSettings
 from service.engine.mem0_import import import_mem0
 from service.errors import ConfigurationError
 from service.index.edge import EdgeIndex
@@ -20,7 +22,7 @@ from service.index.interface import Index, IndexDamaged
 from service.index.server import ServerIndex
 from service.index.server_client import connect
 from service.index.server_requests import Layout
-from service.settings import Audit, Settings
+from service.settings import Audit, Llm, Settings
 from service.settings.qdrant import Index as IndexSettings
 
 _log = logging.getLogger("memvault")
@@ -99,3 +101,17 @@ def sinks(audit: Audit) -> list[Sink]:
 
 def engine_home(settings: Settings) -> Path:
     return settings.data_dir / "mem0"
+
+
+def llm_settings(llm: Llm) -> LlmSettings | None:
+    """Return what the engine needs to know of the LLM, or None when none is configured."""
+    if llm.provider is None:
+        return None
+    config: dict[str, Any] = dict(llm.config)
+    if llm.model is not None:
+        config["model"] = llm.model
+    if llm.api_key is not None:
+        config["api_key"] = llm.api_key.get_secret_value()
+    if llm.base_url is not None:
+        config[f"{llm.provider}_base_url"] = llm.base_url
+    return LlmSettings(provider=llm.provider, config=config, timeout_seconds=llm.timeout)
