@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from bench.contexts import Contexts, on_one_line
 from bench.conversations import Conversation, NotLocomo, Question, Session, Turn, read_folder
 from bench.serving import scratch_folder, serving
 
@@ -58,6 +59,7 @@ class Load:
         self.user = user
         # A turn that says the same as another of its add is the same memory.
         self._turns: dict[str, list[str]] = {}
+        self.turns_by_text: dict[str, list[str]] = {}
 
     def add(self) -> int:
         """Add every turn and return how many there were."""
@@ -90,6 +92,7 @@ class Load:
             raise RuntimeError(f"an add of {len(turns)} messages answered {len(results)} results")
         for turn, result in zip(turns, results, strict=True):
             self._turns.setdefault(result["id"], []).append(turn.id)
+            self.turns_by_text.setdefault(on_one_line(self._message(turn)["content"]), []).append(turn.id)
 
     def _message(self, turn: Turn) -> dict[str, str]:
         text = f"{turn.text} [picture: {turn.caption}]" if self._captions and turn.caption else turn.text
@@ -114,7 +117,13 @@ def recall_at(cuts: Sequence[int], evidence: frozenset[str], hits: Sequence[Sequ
 
 
 def measure(
-    client: Any, conversations: Sequence[Conversation], *, options: Mapping[str, Any], keep: bool, console: Console
+    client: Any,
+    conversations: Sequence[Conversation],
+    *,
+    options: Mapping[str, Any],
+    keep: bool,
+    console: Console,
+    contexts: Contexts | None = None,
 ) -> Findings:
     """Load the conversations, ask their questions, and remove what was made unless it is to be kept."""
     findings = Findings()
@@ -135,6 +144,8 @@ def measure(
                     hits = load.find(question.text, max(CUTS))
                     findings.search_seconds.append(time.perf_counter() - began)
                     findings.recalls.setdefault(question.category, []).append(recall_at(CUTS, evidence, hits))
+                    if contexts is not None:
+                        contexts.ask(load.user, question.text, evidence, load.turns_by_text)
                     progress.advance(task)
             finally:
                 if not keep:
@@ -191,6 +202,11 @@ def show(result: Mapping[str, Any], console: Console) -> None:
         shares = [f"{row[f'recall@{cut}']:.3f}" for cut in CUTS]
         table.add_row(name, str(row["questions"]), *shares, end_section=name == CATEGORIES[4])
     console.print(table)
+    if covered := result.get("context"):
+        console.print(
+            f"evidence covered per {covered['tokens']} tokens: composed context {covered['composed']:.3f}, "
+            f"plain top-k {covered['plain_top_k']:.3f}"
+        )
     counts, times = result["counts"], result["times"]
     skipped = "; ".join(f"{reason}: {count}" for reason, count in counts["skipped"].items()) or "none"
     console.print(f"settings: {', '.join(f'{name}={value}' for name, value in result['settings'].items())}")
@@ -221,6 +237,7 @@ def main(
     captions: Annotated[bool, typer.Option(help="Add the captions of pictures to the texts.")] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Questions of each conversation at most.")] = None,
     keep: Annotated[bool, typer.Option(help="Leave the memories in the service.")] = False,
+    context: Annotated[bool, typer.Option(help="Measure get_user_context too, against the plain best hits.")] = True,
 ) -> None:
     """Measure recall@5, @10 and @20 of the turns that answer LoCoMo's questions, with verbatim memories."""
     console = Console(stderr=True)
@@ -238,8 +255,11 @@ def main(
             served = stack.enter_context(serving(scratch / "data"))
             url, api_key = served.url, served.api_key
         client = connect(url, api_key, scratch / "mem0")
-        findings = measure(client, conversations, options=options, keep=keep, console=console)
+        contexts = Contexts(client, url, api_key) if context else None
+        findings = measure(client, conversations, options=options, keep=keep, console=console, contexts=contexts)
     result = document(findings, conversations, options)
+    if contexts is not None:
+        result["context"] = contexts.result()
     show(result, Console())
     if json_file is not None:
         json_file.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Composes found memories into a text for a prompt: best first, without near-duplicates, within a token budget.
+"""Composes found memories into a text for a prompt: best first, without near-duplicates, in a budget of tokens.
 
 Tokens are estimated as one for each four characters, rounded up. That is what tokenizers of today's models give for
 English prose; text in other scripts can take two to three times as many.
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from service.memories.choosing import chosen
 from service.records import Hit, Memory
 
 CHARACTERS_PER_TOKEN: Final = 4
@@ -76,32 +77,35 @@ def source(memory: Memory, key: str) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-def compose(hits: Sequence[Hit], *, max_tokens: int) -> Context:
-    """Return the context of hits that are ordered by score, the best first.
+def compose(hits: Sequence[Hit], *, max_tokens: int, labelled: bool = True) -> Context:
+    """Return the context of hits that are ordered by rank, the best first.
 
-    Of hits that say the same the newest stands, at the place of the best. What does not fit is left out, and shorter
-    ones behind it are still taken; if nothing would fit, the best hit is cut. `Context.tokens` never exceeds
-    `max_tokens`.
+    Of hits that say the same the newest stands, at the place of the best; the others stand in the order of
+    `service.memories.choosing`. What does not fit is left out, and shorter ones behind it are still taken; if nothing
+    would fit, the best hit is cut. `Context.tokens` never exceeds `max_tokens`. Without `labelled` the budget is for
+    the texts of the snippets alone, for those who pass on nothing else.
     """
-    distinct = _without_duplicates(hits)
-    room = max_tokens * CHARACTERS_PER_TOKEN - len(_HEADER)
+    distinct, words = _without_duplicates(hits)
+    distinct = list(chosen(distinct, words, [_origin(hit.memory) for hit in distinct]))
+    room = max_tokens * CHARACTERS_PER_TOKEN - (len(_HEADER) if labelled else 0)
     snippets: list[Snippet] = []
     for hit in distinct:
         snippet = _snippet(hit)
-        if len(snippet.line) + 1 > room:
+        taken = len(snippet.line if labelled else snippet.text) + 1
+        if taken > room:
             continue
         snippets.append(snippet)
-        room -= len(snippet.line) + 1
+        room -= taken
     if distinct and not snippets:
         best = _snippet(distinct[0])
-        room -= len(best.label) + len("\n …")
+        room -= len(best.label if labelled else "") + len("\n …")
         if room >= _SHORTEST_CUT:
             snippets.append(replace(best, text=best.text[:room] + "…", cut=True))
     text = "\n".join([_HEADER, *(snippet.line for snippet in snippets)]) if snippets else ""
     return Context(text, tuple(snippets), len(hits) - len(distinct), len(distinct) - len(snippets))
 
 
-def _without_duplicates(hits: Sequence[Hit]) -> list[Hit]:
+def _without_duplicates(hits: Sequence[Hit]) -> tuple[list[Hit], list[frozenset[str]]]:
     kept: list[Hit] = []
     words: list[frozenset[str]] = []
     for hit in hits:
@@ -115,7 +119,7 @@ def _without_duplicates(hits: Sequence[Hit]) -> list[Hit]:
         else:
             kept.append(hit)
             words.append(own)
-    return kept
+    return kept, words
 
 
 def _say_the_same(one: frozenset[str], other: frozenset[str]) -> bool:
@@ -138,11 +142,15 @@ def _words(text: str) -> frozenset[str]:
 
 def _snippet(hit: Hit) -> Snippet:
     memory = hit.memory
-    origin = "/".join(_tame(part) for key in ("connector", "channel") if (part := source(memory, key)) is not None)
+    origin = _origin(memory)
     facts = (memory.created_at.date().isoformat(), origin, f"score {hit.score:.2f}", f"id {memory.id}")
     label = f"- [{', '.join(fact for fact in facts if fact)}]"
     # On one line, so that a memory cannot pass for another one behind it.
     return Snippet(memory, hit.score, label, " ".join(memory.text.split()))
+
+
+def _origin(memory: Memory) -> str:
+    return "/".join(_tame(part) for key in ("connector", "channel") if (part := source(memory, key)) is not None)
 
 
 def _tame(name: str) -> str:

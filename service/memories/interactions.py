@@ -28,7 +28,7 @@ USUAL_TOKENS: Final = 1000
 #: The least score of a hit, the same as the default of a search.
 _THRESHOLD: Final = 0.1
 #: Hits that a context is chosen from: one for so many tokens of its budget, within these bounds.
-_TOKENS_PER_HIT: Final = 20
+_TOKENS_PER_HIT: Final = 12
 _FEWEST_HITS, _MOST_HITS = 20, 200
 
 
@@ -73,8 +73,10 @@ class Interactions:
         self._memories = memories
         self._adds = adds
 
-    def context(self, caller: Caller, scope: Scope, asked: Asked) -> Context:
+    def context(self, caller: Caller, scope: Scope, asked: Asked, *, labelled: bool = True) -> Context:
         """Return what is known about a user that matters for a query, within a budget of tokens.
+
+        Without `labelled` only the texts of the snippets count, for a face that passes on nothing else.
 
         Raises:
             InvalidInput: when no user is named and the credential does not settle who it is.
@@ -91,7 +93,7 @@ class Interactions:
             where = and_(where, parse_filter(chosen, where="connectors"))
         limit = min(max(asked.max_tokens // _TOKENS_PER_HIT, _FEWEST_HITS), _MOST_HITS)
         hits = self._memories.search(caller, scope, Query(asked.query, where, limit=limit, threshold=_THRESHOLD))
-        return compose(hits, max_tokens=asked.max_tokens)
+        return compose(hits, max_tokens=asked.max_tokens, labelled=labelled)
 
     def store(self, caller: Caller, scope: Scope, summary: Summary) -> StoredSummary:
         """Store a summary as it is, at once, with the label that tells what it is.

@@ -21,7 +21,7 @@ router = APIRouter(route_class=GuardedRoute, tags=["connectors"])
 def get_user_context(caller: CallerDep, services: ServicesDep, body: ContextIn) -> Response:
     """Find what is known about a user that matters for a query, without near-duplicates, within a token budget."""
     asked = Asked(body.user_id, body.query, body.connectors, body.max_tokens, named(body.identity))
-    context = services.interactions.context(caller, caller.scope, asked)
+    context = services.interactions.context(caller, caller.scope, asked, labelled=False)
     return Reply({"context_snippets": [snippet.text for snippet in context.snippets]})
 
 

@@ -57,9 +57,6 @@ def hit_out(hit: Hit, query: Query, *, explain: bool) -> dict[str, Any]:
             "raw_score": signals.fused,
             "max_possible_score": 1.0,
             "final_score": hit.score,
-            "neighbours": signals.neighbours,
-            "time": signals.time,
-            "rank": signals.rank,
             "threshold": query.threshold,
         }
     return found

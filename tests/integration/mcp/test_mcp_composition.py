@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
@@ -94,3 +95,50 @@ def test_of_what_says_the_same_the_newest_stands(older: str, newer: str) -> None
 )
 def test_two_facts_are_two(one: str, other: str) -> None:
     assert kept(one, other) == [one, other]
+
+
+def ranked(*given_: tuple[str, float], **metadata: str) -> list[Hit]:
+    """Hits with these ranks, all of one day."""
+    found = hits(*(text for text, _ in given_), **metadata)
+    return [
+        replace(
+            hit,
+            memory=replace(hit.memory, created_at=START, updated_at=START),
+            signals=Signals(0, 0, 0, 0, rank=rank),
+        )
+        for hit, (_, rank) in zip(found, given_, strict=True)
+    ]
+
+
+def order(found: list[Hit]) -> list[str]:
+    """The texts in the order of a context with room for all."""
+    return [one.text for one in compose(found, max_tokens=10_000).snippets]
+
+
+def test_a_question_goes_behind_what_may_answer_it() -> None:
+    found = ranked(("Where do you live now?", 1.0), ("I moved to Lisbon", 0.97), ("It rains", 0.5))
+    assert order(found) == ["I moved to Lisbon", "Where do you live now?", "It rains"]
+
+
+def test_what_repeats_the_best_goes_behind_something_new() -> None:
+    found = ranked(("red apples and green pears", 1.0), ("red apples and green plums", 0.9), ("She sails", 0.89))
+    assert order(found) == ["red apples and green pears", "She sails", "red apples and green plums"]
+
+
+def test_the_newer_goes_first_of_two_that_are_worth_the_same() -> None:
+    old, new = ranked(("She sails", 1.0), ("He cooks", 1.0))
+    later = replace(new, memory=replace(new.memory, created_at=START + timedelta(days=90)))
+    assert order([old, later]) == ["He cooks", "She sails"]
+
+
+def test_a_context_spreads_over_the_sources() -> None:
+    slack = ranked(("She sails", 1.0), ("He cooks", 0.9), ("They sing", 0.89), connector="slack")
+    jira = ranked(("It rains", 0.88), connector="jira")
+    assert order([*slack, *jira]) == ["She sails", "It rains", "He cooks", "They sing"]
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(st.text(max_size=200), max_size=12), st.integers(50, 300))
+def test_without_labels_the_budget_is_for_the_texts(texts: list[str], budget: int) -> None:
+    context = compose(hits(*texts), max_tokens=budget, labelled=False)
+    assert estimated_tokens("\n".join(one.text for one in context.snippets)) <= budget
