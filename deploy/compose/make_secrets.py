@@ -114,9 +114,10 @@ def _write(path: Path, value: str, *, mode: int, uid: int = 0) -> None:
         file.write(value)
         file.flush()
         os.fsync(file.fileno())
+    # In this order: the container may give a file away, and not change the mode of one that is another's.
+    part.chmod(mode)
     if os.geteuid() == 0:
         os.chown(part, uid, uid)
-    part.chmod(mode)
     part.replace(path)
 
 

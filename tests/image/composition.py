@@ -89,7 +89,9 @@ class Composition:
         service = self.services[name]
         root = self.root(service)
         cwd = self._stage.last("WORKDIR").value
-        return root.popen(self.argv(service), self.environ(service), cwd, self.uid(service)), root
+        assert service.told["cap_drop"] == ["ALL"]
+        rights = service.told.get("cap_add", [])
+        return root.popen(self.argv(service), self.environ(service), cwd, self.uid(service), rights), root
 
     def run(self, name: str) -> str:
         """Run a container to its end, which must be a good one, and return what it printed."""

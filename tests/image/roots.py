@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 PYTHON = Path(os.path.realpath(getattr(sys, "_base_executable", sys.executable)))
@@ -15,6 +15,9 @@ PREFIX = Path(sys.base_prefix).resolve()
 PACKAGES = Path(sysconfig.get_paths()["purelib"])
 _DEVICES = ("null", "zero", "full", "random", "urandom")
 _NO_NEW_PRIVS = 38
+_DROP_FROM_BOUNDS = 24
+#: The numbers of the capabilities that something here is given.
+CAPABILITIES = {"CHOWN": 0, "DAC_OVERRIDE": 1}
 
 
 def mount(*words: str | Path) -> None:
@@ -100,14 +103,25 @@ class Root:
         mount("--rbind", self.place, self.place)
         mount("-o", "remount,bind,ro", self.place)
 
-    def popen(self, argv: list[str], environ: Mapping[str, str], cwd: str, uid: int = 0) -> subprocess.Popen[bytes]:
-        """Start a program in this root, as a user without a right to become another."""
+    def popen(
+        self,
+        argv: list[str],
+        environ: Mapping[str, str],
+        cwd: str,
+        uid: int = 0,
+        capabilities: Sequence[str] | None = None,
+    ) -> subprocess.Popen[bytes]:
+        """Start a program in this root, as a user without a right to become another; root may have few rights."""
+        kept = None if capabilities is None else {CAPABILITIES[name] for name in capabilities}
         place, libc = str(self.place), ctypes.CDLL(None, use_errno=True)
 
         def enter() -> None:
             os.chroot(place)
             os.chdir(cwd)
             os.umask(0o022)
+            for number in range(64) if kept is not None else ():
+                if number not in kept:
+                    libc.prctl(_DROP_FROM_BOUNDS, number, 0, 0, 0)
             if uid:
                 os.setgroups([])
                 os.setgid(uid)
