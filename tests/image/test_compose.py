@@ -148,6 +148,14 @@ def test_the_order_of_the_start() -> None:
     assert "healthcheck" not in ALL["service"].told
 
 
+@pytest.mark.parametrize("name", ["service", "worker"])
+def test_there_is_time_to_end(name: str, made: Path) -> None:
+    """More than the settings give it, and ten seconds for closing the stores."""
+    settings = load_settings(environ=environ(ALL[name], made))
+    needed = settings.server.drain_seconds + settings.server.grace_seconds + settings.queue.stop_seconds + 10
+    assert int(ALL[name].told["stop_grace_period"].removesuffix("s")) > needed
+
+
 def test_qdrant_has_a_key_and_reports_nothing(made: Path) -> None:
     assert ALL["qdrant"].environment["QDRANT__TELEMETRY_DISABLED"] == "true"
     assert "api_key: " in (made / "qdrant" / "config.yaml").read_text()
