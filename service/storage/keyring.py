@@ -11,7 +11,7 @@ import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final, Protocol
 from uuid import UUID
@@ -159,8 +159,8 @@ class FileKeyring:
 
     @staticmethod
     def _destroy(path: Path) -> None:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with ExitStack() as stack:
+        with _writing(), ExitStack() as stack:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             old = stack.enter_context(path.open("r+b")) if path.exists() else None
             # The tombstone first: a process that is killed between the two leaves a key that is destroyed, not one that
             # is neither. Then the old bytes, where the file system writes in place: they have no name any more.
@@ -215,8 +215,9 @@ class FileKeyring:
         return self._folder / "tenants" / f"{tenant_id}.key"
 
     def _make(self, path: Path) -> None:
-        if not path.exists():
-            _create_durably(path, aes_key_wrap(self._master, secrets.token_bytes(KEY_BYTES)))
+        with _writing():
+            if not path.exists():
+                _create_durably(path, aes_key_wrap(self._master, secrets.token_bytes(KEY_BYTES)))
 
     def _unwrapped(self, path: Path) -> bytes:
         try:
@@ -240,6 +241,15 @@ class FileKeyring:
         if len(master) != KEY_BYTES:
             raise ConfigurationError(f"{path}: the master key must have {KEY_BYTES} bytes; restore it from its backup")
         return master
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    """Tell of a key that could not be written as of a store that is away: with room on the disk it can be again."""
+    try:
+        yield
+    except OSError as error:
+        raise KeyringUnavailable(f"the keyring cannot be written ({error.strerror})") from None
 
 
 def adopt(source: Path, folder: Path) -> int:
@@ -292,10 +302,14 @@ def _write_durably(path: Path, content: bytes) -> None:
 
 def _write_private(path: Path, content: bytes) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        path.unlink()
+        raise
 
 
 def _sync_folder(folder: Path) -> None:

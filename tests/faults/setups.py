@@ -16,7 +16,9 @@ import psycopg
 import pytest
 
 from service import wiring
+from service.auth.keys import Grant
 from service.migrations.runner import upgrade
+from service.policy.table import ROLES
 from service.settings import Settings, load_settings
 from service.storage.embedded import EmbeddedPostgres, ensure_database
 from service.storage.embedded.postmaster import find_postmaster
@@ -63,13 +65,16 @@ class Setup:
         raise NotImplementedError
 
     def reach(self, stack: ExitStack) -> tuple[Settings, wiring.Connections]:
-        """Return how the test itself reaches the stores, once all processes have ended."""
+        """Return how the test itself reaches the record and the keyring."""
         raise NotImplementedError
 
     def make_keys(self) -> None:
         """Make a second tenant, and an admin key of each."""
-        self.command("tenant", "create", "other")
-        self.keys.append(self.command("key", "create", "--tenant", "other", "--role", "admin")["api_key"])
+        with ExitStack() as stack:
+            # In the test's own process, beside the services: a command takes seconds to start.
+            installation = wiring.open_installation(*self.reach(stack), stack)
+            other = installation.tenants.create("other").id
+            self.keys.append(installation.keys.mint_for_installation(other, Grant(ROLES["admin"])).secret)
 
     def kill_service(self, fault: Fault) -> None:
         """Kill a service, whatever it does."""

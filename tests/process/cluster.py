@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +15,8 @@ import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from service import wiring
+from service.settings import load_settings
 from tests.llm.scripted import ScriptedLLM
 from tests.process.memvault import REPOSITORY, Memvault, MemvaultWorker, eventually, free_port
 
@@ -56,6 +59,8 @@ class Cluster:
         }
         for section, values in more.items():
             settings[section] = settings.get(section, {}) | values
+        #: How a test reaches the database past all rules.
+        self.admin_dsn = ""
         self.config = folder / "memvault.yaml"
         self.config.write_text(yaml.safe_dump(settings))
         self.services = [Memvault(model, MEMVAULT_BOOTSTRAP_KEY=BOOTSTRAP) for _ in range(2)]
@@ -80,6 +85,13 @@ class Cluster:
     def start_one(self, process: Memvault) -> None:
         """Start one of them again, and return when it is up."""
         process.start("--config", str(self.config))
+
+    @contextmanager
+    def installation(self) -> Iterator[wiring.Installation]:
+        """Open what commands work with, in the test's own process: a command takes seconds to start."""
+        settings = load_settings(config=self.config, environ={}, flags={"data_dir": self.services[0].data_dir})
+        with ExitStack() as stack:
+            yield wiring.open_installation(settings, wiring.reach_record(settings, stack), stack)
 
     def json(self, *arguments: str) -> Any:
         """Run a command beside the first service."""

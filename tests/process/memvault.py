@@ -180,7 +180,7 @@ class Memvault:
             text=True,
             cwd=self.cwd,
             env=self.environment(**environ),
-            timeout=60,
+            timeout=180,
             check=False,
         )
         check_text(f"standard error of memvault {arguments[0]}", ended.stderr)

@@ -41,9 +41,20 @@ def test_a_tombstone_that_cannot_be_written_leaves_the_key_whole(
     FileKeyring(tmp_path).create_subject(TENANT, SUBJECT)
     with monkeypatch.context() as patched:
         patched.setattr(os, "replace", broken)
-        with pytest.raises(OSError, match="No space"):
+        with pytest.raises(KeyringUnavailable, match="No space"):
             FileKeyring(tmp_path).destroy_subject(TENANT, SUBJECT)
     assert FileKeyring(tmp_path).subject(TENANT, SUBJECT)
+
+
+def test_a_key_that_cannot_be_written_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keyring = FileKeyring(tmp_path)
+    before = set(tmp_path.rglob("*"))
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", broken)
+        with pytest.raises(KeyringUnavailable, match="No space"):
+            keyring.create_subject(TENANT, SUBJECT)
+    assert [path for path in set(tmp_path.rglob("*")) - before if path.is_file()] == []
+    assert keyring.create_subject(TENANT, SUBJECT)
 
 
 def test_what_ends_after_the_tombstone_leaves_the_key_destroyed(
@@ -52,7 +63,7 @@ def test_what_ends_after_the_tombstone_leaves_the_key_destroyed(
     FileKeyring(tmp_path).create_subject(TENANT, SUBJECT)
     with monkeypatch.context() as patched:
         patched.setattr(os, "fstat", broken)
-        with pytest.raises(OSError, match="No space"):
+        with pytest.raises(KeyringUnavailable, match="No space"):
             FileKeyring(tmp_path).destroy_subject(TENANT, SUBJECT)
     again = FileKeyring(tmp_path)
     with pytest.raises(KeyDestroyed):

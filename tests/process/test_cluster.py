@@ -1,4 +1,4 @@
-"""Every service and every worker is restarted in turn under load, and nobody outside needs more than one retry."""
+"""Two services and two workers: restarted in turn under load, and with one thing after the other taken away."""
 
 from __future__ import annotations
 
@@ -16,12 +16,16 @@ from pathlib import Path
 from typing import Any, Final
 
 import httpx
+import psycopg
 import pytest
 
+from service.auth.keys import Grant, MintedKey
+from service.policy.table import ROLES
+from service.scope import Limit
 from tests.conftest import Postgres, fresh_database
 from tests.llm.scripted import ScriptedLLM
 from tests.process.cluster import BOOTSTRAP, Cluster
-from tests.process.memvault import STOP_SECONDS, eventually, listed, search
+from tests.process.memvault import STOP_SECONDS, add, eventually, listed, search
 from tests.process.ready_balancer import Members, balancing
 from tests.webhooks.receiver import Receiver, receiving
 
@@ -61,11 +65,13 @@ def cluster(
     """Two services and two workers."""
     with ExitStack() as stack:
         database = stack.enter_context(fresh_database(postgres))
-        more = {
+        more: dict[str, dict[str, Any]] = {
+            "llm": {"retry_wait": 0.1, "attempts": 20},
             "server": {"drain_seconds": 3},
             "webhooks": {"allowed_hosts": [hook.host], "allowed_networks": ["127.0.0.0/8"]},
         }
         made = Cluster(tmp_path_factory.mktemp("rolling"), database.urls, llm, written_model, stack, more)
+        made.admin_dsn = database.admin
         made.start()
         yield made
 
@@ -169,10 +175,12 @@ class Hasty:
 @pytest.mark.timeout(420)
 def test_no_request_fails_while_all_are_restarted_in_turn(cluster: Cluster, llm: ScriptedLLM, hook: Receiver) -> None:
     """Requests need one retry at most, each job is done once, limits hold over both, a revoked key stops on both."""
-    cluster.json("tenant", "create", "hasty")
-    cluster.json("tenant", "limits", "hasty", "--requests-per-second", "1")
-    hasty_key = cluster.json("key", "create", "--tenant", "hasty", "--role", "reader")["api_key"]
-    doomed = cluster.json("key", "create", "--tenant", "default", "--role", "reader")
+    with cluster.installation() as installation:
+        tenants, keys, reader = installation.tenants, installation.keys, Grant(ROLES["reader"])
+        hasty_id = tenants.create("hasty").id
+        tenants.set_limits("hasty", {Limit.REQUESTS_PER_SECOND: 1}, [])
+        hasty_key = keys.mint_for_installation(hasty_id, reader).secret
+        doomed = keys.mint_for_installation(tenants.get("default").id, reader)
     with cluster.services[0].client(BOOTSTRAP) as client:
         project = client.get("/v1/ping/").json()["project_id"]
         made = {"name": "all", "url": hook.url, "event_types": ["memory_add"]}
@@ -203,7 +211,7 @@ def test_no_request_fails_while_all_are_restarted_in_turn(cluster: Cluster, llm:
     _all_is_told_once(cluster, clients, hook, project)
 
 
-def _restart_all(cluster: Cluster, members: Members, doomed: dict[str, str]) -> None:
+def _restart_all(cluster: Cluster, members: Members, doomed: MintedKey) -> None:
     """Restart each as an orchestrator does: the next one only when the one before is taken for ready again."""
     for number, process in enumerate(cluster.processes):
         running = process.process
@@ -212,15 +220,15 @@ def _restart_all(cluster: Cluster, members: Members, doomed: dict[str, str]) -> 
         if number == 0:
             # One is draining, and both refuse it; the one that is new does too.
             with cluster.services[1].client(BOOTSTRAP) as other:
-                assert other.delete(f"/v1/keys/{doomed['key_id']}/").status_code == 200
+                assert other.delete(f"/v1/keys/{doomed.id}/").status_code == 200
             for service in cluster.services:
-                _stops(service.url, doomed["api_key"])
+                _stops(service.url, doomed.secret)
         assert running.wait(STOP_SECONDS) == 0
         process.process = None
         cluster.start_one(process)
         if process in cluster.services:
             eventually(partial(members.serves, process.url), seconds=60)
-            _stops(process.url, doomed["api_key"])
+            _stops(process.url, doomed.secret)
 
 
 def _stops(url: str, key: str) -> None:
@@ -266,3 +274,84 @@ def _all_is_told_once(cluster: Cluster, clients: list[Client], hook: Receiver, p
     told = Counter(json.loads(one.body)["id"] for one in hook.got)
     assert len(told) == added
     assert set(told.values()) == {1}
+
+
+def test_qdrant_away(cluster: Cluster) -> None:
+    """Writes and reads by id go on, searches are refused for now, and everything is found after its return."""
+    with cluster.services[0].client(BOOTSTRAP) as one, cluster.services[1].client(BOOTSTRAP) as other:
+        kept, changed, removed = add(one, "I play the cello", "I live in Rome", "My locker is XK-4711", user="away")
+        assert len(search(other, "cello", user="away")) == 3
+        cluster.qdrant("stop")
+        try:
+            (added,) = add(other, "I moved to Porto", user="away")
+            assert one.get(f"/v1/memories/{kept}/").json()["memory"] == "I play the cello"
+            assert one.put(f"/v1/memories/{changed}/", json={"text": "I live in Oslo"}).status_code == 200
+            assert other.delete(f"/v1/memories/{removed}/").status_code == 200
+            assert listed(one, user="away").keys() == {kept, changed, added}
+            for client in (one, other):
+                asked = {"query": "cello", "filters": {"user_id": "away"}}
+                refused = client.post("/v3/memories/search/", json=asked)
+                assert (refused.status_code, refused.json()["code"]) == (503, "index_unavailable")
+                assert int(refused.headers["Retry-After"]) > 0
+        finally:
+            cluster.qdrant("go")
+        for client in (one, other):
+            eventually(partial(_finds, client, {kept, changed, added}), seconds=60)
+            assert search(client, "Oslo", user="away", top_k=1)[0]["id"] == changed
+
+
+def _finds(client: httpx.Client, ids: set[str]) -> bool:
+    asked = {"query": "Porto", "filters": {"user_id": "away"}, "threshold": 0.0}
+    answer = client.post("/v3/memories/search/", json=asked)
+    return answer.status_code == 200 and {hit["id"] for hit in answer.json()["results"]} == ids
+
+
+def test_a_dead_language_model_keeps_nothing_else_from_going_on(cluster: Cluster, llm: ScriptedLLM) -> None:
+    """What waits for it is extracted once, when it lives again."""
+    before = len(llm.requests)
+    with cluster.services[0].client(BOOTSTRAP) as client:
+        llm.hold()
+        for status in (500, 503, 429):
+            llm.status(status, retry_after=0.1)
+        body = {"messages": [{"role": "user", "content": "I live in Rome"}], "user_id": "patient"}
+        event = client.post("/v3/memories/add/", json=body).json()["event_id"]
+        llm.wait_for_requests(before + 1, timeout=60)
+        (added,) = add(client, "I play the cello", user="patient")
+        assert [hit["id"] for hit in search(client, "cello", user="patient")] == [added]
+        assert client.get(f"/v1/event/{event}/").json()["status"] in ("PENDING", "RUNNING")
+        llm.release()
+        eventually(lambda: client.get(f"/v1/event/{event}/").json()["status"] == "SUCCEEDED", seconds=60)
+        assert sorted(listed(client, user="patient").values()) == ["I live in Rome", "I play the cello"]
+    assert len(llm.requests) == before + 4
+
+
+def test_cut_connections_cost_one_retry(cluster: Cluster) -> None:
+    """As when the database fails over to another: a call that meets a dead connection is served at its retry."""
+    with cluster.services[0].client(BOOTSTRAP) as client:
+        (kept,) = add(client, "I play the cello", user="cut")
+        for _ in range(3):
+            with psycopg.connect(cluster.admin_dsn, autocommit=True) as superuser:
+                cut = superuser.execute(
+                    "SELECT count(pg_terminate_backend(pid, 10000)) FROM pg_stat_activity"
+                    " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                ).fetchone()
+            assert cut is not None
+            assert cut[0] > 0
+            for _ in range(5):
+                assert _at_most_twice(client, "GET", f"/v1/memories/{kept}/")["memory"] == "I play the cello"
+        # The workers found new connections too.
+        body = {"messages": [{"role": "user", "content": "I live in Rome"}], "user_id": "cut"}
+        event = _at_most_twice(client, "POST", "/v3/memories/add/", body)["event_id"]
+        done = partial(_at_most_twice, client, "GET", f"/v1/event/{event}/")
+        eventually(lambda: done()["status"] == "SUCCEEDED", seconds=60)
+
+
+def _at_most_twice(client: httpx.Client, method: str, path: str, body: Any = None) -> Any:
+    """Ask, and once more where the record was away."""
+    answer = client.request(method, path, json=body)
+    if answer.status_code != 200:
+        assert (answer.status_code, answer.json()["code"]) == (503, "record_unavailable")
+        assert int(answer.headers["Retry-After"]) > 0
+        answer = client.request(method, path, json=body)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
