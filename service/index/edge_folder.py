@@ -27,6 +27,22 @@ _FORMAT: Final = 1
 _LEAST_ROOM: Final = 64 * 1024 * 1024
 
 
+def owner_of(path: Path) -> str | None:
+    """Return the process that has the folder of an index, or None where nobody has it."""
+    try:
+        lock = os.open(path / "lock", os.O_RDWR)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return os.pread(lock, 20, 0).decode("ascii", "replace").strip() or "unknown"
+    else:
+        return None
+    finally:
+        os.close(lock)
+
+
 class IndexFolder:
     """Owns the folder from construction to `close`.
 

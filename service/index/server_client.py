@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 from qdrant_client import QdrantClient
+from qdrant_client.http.exceptions import UnexpectedResponse
 
 from service.errors import ConfigurationError
 
@@ -49,3 +53,30 @@ def connect(
             verify=verify,
             limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
         )
+
+
+def ask(
+    url: str, *, api_key: str | None, ca_file: Path | None, grpc_port: int | None, timeout: float, oldest: Sequence[int]
+) -> tuple[str, str | None]:
+    """Return how a server answers and, when that is not well, what to do about it."""
+    client = connect(url, api_key=api_key, ca_file=ca_file, grpc_port=None, timeout=timeout, connections=2)
+    try:
+        version = client.info().version
+        client.get_collections()
+    except UnexpectedResponse as error:
+        if error.status_code in (401, 403):
+            return "the Qdrant server refuses the key", "set index.api_key to the server's QDRANT__SERVICE__API_KEY"
+        return f"the Qdrant server answers {error.status_code}", "look at its log, and whether index.url names it"
+    except Exception as error:
+        remedy = "start it, correct index.url and index.ca_file, or open the way to it"
+        return f"the Qdrant server does not answer ({type(error).__name__})", remedy
+    finally:
+        client.close()
+    if tuple(int(part) for part in version.split("-")[0].split(".")[:2]) < tuple(oldest):
+        return f"the Qdrant server is {version}", f"install {'.'.join(map(str, oldest))} or newer"
+    if grpc_port is not None:
+        try:
+            socket.create_connection((urlsplit(url).hostname or "", grpc_port), timeout=timeout).close()
+        except OSError:
+            return f"nothing listens on port {grpc_port} of the Qdrant server", "set index.grpc_port, or null for HTTP"
+    return f"the Qdrant server is {version}", None

@@ -82,12 +82,14 @@ from service.tenants.subjects import Subjects
 from service.webhooks.actions import Webhooks
 from service.wiring.adapters import engine_home, open_embedder, open_index, sinks
 from service.wiring.adapters import llm_settings as llm_settings
+from service.wiring.asking import ask_index_server as ask_index_server
+from service.wiring.asking import index_owner as index_owner
 from service.wiring.authentication import open_authenticator
 from service.wiring.backups import make_backup as make_backup
 from service.wiring.backups import restore_backup as restore_backup
 from service.wiring.counting import count_memories as count_memories
 from service.wiring.counting import count_memories_of as count_memories_of
-from service.wiring.counting import count_outbox as count_outbox
+from service.wiring.counting import outbox_standing as outbox_standing
 from service.wiring.keys import move_keys as move_keys
 from service.wiring.keys import open_keys
 from service.wiring.keys import rewrap_keys as rewrap_keys

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection
 
 from service.scope import Scope, TenantId, service_principal
 from service.storage.outbox import Outbox
@@ -27,6 +30,6 @@ def count_memories_of(installation: Installation, tenant_id: TenantId) -> int:
         return installation.record.count(connection)
 
 
-def count_outbox(installation: Installation) -> int:
-    """Return how many memories wait for the index."""
-    return Outbox(installation.database).size()
+def outbox_standing(installation: Installation, connection: Connection) -> tuple[int, datetime | None]:
+    """Return how many changes wait for the index, and since when."""
+    return Outbox(installation.database).standing(connection)

@@ -211,10 +211,20 @@ def test_the_doctor_names_what_is_wrong(make_memvault: MakeMemvault) -> None:
     assert ended.returncode == 1
     document = json.loads(ended.stdout)
     assert document["healthy"] is False
-    failed = {part["name"]: part["reason"] for part in document["parts"] if part["state"] == "failed"}
+    failed = {part["name"]: part for part in document["parts"] if part["state"] == "failed"}
     assert set(failed) == {"data folder", "environment"}
-    assert "chmod 700" in failed["data folder"]
-    assert "OPENROUTER_API_KEY" in failed["environment"]
+    assert "chmod 700" in failed["data folder"]["do"]
+    assert failed["data folder"]["where"] == "keyring.folder"
+    assert "OPENROUTER_API_KEY" in failed["environment"]["reason"]
+    # The look before opened the keyring, which closes its folder to others.
+    (ill.data_dir / "keys").chmod(0o755)
+    told = ill.run("doctor", OPENROUTER_API_KEY="sk-or-x", MEMVAULT_SERVER__PORT=str(free_port())).stdout
+    assert "-> chmod 700" in told
+    wrong = ill.run("doctor", "--json", MEMVAULT_SERVER__PROT="1")
+    assert wrong.returncode == 1
+    (part,) = json.loads(wrong.stdout)["parts"]
+    assert (part["name"], part["state"]) == ("settings", "failed")
+    assert "MEMVAULT_SERVER__PROT" in part["reason"]
 
 
 def test_a_rebuild_beside_the_service_changes_no_answer(served: Memvault, tenant: str) -> None:

@@ -1,0 +1,31 @@
+"""Asks the index, for `memvault doctor`, without opening it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from service.index.edge_folder import owner_of
+from service.index.server import OLDEST
+from service.index.server_client import ask
+from service.settings import Settings
+
+
+def index_owner(folder: Path) -> str | None:
+    """Return the process that has the folder of the embedded index, or None."""
+    return owner_of(folder)
+
+
+def ask_index_server(settings: Settings) -> tuple[str, str | None]:
+    """Return how the Qdrant server of `index.url` answers and, when that is not well, what to do."""
+    chosen = settings.index
+    if chosen.url is None:
+        raise ValueError("index.url is not set")
+    key = None if chosen.api_key is None else chosen.api_key.get_secret_value()
+    return ask(
+        chosen.url,
+        api_key=key,
+        ca_file=chosen.ca_file,
+        grpc_port=chosen.grpc_port,
+        timeout=chosen.timeout,
+        oldest=OLDEST,
+    )
