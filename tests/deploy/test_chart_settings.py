@@ -134,6 +134,25 @@ def test_config_reaches_the_service_as_it_is_and_mistakes_are_told(tmp_path: Pat
         loaded("external", "serve", tmp_path / "other", 'config={"server": {"body_limits": 1}}')
 
 
+def test_the_migration_gets_the_settings_that_are_about_it(tmp_path: Path) -> None:
+    """And none that it has no secret for."""
+    change = {"migration": {"lock_timeout": 1.5}, "database": {"app_role": "memory_app"}, "log": {"level": "debug"}}
+    given = f"config={json.dumps(change)}"
+    settings = loaded("checkpoints-s3", "migrate", tmp_path, given)
+    assert settings.migration.lock_timeout == 1.5
+    assert settings.database.app_role == "memory_app"
+    assert settings.log.level == "debug"
+    assert set(render("checkpoints-s3", given).config("migrate")) == {"data_dir", "database", "log", "migration"}
+    deadline = render("external").of("Job")["migrate"]["spec"]["activeDeadlineSeconds"]
+    assert deadline > settings.migration.statement_timeout
+
+
+def test_the_schema_knows_the_sections_of_the_settings() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
+    sections = {name.split(".")[0] for name in setting_names() if "." in name}
+    assert set(schema["properties"]["config"]["properties"]) == sections
+
+
 def secrets_of_the_service() -> set[str]:
     return {name for name, field in setting_names().items() if "SecretStr" in str(field.annotation)}
 
