@@ -62,6 +62,7 @@ class Candidate:
     semantic: float
     bm25: float
     place: int | None = None
+    created_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

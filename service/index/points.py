@@ -19,7 +19,7 @@ TERMS: Final = "b"
 #: The place of a memory in its line, to be read back. It is found through the tokens, which it is one of too.
 _PLACE: Final = "n"
 #: What is read back of a point that was found.
-IDENTITY: Final[list[str]] = [Key.MEMORY.value, Key.VERSION.value, _PLACE]
+IDENTITY: Final[list[str]] = [Key.MEMORY.value, Key.VERSION.value, Key.CREATED.value, _PLACE]
 
 
 def payload_of(tenant_id: TenantId, point: Point) -> dict[str, Any]:
@@ -54,6 +54,12 @@ def place_of(payload: Mapping[str, Any] | None) -> int | None:
     """Return the place in its line that a payload tells, if it does."""
     place = (payload or {}).get(_PLACE)
     return None if place is None else int(place)
+
+
+def created_of(payload: Mapping[str, Any] | None) -> datetime | None:
+    """Return when it was, as a payload tells it."""
+    created = (payload or {}).get(Key.CREATED)
+    return None if created is None else datetime.fromisoformat(created)
 
 
 def checked(vector: Any, dimensions: int) -> list[float]:

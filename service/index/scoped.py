@@ -16,7 +16,7 @@ from service.index.filter_qdrant import compile_qdrant
 from service.index.fusion import strength
 from service.index.interface import Candidate, Dense, Point, SearchAnswer
 from service.index.neighbours import SEEDS, surroundings
-from service.index.points import identity, place_of
+from service.index.points import created_of, identity, place_of
 from service.index.selection import Every, Has, Key, Points, Selection, Some, point_ids, within
 from service.index.terms import SparseTerms
 from service.scope import Scope, TenantId
@@ -151,6 +151,7 @@ class TenantIndex:
                 semantic=point.score,
                 bm25=worded[id_].score if id_ in worded else 0.0,
                 place=place_of(point.payload),
+                created_at=created_of(point.payload),
             )
             for id_, point in near.items()
         ]

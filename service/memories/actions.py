@@ -21,6 +21,7 @@ from service.filters.metadata_limits import validate_metadata
 from service.holds.guard import refuse_held
 from service.holds.minimum import Minimum
 from service.index.fusion import Scored, fuse
+from service.memories.asked_times import asked_time
 from service.memories.edits import UNSET, Edit, Unset, changed_fields, edited, grows
 from service.memories.events import cancel_events, forget_messages
 from service.memories.indexing import Indexing
@@ -28,6 +29,7 @@ from service.memories.limits import check_characters, check_text
 from service.memories.provenance import check_connector
 from service.memories.quarantining import forget_waiting
 from service.memories.stores import Stores, TenantLookup
+from service.memories.timing import boosts, day_end
 from service.records import HistoryEntry, Hit, Memory, Page, SubjectNames
 from service.scope import Action, Caller, Scope, SubjectKind
 from service.storage.erasers import erase_with_memories
@@ -46,13 +48,16 @@ _DELETE_BATCH: Final = 500
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A search. `threshold` is the least score that counts; `on` the day that expiry is judged by, None for never."""
+    """A search. `threshold` is the least score that counts; `on` the day that expiry is judged by, None for never;
+    `reference` the day on which the question is asked, which "last week" is counted from, None for today.
+    """
 
     text: str
     where: Node = EVERYTHING
     limit: int = 10
     threshold: float = 0.0
     on: date | None = field(default_factory=clock.today)
+    reference: date | None = None
 
 
 class Memories:
@@ -81,12 +86,20 @@ class Memories:
         vector = stores.embedder.embed_query(query.text)
         terms = self._indexing.terms(scope).query(query.text)
         lookup = self._lookup(scope, query.where)
+        # By the day, so that the same search has the same answer all day.
+        today = query.reference or clock.today()
+        asked_for, until = asked_time(query.text, today), day_end(today)
         asked = max(_FEWEST_CANDIDATES, query.limit * _CANDIDATES_EACH)
         while True:
             answer = stores.index.of(scope).search(
                 vector, terms, query.where, lookup, limit=asked, users=lookup.users, on=query.on, neighbours=True
             )
-            ranked = fuse(answer.candidates, threshold=query.threshold, neighbours=answer.exact)
+            ranked = fuse(
+                answer.candidates,
+                threshold=query.threshold,
+                neighbours=answer.exact,
+                boosts=boosts(answer.candidates, asked_for, until),
+            )
             exhausted = answer.exhausted or asked >= _MOST_CANDIDATES
             with stores.database.transaction(scope) as connection:
                 hits = self._fill(connection, scope, ranked, query, lookup, exact=answer.exact)

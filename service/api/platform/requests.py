@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime, time
+from datetime import datetime, time
 from typing import Any, Final
 
 from service import clock
@@ -78,15 +78,16 @@ def query_of(body: SearchFields, names: SubjectNames | None = None) -> Query:
     check_characters(body.query, "query")
     where = _where(body, names)
     limit = body.top_k if body.top_k is not None else body.limit
-    on: date | None = clock.today()
+    reference = None
     if body.reference_date is not None:
-        on = moment_of(body.reference_date, "reference_date").date()
+        reference = moment_of(body.reference_date, "reference_date").date()
     return Query(
         text=body.query,
         where=where,
         limit=DEFAULT_TOP_K if limit is None else limit,
         threshold=DEFAULT_THRESHOLD if body.threshold is None else body.threshold,
-        on=None if body.show_expired else on,
+        on=None if body.show_expired else reference or clock.today(),
+        reference=reference,
     )
 
 

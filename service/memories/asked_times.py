@@ -1,0 +1,104 @@
+"""Reads from a question which time it asks about: days, weeks, months and years, and whether the present is meant."""
+
+from __future__ import annotations
+
+import calendar
+import re
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any, Final
+
+from dateparser.date import DateDataParser
+
+_MONTH: Final = (
+    r"(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?"
+    r"|nov(?:ember)?|dec(?:ember)?)"
+)
+_DAY: Final = r"\d{1,2}(?:st|nd|rd|th)?"
+_UNIT: Final = r"(?:day|week|month|year)s?"
+_NUMBER: Final = r"(?:\d{1,3}|an?|one|two|three|four|five|six|seven|eight|nine|ten)"
+#: What names a time. A month alone counts after a word that says so, for "may" and "march" are other words too.
+_TIME: Final = re.compile(
+    rf"""\b(?:(?P<side>before|until|after|since|in|on|during|of|by|from)\s+)?(?P<time>
+      \d{{4}}-\d{{2}}-\d{{2}}
+    | {_DAY}\s+(?:of\s+)?{_MONTH}(?:,?\s+\d{{4}})?
+    | {_MONTH}\s+{_DAY}(?!\d)(?:,?\s+\d{{4}})?
+    | {_MONTH},?\s+\d{{4}}
+    | {_NUMBER}\s+{_UNIT}\s+ago
+    | (?:the\s+day\s+before\s+)?yesterday | today
+    | (?:last|this|past)\s+(?:week|month|year)
+    | (?<=before\s){_MONTH} | (?<=after\s){_MONTH} | (?<=since\s){_MONTH} | (?<=in\s){_MONTH} | (?<=during\s){_MONTH}
+    | (?<=before\s)\d{{4}} | (?<=after\s)\d{{4}} | (?<=since\s)\d{{4}} | (?<=in\s)\d{{4}} | (?<=during\s)\d{{4}}
+    )\b""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_PRESENT: Final = re.compile(
+    r"\b(?:current(?:ly)?|nowadays|now|at the moment|these days|latest|newest|most recent(?:ly)?|up to date)\b",
+    re.IGNORECASE,
+)
+_BEFORE: Final = frozenset({"before", "until"})
+_AFTER: Final = frozenset({"after", "since"})
+
+
+@dataclass(frozen=True, slots=True)
+class AskedTime:
+    """Spans of time that a question names, each from a moment up to another, and whether it means the present."""
+
+    spans: tuple[tuple[datetime, datetime], ...] = ()
+    present: bool = False
+
+
+def asked_time(question: str, today: date) -> AskedTime:
+    """Return the time that a question asks about, as it is understood on a day. English, without a network."""
+    spans = []
+    for match in _TIME.finditer(question):
+        span = _span(match["time"], today)
+        if span is not None:
+            spans.append(_sided(span, (match["side"] or "").lower()))
+    return AskedTime(tuple(spans), _PRESENT.search(question) is not None)
+
+
+def _span(words: str, today: date) -> tuple[datetime, datetime] | None:
+    named = words.lower()
+    try:
+        return _whole(named, _parser(today).get_date_data(named))
+    except (ValueError, OverflowError):
+        # Of a day or a year that the calendar does not have.
+        return None
+
+
+def _whole(named: str, found: Any) -> tuple[datetime, datetime] | None:
+    if found is None or found.date_obj is None:
+        return None
+    day = found.date_obj.date()
+    if "week" in named:
+        first = day - timedelta(days=day.weekday())
+        return _moment(first), _moment(first + timedelta(days=7))
+    if found.period == "year" or "year" in named:
+        return _moment(date(day.year, 1, 1)), _moment(date(day.year + 1, 1, 1))
+    if found.period == "month" or "month" in named:
+        first = day.replace(day=1)
+        return _moment(first), _moment(first + timedelta(days=calendar.monthrange(day.year, day.month)[1]))
+    return _moment(day), _moment(day + timedelta(days=1))
+
+
+def _sided(span: tuple[datetime, datetime], side: str) -> tuple[datetime, datetime]:
+    if side in _BEFORE:
+        return datetime.min.replace(tzinfo=UTC), span[0]
+    if side in _AFTER:
+        return (span[0] if side == "since" else span[1]), datetime.max.replace(tzinfo=UTC)
+    return span
+
+
+def _moment(day: date) -> datetime:
+    return datetime.combine(day, time(), tzinfo=UTC)
+
+
+def _parser(today: date) -> Any:
+    settings = {
+        "RELATIVE_BASE": datetime.combine(today, time(12)),
+        "PREFER_DATES_FROM": "past",
+        "PREFER_DAY_OF_MONTH": "first",
+        "RETURN_AS_TIMEZONE_AWARE": False,
+    }
+    return DateDataParser(languages=["en"], settings=settings)

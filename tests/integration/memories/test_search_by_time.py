@@ -1,0 +1,62 @@
+"""Questions that name a time, the present, and a day of reference, asked of real memories."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+
+import pytest
+
+from service.memories.actions import Query
+from service.records import Message, NewMemories, SubjectNames
+from service.scope import Caller
+from service.wiring import Services
+
+pytestmark = pytest.mark.integration
+
+MOVES = {
+    "I moved to Oslo": datetime(2025, 3, 10, tzinfo=UTC),
+    "I moved to Rome": datetime(2025, 6, 20, tzinfo=UTC),
+    "I moved to Lima": datetime(2026, 11, 18, tzinfo=UTC),
+}
+TODAY = date(2026, 11, 26)
+
+
+def first(services: Services, caller: Caller, question: str, on: date = TODAY) -> tuple[str, float]:
+    """The text of the best hit, and what it got for its time. All three are found: a time leaves nothing out."""
+    hits = services.memories.search(caller, caller.scope, Query(question, on=on, reference=on, threshold=0.0))
+    assert len(hits) == len(MOVES)
+    return hits[0].memory.text, hits[0].signals.time
+
+
+@pytest.fixture
+def moved(services: Services, caller: Caller) -> Services:
+    """A service that knows three moves, told at the time of each."""
+    for text, moment in MOVES.items():
+        new = NewMemories([Message("user", text)], SubjectNames(user_id="ann"), infer=False, occurred_at=moment)
+        services.adds.add(caller, caller.scope, new)
+    return services
+
+
+def test_a_named_time_comes_first(moved: Services, caller: Caller) -> None:
+    for question, text in (
+        ("Where did she move in March 2025?", "I moved to Oslo"),
+        ("Where did she move in June 2025?", "I moved to Rome"),
+        ("Where did she move last week?", "I moved to Lima"),
+        ("Where did she move before June 2025?", "I moved to Oslo"),
+        ("Where does she live at the moment, where did she move?", "I moved to Lima"),
+    ):
+        found, time = first(moved, caller, question)
+        assert (question, found) == (question, text)
+        assert time >= 0.3
+
+
+def test_the_day_of_reference_is_today(moved: Services, caller: Caller) -> None:
+    """The same words mean another time on another day."""
+    assert first(moved, caller, "Where did she move last week?", on=date(2025, 3, 18))[0] == "I moved to Oslo"
+    assert first(moved, caller, "Where did she move last month?", on=date(2025, 7, 2))[0] == "I moved to Rome"
+
+
+def test_without_a_time_the_new_gets_a_little(moved: Services, caller: Caller) -> None:
+    hits = moved.memories.search(caller, caller.scope, Query("Where did she move?", on=TODAY, reference=TODAY))
+    times = {hit.memory.text: hit.signals.time for hit in hits}
+    assert 0.02 >= times["I moved to Lima"] > times["I moved to Rome"] > times["I moved to Oslo"] > 0
