@@ -179,12 +179,11 @@ def find(service: httpx.Client) -> list[str]:
     return [hit["memory"] for hit in answer.json()["results"]]
 
 
-def main() -> None:
-    """Play it all in a place that is removed afterwards."""
+def main(place: Path) -> None:
+    """Play it all in a folder in memory, which goes with the namespace."""
     from tests.image.composition import compose
 
     file = read()
-    place = Path(tempfile.mkdtemp(prefix="mvimage-", dir="/tmp"))
     mount("-t", "tmpfs", "-o", "mode=0755,size=3g", "tmpfs", place)
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     built = Root.of_this_machine(place / "build", shell=True)
@@ -216,9 +215,10 @@ def played() -> subprocess.CompletedProcess[str] | None:
     enter = ["unshare", "--mount", "--net", "--propagation", "private"]
     if subprocess.run([*enter, "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True, check=False).returncode:
         return None
-    command = [*enter, sys.executable, "-m", "tests.image.container"]
-    return subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, timeout=840, check=False)
+    with tempfile.TemporaryDirectory(prefix="mvimage-", dir="/tmp") as place:
+        command = [*enter, sys.executable, "-m", "tests.image.container", place]
+        return subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, timeout=840, check=False)
 
 
 if __name__ == "__main__":
-    main()
+    main(Path(sys.argv[1]))
