@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import tempfile
@@ -30,7 +31,8 @@ from tests.canaries import no_canary_in_a_log, watched_logs  # noqa: F401 - fixt
 from tests.isolation.attack.tally import pytest_terminal_summary  # noqa: F401 - a hook of pytest
 
 TEST_DATABASE_URL = "MEMVAULT_TEST_DATABASE_URL"
-_TEMPLATE = "memvault_template"
+#: Of this process: several may run tests on one server.
+_TEMPLATE = f"memvault_template_{os.getpid()}_{clock.new_random_id().hex[:8]}"
 
 
 @dataclass(frozen=True)
@@ -73,12 +75,14 @@ def postgres() -> Iterator[Postgres]:
 
 
 @pytest.fixture(scope="session")
-def migrated(postgres: Postgres) -> Postgres:
+def migrated(postgres: Postgres) -> Iterator[Postgres]:
     """A template database with the schema of this release."""
     _make_database(postgres, _TEMPLATE, "template0")
     template = postgres.on(_TEMPLATE)
     upgrade(template.owner, app_role="memvault_app")
-    return template
+    yield template
+    with psycopg.connect(postgres.admin, autocommit=True) as connection:
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(_TEMPLATE)))
 
 
 @pytest.fixture
@@ -217,8 +221,10 @@ def _url(dsn: str) -> str:
 
 def _roles_on(url: str) -> Postgres:
     """Make the service's roles on a server whose superuser the environment names."""
-    password = clock.new_random_id().hex
+    # The same for all processes that run tests on this server: roles are the server's, not a database's.
+    password = hashlib.sha256(url.encode()).hexdigest()
     with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("SELECT pg_advisory_lock(7)")
         for role in ("memvault_owner", "memvault_app"):
             exists = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [role]).fetchone()
             verb = sql.SQL("ALTER" if exists else "CREATE")

@@ -99,12 +99,18 @@ class LeftRows:
 
 def _may_rewrite(connection: psycopg.Connection[Any], table: str) -> bool:
     """Tell whether the role may: VACUUM itself only warns when it may not."""
-    right = "MAINTAIN" if connection.info.server_version >= 170000 else "TRUNCATE"
-    row = connection.execute(
-        "SELECT has_table_privilege(current_user, to_regclass(%s)::oid, %s)"
-        " OR pg_has_role(current_user, (SELECT relowner FROM pg_class WHERE oid = to_regclass(%s)), 'USAGE')",
-        [table, right, table],
-    ).fetchone()
+    # Before 17 there is no right to maintain: only who owns the table or the database may, and a superuser.
+    right = (
+        "has_table_privilege(current_user, to_regclass(%(table)s)::oid, 'MAINTAIN')"
+        if connection.info.server_version >= 170000
+        else "(SELECT rolsuper FROM pg_roles WHERE rolname = current_user)"
+    )
+    owners = (
+        "(SELECT relowner FROM pg_class WHERE oid = to_regclass(%(table)s))",
+        "(SELECT datdba FROM pg_database WHERE datname = current_database())",
+    )
+    may = " OR ".join([right, *(f"pg_has_role(current_user, {owner}, 'USAGE')" for owner in owners)])
+    row = connection.execute(f"SELECT {may}".encode(), {"table": table}).fetchone()
     return bool(row and row[0])
 
 

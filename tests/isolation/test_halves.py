@@ -15,7 +15,7 @@ from service.scope import Caller
 from service.wiring import Services
 from tests.conftest import Postgres, caller_of
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.postgres_suite]
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from service.audit.sealing import TrailChanged
 from tests.integration.audit_integrity.conftest import House, MakeHouse
 from tests.integration.audit_integrity.forging import reforged
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.postgres_suite]
 
 TABLES = ("audit", "audit_seals", "audit_checkpoints")
 #: For each column a value that differs from what is there, as SQL.

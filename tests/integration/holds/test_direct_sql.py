@@ -15,7 +15,7 @@ from service.wiring import Services
 from tests.conftest import Postgres
 from tests.integration.holds.conftest import Add, Place
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.postgres_suite]
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 

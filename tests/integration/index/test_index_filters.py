@@ -22,7 +22,7 @@ from tests.filters.truth_table import BY_ID, CASES, LOOKUP, ROWS, Case
 from tests.integration.index.points import NOON, SIZE, KnowsAll, found, point, point_of, scope, vector
 from tests.qdrant.serving import Qdrant, open_server
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.qdrant_suite]
 
 TABLE = scope()
 

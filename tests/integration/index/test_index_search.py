@@ -17,7 +17,7 @@ from service.index.interface import Index
 from service.index.terms import Bm25Terms, SparseTerms
 from tests.integration.index.points import NOON, SIZE, TERMS, KnowsAll, found, point, scope, vector
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.qdrant_suite]
 
 WORDS = ("tea", "coffee", "river", "music", "garden", "train", "winter", "letter")
 

@@ -13,7 +13,7 @@ from service.scope import SubjectKind
 from tests.filters.truth_table import TOKENIZER, subject_id
 from tests.integration.index.points import KnowsAll, found, point, scope
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.qdrant_suite]
 
 ALICE = subject_id(SubjectKind.USER, "alice")
 BOB = subject_id(SubjectKind.USER, "bob")

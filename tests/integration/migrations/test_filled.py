@@ -16,7 +16,7 @@ from tests.integration.memories.test_adding_and_finding import add, found
 from tests.integration.migrations.catalogue import describe
 from tests.integration.migrations.filling import counts, fill, tables
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.postgres_suite]
 
 APP = "memvault_app"
 

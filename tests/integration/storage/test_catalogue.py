@@ -22,7 +22,7 @@ from service.storage.erasers import erasers, kept_tables, undeclared
 from service.storage.tables import TENANT_BLIND_TABLES
 from tests.conftest import Postgres
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.postgres_suite]
 
 TENANT_TABLES = (
     *("memories", "subjects", "history", "events", "messages", "audit", "api_keys", "idempotency"),

@@ -18,7 +18,7 @@ from service.scope import Scope, TenantId, service_principal
 from service.storage.database import Database
 from tests.conftest import Postgres
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.postgres_suite]
 
 
 @pytest.fixture

@@ -6,12 +6,15 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from service import clock
 from service.errors import RecordBusy
 from service.storage.files import rewrite_files
 from tests.conftest import Postgres
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.postgres_suite]
 
 
 @pytest.fixture
@@ -76,3 +79,26 @@ def test_a_role_that_may_not_says_what_it_lacks(
     assert refused.reason is not None
     for lacking in ("may not rewrite notes, memories", "pg_checkpoint", "pg_switch_wal"):
         assert lacking in refused.reason
+
+
+def test_the_right_to_empty_a_table_is_not_the_one_to_rewrite_it(
+    database: Postgres, notes: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    """PostgreSQL only warns, so that the receipt would say what was not done."""
+    name, password = f"emptier_{clock.new_id().hex}", clock.new_random_id().hex
+    role = sql.Identifier(name)
+    notes.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(role, sql.Literal(password)))
+    try:
+        notes.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(_named(database), role))
+        notes.execute(sql.SQL("GRANT SELECT, TRUNCATE ON notes TO {}").format(role))
+        done = rewrite_files(make_conninfo(database.admin, user=name, password=password), ["notes"], lock_timeout=2)
+        assert not done.done
+        assert "notes" in done.refused
+        assert "may not rewrite" in str(done.reason)
+    finally:
+        notes.execute(sql.SQL("DROP OWNED BY {}").format(role))
+        notes.execute(sql.SQL("DROP ROLE {}").format(role))
+
+
+def _named(database: Postgres) -> sql.Identifier:
+    return sql.Identifier(str(conninfo_to_dict(database.admin)["dbname"]))

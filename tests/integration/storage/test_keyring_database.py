@@ -30,7 +30,7 @@ from service.wiring.keys import DatabaseKeys, move_keys, open_database_keys, ope
 from tests.conftest import MakeServices, Postgres, caller_of, fresh_database
 from tests.integration.memories.test_adding_and_finding import add, found
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.postgres_suite]
 
 TENANT, SUBJECT = TenantId(UUID(int=1)), UUID(int=2)
 Chosen = dict[str, str]
