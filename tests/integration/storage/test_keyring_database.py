@@ -79,10 +79,18 @@ def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[]
         yield lambda: open_keys(settings_of(chosen, tmp_path), stack)
 
 
+def stopped(monkeypatch: pytest.MonkeyPatch) -> float:
+    """Let no time pass until the test says so, however busy the machine is."""
+    now = clock.monotonic()
+    monkeypatch.setattr(clock, "monotonic", lambda: now)
+    return now
+
+
 OpenKeys = Callable[[], tuple[Keyring, Tombstones]]
 
 
 def test_a_key_is_the_same_for_all_and_destroyed_for_good(kept: OpenKeys, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = stopped(monkeypatch)
     here, elsewhere = kept()[0], kept()[0]
     place = Place(TENANT, "memories", uuid4(), "content")
     sealed = here.create_subject(TENANT, SUBJECT).seal(b"tea", place)
@@ -95,7 +103,6 @@ def test_a_key_is_the_same_for_all_and_destroyed_for_good(kept: OpenKeys, monkey
             refused(TENANT, SUBJECT)
     # The other process believes what it remembers for seconds only.
     assert isinstance(elsewhere.subject(TENANT, SUBJECT), Cipher)
-    now = clock.monotonic()
     monkeypatch.setattr(clock, "monotonic", lambda: now + 6)
     with pytest.raises(KeyDestroyed):
         elsewhere.subject(TENANT, SUBJECT)
@@ -168,6 +175,7 @@ def test_the_journal_is_one_for_all_and_chained(kept: OpenKeys) -> None:
 
 
 def test_the_keyring_asks_once_in_seconds_and_not_for_each_call(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = stopped(monkeypatch)
     keyring = house.open().keyring
     for number in range(2, 12):
         keyring.create_subject(TENANT, UUID(int=number))
@@ -181,7 +189,6 @@ def test_the_keyring_asks_once_in_seconds_and_not_for_each_call(house: House, mo
             keyring.subject(TENANT, UUID(int=number))
         keyring.tenant_secret(TENANT, "names")
     assert asked == []
-    now = clock.monotonic()
     monkeypatch.setattr(clock, "monotonic", lambda: now + 3)
     for number in range(2, 12):
         keyring.subject(TENANT, UUID(int=number))
@@ -210,12 +217,12 @@ def test_a_key_that_is_destroyed_while_it_is_read_is_not_remembered(
 def test_a_keyring_that_is_away_is_believed_for_seconds_and_then_503(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    start = stopped(monkeypatch)
     keys = house.open()
     keyring = keys.keyring
     keyring.create_subject(TENANT, SUBJECT)
     monkeypatch.setattr(keys.database, "_dsn", "host=127.0.0.1 port=1 dbname=away connect_timeout=2")
     keys.database.close()
-    start = clock.monotonic()
     monkeypatch.setattr(clock, "monotonic", lambda: start + 3)
     assert keyring.subject(TENANT, SUBJECT)
     monkeypatch.setattr(clock, "monotonic", lambda: start + 6)
