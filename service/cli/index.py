@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
-from typing import Final
+from typing import Annotated, Final
 
 import typer
 from rich.console import Console
@@ -14,7 +14,7 @@ from service import clock, wiring
 from service.cli.options import Config, DataDir, Json, open_migrated, settings_from, show
 from service.errors import MemvaultError
 from service.index.interface import IndexLocked
-from service.jobs.handlers import REBUILD_INDEX
+from service.jobs.handlers import CHANGE_MODEL, REBUILD_INDEX
 from service.storage.tasks import TaskState
 
 app = typer.Typer(help="The index.", no_args_is_help=True)
@@ -29,11 +29,26 @@ def _group() -> None:
 
 
 @app.command()
-def rebuild(config: Config = None, data_dir: DataDir = None, json: Json = False) -> None:
-    """Make the whole index anew from the record, while the service goes on serving."""
+def rebuild(
+    embedder: Annotated[
+        str | None,
+        typer.Option(
+            "--embedder", help="Bring this embedding model in (`minilm`, or the provider that the settings name)."
+        ),
+    ] = None,
+    config: Config = None,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Make the whole index anew from the record, while the service goes on serving.
+
+    With --embedder the index of another model is filled beside the one that serves, and then takes its place.
+    """
     with ExitStack() as stack:
         settings = settings_from(config, data_dir)
         installation = open_migrated(settings, stack)
+        model = None if embedder is None else wiring.ask_for(installation, embedder)
+        task = REBUILD_INDEX if model is None else CHANGE_MODEL
         total = wiring.count_memories(installation)
         progress = stack.enter_context(_progress(visible=not json))
         bar = progress.add_task("memories", total=total)
@@ -41,17 +56,24 @@ def rebuild(config: Config = None, data_dir: DataDir = None, json: Json = False)
             services = wiring.open_services(installation, stack, upkeep=False)
         except IndexLocked:
             # The folder belongs to the serving process: it does the work, and says how far it is.
-            done = _through_the_queue(installation, progress, bar)
+            done = _through_the_queue(installation, task, progress, bar)
         else:
-            done = services.jobs.rebuild(lambda count: progress.update(bar, completed=count))
+            work = services.jobs.rebuild if model is None else services.jobs.change
+            done = work(lambda count: progress.update(bar, completed=count))
         progress.update(bar, completed=done)
-    show({"memories": done}, as_json=json, text=f"the index holds {done} memories")
+    if model is None:
+        show({"memories": done}, as_json=json, text=f"the index holds {done} memories")
+        return
+    text = f"{model.name} serves, with {done} memories. Name it in the `embeddings` settings before the next start."
+    show({"memories": done, "model": model.name, "dimensions": model.dimensions}, as_json=json, text=text)
 
 
-def _through_the_queue(installation: wiring.Installation, progress: Progress, bar: object) -> int:
+def _through_the_queue(installation: wiring.Installation, kind: str, progress: Progress, bar: object) -> int:
     with installation.database.tenant_blind() as connection:
-        task_id = installation.tasks.start(connection, REBUILD_INDEX)
-        installation.queue.defer(connection, REBUILD_INDEX, {"task_id": str(task_id)}, lock=REBUILD_INDEX)
+        task_id = installation.tasks.start(connection, kind)
+        # A change that was killed holds its lock for a while; the process that has the index does one at a time anyway.
+        lock = REBUILD_INDEX if kind == REBUILD_INDEX else None
+        installation.queue.defer(connection, kind, {"task_id": str(task_id)}, lock=lock)
     asked = clock.monotonic()
     while True:
         task = installation.tasks.get(task_id)

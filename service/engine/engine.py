@@ -95,12 +95,13 @@ class Engine:
         procedural: bool = False,
         wait: float = 60.0,
         tenant_id: UUID | None = None,
+        embedder: Embedder | None = None,
     ) -> Extraction:
         """Return what Mem0 would remember of the messages. Writes nothing; takes at most about `wait` seconds.
 
         `instructions` and `categories` are the tenant's; a procedure is not sorted into categories. `occurred_at` is
         when the messages were said (now, if None). `procedural` asks for one account of how a task was done and needs
-        an agent. `tenant_id` is whose use of the LLM it is.
+        an agent. `tenant_id` is whose use of the LLM it is. `embedder` makes the vectors (the engine's own, if None).
 
         Raises ExtractionUnavailable if the engine is off, InvalidInput for a call that cannot be made, else an
         EngineError; then there is nothing to store.
@@ -116,7 +117,7 @@ class Engine:
         names = [category.name for category in sorted_into]
         day = _day(occurred_at)
         llm = loaded.bound.BoundLlm(unit, loaded.provider, self._limits, day, deadline, names, tenant_id)
-        memory = loaded.bound.BoundMemory(unit, llm, self._embedder, as_rules(instructions, sorted_into))
+        memory = loaded.bound.BoundMemory(unit, llm, embedder or self._embedder, as_rules(instructions, sorted_into))
         reported = loaded.bound.run_add(memory, as_prompt(kept), procedural=procedural)
         unit.raise_failure()
         drafts = _settled(unit, reported or [])

@@ -137,11 +137,15 @@ class Rebuild(Protocol):
 class Index(Protocol):
     """The index of all tenants. Safe to use from many threads. Failures of the engine raise `IndexUnavailable`."""
 
-    #: Whether `compact` can do anything; where not, only a rebuild leaves nothing of what was deleted on the disk.
-    compacts: bool
+    @property
+    def compacts(self) -> bool:
+        """Whether `compact` can do anything; else only a rebuild leaves nothing of what was deleted on the disk."""
+        ...
 
-    #: Whether other processes write to it too.
-    shared: bool
+    @property
+    def shared(self) -> bool:
+        """Whether other processes write to it too."""
+        ...
 
     def of(self, scope: Scope) -> ScopedIndex:
         """Return the part of the index that a scope opens: the only way to the data."""

@@ -192,6 +192,17 @@ class ServerIndex:
             self._closed = True
             self._client.close()
 
+    def drop(self) -> None:
+        """Remove the collections of this model with their aliases; those of other models stay."""
+        with failures("drop", what_to_do=_WHAT_TO_DO):
+            ours = [
+                alias for alias in self._aliases() if alias in (self._alias, self._complete_alias, self._next_alias)
+            ]
+            self._move(dict.fromkeys(ours))
+            for one in self._client.get_collections().collections:
+                if one.name.startswith(f"{self._alias}-"):
+                    self._client.delete_collection(one.name)
+
     def fill(self, target: str, tenant_id: TenantId, points: Sequence[Point]) -> None:
         """Store points in the collection that is being filled, each only over an older one."""
         with self._using("rebuild"):

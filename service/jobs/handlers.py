@@ -9,13 +9,14 @@ from typing import Final
 from uuid import UUID
 
 from service.errors import MemvaultError
+from service.memories.changing import ModelChange
 from service.memories.entities import Entities
 from service.memories.events import EXTRACT
 from service.memories.extraction import Extractions
 from service.memories.housekeeping import forget_old_keys
 from service.memories.indexing import Indexing
 from service.memories.reviews import Reviews
-from service.queue.tasks import Handler
+from service.queue.tasks import Handler, Queue
 from service.retention.erasures import ERASE
 from service.retention.work import ErasureWork
 from service.scope import Scope, TenantId, service_principal
@@ -28,6 +29,8 @@ from service.webhooks.delivering import Deliveries
 
 #: The task that makes the whole index anew.
 REBUILD_INDEX: Final = "rebuild_index"
+#: The task that brings in another embedding model.
+CHANGE_MODEL: Final = "change_embedding_model"
 #: The task that goes round the tenants and finishes what was left undone.
 SWEEP: Final = "sweep"
 #: An event without a job is lost at once; this only keeps the sweep away from what changes just now.
@@ -50,6 +53,8 @@ class Jobs:
         erasures: ErasureWork,
         quotas: Quotas,
         deliveries: Deliveries,
+        change: ModelChange,
+        queue: Queue,
     ) -> None:
         self._database = database
         self._tenants = tenants
@@ -61,12 +66,15 @@ class Jobs:
         self._erasures = erasures
         self._quotas = quotas
         self._deliveries = deliveries
+        self._change = change
+        self._queue = queue
 
     def handlers(self) -> Mapping[str, Handler]:
         """Return the handlers by task name."""
         return {
             EXTRACT: self._extractions.run,
             REBUILD_INDEX: self.rebuild_index,
+            CHANGE_MODEL: self.change_model,
             ERASE: self._erasures.run,
             DELIVER: self._deliveries.deliver,
         }
@@ -77,10 +85,16 @@ class Jobs:
 
     def rebuild_index(self, task_id: str) -> None:
         """Make the index anew from the record, telling how far it is through the task."""
-        task = UUID(task_id)
+        self._follow(UUID(task_id), self.rebuild)
+
+    def change_model(self, task_id: str) -> None:
+        """Bring in the embedding model that was asked for, telling how far it is through the task."""
+        self._follow(UUID(task_id), self.change)
+
+    def _follow(self, task: UUID, work: Callable[[Callable[[int], None]], int]) -> None:
         self._tasks.move(task, TaskState.RUNNING)
         try:
-            done = self.rebuild(lambda count: self._tasks.progress(task, count))
+            done = work(lambda count: self._tasks.progress(task, count))
         except MemvaultError as error:
             self._tasks.move(task, TaskState.FAILED, error=error.detail)
         except Exception as error:
@@ -96,6 +110,10 @@ class Jobs:
         """Make the index anew and return how many memories it holds."""
         return self._indexing.rebuild(self.tenant_ids, progress=progress)
 
+    def change(self, progress: Callable[[int], None]) -> int:
+        """Bring in the embedding model that was asked for and return how many memories its index holds."""
+        return self._change.run(progress)
+
     def tenant_ids(self) -> list[TenantId]:
         """Return the ids of all tenants that are not deleted."""
         return [tenant.id for tenant in self._tenants.list() if tenant.status != "deleted"]
@@ -106,8 +124,20 @@ class Jobs:
             self._erasures.resume()
         except Exception as error:
             _log.error("erasures could not be taken up", extra={"error": type(error).__name__}, exc_info=error)
+        try:
+            self._resume_change()
+        except Exception as error:
+            _log.error("a change of the embedding model could not be taken up", extra={"error": type(error).__name__})
         for tenant_id in self.tenant_ids():
             self.sweep_tenant(tenant_id)
+
+    def _resume_change(self) -> None:
+        """Go on with a change whose process has ended, and remove what earlier models left."""
+        self._change.tidy()
+        if self._change.is_stale():
+            with self._database.tenant_blind() as connection:
+                task_id = self._tasks.start(connection, CHANGE_MODEL)
+                self._queue.defer(connection, CHANGE_MODEL, {"task_id": str(task_id)})
 
     def sweep_tenant(self, tenant_id: TenantId) -> None:
         """Do the sweep for one tenant. A part that fails is logged by its kind and keeps no other from being done."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
@@ -13,6 +14,7 @@ from sqlalchemy import Connection
 from service import clock
 from service.audit.details import MemoriesDeleted, MemoryListed, MemorySearched, MemoryUpdated
 from service.audit.events import AuditEvent, Outcome
+from service.embeddings.embedder import Vector
 from service.errors import InvalidInput, NotFound, QuotaExceeded, ScopeRequired
 from service.filters.ast import EVERYTHING, Node, subject_names
 from service.filters.build import subjects_filter
@@ -21,6 +23,8 @@ from service.filters.metadata_limits import validate_metadata
 from service.holds.guard import refuse_held
 from service.holds.minimum import Minimum
 from service.index.fusion import Scored, fuse
+from service.index.interface import Index, SearchAnswer
+from service.index.terms import SparseTerms
 from service.memories.asked_times import asked_time
 from service.memories.edits import UNSET, Edit, Unset, changed_fields, edited, grows
 from service.memories.events import cancel_events, forget_messages
@@ -83,7 +87,7 @@ class Memories:
         if len(query.text) > stores.settings.limits.query_chars:
             raise InvalidInput(f"query: must have {stores.settings.limits.query_chars} characters at most")
         self._indexing.check()
-        vector = stores.embedder.embed_query(query.text)
+        question = stores.generations.question(query.text)
         terms = self._indexing.terms(scope).query(query.text)
         lookup = self._lookup(scope, query.where)
         # By the day, so that the same search has the same answer all day.
@@ -91,9 +95,7 @@ class Memories:
         asked_for, until = asked_time(query.text, today), day_end(today)
         asked = max(_FEWEST_CANDIDATES, query.limit * _CANDIDATES_EACH)
         while True:
-            answer = stores.index.of(scope).search(
-                vector, terms, query.where, lookup, limit=asked, users=lookup.users, on=query.on, neighbours=True
-            )
+            answer = question.ask(partial(self._near, scope, terms, query, lookup, asked))
             ranked = fuse(
                 answer.candidates,
                 threshold=query.threshold,
@@ -115,6 +117,14 @@ class Memories:
                     )
                     return hits
             asked *= 4
+
+    @staticmethod
+    def _near(
+        scope: Scope, terms: SparseTerms, query: Query, lookup: TenantLookup, limit: int, index: Index, vector: Vector
+    ) -> SearchAnswer:
+        return index.of(scope).search(
+            vector, terms, query.where, lookup, limit=limit, users=lookup.users, on=query.on, neighbours=True
+        )
 
     def list(self, caller: Caller, scope: Scope, where: Node, *, page: int, size: int, on: date | None) -> Page[Memory]:
         """Return one page of the memories that match, the newest first."""
@@ -225,16 +235,16 @@ class Memories:
         stores.gate.check(caller, Action.UPDATE, targets=[memory_id])
         if edit == Edit():
             raise InvalidInput("nothing to change: give text, metadata, timestamp or expiration_date")
-        vector = None
+        vector, embedder = None, stores.embedder
         if not isinstance(edit.text, Unset):
             check_text(edit.text, stores.settings.limits, "text")
-            vector = stores.embedder.embed_documents([searchable(edit.text, self._actor(scope, memory_id))])[0]
+            vector = embedder.embed_documents([searchable(edit.text, self._actor(scope, memory_id))])[0]
         if not isinstance(edit.metadata, Unset):
             validate_metadata(edit.metadata)
             check_connector(stores, caller, Action.UPDATE, edit.metadata)
         try:
             with stores.gate.recorded(caller, Action.UPDATE, targets=[memory_id]):
-                changed = self._changed(caller, scope, memory_id, edit, vector)
+                changed = self._changed(caller, scope, memory_id, edit, vector, embedder.name)
         except QuotaExceeded as error:
             stores.quotas.refused(caller, error)
             raise
@@ -363,7 +373,7 @@ class Memories:
                     yield memory
 
     def _changed(
-        self, caller: Caller, scope: Scope, memory_id: UUID, edit: Edit, vector: Any
+        self, caller: Caller, scope: Scope, memory_id: UUID, edit: Edit, vector: Any, embedder: str
     ) -> tuple[Memory, Sequence[IndexEntry]] | None:
         """Write a change with its audit row; return the memory and what the index needs, or None if there is none."""
         stores = self._stores
@@ -383,9 +393,7 @@ class Memories:
             after = edited(before, edit, connector=caller.principal.connector)
             Minimum(stores.keyring).refuse_shortened(connection, scope, before, after)
             tokens = stores.tokenizer(scope).row_tokens(after.metadata, after.categories, after.actor)
-            after = stores.record.update(
-                connection, scope, before, after, vector, tokens, embedder=stores.embedder.name
-            )
+            after = stores.record.update(connection, scope, before, after, vector, tokens, embedder=embedder)
             if grows(before, after):
                 stores.quotas.check_room(connection, scope)
             stores.trail.write(

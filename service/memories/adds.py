@@ -132,9 +132,8 @@ class Adds:
         if idempotency_key is None:
             # A repeated request gets the first one's event also when there is no room for another memory.
             stores.quotas.refuse_full(caller)
-        vectors = list(
-            stores.embedder.embed_documents([searchable(message.content, message.name) for message in messages])
-        )
+        embedder = stores.embedder
+        vectors = list(embedder.embed_documents([searchable(message.content, message.name) for message in messages]))
         event_id = clock.new_id()
 
         def write(connection: Connection) -> _Added | UUID:
@@ -149,11 +148,15 @@ class Adds:
             entries: Sequence[IndexEntry] = []
             # What was to be extracted is reviewed like what was, where there is no language model to do it.
             if new.infer and self._projects.settings(connection, scope).review_required:
-                results = keep_for_review(stores, connection, scope, acting, event_id, memories, vectors)
+                results = keep_for_review(
+                    stores, connection, scope, acting, event_id, memories, vectors, embedder=embedder.name
+                )
                 notes.pop("stored", None)
                 notes["quarantined"] = sum(change is Change.QUARANTINED for _, change in results)
             else:
-                entries, results = store_memories(stores, connection, scope, acting, event_id, memories, vectors)
+                entries, results = store_memories(
+                    stores, connection, scope, acting, event_id, memories, vectors, embedder=embedder.name
+                )
             row = start_event(
                 connection,
                 acting,
@@ -311,6 +314,8 @@ def store_memories(
     event_id: UUID,
     memories: Sequence[StoredMemory],
     vectors: Sequence[Any],
+    *,
+    embedder: str,
 ) -> tuple[list[IndexEntry], list[tuple[UUID, Change]]]:
     """Write memories with their audit row; return what the index needs once it commits, and what their event tells.
 
@@ -320,7 +325,7 @@ def store_memories(
     tokenizer = stores.tokenizer(scope)
     memories = lined_up(connection, memories)
     tokens = [tokenizer.row_tokens(memory.metadata, memory.categories, memory.actor) for memory in memories]
-    placed = stores.record.insert(connection, scope, memories, vectors, tokens, embedder=stores.embedder.name)
+    placed = stores.record.insert(connection, scope, memories, vectors, tokens, embedder=embedder)
     if any(placed[memory.id] == memory.id for memory in memories):
         stores.quotas.check_room(connection, scope)
     results = [
@@ -342,7 +347,7 @@ def store_memories(
         ),
     )
     entries = [
-        IndexEntry(memory, vector, stores.embedder.name, own)
+        IndexEntry(memory, vector, embedder, own)
         for memory, vector, own in zip(memories, vectors, tokens, strict=True)
         if placed[memory.id] == memory.id
     ]

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from service.audit.details import BatchUpdated, Reason
 from service.audit.events import AuditEvent, Outcome
-from service.embeddings.embedder import Vector
+from service.embeddings.embedder import Embedder, Vector
 from service.errors import (
     Conflict,
     InvalidInput,
@@ -84,9 +84,10 @@ class Batches:
                 edits[self._checked(caller, item)] = item.edit
             except MemvaultError as error:
                 refused[number] = error
-        vectors = self._embedded(scope, edits)
+        embedder = stores.embedder
+        vectors = self._embedded(scope, edits, embedder)
         try:
-            changed, held, entries = self._changed(caller, scope, edits, vectors)
+            changed, held, entries = self._changed(caller, scope, edits, vectors, embedder.name)
         except QuotaExceeded as error:
             stores.quotas.refused(caller, error)
             raise
@@ -145,7 +146,7 @@ class Batches:
             raise _no_such()
         return item.memory_id
 
-    def _embedded(self, scope: Scope, edits: Mapping[UUID, Edit]) -> dict[UUID, Vector]:
+    def _embedded(self, scope: Scope, edits: Mapping[UUID, Edit], embedder: Embedder) -> dict[UUID, Vector]:
         """Return the vectors of the new texts, of those memories only that the scope reaches. No transaction is open.
 
         Who said a memory is part of what is embedded, and never changes.
@@ -156,12 +157,12 @@ class Batches:
         wanted = [(memory_id, searchable(texts[memory_id], memory.actor)) for memory_id, memory in found.items()]
         vectors: dict[UUID, Vector] = {}
         for part in _parts(wanted, _EMBEDDED_AT_ONCE):
-            made = self._stores.embedder.embed_documents([text for _, text in part])
+            made = embedder.embed_documents([text for _, text in part])
             vectors.update((memory_id, vector) for (memory_id, _), vector in zip(part, made, strict=True))
         return vectors
 
     def _changed(
-        self, caller: Caller, scope: Scope, edits: Mapping[UUID, Edit], vectors: Mapping[UUID, Vector]
+        self, caller: Caller, scope: Scope, edits: Mapping[UUID, Edit], vectors: Mapping[UUID, Vector], embedder: str
     ) -> tuple[set[UUID], Mapping[UUID, Conflict], Sequence[IndexEntry]]:
         """Write the changes, each with its audit row; return what was changed, what is held, what the index needs."""
         stores = self._stores
@@ -191,7 +192,7 @@ class Batches:
                         after,
                         vectors.get(memory_id),
                         tokens,
-                        embedder=stores.embedder.name,
+                        embedder=embedder,
                     )
                 except KeyDestroyed:
                     # Erased between reading and writing: nothing was written, and there is nothing any more.

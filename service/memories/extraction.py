@@ -24,6 +24,7 @@ from service.engine.shapes import Extraction, Recalled, TokenUsage
 from service.errors import MemvaultError, QuotaExceeded, RecordUnavailable, Unavailable
 from service.filters.build import subjects_filter
 from service.index.fusion import fuse
+from service.index.interface import Index
 from service.memories.adds import payload_place, scope_lock, scope_mac, store_memories, stored_memory
 from service.memories.events import EXTRACT, lock_event, move_event
 from service.memories.indexing import Indexing
@@ -102,7 +103,8 @@ class Extractions:
         work = self._take_up(scope, event_id)
         if work is None:
             return
-        reader = _Reader(self._stores, self._indexing, scope, work)
+        serving = self._stores.generations.serving
+        reader = _Reader(self._stores, self._indexing, scope, work, serving.index)
         try:
             extraction = self._engine.extract(
                 work.new.messages,
@@ -114,6 +116,7 @@ class Extractions:
                 procedural=work.new.procedural,
                 wait=self._stores.settings.llm.timeout + 30,
                 tenant_id=scope.tenant_id,
+                embedder=serving.embedder,
             )
         except EngineError as error:
             self._fail(scope, work, error)
@@ -127,7 +130,7 @@ class Extractions:
             self._end(scope, event_id, code=error.code, reason=error.detail, caller=work.caller)
             return
         try:
-            entries = self._committed(scope, work, extraction)
+            entries = self._committed(scope, work, extraction, serving.embedder.name)
         except QuotaExceeded as error:
             # Told by its event: another try would ask the LLM again and find no more room.
             self._end(scope, event_id, code=error.code, reason=error.detail, caller=work.caller)
@@ -204,16 +207,16 @@ class Extractions:
             return None
         return _Work(event_id, caller, new, ids, row.attempts + 1, project)
 
-    def _committed(self, scope: Scope, work: _Work, extraction: Extraction) -> Sequence[IndexEntry]:
+    def _committed(self, scope: Scope, work: _Work, extraction: Extraction, embedder: str) -> Sequence[IndexEntry]:
         """Commit, with some patience for a record that is away or busy: asking the LLM again would cost more."""
         for wait in _COMMIT_WAITS:
             try:
-                return self._commit(scope, work, extraction)
+                return self._commit(scope, work, extraction, embedder)
             except RecordUnavailable:
                 time.sleep(wait)
-        return self._commit(scope, work, extraction)
+        return self._commit(scope, work, extraction, embedder)
 
-    def _commit(self, scope: Scope, work: _Work, extraction: Extraction) -> Sequence[IndexEntry]:
+    def _commit(self, scope: Scope, work: _Work, extraction: Extraction, embedder: str) -> Sequence[IndexEntry]:
         """Write what was staged, in one transaction that first checks that nothing was revoked or erased meanwhile."""
         stores = self._stores
         with stores.database.transaction(scope) as connection:
@@ -242,9 +245,13 @@ class Extractions:
             vectors = [draft.vector for draft in extraction.drafts]
             entries: Sequence[IndexEntry] = []
             if review := self._projects.settings(connection, scope).review_required:
-                results = keep_for_review(stores, connection, scope, caller, work.event_id, memories, vectors)
+                results = keep_for_review(
+                    stores, connection, scope, caller, work.event_id, memories, vectors, embedder=embedder
+                )
             else:
-                entries, results = store_memories(stores, connection, scope, caller, work.event_id, memories, vectors)
+                entries, results = store_memories(
+                    stores, connection, scope, caller, work.event_id, memories, vectors, embedder=embedder
+                )
                 # Messages of what nobody has approved must not reach the next prompt by this way.
                 self._buffer(connection, scope, work, extraction.messages)
             counts = extraction.counts
@@ -359,11 +366,12 @@ class Extractions:
 class _Reader:
     """What one extraction may see: the memories and last messages of its own subjects."""
 
-    def __init__(self, stores: Stores, indexing: Indexing, scope: Scope, work: _Work) -> None:
+    def __init__(self, stores: Stores, indexing: Indexing, scope: Scope, work: _Work, index: Index) -> None:
         self._stores = stores
         self._indexing = indexing
         self._scope = scope
         self._work = work
+        self._index = index
 
     def similar(self, text: str, limit: int, *, vector: Vector) -> Sequence[Recalled]:
         """Return the memories of the same subjects that are most like the text."""
@@ -373,7 +381,7 @@ class _Reader:
         with stores.database.transaction(scope) as connection:
             lookup = stores.lookup(connection, scope, where)
         terms = self._indexing.terms(scope).query(text)
-        answer = stores.index.of(scope).search(
+        answer = self._index.of(scope).search(
             vector, terms, where, lookup, limit=_CANDIDATES, users=None, on=clock.today()
         )
         ranked = fuse(answer.candidates)[:limit]

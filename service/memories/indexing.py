@@ -20,6 +20,7 @@ from service.errors import IndexUnavailable, KeyringUnavailable, Unavailable
 from service.index.interface import Index, Point, ScopedWriter
 from service.index.terms import Bm25Terms, TenantTerms
 from service.memories.agreement import Agreement
+from service.memories.serving import Generations, Serving
 from service.scope import Scope, TenantId, service_principal
 from service.storage.database import Database
 from service.storage.keyring import Keyring
@@ -43,7 +44,10 @@ _log = logging.getLogger("memvault.index")
 
 
 class Indexing:
-    """The only writer of the index. One at a time: of two versions of a memory the newer one always wins."""
+    """The only writer of the index. One at a time: of two versions of a memory the newer one always wins.
+
+    With `following` it is that of the index of another embedding model, which is filled beside the one that serves.
+    """
 
     def __init__(
         self,
@@ -51,25 +55,28 @@ class Indexing:
         record: Record,
         keyring: Keyring,
         index: Index,
-        embedder: Embedder,
+        generations: Generations,
         outbox: Outbox,
         tasks: Tasks,
         *,
         language: str,
+        following: Serving | None = None,
     ) -> None:
         self._database = database
         self._record = record
-        self._index = index
-        self._embedder = embedder
+        self._index = index if following is None else following.index
+        self._generations = generations
+        self._following = following
         self._outbox = outbox
         self._tasks = tasks
-        self._agreement = Agreement(database, index)
-        self._lock = threading.RLock()
+        self._agreement = Agreement(database, self._index)
+        self._lock = generations.lock
         # Ids are unique within a tenant only: an imported one may be another tenant's too.
         self._applied: OrderedDict[tuple[TenantId, UUID], int] = OrderedDict()
         self._terms = TenantTerms(lambda tenant_id: keyring.tenant_secret(tenant_id, "keyword-terms"), language)
         self._behind = threading.Event()
         self._left_out = 0
+        self._differed = 0
         # Set until it is known that the index does not lack what the record had before.
         self._incomplete = threading.Event()
         self._incomplete.set()
@@ -93,16 +100,26 @@ class Indexing:
 
         It never fails, for the commit stands: the outbox rows stay, and `drain` does later what could not be done now.
         """
-        # What another model embedded (an edit of the metadata alone keeps the vector) is embedded again by `drain`.
-        ours = [entry for entry in entries if entry.embedder == self._embedder.name]
         try:
-            self._apply(scope, [self._point(scope, entry) for entry in ours], gone or {})
+            serving = self._generations.serving
+            # What another model embedded: an edit of the metadata alone keeps the vector.
+            foreign = [entry for entry in entries if not _is_of(entry, serving.embedder)]
+            made = _embedded(serving.embedder, foreign) if self._generations.changing.is_set() else {}
+            ours = [made.get(entry.memory.id, entry) for entry in entries]
+            ours = [entry for entry in ours if _is_of(entry, serving.embedder)]
+            points = [self._point(scope, entry) for entry in ours]
+            with self._lock:
+                if self._generations.serving is not serving:
+                    points = []
+                self._apply(scope, points, gone or {})
+            if len(points) < len(entries):
+                self._behind.set()
+            if gone and (filling := self._generations.filling) is not None:
+                filling.index.of(scope).delete(list(gone))
         except Exception as error:
             self._behind.set()
             missing = len(entries) + len(gone or {})
             _log.warning("the index is behind the record", extra={"memories": missing, "error": type(error).__name__})
-        if len(ours) < len(entries):
-            self._behind.set()
 
     def check(self) -> None:
         """Return unless the index is known to miss memories; costs nothing.
@@ -164,17 +181,11 @@ class Indexing:
         the outbox. `tenants` is asked after the new index has begun: what is written to a later tenant reaches it.
         """
         done, left_out = 0, 0
-        with self._claimed() as alive, self._index.rebuild() as fresh:
-            for tenant_id in tenants():
-                scope = Scope.of(service_principal(tenant_id))
-                after: UUID | None = None
-                while True:
-                    copied, skipped, after = self._copy(scope, fresh.of(scope), after)
-                    done, left_out = done + copied, left_out + skipped
-                    progress(done)
-                    alive(done)
-                    if after is None:
-                        break
+        with self.claimed() as alive, self._index.rebuild() as fresh:
+            for copied, skipped in self.copied(tenants, fresh.of):
+                done, left_out = done + copied, left_out + skipped
+                progress(done)
+                alive(done)
         if self._index.shared:
             # What another process deleted while it was being copied may have come back.
             self._agreement.mend(tenants())
@@ -183,8 +194,42 @@ class Indexing:
         self._incomplete.clear()
         return done
 
+    def copied(
+        self, tenants: Callable[[], Sequence[TenantId]], target: Callable[[Scope], ScopedWriter]
+    ) -> Iterator[tuple[int, int]]:
+        """Write all memories into an index, part by part; yield how many were written and how many left out."""
+        for tenant_id in tenants():
+            scope = Scope.of(service_principal(tenant_id))
+            after: UUID | None = None
+            while True:
+                copied, skipped, after = self._copy(scope, target(scope), after)
+                yield copied, skipped
+                if after is None:
+                    break
+
+    def follow(self) -> int:
+        """Bring the index up to what the outbox tells of, by comparing, and forget none of it; return what differed.
+
+        Raises:
+            IndexUnavailable, RecordUnavailable, EmbeddingUnavailable: with the rest undone.
+        """
+        self._differed, last = 0, 0
+        while due := self._outbox.due(_BATCH, after=last):
+            last = due[-1].row
+            for tenant_id, group in groupby(sorted(due, key=lambda one: one.tenant_id), key=lambda one: one.tenant_id):
+                self._settled(tenant_id, list(group))
+        return self._differed
+
+    def agree(self, tenants: Sequence[TenantId]) -> None:
+        """Compare the whole index with the record: what has no memory goes, what is behind is noted in the outbox."""
+        self._agreement.mend(tenants)
+
+    def catch_up(self) -> None:
+        """Let `drain` be called soon."""
+        self._behind.set()
+
     @contextmanager
-    def _claimed(self) -> Iterator[Callable[[int], None]]:
+    def claimed(self) -> Iterator[Callable[[int], None]]:
         """Let one process at a time rebuild an index that several share; what is lent says that this one is alive.
 
         Raises:
@@ -236,22 +281,23 @@ class Indexing:
         What another model embedded is embedded again first, since vectors of two models cannot be compared. That takes
         long, so neither the lock nor a transaction is held; then all is read again, for it may have changed.
         """
-        name = self._embedder.name
+        made: dict[UUID, IndexEntry] = {}
         while True:
             with self._lock:
+                embedder = (self._following or self._generations.serving).embedder
                 with self._database.transaction(scope) as connection:
-                    entries = read(connection)
-                foreign = [entry for entry in entries if entry.embedder != name]
+                    entries = [_latest(entry, made) for entry in read(connection)]
+                foreign = [entry for entry in entries if not _is_of(entry, embedder)]
                 if not foreign:
                     yield entries
                     return
-            vectors = self._embedder.embed_documents([entry.memory.searchable for entry in foreign])
-            again = [
-                IndexEntry(entry.memory, vector, name, entry.tokens)
-                for entry, vector in zip(foreign, vectors, strict=True)
-            ]
+            again = _embedded(embedder, foreign)
+            if self._following is None and self._generations.changing.is_set():
+                # The record has the vectors of the model to come already, which are not thrown away for these.
+                made |= again
+                continue
             with self._database.transaction(scope) as connection:
-                self._record.replace_vectors(connection, scope, again)
+                self._record.replace_vectors(connection, scope, list(again.values()))
 
     def _has_memories(self, tenant_id: TenantId) -> bool:
         with self._database.transaction(Scope.of(service_principal(tenant_id))) as connection:
@@ -265,7 +311,8 @@ class Indexing:
 
     def _is_past(self, due: Due) -> bool:
         """Tell whether no process can still be writing what it knew when this row was made."""
-        return not self._index.shared or clock.now() - due.since > _SETTLED_AFTER
+        alone = not self._index.shared and not self._generations.changing.is_set()
+        return alone or clock.now() - due.since > _SETTLED_AFTER
 
     def _settled(self, tenant_id: TenantId, due: Sequence[Due]) -> list[Due]:
         """Bring the index up to these rows of one tenant; return those that are done with."""
@@ -285,6 +332,7 @@ class Indexing:
     def _catch_up(self, tenant_id: TenantId, due: Sequence[Due]) -> Unreadable:
         scope = Scope.of(service_principal(tenant_id))
         behind = self._behind_of(scope, due)
+        self._differed += len(behind)
         unreadable: Unreadable = {}
         if not behind:
             return unreadable
@@ -303,7 +351,7 @@ class Indexing:
     def _behind_of(self, scope: Scope, due: Sequence[Due]) -> set[UUID]:
         """Return the memories whose points are to be looked at: what this process has not applied, or, where it is not
         the only one that writes, what differs from the record now."""
-        if not self._index.shared:
+        if not self._index.shared and self._following is None:
             tenant = scope.tenant_id
             return {one.memory_id for one in due if self._applied.get((tenant, one.memory_id), 0) < one.version}
         ids = {one.memory_id for one in due}
@@ -352,3 +400,25 @@ class Indexing:
             expires_on=memory.expires_on,
             place=memory.place,
         )
+
+
+def _is_of(entry: IndexEntry, embedder: Embedder) -> bool:
+    """Tell whether a vector is of a model, and of the size that it has now."""
+    return entry.embedder == embedder.name and len(entry.vector) == embedder.dimensions
+
+
+def _embedded(embedder: Embedder, entries: Sequence[IndexEntry]) -> dict[UUID, IndexEntry]:
+    """Return entries with the vectors of a model, by their memories."""
+    if not entries:
+        return {}
+    vectors = embedder.embed_documents([entry.memory.searchable for entry in entries])
+    return {
+        entry.memory.id: IndexEntry(entry.memory, vector, embedder.name, entry.tokens)
+        for entry, vector in zip(entries, vectors, strict=True)
+    }
+
+
+def _latest(entry: IndexEntry, made: Mapping[UUID, IndexEntry]) -> IndexEntry:
+    """Return the entry that was embedded again, if it is of the same version."""
+    again = made.get(entry.memory.id)
+    return again if again is not None and again.memory.version == entry.memory.version else entry

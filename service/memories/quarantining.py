@@ -28,6 +28,8 @@ def keep_for_review(
     event_id: UUID,
     memories: Sequence[StoredMemory],
     vectors: Sequence[Any],
+    *,
+    embedder: str,
 ) -> list[tuple[UUID, Change]]:
     """Put memories into quarantine with their audit row, and return what their event tells.
 
@@ -42,7 +44,7 @@ def keep_for_review(
         [memory for memory, _ in fresh],
         [vector for _, vector in fresh],
         [tokenizer.row_tokens(memory.metadata, memory.categories, memory.actor) for memory, _ in fresh],
-        embedder=stores.embedder.name,
+        embedder=embedder,
     )
     new = [memory for memory, _ in fresh if waiting[memory.id] == memory.id]
     stores.trail.write(

@@ -111,13 +111,14 @@ class Reviews:
         most = stores.settings.limits.query_chars
         if not query.strip() or len(query) > most:
             raise InvalidInput(f"query: must have 1 to {most} characters")
-        vector = np.asarray(stores.embedder.embed_query(query))
+        embedder = stores.embedder
+        vector = np.asarray(embedder.embed_query(query))
         with stores.database.transaction(scope) as connection:
             lookup = stores.lookup(connection, scope, where)
             clause = compile_sql(where, lookup, quarantine_table).clause
             part = Slice(0, _MOST_SEARCHED)
             waiting, _ = stores.quarantine.page(connection, scope, clause, part, users=lookup.users, on=clock.today())
-            scores = {one.memory.id: self._likeness(vector, one) for one in waiting}
+            scores = {one.memory.id: _likeness(vector, one, embedder.name) for one in waiting}
             found = [one for one in self._presented(connection, scope, waiting) if matches(where, one.memory)]
             ranked = sorted(found, key=lambda one: -scores[one.memory.id])[:limit]
             stores.trail.write(
@@ -294,18 +295,19 @@ class Reviews:
         memories = self._stores.presented(connection, scope, [one.memory for one in waiting])
         return [Review(memory, since[memory.id]) for memory in memories]
 
-    def _likeness(self, vector: np.ndarray, waiting: Waiting) -> float:
-        """Return the cosine, or -1 where another model made the vector: the two cannot be compared."""
-        if waiting.embedder != self._stores.embedder.name:
-            return -1.0
-        norms = float(np.linalg.norm(vector) * np.linalg.norm(waiting.vector))
-        return float(np.dot(vector, waiting.vector)) / norms if norms else 0.0
-
     def _check_users(self, caller: Caller, action: Action, where: Node) -> None:
         """Refuse a filter in which a bound principal names another user."""
         for kind, name in subject_names(where):
             if kind is SubjectKind.USER:
                 self._stores.gate.check_user(caller, action, SubjectNames(user_id=name), writing=False)
+
+
+def _likeness(vector: np.ndarray, waiting: Waiting, embedder: str) -> float:
+    """Return the cosine, or -1 where another model made the vector: the two cannot be compared."""
+    if waiting.embedder != embedder or waiting.vector.shape != vector.shape:
+        return -1.0
+    norms = float(np.linalg.norm(vector) * np.linalg.norm(waiting.vector))
+    return float(np.dot(vector, waiting.vector)) / norms if norms else 0.0
 
 
 def _is_held(connection: Connection, scope: Scope, subjects: Sequence[UUID]) -> bool:

@@ -14,6 +14,7 @@ from service.embeddings.embedder import Embedder
 from service.filters.ast import Node, subject_names
 from service.filters.tokens import Tokenizer
 from service.index.interface import Index
+from service.memories.serving import Generations
 from service.policy.gate import Gate
 from service.records import Memory, Provenance, SubjectNames
 from service.scope import Scope, SubjectKind
@@ -40,12 +41,17 @@ class Stores:
     quarantine: Quarantine
     subjects: Subjects
     index: Index
-    embedder: Embedder
+    generations: Generations
     trail: Trail
     gate: Gate
     tombstones: Tombstones
     quotas: Quotas
     announcer: Announcer
+
+    @property
+    def embedder(self) -> Embedder:
+        """The embedding model that serves now. Take it once for vectors and the name that is kept beside them."""
+        return self.generations.embedder
 
     def tokenizer(self, scope: Scope) -> Tokenizer:
         """Return what makes the tenant's filter tokens."""

@@ -185,7 +185,8 @@ class Imports:
         if report.dry_run:
             self._count(batch, new, known, report)
             return
-        vectors = list(stores.embedder.embed_documents([searchable(one.text, one.actor) for one in new])) if new else []
+        embedder = stores.embedder
+        vectors = list(embedder.embed_documents([searchable(one.text, one.actor) for one in new])) if new else []
         tokenizer = stores.tokenizer(scope)
         with stores.database.transaction(scope) as connection:
             arrivals = []
@@ -195,7 +196,7 @@ class Imports:
                 tokens = tokenizer.row_tokens(stored.metadata, stored.categories, stored.actor)
                 past = [_step(step) for step in memory.history or [_added(memory)]]
                 arrivals.append(Arrival(stored, _content(memory, origin), vector, tokens, past))
-            entries = self._arriving.insert(connection, scope, arrivals, embedder=stores.embedder.name)
+            entries = self._arriving.insert(connection, scope, arrivals, embedder=embedder.name)
             if entries:
                 stores.quotas.check_room(connection, scope)
             owners = {one for entry in entries for one in entry.memory.subject_ids()}

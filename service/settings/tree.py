@@ -112,7 +112,7 @@ class Database(Section):
 
 
 class Embeddings(Section):
-    """The embedding model. After a change the next start embeds all memories again; searches wait for it."""
+    """The embedding model. `memvault index rebuild --embedder …` brings another one in; until then the old serves."""
 
     provider: str = Field(
         "minilm",

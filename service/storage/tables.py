@@ -31,6 +31,8 @@ TENANT_BLIND_TABLES = frozenset(
     | {"audit_due", "audit_checkpoints", "audit_seals", "audit_deliveries", "audit_drops"}
     # How far each stream of the trail has got.
     | {"audit_streams", "audit_stream_places"}
+    # Which embedding models there are; what opens them is sealed under the service's own key.
+    | {"embedding_models"}
 )
 
 

@@ -36,6 +36,7 @@ from service.jobs.handlers import Jobs
 from service.memories.actions import Memories
 from service.memories.adds import Adds
 from service.memories.batch import Batches
+from service.memories.changing import ModelChange
 from service.memories.entities import Entities
 from service.memories.events import Events
 from service.memories.extraction import Extractions
@@ -80,7 +81,7 @@ from service.tenants.rates import Rates
 from service.tenants.refusals import Refusals
 from service.tenants.subjects import Subjects
 from service.webhooks.actions import Webhooks
-from service.wiring.adapters import engine_home, open_embedder, open_index, sinks
+from service.wiring.adapters import engine_home, sinks
 from service.wiring.adapters import llm_settings as llm_settings
 from service.wiring.asking import ask_index_server as ask_index_server
 from service.wiring.asking import index_owner as index_owner
@@ -90,6 +91,8 @@ from service.wiring.backups import restore_backup as restore_backup
 from service.wiring.counting import count_memories as count_memories
 from service.wiring.counting import count_memories_of as count_memories_of
 from service.wiring.counting import outbox_standing as outbox_standing
+from service.wiring.embedding import ask_for as ask_for
+from service.wiring.embedding import open_change, open_serving
 from service.wiring.keys import move_keys as move_keys
 from service.wiring.keys import open_keys
 from service.wiring.keys import rewrap_keys as rewrap_keys
@@ -103,7 +106,7 @@ from service.wiring.sealing import old_parts_job
 from service.wiring.sealing import seal_trail as seal_trail
 from service.wiring.settling import settle as settle
 from service.wiring.tracing import open_tracing as open_tracing
-from service.wiring.tracing import traced, traced_actions, traced_index
+from service.wiring.tracing import traced, traced_actions
 from service.wiring.watching import note_verification as note_verification
 from service.wiring.watching import watch
 
@@ -189,6 +192,7 @@ class Services:
     engine: Engine
     index: Index
     indexing: Indexing
+    change: ModelChange
     outbox: Outbox
     upkeep: Upkeep | None
     #: One where this process runs the worker, which seals the trail too; none elsewhere.
@@ -203,6 +207,7 @@ class Services:
             _asked("index", self._ask_index),
             Part("upkeep", *(self.upkeep.state() if self.upkeep else ("off", "another process keeps the index"))),
             Part("embeddings", "ok", needed=True),
+            *(Part("embedding model", *state) for state in [self.change.state()] if state is not None),
             Part("extraction", engine_state, engine_reason),
             *(Part(name, *state) for name, state in self.engine.features().items()),
             *(Part(name, *state) for name, state in self.index.features().items()),
@@ -297,8 +302,7 @@ def open_services(installation: Installation, stack: ExitStack, *, upkeep: bool 
     settings = installation.settings
     llm = llm_settings(settings.llm)
     refuse_environment(os.environ, llm)
-    embedder = traced(open_embedder(settings, stack), "embeddings")
-    index = traced_index(open_index(settings, embedder))
+    generations, index = open_serving(installation, stack)
     stack.callback(index.close)
     record = installation.record
     webhooks, deliveries = open_webhooks(installation)
@@ -311,7 +315,7 @@ def open_services(installation: Installation, stack: ExitStack, *, upkeep: bool 
         quarantine=Quarantine(installation.keyring, record),
         subjects=installation.subjects,
         index=index,
-        embedder=embedder,
+        generations=generations,
         trail=installation.trail,
         gate=installation.gate,
         tombstones=installation.tombstones,
@@ -319,8 +323,8 @@ def open_services(installation: Installation, stack: ExitStack, *, upkeep: bool 
         announcer=installation.announcer,
     )
     database, keyring, language = installation.database, installation.keyring, settings.index.language
-    indexing = Indexing(database, record, keyring, index, embedder, outbox, installation.tasks, language=language)
-    engine = traced(Engine(llm, embedder, home=engine_home(settings)), "engine")
+    indexing = Indexing(database, record, keyring, index, generations, outbox, installation.tasks, language=language)
+    engine = traced(Engine(llm, generations.embedder, home=engine_home(settings)), "engine")
     engine.start_loading()
     events = Events(stores)
     memories = Memories(stores, indexing)
@@ -337,6 +341,7 @@ def open_services(installation: Installation, stack: ExitStack, *, upkeep: bool 
         installation.tenants,
         maintenance_dsn=installation.connections.maintenance_dsn,
     )
+    change = open_change(installation, generations, indexing, stack)
     jobs = Jobs(
         installation.database,
         installation.tenants,
@@ -348,14 +353,17 @@ def open_services(installation: Installation, stack: ExitStack, *, upkeep: bool 
         erasing,
         installation.quotas,
         deliveries,
+        change,
+        installation.queue,
     )
     keeper: Upkeep | None = None
     if upkeep:
         # Before anything is served: what a restored database does not know of is done again.
         settle(installation, erasing, index)
         keeper = Upkeep(indexing, index, jobs.tenant_ids, maintenance_interval=settings.index.maintenance_interval)
-        keeper.start()
-        stack.callback(keeper.stop)
+        for one in (keeper, change):
+            one.start()
+            stack.callback(one.stop)
         for sink in sinks(settings.audit):
             stream = AuditStream(installation.database, sink)
             stream.start()
@@ -393,6 +401,7 @@ def open_services(installation: Installation, stack: ExitStack, *, upkeep: bool 
         engine=engine,
         index=index,
         indexing=indexing,
+        change=change,
         outbox=outbox,
         upkeep=keeper,
     )

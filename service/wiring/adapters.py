@@ -23,16 +23,18 @@ from service.index.server import ServerIndex
 from service.index.server_client import connect
 from service.index.server_requests import Layout
 from service.settings import Audit, Llm, Settings
-from service.settings.qdrant import Index as IndexSettings
 
 _log = logging.getLogger("memvault")
 
 
-def open_index(settings: Settings, embedder: Embedder) -> Index:
-    """Open the index. A damaged folder is replaced by an empty one, which upkeep fills again from the record."""
+def open_index(settings: Settings, embedder: Embedder, generation: int = 1) -> Index:
+    """Open the index. A damaged folder is replaced by an empty one, which upkeep fills again from the record.
+
+    Each embedding model has one of its own: on a server by its name, in the data folder by its generation.
+    """
     if settings.index.url is not None:
-        return _server_index(settings.index, settings.index.url, embedder, connections=settings.server.threads)
-    folder = settings.data_dir / "index"
+        return server_index(settings, name=embedder.name, dimensions=embedder.dimensions)
+    folder = index_folder(settings.data_dir, generation)
     try:
         return EdgeIndex(folder, dimensions=embedder.dimensions, model=embedder.name)
     except IndexDamaged as error:
@@ -40,14 +42,21 @@ def open_index(settings: Settings, embedder: Embedder) -> Index:
         return EdgeIndex(folder, dimensions=embedder.dimensions, model=embedder.name, fresh=True)
 
 
-def _server_index(chosen: IndexSettings, url: str, embedder: Embedder, *, connections: int) -> ServerIndex:
+def index_folder(data_dir: Path, generation: int) -> Path:
+    """Return the folder of a generation of the embedded index."""
+    return data_dir / ("index" if generation == 1 else f"index-{generation}")
+
+
+def server_index(settings: Settings, *, name: str, dimensions: int) -> ServerIndex:
+    """Return the index of a model on the Qdrant server of the settings; nothing is sent yet."""
+    chosen = settings.index
     client = connect(
-        url,
+        chosen.url or "",
         api_key=None if chosen.api_key is None else chosen.api_key.get_secret_value(),
         ca_file=chosen.ca_file,
         grpc_port=chosen.grpc_port,
         timeout=chosen.timeout,
-        connections=connections,
+        connections=settings.server.threads,
     )
     layout = Layout(
         shards=chosen.shards,
@@ -56,9 +65,7 @@ def _server_index(chosen: IndexSettings, url: str, embedder: Embedder, *, connec
         quantization=chosen.quantization.value,
         on_disk=chosen.on_disk,
     )
-    return ServerIndex(
-        client, dimensions=embedder.dimensions, model=embedder.name, name=chosen.collection, layout=layout
-    )
+    return ServerIndex(client, dimensions=dimensions, model=name, name=chosen.collection, layout=layout)
 
 
 def open_embedder(settings: Settings, stack: ExitStack) -> Embedder:

@@ -23,7 +23,7 @@ from service.settings import Settings
 from service.storage.dumping import restore
 from service.storage.keyring_copies import take_in, write_journal, write_keys
 from service.storage.tombstones import FileTombstones
-from service.wiring.adapters import open_embedder, open_index
+from service.wiring.embedding import index_folders, refuse_served
 from service.wiring.keys import open_database_keys
 
 if TYPE_CHECKING:
@@ -115,7 +115,8 @@ def restore_backup(
         elif connections.owner_dsn is not None:
             restore(connections.owner_dsn, dumped.file(DUMP), owner=False, progress=lambda n: progress(DATA, n))
     # The index is made again from the record.
-    shutil.rmtree(settings.data_dir / "index", ignore_errors=True)
+    for folder in index_folders(settings.data_dir):
+        shutil.rmtree(folder, ignore_errors=True)
     return Restored(outside, dumped.size)
 
 
@@ -145,9 +146,8 @@ def _refuse_running(settings: Settings) -> None:
     Raises:
         IndexLocked: when one does.
     """
-    if settings.index.url is None and (settings.data_dir / "index").exists():
-        with ExitStack() as stack:
-            open_index(settings, open_embedder(settings, stack)).close()
+    if settings.index.url is None:
+        refuse_served(settings.data_dir)
 
 
 def _has_schema(connections: Connections) -> bool:

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 from service.errors import ConfigurationError
 from service.index.interface import Index
+from service.memories.serving import Generations, Serving
 from service.memories.stores import Stores
 from service.portability.exports import Exports
 from service.portability.imports import Imports
 from service.portability.settling import Settling
 from service.scope import Scope
 from service.storage.quarantine import Quarantine
-from service.wiring.adapters import open_embedder
+from service.wiring.embedding import open_serving_embedder
 
 if TYPE_CHECKING:
     from service.wiring import Installation
@@ -52,7 +53,7 @@ def open_portability(installation: Installation, stack: ExitStack) -> Portabilit
         subjects=installation.subjects,
         # Nothing here searches.
         index=cast(Index, None),
-        embedder=open_embedder(installation.settings, stack),
+        generations=Generations(Serving(open_serving_embedder(installation, stack), cast(Index, None))),
         trail=installation.trail,
         gate=installation.gate,
         tombstones=installation.tombstones,

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,10 +16,12 @@ import psycopg
 import pytest
 
 from service import wiring
+from service.embeddings import EmbeddingUnavailable
 from service.errors import IndexUnavailable, KeyringUnavailable
 from service.filters.ast import EVERYTHING
 from service.filters.build import subjects_filter
 from service.index.edge import EdgeIndex
+from service.memories import changing as changing_module
 from service.memories import indexing as indexing_module
 from service.memories.actions import Edit, Query
 from service.records import SubjectNames
@@ -28,8 +29,10 @@ from service.scope import Caller, SubjectKind
 from service.settings import load_settings
 from service.wiring import Services
 from tests.conftest import MakeServices, Postgres, caller_of
+from tests.integration.memories.model_changes import ask_for, changing_to
 from tests.integration.memories.test_adding_and_finding import add, found
 from tests.integration.memories.test_index_upkeep import eventually
+from tests.llm.embeddings import ScriptedEmbeddings
 
 pytestmark = pytest.mark.integration
 
@@ -230,69 +233,45 @@ def test_a_deleted_memory_does_not_come_back_by_a_late_write(
     assert services.index.count() == 0
 
 
-class Renamed:
-    """The same model by another name, which lets something happen while it embeds documents."""
-
-    def __init__(self, real: Any, meanwhile: Callable[[], None]) -> None:
-        self.dimensions = real.dimensions
-        self.name = "another-model"
-        self._real = real
-        self._meanwhile = meanwhile
-
-    def embed_query(self, text: str) -> Any:
-        return self._real.embed_query(text)
-
-    def embed_documents(self, texts: Sequence[str]) -> Any:
-        vectors = self._real.embed_documents(texts)
-        if list(texts) == ["I live in Rome"]:
-            self._meanwhile()
-        return vectors
-
-
 def test_a_new_model_does_not_overwrite_what_was_changed_meanwhile(
-    opened: Open, database: Postgres, monkeypatch: pytest.MonkeyPatch
+    services: Services, caller: Caller, database: Postgres
 ) -> None:
-    with opened() as services:
-        caller = caller_of(services, services.installation.tenants.create("acme").id)
-        memory_id = add(services, caller, "I live in Rome").results[0].memory_id
-    real, waited = wiring.open_embedder, []
-
-    def meanwhile() -> None:
-        edit = threading.Thread(
-            target=lambda: services.memories.update(caller, caller.scope, memory_id, Edit(text="I live in Oslo"))
-        )
-        edit.start()
-        edit.join(10)
-        waited.append(edit.is_alive())
-
-    monkeypatch.setattr(wiring, "open_embedder", lambda *given: Renamed(real(*given), meanwhile))
-    with opened(upkeep=False) as services:
-        assert services.jobs.rebuild(lambda done: None) == 1
-        # Neither a lock nor a transaction is held while the model works.
-        assert waited == [False]
+    memory_id = add(services, caller, "I live in Rome").results[0].memory_id
+    with ScriptedEmbeddings() as model:
+        with changing_to(services, model, held_at=1) as ended:
+            # Neither a lock nor a transaction is held while the model works.
+            services.memories.update(caller, caller.scope, memory_id, Edit(text="I live in Oslo"))
+        assert ended == [1]
         for _ in range(2):
             hits = services.memories.search(caller, caller.scope, Query("I live in Oslo"))
             assert [(hit.memory.text, round(hit.signals.semantic, 3)) for hit in hits] == [("I live in Oslo", 1.0)]
             services.jobs.rebuild(lambda done: None)
-    with psycopg.connect(database.admin) as admin:
-        assert admin.execute("SELECT embedder, version FROM memories").fetchall() == [("another-model", 2)]
+        with psycopg.connect(database.admin) as admin:
+            assert admin.execute("SELECT embedder, version FROM memories").fetchall() == [(model.name, 2)]
 
 
 def test_an_edit_of_the_metadata_does_not_bring_in_another_model_s_vector(
-    opened: Open, monkeypatch: pytest.MonkeyPatch
+    services: Services, caller: Caller, database: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with opened() as services:
-        caller = caller_of(services, services.installation.tenants.create("acme").id)
-        memory_id = add(services, caller, "I live in Oslo").results[0].memory_id
-        services.indexing.drain()
-    real = wiring.open_embedder
-    monkeypatch.setattr(wiring, "open_embedder", lambda *given: Renamed(real(*given), lambda: None))
-    with opened(upkeep=False) as services:
+    memory_id = add(services, caller, "I live in Oslo").results[0].memory_id
+    services.indexing.drain()
+    monkeypatch.setattr(changing_module, "_PAUSES", ())
+    with ScriptedEmbeddings() as model:
+        ask_for(services, model)
+        # The record has the new model's vector of it already; the old model serves on.
+        model.fail(200, *[500] * 4)
+        add(services, caller, "I drink tea", user="bob")
+        monkeypatch.setattr(indexing_module, "_REBUILD_BATCH", 1)
+        with pytest.raises(EmbeddingUnavailable):
+            services.change.run()
+        with psycopg.connect(database.admin) as admin:
+            of = dict(admin.execute("SELECT id, embedder FROM memories").fetchall())
+        assert of[memory_id] == model.name
         services.memories.update(caller, caller.scope, memory_id, Edit(metadata={"a": 1}))
-        assert services.index.count() == 0
-        assert services.indexing.behind
         services.indexing.drain()
         assert services.index.of(caller.scope).existing([memory_id]) == {memory_id: 2}
+        hits = services.memories.search(caller, caller.scope, Query("I live in Oslo"))
+        assert round(hits[0].signals.semantic, 3) == 1.0
 
 
 def test_the_index_is_not_made_durable_with_every_write(

@@ -1,0 +1,236 @@
+"""Brings in another embedding model while serving: fills an index of its own beside the one of now, and switches."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Final
+
+from service import clock
+from service.embeddings.embedder import Embedder, EmbeddingUnavailable, Matrix, Vector
+from service.errors import IndexUnavailable
+from service.memories.indexing import Indexing
+from service.memories.serving import Generations, Serving
+from service.scope import TenantId
+from service.storage.embedding_models import EmbeddingModel, EmbeddingModels, ModelState
+
+#: A change that nobody has worked at for so long belongs to a process that has ended.
+STALE_AFTER: Final = timedelta(minutes=2)
+#: Seconds between two looks at what was written meanwhile; well under the time that outbox rows are kept.
+_FOLLOW_EVERY: Final = 5.0
+#: Looks at what was written meanwhile before the last one, for which writes wait.
+_LAST_ROUNDS: Final = 10
+#: Seconds before a model that failed is asked again; after the last one the change fails and can be gone on with.
+_PAUSES: Final = (1.0, 2.0, 4.0, 8.0, 16.0)
+#: Seconds between two looks of a process at which model serves.
+_LOOK_EVERY: Final = 2.0
+_log = logging.getLogger("memvault.index")
+
+
+class ModelChange:
+    """Fills the index of the model that is to serve, and lets it serve. One process at a time does the work."""
+
+    def __init__(
+        self,
+        models: EmbeddingModels,
+        generations: Generations,
+        indexing: Indexing,
+        following: Callable[[Serving], Indexing],
+        open_pair: Callable[[EmbeddingModel], Serving],
+        remove: Callable[[EmbeddingModel], None],
+        tenants: Callable[[], Sequence[TenantId]],
+        differs: Callable[[Embedder], str | None],
+    ) -> None:
+        self._models = models
+        self._generations = generations
+        self._indexing = indexing
+        self._following = following
+        self._open_pair = open_pair
+        self._remove = remove
+        self._tenants = tenants
+        self._stopping = threading.Event()
+        self._running = threading.Lock()
+        self._thread = threading.Thread(target=self._watch, name="memvault-models", daemon=True)
+        self._filling: EmbeddingModel | None = None
+        self._done = 0
+        self._differs = differs
+
+    def run(self, progress: Callable[[int], None] = lambda done: None) -> int:
+        """Bring the model in that is waiting for it; return how many memories its index got.
+
+        It goes on where an earlier run was cut short: what was embedded then is not embedded again.
+
+        Raises:
+            EmbeddingUnavailable: when the new model does not answer; the old one serves on.
+            IndexUnavailable: while another process does it or rebuilds the index.
+        """
+        # Another job may be at it already: it is the same work, whose end is waited for.
+        with self._running:
+            model = self._models.find(ModelState.FILLING)
+            if model is None:
+                return self._done
+
+            with self._indexing.claimed() as alive:
+
+                def told(done: int) -> None:
+                    self._told(model, done)
+                    alive(done)
+                    progress(done)
+
+                return self._filled(model, told)
+
+    def state(self) -> tuple[str, str | None] | None:
+        """Return what readiness tells of a change that is under way or of settings that differ; else None."""
+        model = self._filling
+        serving = self._generations.embedder.name
+        if model is not None:
+            return "starting", f"{self._done} of {model.total} memories are embedded by {model.name}; {serving} serves"
+        note = self._differs(self._generations.embedder)
+        return None if note is None else ("off", note)
+
+    def start(self) -> None:
+        """Look from time to time which model serves, since another process may bring one in."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(10)
+
+    def look(self) -> None:
+        """Let the model serve that does for all processes, and take note of one that is being brought in."""
+        states = dict(self._models.states())
+        filling = ModelState.FILLING in states.values()
+        if filling:
+            known = self._models.find(ModelState.FILLING)
+            if known is not None:
+                self._filling, self._done = known, known.done
+            self._generations.changing.set()
+        elif self._generations.filling is None:
+            self._filling = None
+            self._generations.changing.clear()
+        if states.get(self._generations.serving.generation) is not ModelState.SERVING:
+            with self._generations.lock:
+                model = self._models.find(ModelState.SERVING)
+                if model is not None and model.generation != self._generations.serving.generation:
+                    self._generations.switch(self._open_pair(model))
+                    self._indexing.catch_up()
+                    _log.warning("another embedding model serves from now on", extra={"model": model.name})
+
+    def tidy(self) -> None:
+        """Remove the indexes of models that no longer serve, once no process can be asking them any more."""
+        for model in self._models.all():
+            if model.state is not ModelState.RETIRED:
+                continue
+            if not self._generations.serving.index.shared or model.updated_at < clock.now() - STALE_AFTER:
+                self._remove(model)
+                self._models.forget(model)
+
+    def is_stale(self) -> bool:
+        """Tell whether a model is to be brought in and nobody has worked at it for some time."""
+        model = self._models.find(ModelState.FILLING)
+        return model is not None and model.updated_at < clock.now() - STALE_AFTER
+
+    def _filled(self, model: EmbeddingModel, told: Callable[[int], None]) -> int:
+        generations = self._generations
+        opened = self._open_pair(model)
+        patient = _Patient(opened.embedder, self._stopping)
+        pair = Serving(patient, opened.index, opened.generation)
+        generations.filling = pair
+        generations.changing.set()
+        try:
+            told(0)
+            pair.index.mark_incomplete()
+            following = self._following(pair)
+            done, looked = 0, clock.monotonic()
+            for copied, _ in following.copied(self._tenants, pair.index.of):
+                done += copied
+                told(done)
+                if clock.monotonic() - looked >= _FOLLOW_EVERY:
+                    following.follow()
+                    looked = clock.monotonic()
+            # What was written or deleted before the outbox was looked at for the first time, and between two looks.
+            following.agree(self._tenants())
+            for _ in range(_LAST_ROUNDS):
+                if following.follow() == 0:
+                    break
+            pair.index.mark_complete()
+            pair.index.flush()
+            with generations.lock:
+                # What is committed from here on waits for the lock, and is then written to the new index.
+                patient.hurry = True
+                following.follow()
+                pair.index.flush()
+                if not self._models.switch(model):
+                    raise IndexUnavailable("another embedding model was asked for meanwhile; this one is given up")
+                old = generations.switch(Serving(opened.embedder, opened.index, opened.generation))
+                generations.filling = None
+        except BaseException:
+            generations.filling = None
+            opened.index.close()
+            raise
+        finally:
+            patient.hurry = True
+        self._filling = None
+        generations.changing.clear()
+        self._indexing.catch_up()
+        _log.warning("another embedding model serves from now on", extra={"model": model.name})
+        if old.index.shared:
+            # What a process wrote that had not seen the switch yet.
+            self._indexing.agree(self._tenants())
+        else:
+            generations.close_retired(lambda one: one.index.close())
+            self.tidy()
+        return done
+
+    def _told(self, model: EmbeddingModel, done: int) -> None:
+        self._filling, self._done = model, done
+        self._models.progress(model, done)
+
+    def _watch(self) -> None:
+        failed = False
+        while not self._stopping.wait(_LOOK_EVERY):
+            try:
+                self.look()
+                failed = False
+            except Exception as error:
+                if not failed:
+                    _log.error("which model serves cannot be told", extra={"error": type(error).__name__})
+                failed = True
+
+
+class _Patient:
+    """A model that is asked again when it fails, as a provider does that limits its callers."""
+
+    def __init__(self, embedder: Embedder, stopping: threading.Event) -> None:
+        self._embedder = embedder
+        self._stopping = stopping
+        #: Set when others wait: then it is asked once.
+        self.hurry = False
+
+    @property
+    def name(self) -> str:
+        """See `Embedder`."""
+        return self._embedder.name
+
+    @property
+    def dimensions(self) -> int:
+        """See `Embedder`."""
+        return self._embedder.dimensions
+
+    def embed_query(self, text: str) -> Vector:
+        """See `Embedder`."""
+        return self._embedder.embed_query(text)
+
+    def embed_documents(self, texts: Sequence[str]) -> Matrix:
+        """See `Embedder`."""
+        for pause in _PAUSES:
+            try:
+                return self._embedder.embed_documents(texts)
+            except EmbeddingUnavailable:
+                if self.hurry or self._stopping.wait(pause):
+                    raise
+        return self._embedder.embed_documents(texts)
