@@ -41,6 +41,9 @@ def open_serving(installation: Installation, stack: ExitStack) -> tuple[Generati
     model, embedder = _serving(installation, models, stack)
     _sweep(settings, models)
     generations = Generations(_pair(settings, embedder, model))
+    if models.find(ModelState.FILLING) is not None:
+        # From the first moment on: the vectors that the new model made already must not be written over.
+        generations.changing.set()
 
     def filling() -> Any:
         return None if generations.filling is None else generations.filling.index
