@@ -236,7 +236,7 @@ def _trail(settings: Settings, installation: wiring.Installation, *, runs: bool)
 
 def _index(settings: Settings, *, runs: bool) -> Finding:
     if settings.index.url is None:
-        owner = wiring.index_owner(settings.data_dir / "index")
+        owner = wiring.index_owner(settings.data_dir)
         if owner is not None and not runs:
             reason = f"the index folder is in use by process {owner}, and no service answers"
             return Finding(

@@ -8,11 +8,12 @@ from service.index.edge_folder import owner_of
 from service.index.server import OLDEST
 from service.index.server_client import ask
 from service.settings import Settings
+from service.wiring.embedding import index_folders
 
 
-def index_owner(folder: Path) -> str | None:
-    """Return the process that has the folder of the embedded index, or None."""
-    return owner_of(folder)
+def index_owner(data_dir: Path) -> str | None:
+    """Return the process that has a folder of the embedded index open, of whatever model, or None."""
+    return next((owner for folder in index_folders(data_dir) if (owner := owner_of(folder))), None)
 
 
 def ask_index_server(settings: Settings) -> tuple[str, str | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import threading
@@ -20,6 +21,7 @@ from psycopg.conninfo import make_conninfo
 
 from service import clock, wiring
 from service.cli.examining import Finding, examine
+from service.index.edge_folder import IndexFolder
 from service.settings import load_settings
 from tests.conftest import Postgres, _url
 from tests.process.memvault import free_port
@@ -255,3 +257,15 @@ def test_checkpoints_and_jobs_that_wait(look: Examine, place: Path, database: Po
         assert "elsewhere" in str(look()["audit trail"].reason)
         connection.execute("UPDATE audit_checkpoints SET body = 'x'")
         assert "not what was signed" in str(look()["audit trail"].reason)
+
+
+@pytest.mark.parametrize("folder", ["index", "index-2"])
+def test_an_index_that_another_process_has_is_named(look: Examine, place: Path, folder: str) -> None:
+    held = IndexFolder(place / "data" / folder, dimensions=8, model="test")
+    try:
+        found = look()["index"]
+    finally:
+        held.close()
+    assert found.state == "failed"
+    assert str(os.getpid()) in (found.reason or "")
+    assert look()["index"].state == "ok"
