@@ -378,7 +378,7 @@ def test_errors(
         [limited("users") for _ in range(5)]
     if generation.kind_of(429) == "RateLimitError":
         assert refused[0].told["retry_after"] >= 1
-        assert refused[0].told["debug"]["x_ratelimit_limit"] == "1"
+        assert refused[0].told["debug"]["x_ratelimit_limit"] == "2"
     services.index.close()
     with raises(generation, 503, "index_unavailable"):
         generation.search(client, "tea")
