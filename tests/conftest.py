@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import signal
 import tempfile
 from base64 import b64encode
 from collections.abc import Callable, Iterator
@@ -29,6 +30,10 @@ from service.settings import load_settings
 from service.storage.embedded import EmbeddedPostgres, ensure_database
 from tests.canaries import no_canary_in_a_log, watched_logs  # noqa: F401 - fixtures of every test
 from tests.isolation.attack.tally import pytest_terminal_summary  # noqa: F401 - a hook of pytest
+
+# A shell that runs a job in the background lets it ignore Ctrl-C, and so would every process that a test interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TEST_DATABASE_URL = "MEMVAULT_TEST_DATABASE_URL"
 #: Of this process: several may run tests on one server.

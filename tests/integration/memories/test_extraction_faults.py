@@ -42,7 +42,7 @@ def admin(database: Postgres) -> Iterator[psycopg.Connection[Any]]:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers that look for lost jobs often, and commits that are not patient."""
-    monkeypatch.setattr(tasks, "_RESCUE_EVERY_SECONDS", 0.3)
+    monkeypatch.setattr(tasks, "_SIGNS", 100)
     monkeypatch.setattr(extraction, "_COMMIT_WAITS", ())
 
 
