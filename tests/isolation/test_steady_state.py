@@ -201,7 +201,7 @@ _ROOMS = ("auth", "api", "mcp")
 
 
 def test_secrets_are_compared_in_constant_time() -> None:
-    """No `==` on anything that is named like a secret, but in SQL; keys and the metrics token are decided upon by `compare_digest`."""
+    """No `==` on what is named like a secret, but in SQL; keys and tokens are decided on by `compare_digest`."""
     root = Path(service.__file__).parent
     found, constant = [], set()
     for path in sorted(path for room in _ROOMS for path in (root / room).rglob("*.py")):
