@@ -34,6 +34,7 @@ from service.api.platform import (
     routes_project,
     routes_summary,
 )
+from service.api.quiet import TELEMETRY_OFF
 from service.api.time_limits import TimeLimits
 from service.settings import Settings
 from service.wiring import Services
@@ -112,14 +113,7 @@ def create_app(
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
-        # FastAPI would record exception texts and, told by an environment variable, export them.
-        telemetry={
-            "tracing": False,
-            "metrics": False,
-            "logs": False,
-            "operation_spans": False,
-            "auto_configure": False,
-        },
+        telemetry=TELEMETRY_OFF,
     )
     app.state.opening = opening
     app.state.drain = Drain()

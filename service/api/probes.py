@@ -13,6 +13,7 @@ from service.api.errors import add_error_handlers
 from service.api.metrics import RequestMetrics
 from service.api.middleware import BodyLimit, Surroundings
 from service.api.opening import Opening
+from service.api.quiet import TELEMETRY_OFF
 from service.settings import Settings
 
 #: Nothing that is asked here has a body.
@@ -33,13 +34,7 @@ def create_probes(opening: Opening, settings: Settings, drain: Drain) -> FastAPI
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        telemetry={
-            "tracing": False,
-            "metrics": False,
-            "logs": False,
-            "operation_spans": False,
-            "auto_configure": False,
-        },
+        telemetry=TELEMETRY_OFF,
     )
     app.state.opening = opening
     app.state.drain = drain

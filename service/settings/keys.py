@@ -36,8 +36,6 @@ class Keyring(Section):
     @classmethod
     def _is_postgres(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None:
-            if not value.get_secret_value().startswith(("postgresql://", "postgres://")):
-                raise ValueError("must be a postgresql:// URL")
             check_database_url(value.get_secret_value())
         return value
 

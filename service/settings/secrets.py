@@ -40,13 +40,15 @@ def check_key(secret: str) -> None:
 
 
 def check_database_url(url: str) -> None:
-    """Return if the password in a URL of Postgres is worth something where a network can try it.
+    """Return if this is a URL of Postgres, and its password worth something where a network can try it.
 
     Without a password the server decides in another way (a certificate, a socket); on this machine any will do.
 
     Raises:
         ValueError: with what to do instead; neither the URL nor the password is in it.
     """
+    if not url.startswith(("postgresql://", "postgres://")):
+        raise ValueError("must be a postgresql:// URL")
     parts = urlsplit(url)
     query = parse_qs(parts.query)
     hosts = [*(parts.hostname or "").split(","), *query.get("host", []), *query.get("hostaddr", [])]
