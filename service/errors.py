@@ -123,7 +123,11 @@ class Conflict(MemvaultError):
     code = "conflict"
 
 
-class IdempotencyConflict(Conflict):
+class NameTaken(Conflict):
+    """Something else of the tenant's has the name."""
+
+
+class IdempotencyConflict(NameTaken):
     """The idempotency key was used before with another request."""
 
     code = "idempotency_key_reused"

@@ -24,6 +24,7 @@ class Reason(StrEnum):
     PERSON = "person"
     SAME_PERSON = "same_person"
     TAKEN = "taken"
+    CONFLICT = "conflict"
 
 
 class Changed(StrEnum):

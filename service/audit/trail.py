@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, Final
 from uuid import UUID
@@ -15,7 +16,7 @@ from service.audit import connector_details, moves, tenant_details  # noqa: F401
 from service.audit.details import DETAIL_OF, AccessDenied, CredentialRefused, Detail, Reason
 from service.audit.events import AuditEvent, Outcome
 from service.audit.fingerprints import Fingerprints, Kind
-from service.errors import InvalidInput
+from service.errors import Conflict, InvalidInput, LegalHold, MinimumRetention, NameTaken
 from service.observability.metrics import REFUSALS
 from service.scope import SERVICE_ID, SYSTEM_TENANT, Action, Caller, Permission, service_principal
 from service.storage.database import Database
@@ -156,6 +157,21 @@ class Trail:
             targets=targets,
             detail=AccessDenied(action=action, reason=reason, holds=list(holds) or None),
         )
+
+    @contextmanager
+    def conflicts(self, caller: Caller, action: Action, *, targets: Iterable[UUID] = ()) -> Iterator[None]:
+        """Record a Conflict that leaves this block, whose transaction must lie within: it takes its own rows back.
+
+        What a hold or a rule keeps is recorded where the call is refused, with the holds' ids.
+        """
+        try:
+            yield
+        except (LegalHold, MinimumRetention):
+            raise
+        except Conflict as error:
+            reason = Reason.TAKEN if isinstance(error, NameTaken) else Reason.CONFLICT
+            self.refuse(caller, action, reason, targets=targets)
+            raise
 
     def credential_refused(self, *, request_id: str, client: str, face: str, count: int, code: str) -> None:
         """Record refused credentials in the trail of the service's own tenant, `count` of them in one row."""

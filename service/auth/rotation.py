@@ -70,7 +70,8 @@ class KeyChanges:
         """
         self._gate.check(caller, Action.ROTATE_KEY, targets=[key_id])
         _check(rotation)
-        with self._database.transaction(scope) as connection:
+        conflicts = self._trail.conflicts(caller, Action.ROTATE_KEY, targets=[key_id])
+        with conflicts, self._database.transaction(scope) as connection:
             row = self._locked(connection, caller, key_id)
             refusal = None
             if row is None:
@@ -96,7 +97,8 @@ class KeyChanges:
         """
         _check(rotation)
         caller = installation_caller(tenant_id)
-        with self._database.transaction(caller.scope) as connection:
+        conflicts = self._trail.conflicts(caller, Action.ROTATE_KEY, targets=[key_id])
+        with conflicts, self._database.transaction(caller.scope) as connection:
             row = self._locked(connection, caller, key_id)
             if row is not None:
                 grant = self._successor_s(connection, caller.scope, row, rotation)

@@ -170,7 +170,7 @@ class Adds:
             return _Added(entries, as_told(row, results, memories, new.subjects))
 
         try:
-            added = self._written(scope, write)
+            added = self._written(caller, scope, write)
         except QuotaExceeded as error:
             stores.quotas.refused(caller, error)
             raise
@@ -221,34 +221,37 @@ class Adds:
             return as_told(row, [], [], new.subjects)
 
         try:
-            added = self._written(scope, write)
+            added = self._written(caller, scope, write)
         except TooManyWaiting as error:
             stores.quotas.refused(caller, error)
             raise
         return self._replay(caller, scope, added) if isinstance(added, UUID) else added
 
-    def _written(self, scope: Scope, write: Callable[[Connection], _T | UUID]) -> _T | UUID:
+    def _written(self, caller: Caller, scope: Scope, write: Callable[[Connection], _T | UUID]) -> _T | UUID:
         """Run a write in a transaction of its own, once more when a subject was erased or two writes met meanwhile.
 
         An id instead of a result is that of the event that has the idempotency key: nothing is written then.
         """
-        stores = self._stores
-        for last in (False, True):
-            try:
-                with stores.database.transaction(scope) as connection:
-                    written = write(connection)
-                    if isinstance(written, UUID):
-                        connection.rollback()
-                return written
-            except (IntegrityError, KeyDestroyed) as error:
-                # A subject was erased between looking it up and writing: its name is a new one's now.
-                stores.subjects.forget_names()
-                if last:
-                    raise Conflict("the user, agent, app or run is being erased; try again later") from error
-            except RecordBusy:
-                if last:
-                    raise
+        with self._stores.trail.conflicts(caller, Action.ADD):
+            for last in (False, True):
+                try:
+                    return self._write_once(scope, write)
+                except (IntegrityError, KeyDestroyed) as error:
+                    # A subject was erased between looking it up and writing: its name is a new one's now.
+                    self._stores.subjects.forget_names()
+                    if last:
+                        raise Conflict("the user, agent, app or run is being erased; try again later") from error
+                except RecordBusy:
+                    if last:
+                        raise
         raise AssertionError("unreachable")
+
+    def _write_once(self, scope: Scope, write: Callable[[Connection], _T | UUID]) -> _T | UUID:
+        with self._stores.database.transaction(scope) as connection:
+            written = write(connection)
+            if isinstance(written, UUID):
+                connection.rollback()
+        return written
 
     def _claim(
         self,

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -17,7 +16,7 @@ from service.audit.details import Covers, HoldPlaced, HoldRead, HoldReleased, Ho
 from service.audit.events import AuditEvent, Outcome
 from service.audit.trail import Trail
 from service.auth.people import are_related, find_person
-from service.errors import Conflict, Forbidden, InvalidInput, NotFound
+from service.errors import Conflict, Forbidden, InvalidInput, NameTaken, NotFound
 from service.filters.ast import EVERYTHING, Node, subject_names
 from service.holds.membership import add_members
 from service.holds.register import HoldState, Register, Signature, StoredHold
@@ -37,10 +36,6 @@ _COLUMNS: Final = (_m.user_id, _m.agent_id, _m.app_id, _m.run_id)
 _NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
 _REASON_CHARS: Final = 2000
 _MOST_IDS: Final = 10_000
-
-
-class _NameTaken(Conflict):
-    """Another hold has the name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,15 +85,6 @@ class Holds:
         self._journal = journal
         self._register = Register(keyring)
 
-    @contextmanager
-    def _names_recorded(self, caller: Caller) -> Iterator[None]:
-        """Put the refusal of a name into the trail, once its transaction was undone."""
-        try:
-            yield
-        except _NameTaken:
-            self._trail.refuse(caller, Action.PLACE_HOLD, Reason.TAKEN)
-            raise
-
     def place(self, caller: Caller, scope: Scope, new: NewHold) -> Hold:
         """Place a hold. What it covers now, and what is written later and matches, is neither deleted nor changed.
 
@@ -108,7 +94,8 @@ class Holds:
             Forbidden: for a principal that is bound to users, or behind which no person is known.
             InvalidInput: for a bad name or reason, or not exactly one thing to cover.
             NotFound: when one of the memories that are named does not exist.
-            Conflict: when the name is taken, or a subject that is named is being erased.
+            NameTaken: when another hold has or had the name.
+            Conflict: when a subject that is named is being erased.
         """
         self._gate.check(caller, Action.PLACE_HOLD, targets=new.memory_ids)
         self._gate.check_unbound(caller, Action.PLACE_HOLD)
@@ -116,7 +103,7 @@ class Holds:
         _check(new)
         hold_id = clock.new_id()
         missing: Sequence[UUID] = ()
-        with self._names_recorded(caller), self._database.transaction(scope) as connection:
+        with self._trail.conflicts(caller, Action.PLACE_HOLD), self._database.transaction(scope) as connection:
             subject_ids, where = self._pinned(connection, scope, new)
             self._register.lock(connection)
             free = self._register.place(
@@ -130,7 +117,7 @@ class Holds:
                 placed=placed,
             )
             if not free:
-                raise _NameTaken("name: another hold has it; names are not used twice, take a new one")
+                raise NameTaken("name: another hold has it; names are not used twice, take a new one")
             covered = self._covered(connection, scope, new, subject_ids, where)
             if missing := [one for one in new.memory_ids if one not in set(covered)]:
                 connection.rollback()
@@ -231,7 +218,8 @@ class Holds:
         released = self._signature(caller, Action.RELEASE_HOLD)
         _check_reason(reason)
         refused = False
-        with self._database.transaction(scope) as connection:
+        conflicts = self._trail.conflicts(caller, Action.RELEASE_HOLD, targets=[hold_id])
+        with conflicts, self._database.transaction(scope) as connection:
             found = self._register.find(connection, scope, hold_id, lock=True)
             if found is None:
                 self._trail.write(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Final
 from uuid import UUID
@@ -14,7 +15,7 @@ from service import clock
 from service.audit.details import RetentionRuleChanged, RetentionRulesRead
 from service.audit.events import AuditEvent, Outcome
 from service.audit.trail import Trail
-from service.errors import Conflict, InvalidInput, NotFound
+from service.errors import InvalidInput, NameTaken, NotFound
 from service.filters.ast import subject_names
 from service.holds.rules import Rule, RuleAction, RuleBody, Rules
 from service.memories.limits import check_names
@@ -59,11 +60,11 @@ class RetentionRules:
 
         Raises:
             InvalidInput: for a body that makes no sense.
-            Conflict: when the tenant has a rule of that name.
+            NameTaken: when the tenant has a rule of that name.
         """
         self._check(caller, Action.SET_RETENTION_RULE)
         check_body(body)
-        with self._database.transaction(scope) as connection:
+        with self._conflicts(caller), self._database.transaction(scope) as connection:
             self._rules.lock(connection, scope)
             rule = self._write(connection, caller, scope, clock.new_id(), 1, body)
         return self._told(scope, rule)
@@ -72,13 +73,13 @@ class RetentionRules:
         """Give a rule a new version.
 
         Raises:
-            InvalidInput, Conflict: as `create`.
+            InvalidInput, NameTaken: as `create`.
             NotFound: when the tenant has no such rule.
         """
         self._check(caller, Action.SET_RETENTION_RULE, targets=[rule_id])
         check_body(body)
         rule = None
-        with self._database.transaction(scope) as connection:
+        with self._conflicts(caller, rule_id), self._database.transaction(scope) as connection:
             self._rules.lock(connection, scope)
             before = self._live(connection, scope, rule_id)
             if before is not None:
@@ -158,7 +159,7 @@ class RetentionRules:
         changed: Texts = []
         unchanged: Texts = []
         rules: Made = []
-        with self._database.transaction(scope) as connection:
+        with self._conflicts(caller), self._database.transaction(scope) as connection:
             self._rules.lock(connection, scope)
             there = {rule.body.name: rule for rule in self._rules.current(connection, scope)}
             for body in bodies:
@@ -176,6 +177,9 @@ class RetentionRules:
     def _check(self, caller: Caller, action: Action, *, targets: Sequence[UUID] = ()) -> None:
         self._gate.check(caller, action, targets=targets)
         self._gate.check_unbound(caller, action)
+
+    def _conflicts(self, caller: Caller, *targets: UUID) -> AbstractContextManager[None]:
+        return self._trail.conflicts(caller, Action.SET_RETENTION_RULE, targets=targets)
 
     def _live(self, connection: Connection, scope: Scope, rule_id: UUID) -> Rule | None:
         versions = self._rules.versions(connection, scope, rule_id)
@@ -195,7 +199,7 @@ class RetentionRules:
         others = [rule for rule in self._rules.current(connection, scope) if rule.id != rule_id]
         if not removed:
             if any(rule.body.name == body.name for rule in others):
-                raise Conflict("name: another rule has it")
+                raise NameTaken("name: another rule has it")
             if len(others) >= _MOST_RULES:
                 raise InvalidInput(f"a tenant has {_MOST_RULES} rules at most: remove one first")
             body = self._pinned(connection, scope, body)

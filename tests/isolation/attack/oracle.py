@@ -40,7 +40,6 @@ _UNTOLD: Final = frozenset({"x-request-id", "date", "content-length"})
 #: Answers that no action gave: the shape was refused, or nothing stands at that path.
 _OF_FORM: Final = frozenset({400, 401, 405, 406, 413, 415, 421, 429})
 _NO_ROUTE: Final = b"there is no such route"
-_REUSED: Final = b"idempotency_key_reused"
 
 
 @dataclass(frozen=True)
@@ -171,7 +170,7 @@ def _came_to_an_action(answer: Answer) -> bool:
     if b'"not_enabled"' in answer.body:
         # There are no profiles: nothing is looked at.
         return False
-    if answer.status in _OF_FORM or answer.status >= 500 or _NO_ROUTE in answer.body or _REUSED in answer.body:
+    if answer.status in _OF_FORM or answer.status >= 500 or _NO_ROUTE in answer.body:
         return False
     if b'"jsonrpc"' not in answer.body:
         return True
