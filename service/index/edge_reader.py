@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, Final, cast
 from uuid import UUID
 
 import qdrant_edge as edge
 
 from service.index.edge_shard import edge_filter
 from service.index.points import DENSE, IDENTITY, TERMS, identity
+from service.index.scanning import EF, OVERSAMPLING
 from service.index.scoped import ByMeaning, ByWords, Found
 from service.index.selection import Selection
+
+# The full vectors have the last word on the order; a shard that was not compacted yet has nothing else.
+_BY_MEANING: Final = edge.SearchParams(
+    hnsw_ef=EF, quantization=edge.QuantizationSearchParams(rescore=True, oversampling=OVERSAMPLING["scalar"])
+)
 
 
 class EdgeReader:
@@ -46,7 +52,7 @@ def _request(question: ByMeaning | ByWords) -> edge.QueryRequest:
     more: dict[str, Any]
     match question:
         case ByMeaning(vector=vector):
-            more = {"query": edge.Query.Nearest(list(vector), using=DENSE)}
+            more = {"query": edge.Query.Nearest(list(vector), using=DENSE), "params": _BY_MEANING}
         case ByWords(terms=terms, corpus=corpus):
             words = edge.SparseVector(list(terms.ids), list(terms.weights))
             params = edge.SearchParams(idf=edge.IdfParams(corpus=edge_filter(corpus)))

@@ -16,6 +16,7 @@ from service.errors import IndexUnavailable
 from service.index.failures import failures
 from service.index.interface import Point
 from service.index.points import DENSE, TERMS, checked, moment, payload_of
+from service.index.scanning import COMPRESS_KB, QUANTILE, SCAN_KB
 from service.index.selection import (
     Between,
     Every,
@@ -29,10 +30,6 @@ from service.index.selection import (
     point_id,
 )
 from service.scope import TenantId
-
-#: Kilobytes of vectors (15,000 with 384 dimensions) below which a tenant is scanned and gets no graph. A scan is exact
-#: and takes 1 ms for 10,000 points in a compacted shard, 2 to 4 ms before.
-_SCAN_KB: Final = 23_000
 
 _WHAT_TO_DO: Final = "if this goes on, run `memvault index rebuild`."
 
@@ -164,10 +161,11 @@ def _config(dimensions: int) -> edge.EdgeConfig:
     return edge.EdgeConfig(
         vectors={DENSE: edge.EdgeVectorParams(size=dimensions, distance=edge.Distance.Cosine)},
         sparse_vectors={TERMS: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf)},
-        # No graph over all tenants (m=0), one for each tenant that is large enough.
-        hnsw_config=edge.HnswIndexConfig(m=0, payload_m=16, ef_construct=100, full_scan_threshold=_SCAN_KB),
+        # No graph over all tenants (m=0), one for each tenant that is too large to be scanned.
+        hnsw_config=edge.HnswIndexConfig(m=0, payload_m=16, ef_construct=100, full_scan_threshold=SCAN_KB),
+        quantization_config=edge.ScalarQuantizationConfig(edge.ScalarType.Int8, quantile=QUANTILE),
         optimizers=edge.EdgeOptimizersConfig(
-            deleted_threshold=0.01, vacuum_min_vector_number=100, indexing_threshold=_SCAN_KB
+            deleted_threshold=0.01, vacuum_min_vector_number=100, indexing_threshold=COMPRESS_KB
         ),
     )
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from qdrant_client import models
 
 from service.index.interface import Point
 from service.index.points import DENSE, IDENTITY, TERMS, checked, payload_of
+from service.index.scanning import COMPRESS_KB, EF, OVERSAMPLING, QUANTILE, SCAN_KB
 from service.index.scoped import ByMeaning, ByWords
 from service.index.selection import (
     NEVER,
@@ -27,13 +28,7 @@ from service.index.selection import (
 )
 from service.scope import TenantId
 
-#: Kilobytes of vectors below which a tenant is scanned and gets no graph: as in the embedded index.
-_SCAN_KB: Final = 23_000
-
-
 Quantized = Literal["none", "scalar", "binary"]
-#: How many times as many candidates as asked for are compared again by their full vectors.
-_OVERSAMPLING: Final = {"scalar": 1.5, "binary": 4.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,24 +38,24 @@ class Layout:
     shards: int = 1
     replicas: int = 1
     write_consistency: int = 1
-    quantization: Quantized = "none"
+    quantization: Quantized = "scalar"
     on_disk: bool = False
 
 
 def collection(dimensions: int, layout: Layout, *, metadata: dict[str, Any]) -> dict[str, Any]:
     """Return the arguments of `create_collection`.
 
-    No graph over all tenants (`m=0`) and one for each tenant that is large enough. Strict mode: a filter on a field
-    without an index is refused instead of reading every payload.
+    No graph over all tenants (`m=0`) and one for each tenant that is too large to be scanned. Strict mode: a filter on
+    a field without an index is refused instead of reading every payload.
     """
     return {
         "vectors_config": {
             DENSE: models.VectorParams(size=dimensions, distance=models.Distance.COSINE, on_disk=layout.on_disk)
         },
         "sparse_vectors_config": {TERMS: models.SparseVectorParams(modifier=models.Modifier.IDF)},
-        "hnsw_config": models.HnswConfigDiff(m=0, payload_m=16, ef_construct=100, full_scan_threshold=_SCAN_KB),
+        "hnsw_config": models.HnswConfigDiff(m=0, payload_m=16, ef_construct=100, full_scan_threshold=SCAN_KB),
         "optimizers_config": models.OptimizersConfigDiff(
-            deleted_threshold=0.01, vacuum_min_vector_number=100, indexing_threshold=_SCAN_KB
+            deleted_threshold=0.01, vacuum_min_vector_number=100, indexing_threshold=COMPRESS_KB
         ),
         "quantization_config": _quantization(layout.quantization),
         "shard_number": layout.shards,
@@ -128,10 +123,14 @@ def query_request(
     more: dict[str, Any]
     match question:
         case ByMeaning(vector=vector):
-            more = {"query": list(vector), "using": DENSE}
+            again = None
             if quantization != "none":
-                again = models.QuantizationSearchParams(rescore=True, oversampling=_OVERSAMPLING[quantization])
-                more["params"] = models.SearchParams(quantization=again)
+                again = models.QuantizationSearchParams(rescore=True, oversampling=OVERSAMPLING[quantization])
+            more = {
+                "query": list(vector),
+                "using": DENSE,
+                "params": models.SearchParams(hnsw_ef=EF, quantization=again),
+            }
         case ByWords(terms=terms, corpus=corpus):
             more = {
                 "query": models.SparseVector(indices=list(terms.ids), values=list(terms.weights)),
@@ -182,7 +181,7 @@ def _quantization(kind: Quantized) -> models.ScalarQuantization | models.BinaryQ
     match kind:
         case "scalar":
             return models.ScalarQuantization(
-                scalar=models.ScalarQuantizationConfig(type=models.ScalarType.INT8, quantile=0.99, always_ram=True)
+                scalar=models.ScalarQuantizationConfig(type=models.ScalarType.INT8, quantile=QUANTILE, always_ram=True)
             )
         case "binary":
             return models.BinaryQuantization(binary=models.BinaryQuantizationConfig(always_ram=True))

@@ -47,9 +47,9 @@ class Index(Section):
     replicas: int = Field(1, ge=1, le=20, description="Copies of each shard on a cluster.")
     write_consistency: int = Field(1, ge=1, le=20, description="Copies that a write waits for.")
     quantization: Quantization = Field(
-        Quantization.NONE,
-        description="`scalar` keeps a quarter of the bytes of each vector in a server's memory, `binary` one bit for "
-        "each number (models of 1024 numbers and more); what they find is compared again by the full vectors.",
+        Quantization.SCALAR,
+        description="`scalar` keeps vectors in one byte a number as well, which a server scans in memory, `binary` in "
+        "one bit (models of 1024 numbers and more); what they find is compared again by the full vectors.",
     )
     on_disk: bool = Field(False, description="Keep the full vectors on the server's disk and not in its memory.")
     language: str = Field("english", description="Language of stop words and stemmer for keyword search.")
