@@ -78,7 +78,7 @@ class EdgeIndex:
         return TenantIndex(self, scope)
 
     @contextmanager
-    def reading(self, doing: str) -> Iterator[EdgeReader]:
+    def reading(self, doing: str, tenant_id: TenantId) -> Iterator[EdgeReader]:
         """See `Engine`."""
         with self.using(doing) as engine:
             yield EdgeReader(engine)
@@ -95,7 +95,7 @@ class EdgeIndex:
             ids = point_ids(tenant_id, [point.memory_id for point in chunk])
             self.write(operations, stored=ids, replaced=sum(point.version > 1 for point in chunk))
 
-    def remove(self, ids: Collection[UUID]) -> None:
+    def remove(self, tenant_id: TenantId, ids: Collection[UUID]) -> None:
         """See `Engine`."""
         self.write([deletion(ids)], removed=ids)
 

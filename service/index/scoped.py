@@ -74,8 +74,8 @@ class Engine(Protocol):
 
     dimensions: int
 
-    def reading(self, doing: str) -> AbstractContextManager[Reader]:
-        """Lend a reader of what serves now; failures inside the block are `IndexUnavailable`."""
+    def reading(self, doing: str, tenant_id: TenantId) -> AbstractContextManager[Reader]:
+        """Lend a reader of what serves now, for questions of one tenant; failures inside are `IndexUnavailable`."""
         ...
 
     def checked(self, vector: Dense) -> list[float]:
@@ -86,8 +86,8 @@ class Engine(Protocol):
         """Store points, each only over an older one; a bad vector raises ValueError before any is stored."""
         ...
 
-    def remove(self, ids: Collection[UUID]) -> None:
-        """Remove points by point id."""
+    def remove(self, tenant_id: TenantId, ids: Collection[UUID]) -> None:
+        """Remove points of a tenant by point id."""
         ...
 
 
@@ -106,7 +106,7 @@ class TenantIndex:
     def delete(self, memory_ids: Collection[UUID]) -> None:
         """See `ScopedWriter`."""
         for chunk in chunks(list(memory_ids)):
-            self._engine.remove(point_ids(self._tenant, chunk))
+            self._engine.remove(self._tenant, point_ids(self._tenant, chunk))
 
     def search(
         self,
@@ -126,7 +126,7 @@ class TenantIndex:
         compiled = compile_qdrant(where, lookup)
         allowed = within(self._tenant, compiled.selection, users=users, on=on)
         meaning = self._engine.checked(vector)
-        with self._engine.reading("search") as reader:
+        with self._engine.reading("search", self._tenant) as reader:
             near, worded = reader.ask([ByMeaning(meaning, allowed, limit), self._words(terms, allowed, limit)])
             exhausted = len(near) < limit
             # What one side found alone gets its exact score from the other, so that the two can be weighed.
@@ -161,13 +161,13 @@ class TenantIndex:
         """See `ScopedIndex`."""
         found: dict[UUID, int] = {}
         for chunk in chunks(list(memory_ids)):
-            with self._engine.reading("look up") as reader:
+            with self._engine.reading("look up", self._tenant) as reader:
                 found |= reader.scroll(self._among(point_ids(self._tenant, chunk)), limit=len(chunk))[0]
         return found
 
     def versions(self, *, after: UUID | None = None, limit: int = 1000) -> tuple[dict[UUID, int], UUID | None]:
         """See `ScopedIndex`."""
-        with self._engine.reading("list") as reader:
+        with self._engine.reading("list", self._tenant) as reader:
             return reader.scroll(within(self._tenant, Every()), limit=limit, after=after)
 
     def count(self, *, subject: UUID | None = None) -> int:
@@ -175,7 +175,7 @@ class TenantIndex:
         meant: Selection = Every()
         if subject is not None:
             meant = Some(tuple(Has(key, (str(subject),)) for key in (Key.USER, Key.AGENT, Key.APP, Key.RUN)))
-        with self._engine.reading("count") as reader:
+        with self._engine.reading("count", self._tenant) as reader:
             return reader.count(within(self._tenant, meant))
 
     def _among(self, ids: Collection[UUID]) -> Selection:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from qdrant_client import QdrantClient, models
@@ -37,9 +37,11 @@ from service.index.server_requests import (
     query_request,
     server_filter,
 )
+from service.index.server_shards import made_with, make_missing, refused, shard_key
 from service.scope import Scope, TenantId
 
 _log = logging.getLogger("memvault.index")
+_T = TypeVar("_T")
 _FORMAT: Final = 1
 #: The oldest server that replaces a point only under a condition, which keeps an older version from winning.
 OLDEST: Final = (1, 16)
@@ -73,8 +75,12 @@ class ServerIndex:
         self._made_for = {"format": _FORMAT, "dimensions": dimensions, "model": model}
         self._alias = f"{name}-{hashlib.sha256(made_for.encode()).hexdigest()[:10]}"
         self._closed = False
+        # The collections that serve and that are being filled, as they were some moments ago, and the number of shard
+        # keys that each of those that were met was made with.
+        self._served: str | None = None
         self._next: str | None = None
         self._looked: float | None = None
+        self._keys: dict[str, int] = {}
         self._version: tuple[int, ...] | None = None
         self._opened = False
         self._fixed: tuple[str, ...] = ()
@@ -84,11 +90,14 @@ class ServerIndex:
         return TenantIndex(self, scope)
 
     @contextmanager
-    def reading(self, doing: str) -> Iterator[_Reader]:
+    def reading(self, doing: str, tenant_id: TenantId) -> Iterator[_Reader]:
         """See `Engine`."""
         with self._using(doing):
             own_idf = self._version is not None and self._version >= OWN_IDF
-            yield _Reader(self._client, self._alias, own_idf=own_idf, quantization=self._layout.quantization)
+            if self._layout.shard_keys or self._number(self._alias):
+                self._look()
+            reach = _Reach(self, self._alias, tenant_id)
+            yield _Reader(self._client, reach, own_idf=own_idf, quantization=self._layout.quantization)
 
     def checked(self, vector: Dense) -> list[float]:
         """See `Engine`."""
@@ -101,13 +110,12 @@ class ServerIndex:
         with self._using("write"):
             for groups in made:
                 for condition, structs in groups:
-                    self._everywhere(partial(self._upsert, structs=structs, condition=condition))
+                    self._everywhere(tenant_id, partial(self._upsert, structs=structs, condition=condition))
 
-    def remove(self, ids: Collection[UUID]) -> None:
+    def remove(self, tenant_id: TenantId, ids: Collection[UUID]) -> None:
         """See `Engine`."""
         with self._using("write"):
-            selector = models.PointIdsList(points=[str(one) for one in ids])
-            self._everywhere(lambda name: self._client.delete(name, selector, wait=True))
+            self._everywhere(tenant_id, partial(self._delete, ids=ids))
 
     @contextmanager
     def rebuild(self) -> Iterator[_Rebuild]:
@@ -126,7 +134,7 @@ class ServerIndex:
                 if self._aliases().get(self._next_alias) != target:
                     raise IndexUnavailable("Another process has begun a rebuild of the index meanwhile; this one ends.")
                 self._move({self._alias: target, self._complete_alias: target, self._next_alias: None})
-                self._looked, self._fixed = None, ()
+                self._served, self._looked, self._fixed = target, None, ()
         except BaseException:
             with suppress(IndexUnavailable), self._using("rebuild"):
                 if self._aliases().get(self._next_alias) == target:
@@ -183,8 +191,8 @@ class ServerIndex:
 
     def count(self) -> int:
         """See `Index`."""
-        with self.reading("count") as reader:
-            return reader.count(Every())
+        with self._using("count"):
+            return self._client.count(self._alias, count_filter=server_filter(Every()), exact=True).count
 
     def close(self) -> None:
         """See `Index`."""
@@ -208,12 +216,32 @@ class ServerIndex:
         with self._using("rebuild"):
             for chunk in chunks(points):
                 for condition, structs in point_structs(tenant_id, chunk, self.dimensions):
-                    self._upsert(target, structs=structs, condition=condition)
+                    write = partial(self._upsert, structs=structs, condition=condition)
+                    self.addressed(target, tenant_id, write)
 
-    def drain(self, target: str, ids: Collection[UUID]) -> None:
+    def drain(self, target: str, tenant_id: TenantId, ids: Collection[UUID]) -> None:
         """Remove points from the collection that is being filled."""
         with self._using("rebuild"):
-            self._client.delete(target, models.PointIdsList(points=[str(one) for one in ids]), wait=True)
+            self.addressed(target, tenant_id, partial(self._delete, ids=ids))
+
+    def addressed(self, name: str, tenant_id: TenantId, call: Callable[[str, str | None], _T]) -> _T:
+        """Call with a collection and the shard key of a tenant in it.
+
+        The collection that serves may have become another one, with other keys, since it was looked at last. The server
+        refuses a key that is not there, and a write without the key that it needs; then this looks, and calls again.
+        """
+        key = shard_key(tenant_id, self._number(name))
+        try:
+            return call(name, key)
+        except Exception as error:
+            if not refused(error):
+                raise
+            self._keys.clear()
+            self._look(now=True)
+            other = shard_key(tenant_id, self._number(name))
+            if other == key:
+                raise
+        return call(name, other)
 
     @property
     def _complete_alias(self) -> str:
@@ -250,11 +278,13 @@ class ServerIndex:
             self._move({self._alias: first})
         else:
             self._fit()
+        self._look(now=True)
         self._opened = True
 
     def _fit(self) -> None:
         """Bring the collection that is there to the settings, as far as that goes without making it again."""
-        found = differences(self._client.get_collection(self._alias), self._layout, self.dimensions)
+        info = self._client.get_collection(self._alias)
+        found = differences(info, self._layout, self.dimensions)
         for key, schema in payload_indexes().items():
             if key.value in found.unindexed:
                 self._client.create_payload_index(self._alias, key.value, field_schema=schema, wait=True)
@@ -264,17 +294,28 @@ class ServerIndex:
         for reason in found.fixed:
             _log.warning("the index keeps its layout until it is made again by `memvault index rebuild`: %s", reason)
         self._fixed = found.fixed
+        if made_with(info):
+            make_missing(self._client, self._aliases()[self._alias], made_with(info))
 
     def _create(self, name: str) -> None:
-        """Make a collection with its payload indexes. One that another process makes meanwhile is as good."""
+        """Make a collection with its payload indexes and keys. One that another process makes meanwhile is as good."""
+        ours = False
         if not self._client.collection_exists(name):
             try:
                 self._client.create_collection(
                     name, **collection(self.dimensions, self._layout, metadata=self._made_for)
                 )
+                ours = True
             except Exception:
                 if not self._client.collection_exists(name):
                     raise
+        self._keys.pop(name, None)
+        try:
+            make_missing(self._client, name, self._number(name))
+        except IndexUnavailable:
+            if ours:
+                self._client.delete_collection(name)
+            raise
         for key, schema in payload_indexes().items():
             self._client.create_payload_index(name, key.value, field_schema=schema, wait=True)
 
@@ -294,28 +335,49 @@ class ServerIndex:
         if operations:
             self._client.update_collection_aliases(operations)
 
-    def _upsert(self, name: str, *, structs: list[models.PointStruct], condition: models.Filter) -> None:
-        self._client.upsert(name, structs, wait=True, update_filter=condition)
+    def _upsert(
+        self, name: str, key: str | None, *, structs: list[models.PointStruct], condition: models.Filter
+    ) -> None:
+        self._client.upsert(name, structs, wait=True, update_filter=condition, shard_key_selector=key)
 
-    def _everywhere(self, write: Callable[[str], Any]) -> None:
+    def _delete(self, name: str, key: str | None, *, ids: Collection[UUID]) -> None:
+        selector = models.PointIdsList(points=[str(one) for one in ids])
+        self._client.delete(name, selector, wait=True, shard_key_selector=key)
+
+    def _everywhere(self, tenant_id: TenantId, write: Callable[[str, str | None], Any]) -> None:
         """Write to the collection that serves, and to the one that is being filled beside it."""
-        write(self._alias)
-        following = self._following()
+        self.addressed(self._alias, tenant_id, write)
+        self._look()
+        following = self._next
         if following is None:
             return
         try:
-            write(following)
+            self.addressed(following, tenant_id, write)
         except Exception:
             # Given up or put in place meanwhile; else the write has failed.
             if self._client.collection_exists(following):
                 raise
 
-    def _following(self) -> str | None:
-        """Return the collection that is being filled, as it was some moments ago."""
-        now = clock.monotonic()
-        if self._looked is None or now - self._looked >= _LOOK_EVERY:
-            self._next, self._looked = self._aliases().get(self._next_alias), now
-        return self._next
+    def _look(self, *, now: bool = False) -> None:
+        """See which collections serve and are being filled, unless that was seen some moments ago."""
+        at = clock.monotonic()
+        if now or self._looked is None or at - self._looked >= _LOOK_EVERY:
+            before, aliases = self._served, self._aliases()
+            self._served, self._next = aliases.get(self._alias), aliases.get(self._next_alias)
+            if self._served is not None and before not in (None, self._served):
+                # Another process has made it again.
+                info = self._client.get_collection(self._served)
+                self._keys[self._served] = made_with(info)
+                self._fixed = differences(info, self._layout, self.dimensions).fixed
+            self._looked = at
+
+    def _number(self, name: str) -> int:
+        """Return how many shard keys a collection has, or the one that serves by its alias."""
+        collection = name if name != self._alias else self._served or name
+        number = self._keys.get(collection)
+        if number is None:
+            number = self._keys[collection] = made_with(self._client.get_collection(collection))
+        return number
 
     def _sweep(self) -> None:
         """Remove the collections of this model that nothing points at any more, and a rebuild that was cut short."""
@@ -328,24 +390,39 @@ class ServerIndex:
                 self._client.delete_collection(one.name)
 
 
+class _Reach:
+    """The collection that serves and, where it has shard keys, one tenant's shards of it."""
+
+    def __init__(self, index: ServerIndex, name: str, tenant_id: TenantId) -> None:
+        self._index = index
+        self._name = name
+        self._tenant = tenant_id
+
+    def __call__(self, call: Callable[[str, str | None], _T], /) -> _T:
+        return self._index.addressed(self._name, self._tenant, call)
+
+
 class _Reader:
     """See `Reader`."""
 
-    def __init__(self, client: QdrantClient, name: str, *, own_idf: bool, quantization: Quantized) -> None:
+    def __init__(self, client: QdrantClient, reach: _Reach, *, own_idf: bool, quantization: Quantized) -> None:
         self._quantization = quantization
         self._client = client
-        self._name = name
+        self._reach = reach
         self._own_idf = own_idf
 
     def ask(self, asked: Sequence[ByMeaning | ByWords | None]) -> list[dict[UUID, Found]]:
         """See `Reader`."""
-        requests = {
-            number: query_request(question, own_idf=self._own_idf, quantization=self._quantization)
-            for number, question in enumerate(asked)
-            if question is not None
-        }
-        answers = self._client.query_batch_points(self._name, list(requests.values())) if requests else []
-        found = dict(zip(requests, answers, strict=True))
+        questions = {number: question for number, question in enumerate(asked) if question is not None}
+
+        def ask(name: str, key: str | None) -> list[models.QueryResponse]:
+            requests = [
+                query_request(question, own_idf=self._own_idf, quantization=self._quantization, key=key)
+                for question in questions.values()
+            ]
+            return self._client.query_batch_points(name, requests)
+
+        found = dict(zip(questions, self._reach(ask) if questions else [], strict=True))
         return [
             {UUID(str(point.id)): Found(point.score, point.payload) for point in found[number].points}
             if number in found
@@ -355,18 +432,27 @@ class _Reader:
 
     def scroll(self, where: Selection, *, limit: int, after: UUID | None = None) -> tuple[dict[UUID, int], UUID | None]:
         """See `Reader`."""
-        records, cursor = self._client.scroll(
-            self._name,
-            scroll_filter=server_filter(where),
-            limit=limit,
-            offset=None if after is None else str(after),
-            with_payload=IDENTITY,
-        )
+
+        def scroll(name: str, key: str | None) -> tuple[list[models.Record], Any]:
+            return self._client.scroll(
+                name,
+                scroll_filter=server_filter(where),
+                limit=limit,
+                offset=None if after is None else str(after),
+                with_payload=IDENTITY,
+                shard_key_selector=key,
+            )
+
+        records, cursor = self._reach(scroll)
         return dict(identity(record.payload) for record in records), None if cursor is None else UUID(str(cursor))
 
     def count(self, where: Selection) -> int:
         """See `Reader`."""
-        return self._client.count(self._name, count_filter=server_filter(where), exact=True).count
+
+        def count(name: str, key: str | None) -> models.CountResult:
+            return self._client.count(name, count_filter=server_filter(where), exact=True, shard_key_selector=key)
+
+        return self._reach(count).count
 
 
 class _Rebuild:
@@ -395,7 +481,7 @@ class _RebuildWriter:
 
     def delete(self, memory_ids: Collection[UUID]) -> None:
         """See `ScopedWriter`."""
-        self._index.drain(self._target, point_ids(self._tenant, memory_ids))
+        self._index.drain(self._target, self._tenant, point_ids(self._tenant, memory_ids))
 
 
 def _dotted(version: tuple[int, ...]) -> str:

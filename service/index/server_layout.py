@@ -9,6 +9,7 @@ from qdrant_client import models
 
 from service.index.points import DENSE
 from service.index.server_requests import Layout, collection, payload_indexes
+from service.index.server_shards import made_with
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,8 @@ def differences(info: models.CollectionInfo, layout: Layout, dimensions: int) ->
     fixed = []
     if has.params.shard_number is not None and has.params.shard_number != layout.shards:
         fixed.append(f"index.shards is {layout.shards}, the collection was made with {has.params.shard_number}")
+    if made_with(info) != layout.shard_keys:
+        fixed.append(f"index.shard_keys is {layout.shard_keys}, the collection was made with {made_with(info)}")
     missing = tuple(key.value for key in payload_indexes() if key.value not in info.payload_schema)
     return Differences(changes, missing, tuple(fixed))
 

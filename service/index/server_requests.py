@@ -26,6 +26,7 @@ from service.index.selection import (
     Some,
     point_id,
 )
+from service.index.server_shards import SHARD_KEYS
 from service.scope import TenantId
 
 Quantized = Literal["none", "scalar", "binary"]
@@ -40,15 +41,21 @@ class Layout:
     write_consistency: int = 1
     quantization: Quantized = "scalar"
     on_disk: bool = False
+    #: Groups of shards that the tenants are dealt to, each with `shards` shards; 0 spreads every tenant over all.
+    shard_keys: int = 0
 
 
 def collection(dimensions: int, layout: Layout, *, metadata: dict[str, Any]) -> dict[str, Any]:
     """Return the arguments of `create_collection`.
 
     No graph over all tenants (`m=0`) and one for each tenant that is too large to be scanned. Strict mode: a filter on
-    a field without an index is refused instead of reading every payload.
+    a field without an index is refused instead of reading every payload. With shard keys `shard_number` is that of
+    each key.
     """
-    return {
+    keyed: dict[str, Any] = {"sharding_method": models.ShardingMethod.CUSTOM} if layout.shard_keys else {}
+    if layout.shard_keys:
+        metadata = {**metadata, SHARD_KEYS: layout.shard_keys}
+    return keyed | {
         "vectors_config": {
             DENSE: models.VectorParams(size=dimensions, distance=models.Distance.COSINE, on_disk=layout.on_disk)
         },
@@ -114,11 +121,12 @@ def point_structs(
 
 
 def query_request(
-    question: ByMeaning | ByWords, *, own_idf: bool, quantization: Quantized = "none"
+    question: ByMeaning | ByWords, *, own_idf: bool, quantization: Quantized = "none", key: str | None = None
 ) -> models.QueryRequest:
     """Return a question as one request of a batch; `own_idf` counts how rare a word is over the tenant's points.
 
-    What quantised vectors find is compared again by the full ones, so that scores are the same as without.
+    It asks the shards of `key`, or all of them. What quantised vectors find is compared again by the full ones, so that
+    scores are the same as without.
     """
     more: dict[str, Any]
     match question:
@@ -139,7 +147,7 @@ def query_request(
             if own_idf:
                 more["params"] = models.SearchParams(idf=models.IdfCorpusParams(corpus=server_filter(corpus)))
     return models.QueryRequest(
-        limit=question.limit, filter=server_filter(question.where), with_payload=IDENTITY, **more
+        limit=question.limit, filter=server_filter(question.where), with_payload=IDENTITY, shard_key=key, **more
     )
 
 

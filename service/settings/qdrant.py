@@ -43,7 +43,16 @@ class Index(Section):
         pattern=r"^[a-z][a-z0-9_]{0,40}$",
         description="Beginning of the names of the collection and its aliases on the server.",
     )
-    shards: int = Field(1, ge=1, le=1000, description="Shards of the collection on a cluster.")
+    shards: int = Field(
+        1, ge=1, le=1000, description="Shards of the collection on a cluster, or of each of its shard keys."
+    )
+    shard_keys: int = Field(
+        0,
+        ge=0,
+        le=1000,
+        description="Shard keys that the tenants are dealt to on a cluster, each with `shards` shards, so that a "
+        "search asks those of one key; 0 spreads each tenant over all shards. A change needs `memvault index rebuild`.",
+    )
     replicas: int = Field(1, ge=1, le=20, description="Copies of each shard on a cluster.")
     write_consistency: int = Field(1, ge=1, le=20, description="Copies that a write waits for.")
     quantization: Quantization = Field(

@@ -60,6 +60,7 @@ def server_index(settings: Settings, *, name: str, dimensions: int) -> ServerInd
     )
     layout = Layout(
         shards=chosen.shards,
+        shard_keys=chosen.shard_keys,
         replicas=chosen.replicas,
         write_consistency=chosen.write_consistency,
         quantization=chosen.quantization.value,

@@ -14,6 +14,81 @@ class Collection:
 
     settings: models.CreateCollection
     fields: dict[str, Any] = field(default_factory=dict)
+    keys: list[str] = field(default_factory=list)
+    #: Keys whose nodes are gone.
+    down: set[str] = field(default_factory=set)
+
+    @property
+    def custom(self) -> bool:
+        """Whether it is the caller who says where a point goes."""
+        return self.settings.sharding_method is models.ShardingMethod.CUSTOM
+
+
+class Refused(Exception):
+    """What the server answers with 400."""
+
+
+class Gone(Exception):
+    """What the server answers with 500: nobody has the shards."""
+
+
+#: The field that stands for the place of a point; the engine in the client library has no shards.
+_WHERE = "the-shard-key"
+
+
+def addressed(collection: Collection, key: Any, *, write: bool) -> str | None:
+    """Whose shards a request goes to, None for all of them; refused as by a server."""
+    if key is None and collection.custom and write:
+        raise Refused("Wrong input: Shard key not specified")
+    if key is not None and key not in collection.keys:
+        raise Refused(f"Wrong input: Shard key {key} not found")
+    if collection.down & ({key} if key is not None else set(collection.keys)):
+        raise Gone("Service internal error: The replica set has no active replicas")
+    return None if key is None else str(key)
+
+
+def placed(points: list[models.PointStruct], key: str | None) -> list[models.PointStruct]:
+    """The points as they are kept in the shards of a key."""
+    if key is None:
+        return points
+    return [one.model_copy(update={"payload": {**(one.payload or {}), _WHERE: key}}) for one in points]
+
+
+def narrowed(condition: models.Filter | None, key: str | None) -> models.Filter | None:
+    """The condition, in the shards of a key."""
+    if key is None:
+        return condition
+    here = models.FieldCondition(key=_WHERE, match=models.MatchValue(value=key))
+    return models.Filter(must=[here] if condition is None else [here, condition])
+
+
+def chosen(selector: Any, key: str | None) -> Any:
+    """The points that a deletion means, in the shards of a key."""
+    if key is None:
+        return selector
+    if isinstance(selector, models.PointIdsList):
+        condition = models.Filter(must=[models.HasIdCondition(has_id=selector.points)])
+    else:
+        condition = selector.filter
+    return models.FilterSelector(filter=narrowed(condition, key) or models.Filter())
+
+
+def spread(collection: Collection) -> models.CollectionClusterInfo:
+    """Where the shards of a collection are: the first half of the keys here, the others on another node."""
+    half = len(collection.keys) // 2
+    return models.CollectionClusterInfo(
+        peer_id=1,
+        shard_count=len(collection.keys),
+        local_shards=[
+            models.LocalShardInfo(shard_id=number, shard_key=key, points_count=0, state=models.ReplicaState.ACTIVE)
+            for number, key in enumerate(collection.keys[:half])
+        ],
+        remote_shards=[
+            models.RemoteShardInfo(shard_id=half + number, shard_key=key, peer_id=2, state=models.ReplicaState.ACTIVE)
+            for number, key in enumerate(collection.keys[half:])
+        ],
+        shard_transfers=[],
+    )
 
 
 Made = dict[str, Collection]
@@ -40,6 +115,7 @@ def described(engine: QdrantClient, name: str, made: Made) -> models.CollectionI
                 vectors=given.vectors,
                 sparse_vectors=given.sparse_vectors,
                 shard_number=given.shard_number or 1,
+                sharding_method=given.sharding_method,
                 replication_factor=given.replication_factor or 1,
                 write_consistency_factor=given.write_consistency_factor or 1,
                 on_disk_payload=True,

@@ -18,7 +18,19 @@ from qdrant_client import grpc as messages
 from qdrant_client import models
 from qdrant_client.conversions.conversion import GrpcToRest, RestToGrpc
 
-from tests.qdrant.collections import Collection, actual, changed, described
+from tests.qdrant.collections import (
+    Collection,
+    Gone,
+    Refused,
+    actual,
+    addressed,
+    changed,
+    chosen,
+    described,
+    narrowed,
+    placed,
+    spread,
+)
 
 
 class _Door(grpc.ServerInterceptor):  # type: ignore[misc]
@@ -38,7 +50,18 @@ class _Door(grpc.ServerInterceptor):  # type: ignore[misc]
             return _refusing(
                 grpc.StatusCode.UNAUTHENTICATED, "Must provide an API key or an Authorization bearer token"
             )
-        return continuation(details)
+        handler = continuation(details)
+        service, _, method = details.method.rpartition("/")
+        if not state.watch or service != "/qdrant.Points" or method == "CreateFieldIndex":
+            return handler
+
+        def watched(request: Any, context: grpc.ServicerContext) -> Any:
+            asked = request.query_points if method == "QueryBatch" else [request]
+            keys = [_key(one) for one in asked]
+            state.requests.append(("points", (method, keys)))
+            return handler.unary_unary(request, context)
+
+        return grpc.unary_unary_rpc_method_handler(watched, handler.request_deserializer, handler.response_serializer)
 
 
 def _refusing(code: grpc.StatusCode, why: str) -> Any:
@@ -66,6 +89,22 @@ class _Base:
         if not self.engine.collection_exists(name) and name not in aliases:
             context.abort(grpc.StatusCode.NOT_FOUND, f"Not found: Collection `{name}` doesn't exist!")
 
+    def shards_of(self, request: Any, context: grpc.ServicerContext, *, write: bool = False) -> str | None:
+        self.known(request.collection_name, context)
+        collection = self.state.made[actual(self.engine, request.collection_name)]
+        try:
+            return addressed(collection, _key(request), write=write)
+        except Refused as error:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        except Gone as error:
+            context.abort(grpc.StatusCode.INTERNAL, str(error))
+
+
+def _key(request: Any) -> Any:
+    if not request.HasField("shard_key_selector"):
+        return None
+    return GrpcToRest.convert_shard_key_selector(request.shard_key_selector)
+
 
 class _Collections(_Base, messages.CollectionsServicer):
     def Create(self, request: Any, context: grpc.ServicerContext) -> Any:
@@ -83,6 +122,9 @@ class _Collections(_Base, messages.CollectionsServicer):
             shard_number=request.shard_number,
             replication_factor=request.replication_factor,
             write_consistency_factor=request.write_consistency_factor,
+            sharding_method=GrpcToRest.convert_sharding_method(request.sharding_method)
+            if request.HasField("sharding_method")
+            else None,
             strict_mode_config=GrpcToRest.convert_strict_mode_config(request.strict_mode_config),
             metadata=GrpcToRest.convert_payload(request.metadata),
         )
@@ -99,6 +141,40 @@ class _Collections(_Base, messages.CollectionsServicer):
             self.known(request.collection_name, context)
             info = described(self.engine, request.collection_name, self.state.made)
         return messages.GetCollectionInfoResponse(result=RestToGrpc.convert_collection_info(info))
+
+    def CreateShardKey(self, request: Any, context: grpc.ServicerContext) -> Any:
+        body = GrpcToRest.convert_create_shard_key(request.request)
+        with self.state.local:
+            self.known(request.collection_name, context)
+            name = actual(self.engine, request.collection_name)
+            self.state.requests.append(("key", (name, body)))
+            collection = self.state.made[name]
+            if not self.state.cluster:
+                context.abort(grpc.StatusCode.INVALID_ARGUMENT, "Bad request: Distributed mode disabled")
+            if not collection.custom or body.shard_key in collection.keys:
+                context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"Sharding key {body.shard_key} already exists")
+            collection.keys.append(body.shard_key)
+        return messages.CreateShardKeyResponse(result=True)
+
+    def CollectionClusterInfo(self, request: Any, context: grpc.ServicerContext) -> Any:
+        with self.state.local:
+            self.known(request.collection_name, context)
+            info = spread(self.state.made[actual(self.engine, request.collection_name)])
+        active = messages.ReplicaState.Active
+        return messages.CollectionClusterInfoResponse(
+            peer_id=info.peer_id,
+            shard_count=info.shard_count,
+            local_shards=[
+                messages.LocalShardInfo(shard_id=one.shard_id, shard_key=_named(one.shard_key), state=active)
+                for one in info.local_shards
+            ],
+            remote_shards=[
+                messages.RemoteShardInfo(
+                    shard_id=one.shard_id, shard_key=_named(one.shard_key), peer_id=2, state=active
+                )
+                for one in info.remote_shards
+            ],
+        )
 
     def Update(self, request: Any, context: grpc.ServicerContext) -> Any:
         body = GrpcToRest.convert_update_collection(request)
@@ -133,6 +209,10 @@ class _Collections(_Base, messages.CollectionsServicer):
         return messages.CollectionOperationResponse(result=True)
 
 
+def _named(key: Any) -> Any:
+    return RestToGrpc.convert_shard_key(key)
+
+
 class _Points(_Base, messages.PointsServicer):
     def CreateFieldIndex(self, request: Any, context: grpc.ServicerContext) -> Any:
         schema = GrpcToRest.convert_payload_schema_params(request.field_index_params)
@@ -148,14 +228,15 @@ class _Points(_Base, messages.PointsServicer):
         points = [GrpcToRest.convert_point_struct(one) for one in request.points]
         condition = GrpcToRest.convert_filter(request.update_filter) if request.HasField("update_filter") else None
         with self.state.local:
-            self.known(request.collection_name, context)
-            self.engine.upsert(request.collection_name, points, update_filter=condition)
+            key = self.shards_of(request, context, write=True)
+            self.engine.upsert(request.collection_name, placed(points, key), update_filter=condition)
         return _done()
 
     def Delete(self, request: Any, context: grpc.ServicerContext) -> Any:
+        selector = GrpcToRest.convert_points_selector(request.points)
         with self.state.local:
-            self.known(request.collection_name, context)
-            self.engine.delete(request.collection_name, GrpcToRest.convert_points_selector(request.points))
+            key = self.shards_of(request, context, write=True)
+            self.engine.delete(request.collection_name, chosen(selector, key))
         return _done()
 
     def QueryBatch(self, request: Any, context: grpc.ServicerContext) -> Any:
@@ -164,6 +245,8 @@ class _Points(_Base, messages.PointsServicer):
         with self.state.local, warnings.catch_warnings():
             self.known(request.collection_name, context)
             warnings.simplefilter("ignore")
+            for sent, question in zip(request.query_points, questions, strict=True):
+                question.filter = narrowed(question.filter, self.shards_of(sent, context))
             answers = self.engine.query_batch_points(request.collection_name, questions)
         batches = [
             messages.BatchResult(result=[RestToGrpc.convert_scored_point(one) for one in answer.points])
@@ -173,10 +256,10 @@ class _Points(_Base, messages.PointsServicer):
 
     def Scroll(self, request: Any, context: grpc.ServicerContext) -> Any:
         with self.state.local:
-            self.known(request.collection_name, context)
+            condition = narrowed(GrpcToRest.convert_filter(request.filter), self.shards_of(request, context))
             points, cursor = self.engine.scroll(
                 request.collection_name,
-                scroll_filter=GrpcToRest.convert_filter(request.filter),
+                scroll_filter=condition,
                 limit=request.limit,
                 offset=GrpcToRest.convert_point_id(request.offset) if request.HasField("offset") else None,
                 with_payload=GrpcToRest.convert_with_payload_selector(request.with_payload),
@@ -187,8 +270,7 @@ class _Points(_Base, messages.PointsServicer):
 
     def Count(self, request: Any, context: grpc.ServicerContext) -> Any:
         with self.state.local:
-            self.known(request.collection_name, context)
-            condition = GrpcToRest.convert_filter(request.filter)
+            condition = narrowed(GrpcToRest.convert_filter(request.filter), self.shards_of(request, context))
             count = self.engine.count(request.collection_name, count_filter=condition, exact=request.exact).count
         return messages.CountResponse(result=messages.CountResult(count=count))
 

@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import httpx
 import uvicorn
 
 from service.index.server import ServerIndex
 from service.index.server_client import connect
 from tests.integration.index.points import SIZE
 from tests.qdrant.app import create_app
+from tests.qdrant.collections import Made
 from tests.qdrant.remote import serve
 
 #: Names a real server to test against instead, with its key where it asks for one.
@@ -39,6 +41,8 @@ class Qdrant:
     ca_file: Path | None = None
     #: The gRPC methods that were called, None for a real one.
     calls: list[str] | None = None
+    #: The collections with what they were made with, None for a real one.
+    made: Made | None = None
 
 
 @dataclass(frozen=True)
@@ -52,10 +56,16 @@ class Tls:
 
 @contextmanager
 def qdrant(
-    *, api_key: str | None = None, version: str = "1.19.0", grpc: bool = False, tls: Tls | None = None
+    *,
+    api_key: str | None = None,
+    version: str = "1.19.0",
+    grpc: bool = False,
+    tls: Tls | None = None,
+    cluster: bool = True,
+    watch: bool = False,
 ) -> Iterator[Qdrant]:
     """Serve from a thread until the block ends, over HTTP and gRPC; `grpc` says which of them is named."""
-    app = create_app(api_key=api_key, version=version)
+    app = create_app(api_key=api_key, version=version, cluster=cluster, watch=watch)
     listener = socket.create_server(("127.0.0.1", 0))
     files = None if tls is None else {"ssl_keyfile": tls.key, "ssl_certfile": tls.certificate}
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, **(files or {})))
@@ -73,7 +83,13 @@ def qdrant(
         scheme, http_port = "http" if tls is None else "https", listener.getsockname()[1]
         ca_file = None if tls is None else tls.authority
         yield Qdrant(
-            f"{scheme}://127.0.0.1:{http_port}", api_key, app.state.requests, port if grpc else None, ca_file, calls
+            f"{scheme}://127.0.0.1:{http_port}",
+            api_key,
+            app.state.requests,
+            port if grpc else None,
+            ca_file,
+            calls,
+            app.state.made,
         )
     finally:
         remote.stop(None).wait(30)
@@ -93,6 +109,15 @@ def open_server(server: Qdrant, *, name: str | None = None, **given: Any) -> Ser
         connections=8,
     )
     return ServerIndex(client, **{"dimensions": SIZE, "model": "test", "name": name or f"test-{uuid4().hex}"} | given)
+
+
+def has_shard_keys(server: Qdrant) -> bool:
+    """Whether a server makes shard keys: one of the tests' own does, a real one when it is a cluster."""
+    if server.made is not None:
+        return True
+    headers = {} if server.api_key is None else {"api-key": server.api_key}
+    answer = httpx.get(f"{server.url}/cluster", headers=headers, trust_env=False)
+    return bool(answer.json()["result"]["status"] == "enabled")
 
 
 def qdrant_for_tests(*, grpc: bool) -> Iterator[Qdrant]:

@@ -10,8 +10,9 @@ import pytest
 from service.index.edge import EdgeIndex
 from service.index.interface import Index
 from service.index.server import ServerIndex
+from service.index.server_requests import Layout
 from tests.integration.index.points import SIZE
-from tests.qdrant.serving import Qdrant, open_server, qdrant_for_tests
+from tests.qdrant.serving import Qdrant, has_shard_keys, open_server, qdrant_for_tests
 
 
 @pytest.fixture
@@ -50,7 +51,27 @@ def server_index(qdrant: Qdrant) -> Iterator[ServerIndex]:
     opened.close()
 
 
-@pytest.fixture(params=["edge", "server", "grpc"])
+@pytest.fixture
+def keyed_index(qdrant: Qdrant) -> Iterator[ServerIndex]:
+    """An empty index on the server, with shard keys."""
+    yield from _keyed(qdrant)
+
+
+@pytest.fixture
+def keyed_grpc_index(qdrant_over_grpc: Qdrant) -> Iterator[ServerIndex]:
+    """An empty index on the server, with shard keys, over gRPC."""
+    yield from _keyed(qdrant_over_grpc)
+
+
+def _keyed(served: Qdrant) -> Iterator[ServerIndex]:
+    if not has_shard_keys(served):
+        pytest.skip("Qdrant cluster absent: the server that is named makes no shard keys")
+    opened = open_server(served, layout=Layout(shard_keys=5))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(params=["edge", "server", "grpc", "keyed", "keyed_grpc"])
 def index(request: pytest.FixtureRequest) -> Index:
     """Each adapter in turn: what a test with it shows holds for both."""
     found: Index = request.getfixturevalue(f"{request.param}_index")
