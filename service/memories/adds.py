@@ -33,6 +33,7 @@ from service.memories.indexing import Indexing
 from service.memories.limits import check_characters, check_new
 from service.memories.provenance import check_connector, with_connector
 from service.memories.quarantining import keep_for_review
+from service.memories.recognising import Kept, find_twins
 from service.memories.stores import Stores
 from service.memories.tables import IdempotencyRow
 from service.queue.tasks import Queue
@@ -86,8 +87,9 @@ class Adds:
     def add(self, caller: Caller, scope: Scope, new: NewMemories, *, idempotency_key: str | None = None) -> Event:
         """Add memories and return the event: SUCCEEDED with results, or PENDING while the LLM is being asked.
 
-        System messages are dropped. A memory that is there already (same subjects, text and metadata) is reported as
-        NONE and not stored again. With an idempotency key, a repeated request gets the first one's event.
+        System messages are dropped. A memory that is there already (same subjects and metadata, and a text that says
+        the same: `service.storage.alike`) is reported as NONE and not stored again. With an idempotency key, a repeated
+        request gets the first one's event.
 
         Raises:
             InvalidInput, TooLarge: for what breaks a limit.
@@ -145,16 +147,15 @@ class Adds:
             memories = [
                 stored_memory(new, ids, caller, event_id, text=message.content, message=message) for message in messages
             ]
-            entries: Sequence[IndexEntry] = []
             # What was to be extracted is reviewed like what was, where there is no language model to do it.
             if new.infer and self._projects.settings(connection, scope).review_required:
-                results = keep_for_review(
+                kept = keep_for_review(
                     stores, connection, scope, acting, event_id, memories, vectors, embedder=embedder.name
                 )
                 notes.pop("stored", None)
-                notes["quarantined"] = sum(change is Change.QUARANTINED for _, change in results)
+                notes["quarantined"] = sum(change is Change.QUARANTINED for _, change in kept.results)
             else:
-                entries, results = store_memories(
+                kept = store_memories(
                     stores, connection, scope, acting, event_id, memories, vectors, embedder=embedder.name
                 )
             row = start_event(
@@ -164,10 +165,10 @@ class Adds:
                 kind="ADD",
                 status=EventStatus.SUCCEEDED,
                 subject_ids=ids.all(),
-                results=results,
+                results=kept.results,
                 notes=notes,
             )
-            return _Added(entries, as_told(row, results, memories, new.subjects))
+            return _Added(kept.entries, as_told(row, kept.results, kept.told, new.subjects))
 
         try:
             added = self._written(caller, scope, write)
@@ -319,20 +320,27 @@ def store_memories(
     vectors: Sequence[Any],
     *,
     embedder: str,
-) -> tuple[list[IndexEntry], list[tuple[UUID, Change]]]:
+) -> Kept:
     """Write memories with their audit row; return what the index needs once it commits, and what their event tells.
 
     Raises:
         QuotaExceeded: when the tenant has no room for them; the transaction has to be rolled back.
     """
     tokenizer = stores.tokenizer(scope)
-    memories = lined_up(connection, memories)
-    tokens = [tokenizer.row_tokens(memory.metadata, memory.categories, memory.actor) for memory in memories]
-    placed = stores.record.insert(connection, scope, memories, vectors, tokens, embedder=embedder)
-    if any(placed[memory.id] == memory.id for memory in memories):
+    twins = find_twins(stores, connection, scope, memories, vectors, embedder=embedder)
+    fresh = [(memory, vector) for memory, vector in zip(memories, vectors, strict=True) if memory.id not in twins]
+    new = lined_up(connection, [memory for memory, _ in fresh])
+    own = [vector for _, vector in fresh]
+    tokens = [tokenizer.row_tokens(memory.metadata, memory.categories, memory.actor) for memory in new]
+    placed = stores.record.insert(connection, scope, new, own, tokens, embedder=embedder)
+    if any(placed[memory.id] == memory.id for memory in new):
         stores.quotas.check_room(connection, scope)
+    told = [twins.get(memory.id, memory) for memory in memories]
+    # A twin may be of this add, and itself the twin of one that was there.
+    held = [placed.get(memory.id, memory.id) for memory in told]
     results = [
-        (placed[memory.id], Change.ADD if placed[memory.id] == memory.id else Change.NONE) for memory in memories
+        (now_id, Change.ADD if now_id == memory.id else Change.NONE)
+        for now_id, memory in zip(held, memories, strict=True)
     ]
     added = [memory_id for memory_id, change in results if change is Change.ADD]
     stores.trail.write(
@@ -342,7 +350,7 @@ def store_memories(
         subjects=memories[0].subject_ids() if memories else (),
         targets=[event_id],
         results=added,
-        texts=[memory.text for memory in memories if placed.get(memory.id) == memory.id],
+        texts=[memory.text for memory in new if placed[memory.id] == memory.id],
         detail=MemoryAdded(
             added=len(added),
             known=len(results) - len(added),
@@ -350,11 +358,11 @@ def store_memories(
         ),
     )
     entries = [
-        IndexEntry(memory, vector, embedder, own)
-        for memory, vector, own in zip(memories, vectors, tokens, strict=True)
+        IndexEntry(memory, vector, embedder, own_tokens)
+        for memory, vector, own_tokens in zip(new, own, tokens, strict=True)
         if placed[memory.id] == memory.id
     ]
-    return entries, results
+    return Kept(entries, results, told)
 
 
 def stored_memory(

@@ -243,13 +243,12 @@ class Extractions:
                 for draft in extraction.drafts
             ]
             vectors = [draft.vector for draft in extraction.drafts]
-            entries: Sequence[IndexEntry] = []
             if review := self._projects.settings(connection, scope).review_required:
-                results = keep_for_review(
+                kept = keep_for_review(
                     stores, connection, scope, caller, work.event_id, memories, vectors, embedder=embedder
                 )
             else:
-                entries, results = store_memories(
+                kept = store_memories(
                     stores, connection, scope, caller, work.event_id, memories, vectors, embedder=embedder
                 )
                 # Messages of what nobody has approved must not reach the next prompt by this way.
@@ -258,16 +257,16 @@ class Extractions:
             notes: dict[str, Any] = {
                 "messages": len(work.new.messages),
                 "offered": counts.offered,
-                "stored": len(entries),
+                "stored": len(kept.entries),
                 "dropped": dict(counts.dropped),
             }
             if review:
-                notes["quarantined"] = sum(change is Change.QUARANTINED for _, change in results)
+                notes["quarantined"] = sum(change is Change.QUARANTINED for _, change in kept.results)
             if extraction.usage is not None:
                 notes["tokens"] = {"prompt": extraction.usage.prompt, "completion": extraction.usage.completion}
                 stores.quotas.spend_tokens(connection, scope, _tokens(extraction.usage))
-            move_event(connection, work.event_id, EventStatus.SUCCEEDED, results=results, notes=notes)
-        return entries
+            move_event(connection, work.event_id, EventStatus.SUCCEEDED, results=kept.results, notes=notes)
+        return kept.entries
 
     def _fail(self, scope: Scope, work: _Work, error: EngineError) -> None:
         """Put the event back for another try when that can help, else end it with the reason."""

@@ -12,6 +12,7 @@ from service.audit.events import AuditEvent
 from service.audit.tenant_details import MemoryQuarantined
 from service.filters.ast import Node
 from service.holds.guard import refuse_held_subject
+from service.memories.recognising import Kept, find_twins
 from service.memories.stores import Stores, TenantLookup
 from service.records import Change
 from service.scope import Caller, Scope
@@ -30,12 +31,17 @@ def keep_for_review(
     vectors: Sequence[Any],
     *,
     embedder: str,
-) -> list[tuple[UUID, Change]]:
+) -> Kept:
     """Put memories into quarantine with their audit row, and return what their event tells.
 
-    What is in the record already stays what it is (NONE). Nothing reaches the index.
+    What the record has already, in the same or in like words, stays what it is (NONE). Nothing reaches the index.
     """
-    known = stores.record.known(connection, scope, memories)
+    own = {memory.id for memory in memories}
+    twins = find_twins(stores, connection, scope, memories, vectors, embedder=embedder)
+    # Two of one add that say the same are the reviewer's to decide on.
+    alike = {memory_id: twin for memory_id, twin in twins.items() if twin.id not in own}
+    known = {memory_id: twin.id for memory_id, twin in alike.items()}
+    known |= stores.record.known(connection, scope, [memory for memory in memories if memory.id not in alike])
     fresh = [(memory, vector) for memory, vector in zip(memories, vectors, strict=True) if memory.id not in known]
     tokenizer = stores.tokenizer(scope)
     waiting = stores.quarantine.put(
@@ -57,10 +63,11 @@ def keep_for_review(
         texts=[memory.text for memory in new],
         detail=MemoryQuarantined(waiting=len(new), known=len(memories) - len(new)),
     )
-    return [
+    results = [
         (known[memory.id], Change.NONE) if memory.id in known else (waiting[memory.id], Change.QUARANTINED)
         for memory in memories
     ]
+    return Kept([], results, [alike.get(memory.id, memory) for memory in memories])
 
 
 def forget_waiting(

@@ -186,6 +186,24 @@ class Limits(Section):
     query_chars: int = Field(4_000, ge=1, description="Characters in a search query; more is 400.")
 
 
+class Duplicates(Section):
+    """What is taken for the same memory."""
+
+    similarity: float | None = Field(
+        0.9,
+        ge=0.5,
+        le=1,
+        description="Least cosine of the vectors with which an add is not stored again that differs from a memory in "
+        "punctuation and needless words only. Case, spaces and a full stop never make another memory. `null` or `off`: "
+        "only an identical add is not stored again.",
+    )
+
+    @field_validator("similarity", mode="before")
+    @classmethod
+    def _may_be_off(cls, value: Any) -> Any:
+        return None if value in ("off", "null") else value
+
+
 class History(Section):
     """What is kept of a memory's past."""
 
@@ -253,6 +271,7 @@ class Settings(BaseSettings):
     limits: Limits = Field(default_factory=Limits)
     quotas: Quotas = Field(default_factory=Quotas)
     auth: Auth = Field(default_factory=Auth)
+    duplicates: Duplicates = Field(default_factory=Duplicates)
     history: History = Field(default_factory=History)
     erasure: Erasure = Field(default_factory=Erasure)
     retention: Retention = Field(default_factory=Retention)

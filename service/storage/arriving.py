@@ -111,6 +111,7 @@ class Arriving:
             "embedder": embedder,
             "tokens": list(arrival.tokens),
             "identity_mac": self._record.identity(scope, memory),
+            "likeness": self._record.likeness(scope, memory),
             "created_at": memory.created_at,
             "updated_at": memory.updated_at,
             "ingested_at": moment,

@@ -20,7 +20,7 @@ _history: Final[Any] = HistoryRow.__table__  # type: ignore[attr-defined]
 _m: Final[Any] = memories_table.c
 _h: Final[Any] = _history.c
 _COLUMNS: Final = tuple(
-    column for column in memories_table.columns if column.name not in ("vector", "tokens", "identity_mac")
+    column for column in memories_table.columns if column.name not in ("vector", "tokens", "identity_mac", "likeness")
 )
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import orjson
 from sqlalchemy import (
     ARRAY,
+    BigInteger,
     ColumnElement,
     Connection,
     Uuid,
@@ -42,6 +43,7 @@ from service.storage.keyring import KeyDestroyed, Keyring
 from service.storage.outbox import GONE, enqueue
 from service.storage.stored import IndexEntry, Slice, StoredHistory, StoredMemory, content_of, memory_of
 from service.storage.tables import HistoryRow, MemoryRow
+from service.storage.wording import roughly
 
 memories_table: Final[Any] = MemoryRow.__table__  # type: ignore[attr-defined]
 _history: Final[Any] = HistoryRow.__table__  # type: ignore[attr-defined]
@@ -52,7 +54,7 @@ _Opened = TypeVar("_Opened")
 Unreadable = dict[UUID, KeyringUnavailable]
 #: What a read needs; the vector stays behind.
 _READ: Final = tuple(
-    column for column in memories_table.columns if column.name not in ("vector", "tokens", "identity_mac")
+    column for column in memories_table.columns if column.name not in ("vector", "tokens", "identity_mac", "likeness")
 )
 
 
@@ -124,6 +126,7 @@ class Record:
             "content": cipher.seal_json(content_of(after), _place(scope, "memories", after.id, "content")),
             "tokens": list(tokens),
             "identity_mac": mac,
+            "likeness": self.likeness(scope, after),
             "updated_at": moment,
             "created_at": after.created_at,
             "expires_on": after.expires_on,
@@ -275,20 +278,22 @@ class Record:
 
     def identity(self, scope: Scope, memory: StoredMemory) -> bytes:
         """Return the keyed digest by which an identical memory is recognised: all that it holds but its times."""
-        parts = [
-            [
-                None if one is None else str(one)
-                for one in (memory.user_id, memory.agent_id, memory.app_id, memory.run_id)
-            ],
-            memory.text,
-            memory.metadata,
-            memory.actor,
-            memory.role,
-            sorted(memory.categories),
-            memory.expires_on,
-        ]
         secret = self._keyring.tenant_secret(scope.tenant_id, "memory-identity")
-        return hmac.digest(secret, orjson.dumps(parts, option=orjson.OPT_SORT_KEYS), hashlib.sha256)
+        return hmac.digest(secret, _identifying(memory, memory.text), hashlib.sha256)
+
+    def likeness(self, scope: Scope, memory: StoredMemory) -> int:
+        """Return the keyed number by which a memory is looked up that may be worded alike, with all else the same."""
+        secret = self._keyring.tenant_secret(scope.tenant_id, "memory-likeness")
+        digest = hmac.digest(secret, _identifying(memory, roughly(memory.text)), hashlib.sha256)
+        return int.from_bytes(digest[:8], "big", signed=True)
+
+    def likely(self, connection: Connection, scope: Scope, likenesses: Iterable[int], *, most: int) -> list[IndexEntry]:
+        """Return memories with one of these likenesses, the oldest first. They stay until this transaction ends."""
+        wanted = literal(sorted(set(likenesses)), ARRAY(BigInteger))
+        query = select(memories_table).where(_m.likeness == any_(wanted)).order_by(_m.ingested_at, _m.id).limit(most)
+        rows = connection.execute(query.with_for_update(key_share=True, read=True))
+        # What cannot be opened now is alike to nothing: keeping both loses nothing.
+        return list(self._entries(scope, rows, {}))
 
     def _row(
         self,
@@ -315,6 +320,7 @@ class Record:
             "embedder": embedder,
             "tokens": list(tokens),
             "identity_mac": mac,
+            "likeness": self.likeness(scope, memory),
             "created_at": memory.created_at,
             "updated_at": memory.updated_at,
             "ingested_at": moment,
@@ -403,6 +409,21 @@ class Record:
             created_at=row.created_at,
             updated_at=row.updated_at,
         )
+
+
+def _identifying(memory: StoredMemory, text: str) -> bytes:
+    """Return what makes a memory the one it is, with the text in the form that is given: all of it but its times."""
+    subjects = (memory.user_id, memory.agent_id, memory.app_id, memory.run_id)
+    parts = [
+        [None if one is None else str(one) for one in subjects],
+        text,
+        memory.metadata,
+        memory.actor,
+        memory.role,
+        sorted(memory.categories),
+        memory.expires_on,
+    ]
+    return orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)
 
 
 def one_of(column: Any, ids: Sequence[UUID]) -> ColumnElement[bool]:

@@ -57,6 +57,7 @@ class MemoryRow(SQLModel, table=True):
         Index("memories_by_app", "tenant_id", "app_id"),
         Index("memories_by_run", "tenant_id", "run_id"),
         Index("memories_by_place", "tenant_id", "place"),
+        Index("memories_by_likeness", "tenant_id", "likeness"),
     )
 
     tenant_id: UUID = Field(primary_key=True, foreign_key="tenants.id")
@@ -79,6 +80,8 @@ class MemoryRow(SQLModel, table=True):
     event_id: UUID | None = None
     principal_id: UUID | None = None
     place: int | None = Field(default=None, sa_type=BigInteger)
+    #: By which one that is worded alike is looked up; what was stored before has none.
+    likeness: int | None = Field(default=None, sa_type=BigInteger)
 
 
 class QuarantineRow(SQLModel, table=True):

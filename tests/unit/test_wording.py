@@ -1,0 +1,93 @@
+"""Which texts are worded alike, and which facts are never taken for another: one list of each."""
+
+from __future__ import annotations
+
+import pytest
+
+from service.storage.wording import gist, plain, roughly
+
+pytestmark = pytest.mark.unit
+
+#: The same but for forms of letters, case, spaces and what closes the text.
+SAME_BUT_FOR_FORM = [
+    ("I like tea", "I like tea."),
+    ("I like tea", "  i LIKE\n tea !"),
+    ("Ich wohne in \u00c5lesund", "ICH WOHNE IN A\u030aLESUND"),
+    ("ﬁnds tea fine", "finds tea ﬁne…"),
+    ("I don’t like tea", "I don't like tea"),
+]
+#: The same but for punctuation, contractions and needless words: the vector has the last word.
+SAME_GIST = [
+    ("User likes tea", "The user likes tea"),
+    ("I am vegetarian", "I'm vegetarian"),
+    ("I can't swim", "I cannot swim"),
+    ("I do not like tea", "I don't like tea"),
+    ("I really love Italian food", "I love Italian food"),
+    ("She said that she moved to Rome", "She said she moved to Rome"),
+    ('My favourite movie is "Inception"', "My favourite movie is Inception"),
+    ("Bob is a part-time nurse", "Bob is a part time nurse"),
+    ("Yes, I moved to Rome", "Yes I moved to Rome"),
+]
+#: Two facts, however near they are to a model: a number, a sign, a name, a denial, an order, a time, a small word.
+OTHER_FACTS = [
+    ("I moved to Rome in 2019", "I moved to Rome in 2020"),
+    ("I like tea", "I don't like tea"),
+    ("Allergic to nuts", "Not allergic to nuts"),
+    ("Alice owes Bob 50", "Bob owes Alice 50"),
+    ("User prefers cats to dogs", "User prefers dogs to cats"),
+    ("I moved to Rome", "I moved from Rome"),
+    ("moved before lunch", "moved after lunch"),
+    ("I live in Rome", "I lived in Rome"),
+    ("Max has a dog", "Max has dogs"),
+    ("Has few friends", "Has a few friends"),
+    ("temperature is -5", "temperature is 5"),
+    ("pays 2⁵ euros", "pays 25 euros"),
+    ("walks 1½ miles", "walks 11/2 miles"),
+    ("earns $50", "earns €50"),
+    ("50 % of it", "50 of it"),
+    ("version 1.5", "version 15"),
+    ("version 1.5", "version 1 5"),
+    ("at 10:30", "at 10:20"),
+    ("at 10:30", "at 10-30"),
+    ("Account 4711-22", "Account 471-122"),
+    ("is 5' tall", 'is 5" tall'),
+    ("Knows C++", "Knows C"),
+    ("Knows C#", "Knows C"),
+    ("You like tea?", "You like tea"),
+    ("I failed :)", "I failed :("),
+    ("likes 北京", "likes 南京"),
+    ("works at a-b-c", "works at a-b-d"),
+    # "The" is a part of a name, "that" is what is known, and a denial turns on the word beside it.
+    ("User listens to the Police", "User listens to police"),
+    ("The Who is my favourite", "Who is my favourite"),
+    ("He knows that", "He knows"),
+    ("I really don't care", "I don't really care"),
+    ("It is not actually true", "It is not true"),
+    ("...", "?"),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), SAME_BUT_FOR_FORM)
+def test_form_makes_no_other_text(one: str, other: str) -> None:
+    assert plain(one) == plain(other)
+    assert roughly(one) == roughly(other)
+
+
+@pytest.mark.parametrize(("one", "other"), SAME_GIST)
+def test_needless_words_make_no_other_gist(one: str, other: str) -> None:
+    assert plain(one) != plain(other)
+    assert gist(one) == gist(other)
+    assert roughly(one) == roughly(other)
+
+
+@pytest.mark.parametrize(("one", "other"), OTHER_FACTS)
+def test_another_fact_is_never_worded_alike(one: str, other: str) -> None:
+    assert plain(one) != plain(other)
+    assert gist(one) != gist(other)
+
+
+def test_a_text_of_nothing_but_punctuation_or_needless_words_is_no_other_than_itself() -> None:
+    texts = ["", ".", "!", "the", "that", "The that", "?", "🙂", "🙃", "\u200d", "\x00"]
+    assert len({plain(text) for text in texts}) == len(texts)
+    assert gist("the") == gist("The") != gist("that")
+    assert gist("really") != gist("also")
