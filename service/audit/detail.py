@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date, datetime
 from enum import StrEnum
 from types import NoneType, UnionType
@@ -12,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, StringConstraints
 
 from service.audit.events import AuditEvent
 
-_CODE: Final = StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")
+_PATTERN: Final = r"^[a-z][a-z0-9_]{0,63}$"
+_CODE: Final = StringConstraints(pattern=_PATTERN)
 #: A name that the code itself gives (an error's code, say): no spaces, no capitals, 64 characters at most.
 Code = Annotated[str, _CODE]
 
@@ -49,6 +51,11 @@ class Detail(BaseModel):
     def document(self) -> dict[str, Any]:
         """Return the detail as JSON, what is not set left out."""
         return self.model_dump(mode="json", exclude_none=True)
+
+
+def is_code(text: str) -> bool:
+    """Tell whether a text may stand where a code does."""
+    return re.fullmatch(_PATTERN, text) is not None
 
 
 def holds_no_text(kind: Any) -> bool:

@@ -89,6 +89,9 @@ class AuditEvent(StrEnum):
     EXPORT_READ = "export:read"
     MEMORIES_IMPORTED = "memories:imported"
     BACKUP_MADE = "backup:made"
+    KEYRING_MOVED = "keyring:moved"
+    KEYRING_REWRAPPED = "keyring:rewrapped"
+    EMBEDDER_CHANGED = "embedder:changed"
     ACCESS_DENIED = "access:denied"
     CREDENTIAL_REFUSED = "credential:refused"
 
@@ -247,6 +250,9 @@ ACTIVITY_OF: Final[dict[AuditEvent, Activity]] = {
     AuditEvent.EXPORT_READ: Activity.READ,
     AuditEvent.MEMORIES_IMPORTED: Activity.CREATE,
     AuditEvent.BACKUP_MADE: Activity.OTHER,
+    AuditEvent.KEYRING_MOVED: Activity.OTHER,
+    AuditEvent.KEYRING_REWRAPPED: Activity.OTHER,
+    AuditEvent.EMBEDDER_CHANGED: Activity.OTHER,
     AuditEvent.ACCESS_DENIED: Activity.OTHER,
     AuditEvent.CREDENTIAL_REFUSED: Activity.OTHER,
 }

@@ -1,9 +1,12 @@
-"""Details of the events by which memories and whole installations move: export, import, backup, restore."""
+"""Details of the events by which memories and whole installations move: export, import, backup, keys, models."""
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 from service.audit.codes import ExportPart as ExportPart
 from service.audit.codes import ImportSource as ImportSource
+from service.audit.detail import Code
 from service.audit.details import Detail
 from service.audit.events import AuditEvent
 from service.storage.tombstones import TombstoneKind
@@ -39,6 +42,46 @@ class BackupMade(Detail):
     event = AuditEvent.BACKUP_MADE
     data_bytes: int
     keyring_files: int
+
+
+class KeyringKind(StrEnum):
+    """Where a keyring is."""
+
+    FOLDER = "folder"
+    DATABASE = "database"
+
+
+class KeyringMoved(Detail):
+    """The keyring was copied from one kind of place to another: so many keys and tombstones were not there before."""
+
+    event = AuditEvent.KEYRING_MOVED
+    before: KeyringKind
+    after: KeyringKind
+    keys: int
+    tombstones: int
+
+
+class KeyringRewrapped(Detail):
+    """All keys were wrapped by the present wrapping key: how many were wrapped by another."""
+
+    event = AuditEvent.KEYRING_REWRAPPED
+    kind: KeyringKind
+    keys: int
+
+
+class EmbedderChanged(Detail):
+    """Another embedding model serves: whose it was and is, their dimensions, and how many memories its index got.
+
+    `generation` is the number of the index. Where the provider's name is no code, it is left out.
+    """
+
+    event = AuditEvent.EMBEDDER_CHANGED
+    before: Code | None
+    after: Code | None
+    before_dimensions: int | None
+    dimensions: int
+    generation: int
+    memories: int
 
 
 class TombstoneApplied(Detail):

@@ -8,12 +8,18 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Final
 
+from sqlalchemy import Connection
+
 from service import clock
+from service.audit.detail import is_code
+from service.audit.events import AuditEvent
+from service.audit.moves import EmbedderChanged
+from service.audit.trail import Trail
 from service.embeddings.embedder import Embedder, EmbeddingUnavailable, Matrix, Vector
 from service.errors import IndexUnavailable
 from service.memories.indexing import Indexing
 from service.memories.serving import Generations, Serving
-from service.scope import TenantId
+from service.scope import SYSTEM_TENANT, TenantId, installation_caller
 from service.storage.embedding_models import EmbeddingModel, EmbeddingModels, ModelState
 
 #: A change that nobody has worked at for so long belongs to a process that has ended.
@@ -42,8 +48,10 @@ class ModelChange:
         remove: Callable[[EmbeddingModel], None],
         tenants: Callable[[], Sequence[TenantId]],
         differs: Callable[[Embedder], str | None],
+        trail: Trail,
     ) -> None:
         self._models = models
+        self._trail = trail
         self._generations = generations
         self._indexing = indexing
         self._following = following
@@ -164,7 +172,7 @@ class ModelChange:
                 patient.hurry = True
                 following.follow()
                 pair.index.flush()
-                if not self._models.switch(model):
+                if not self._switched(model, done):
                     raise IndexUnavailable("another embedding model was asked for meanwhile; this one is given up")
                 old = generations.switch(Serving(opened.embedder, opened.index, opened.generation))
                 generations.filling = None
@@ -186,6 +194,23 @@ class ModelChange:
             self.tidy()
         return done
 
+    def _switched(self, model: EmbeddingModel, done: int) -> bool:
+        """Let the model serve for all processes, with the row that tells it; False when it is no longer wanted."""
+        before, caller = self._models.find(ModelState.SERVING), installation_caller(SYSTEM_TENANT)
+
+        def tell(connection: Connection) -> None:
+            detail = EmbedderChanged(
+                before=None if before is None else _provider(before),
+                after=_provider(model),
+                before_dimensions=None if before is None else before.dimensions,
+                dimensions=model.dimensions,
+                generation=model.generation,
+                memories=done,
+            )
+            self._trail.write(connection, caller, AuditEvent.EMBEDDER_CHANGED, detail=detail)
+
+        return self._models.switch(model, caller.scope, tell)
+
     def _told(self, model: EmbeddingModel, done: int) -> None:
         self._filling, self._done = model, done
         self._models.progress(model, done)
@@ -200,6 +225,12 @@ class ModelChange:
                 if not failed:
                     _log.error("which model serves cannot be told", extra={"error": type(error).__name__})
                 failed = True
+
+
+def _provider(model: EmbeddingModel) -> str | None:
+    """Return whose a model is, if that is a code; names of models are free text, which the trail takes none of."""
+    name = str(model.settings.get("provider", ""))
+    return name if is_code(name) else None
 
 
 class _Patient:

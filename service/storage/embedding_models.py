@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,7 +15,7 @@ from sqlmodel import Field, SQLModel
 
 from service import clock
 from service.errors import KeyringUnavailable
-from service.scope import SYSTEM_TENANT
+from service.scope import SYSTEM_TENANT, Scope
 from service.storage.database import Database
 from service.storage.encryption import Cipher, Place
 from service.storage.erasers import keep
@@ -148,9 +148,12 @@ class EmbeddingModels:
         """Say how many memories the new index has."""
         self._update(model.id, done=done)
 
-    def switch(self, model: EmbeddingModel) -> bool:
-        """Let a model serve that was being filled, in one step; False when it no longer is."""
-        with self._database.tenant_blind() as connection:
+    def switch(self, model: EmbeddingModel, scope: Scope, also: Callable[[Connection], None]) -> bool:
+        """Let a model serve that was being filled, in one step; False when it no longer is.
+
+        `also` is done in the same transaction, which is one of the scope's tenant.
+        """
+        with self._database.transaction(scope) as connection:
             _lock(connection)
             filling = _m.id == model.id, _m.state == ModelState.FILLING.value
             if connection.execute(select(_m.id).where(*filling)).first() is None:
@@ -159,6 +162,7 @@ class EmbeddingModels:
             serving = _m.state == ModelState.SERVING.value
             connection.execute(update(_models).where(serving).values(state=ModelState.RETIRED.value, **moved))
             connection.execute(update(_models).where(_m.id == model.id).values(state=ModelState.SERVING.value, **moved))
+            also(connection)
         return True
 
     def forget(self, model: EmbeddingModel) -> None:

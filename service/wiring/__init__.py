@@ -93,9 +93,9 @@ from service.wiring.counting import count_memories_of as count_memories_of
 from service.wiring.counting import outbox_standing as outbox_standing
 from service.wiring.embedding import ask_for as ask_for
 from service.wiring.embedding import open_change, open_serving
-from service.wiring.keys import move_keys as move_keys
+from service.wiring.key_commands import move_keyring as move_keyring
+from service.wiring.key_commands import rewrap_keyring as rewrap_keyring
 from service.wiring.keys import open_keys
-from service.wiring.keys import rewrap_keys as rewrap_keys
 from service.wiring.notifying import open_announcer, open_webhooks, webhook_state
 from service.wiring.portability import open_portability as open_portability
 from service.wiring.reaching import Connections as Connections

@@ -97,6 +97,7 @@ def open_change(
         partial(_remove, settings),
         tenants,
         lambda serving: _difference(settings, serving.name, serving.dimensions),
+        installation.trail,
     )
 
 

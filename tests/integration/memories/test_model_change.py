@@ -17,7 +17,7 @@ from service import wiring
 from service.errors import ConfigurationError, Conflict, MemvaultError
 from service.memories import changing
 from service.memories.actions import Edit, Query
-from service.scope import Caller
+from service.scope import SYSTEM_TENANT, Caller
 from service.settings import load_settings
 from service.settings.tree import Embeddings
 from service.wiring import Services
@@ -123,6 +123,13 @@ def test_a_model_is_brought_in_while_everything_goes_on(
     assert "note number 1" not in near
     assert services.index.of(caller.scope).existing([new]) == {new: 1}
     assert agrees(services, caller, database)
+    # The trail of the service's own tenant says what was changed to what, by providers and numbers.
+    with psycopg.connect(database.admin) as admin:
+        query = "SELECT tenant_id, face, outcome, detail FROM audit WHERE event = 'embedder:changed'"
+        ((tenant_id, *row),) = admin.execute(query).fetchall()
+    detail = {"before": "minilm", "after": "openai", "before_dimensions": 384, "dimensions": words.dimensions}
+    assert tenant_id == SYSTEM_TENANT
+    assert row == ["cli", "done", detail | {"generation": 2, "memories": ended[0]}]
     # The settings of this process name the old one still.
     assert BUILT_IN in str(readiness(services))
     # What is written from now on is of the new model, and the record has no vector of the old one but by the outbox.
