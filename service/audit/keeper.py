@@ -21,8 +21,6 @@ _log = logging.getLogger("memvault.audit")
 
 #: Checkpoints handed to a sink at a time.
 _BATCH: Final = 100
-#: Seconds between looks at every tenant, for rows that no note told of.
-_FULL_ROUND_SECONDS: Final = 3600.0
 _AGAIN_SECONDS: Final = 5.0
 _DECLARE_SECONDS: Final = 30.0
 
@@ -93,6 +91,16 @@ class Keeper:
     def round(self, *, full: bool = False) -> Sealed:
         """Seal what is final, at once; `full` looks at every tenant."""
         return self._sealer.seal(also=self._tenants() if full else ())
+
+    def checkpoint(self) -> None:
+        """Seal what is final in every tenant, also what no note told of, and deliver it.
+
+        Raises:
+            TrailChanged, RecordUnavailable: as `Sealer.seal`.
+        """
+        while (sealed := self.round(full=True)).more and sealed.checkpoint is not None:
+            pass
+        self.deliver()
 
     def declare(self, statements: Sequence[Statement], *, after: Checkpoint | None = None) -> Checkpoint:
         """Sign a checkpoint that declares something, waiting for a sealer that is at work.
@@ -185,17 +193,16 @@ class Keeper:
         return number
 
     def _seal(self) -> None:
-        compared, next_full = False, 0.0
+        compared, looked = False, False
         while True:
             last = self._stopping.is_set()
             try:
                 if not compared:
                     self.compare_heads()
                     compared = True
-                full = clock.monotonic() >= next_full
-                sealed = self.round(full=full)
-                if full and not (sealed.more and sealed.checkpoint is None):
-                    next_full = clock.monotonic() + _FULL_ROUND_SECONDS
+                # At every tenant once; later the job does that.
+                sealed = self.round(full=not looked)
+                looked |= not (sealed.more and sealed.checkpoint is None)
                 if sealed.checkpoint is not None:
                     self._sealed.set()
                 self._changed = False

@@ -102,8 +102,8 @@ from service.wiring.reaching import Connections as Connections
 from service.wiring.reaching import prepare_data_dir as prepare_data_dir
 from service.wiring.reaching import reach_record as reach_record
 from service.wiring.sealing import audited_tenants as audited_tenants
-from service.wiring.sealing import old_parts_job
 from service.wiring.sealing import seal_trail as seal_trail
+from service.wiring.sealing import trail_jobs
 from service.wiring.settling import settle as settle
 from service.wiring.tracing import open_tracing as open_tracing
 from service.wiring.tracing import traced, traced_actions
@@ -423,7 +423,7 @@ def start_worker(services: Services, stack: ExitStack) -> Worker:
         {**services.jobs.handlers(), **services.retention_jobs.handlers()},
         {
             **services.jobs.periodic(),
-            **old_parts_job(services.installation, sealing),
+            **trail_jobs(services.installation, sealing),
             **services.retention_jobs.periodic(),
         },
         concurrency=settings.queue.concurrency,

@@ -29,11 +29,18 @@ def audited_tenants(installation: Installation) -> list[TenantId]:
     return [SYSTEM_TENANT, *(tenant.id for tenant in installation.tenants.list())]
 
 
-def old_parts_job(installation: Installation, sealing: Sealing) -> dict[str, tuple[str, Callable[[int], None]]]:
-    """Return the daily drop of old parts, where a retention is set and there is a role that may drop."""
+def trail_jobs(installation: Installation, sealing: Sealing) -> dict[str, tuple[str, Callable[[int], None]]]:
+    """Return the periodic work on the trail: a checkpoint over every tenant, by one worker of all, and the daily drop
+    of old parts, where a retention is set and there is a role that may drop.
+    """
+
+    def checkpoint(timestamp: int) -> None:
+        sealing.keeper.checkpoint()
+
+    jobs: dict[str, tuple[str, Callable[[int], None]]] = {"checkpoint": ("*/5 * * * *", checkpoint)}
     keep_days, dsn = installation.settings.audit.retention_days, installation.connections.maintenance_dsn
     if keep_days is None or dsn is None:
-        return {}
+        return jobs
 
     def drop(timestamp: int) -> None:
         maintenance = Database(dsn, pool_size=2)
@@ -42,4 +49,4 @@ def old_parts_job(installation: Installation, sealing: Sealing) -> dict[str, tup
         finally:
             maintenance.close()
 
-    return {"drop_old_audit": ("41 3 * * *", drop)}
+    return jobs | {"drop_old_audit": ("41 3 * * *", drop)}

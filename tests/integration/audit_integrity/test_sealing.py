@@ -18,6 +18,7 @@ from service.audit.events import AuditEvent
 from service.audit.sinks.folder import read_checkpoints
 from service.errors import RecordUnavailable
 from service.scope import TenantId, installation_caller
+from service.wiring.sealing import trail_jobs
 from tests.conftest import MakeServices
 from tests.integration.audit_integrity.conftest import House, MakeHouse
 
@@ -160,6 +161,15 @@ def test_rows_without_a_note_are_found_by_a_full_round(house: House) -> None:
     assert house.sealing.keeper.round().checkpoint is None
     assert house.verify().unsealed == 2
     assert house.sealing.keeper.round(full=True).rows == 2
+
+
+def test_the_periodic_checkpoint_covers_every_tenant(house: House) -> None:
+    for tenant_id in house.tenants:
+        house.write(tenant_id, 2)
+    house.superuser("DELETE FROM audit_due")
+    _, checkpoint = trail_jobs(house.installation, house.sealing)["checkpoint"]
+    checkpoint(0)
+    assert house.verify().unsealed == 0
 
 
 def test_no_date_stops_the_trail(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
