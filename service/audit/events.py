@@ -60,6 +60,7 @@ class AuditEvent(StrEnum):
     TENANT_DELETED = "tenant:deleted"
     TENANT_RENAMED = "tenant:renamed"
     TENANT_LIMITED = "tenant:limited"
+    TENANT_LANGUAGE_SET = "tenant:language_set"
     LIMIT_REACHED = "limit:reached"
     AUDIT_READ = "audit:read"
     AUDIT_EXPORTED = "audit:exported"
@@ -221,6 +222,7 @@ ACTIVITY_OF: Final[dict[AuditEvent, Activity]] = {
     AuditEvent.TENANT_DELETED: Activity.DELETE,
     AuditEvent.TENANT_RENAMED: Activity.UPDATE,
     AuditEvent.TENANT_LIMITED: Activity.UPDATE,
+    AuditEvent.TENANT_LANGUAGE_SET: Activity.UPDATE,
     AuditEvent.LIMIT_REACHED: Activity.OTHER,
     AuditEvent.AUDIT_READ: Activity.OTHER,
     AuditEvent.AUDIT_EXPORTED: Activity.OTHER,

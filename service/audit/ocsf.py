@@ -42,6 +42,7 @@ _MANAGED: Final = {
     AuditEvent.TENANT_RESUMED: "tenant",
     AuditEvent.TENANT_RENAMED: "tenant",
     AuditEvent.TENANT_LIMITED: "tenant",
+    AuditEvent.TENANT_LANGUAGE_SET: "tenant",
 }
 _INFORMATIONAL, _LOW, _MEDIUM = (1, "Informational"), (2, "Low"), (3, "Medium")
 _SEVERITIES: Final = {Outcome.NOT_FOUND: _LOW, Outcome.FAILED: _LOW, Outcome.REFUSED: _MEDIUM}

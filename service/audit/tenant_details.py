@@ -8,6 +8,7 @@ from typing import Literal
 
 from service.audit.details import Detail
 from service.audit.events import AuditEvent
+from service.settings.languages import Language
 
 
 class ProjectField(StrEnum):
@@ -17,6 +18,14 @@ class ProjectField(StrEnum):
     AGENT_CUSTOM_INSTRUCTIONS = "agent_custom_instructions"
     CUSTOM_CATEGORIES = "custom_categories"
     REVIEW_REQUIRED = "review_required"
+    LANGUAGE = "language"
+
+
+class TenantLanguageSet(Detail):
+    """The installation said which language the tenant's memories are in; null is the installation's."""
+
+    event = AuditEvent.TENANT_LANGUAGE_SET
+    language: Language | None
 
 
 class ProjectRead(Detail):

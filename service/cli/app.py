@@ -18,6 +18,7 @@ from service.cli import (
     index,
     keyring,
     keys,
+    languages,
     limits,
     mcp,
     migrate,
@@ -53,6 +54,7 @@ app.command("import")(portability.import_)
 app.add_typer(tenants.app, name="tenant")
 tenants.app.command("show")(limits.show_tenant)
 tenants.app.command("limits")(limits.limits)
+tenants.app.command("language")(languages.language)
 app.add_typer(keys.app, name="key")
 app.add_typer(keyring.app, name="keyring")
 app.add_typer(holds.app, name="hold")

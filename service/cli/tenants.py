@@ -3,27 +3,40 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from service.cli.erase import document_of as erasure_document
 from service.cli.erase import follow, told
 from service.cli.options import Config, DataDir, Json, installation_of, open_migrated, settings_from, show
+from service.errors import ConfigurationError
 from service.retention.ledger import ErasureKind, Target
+from service.settings.languages import Language
 from service.tenants.actions import Tenant
 
 app = typer.Typer(help="Tenants: managed here and nowhere else.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(help="Name of the tenant: lower-case letters, digits and hyphens.")]
 NameOrId = Annotated[str, typer.Argument(help="Name or id of the tenant.")]
+#: What a language can be, for the help of commands.
+LANGUAGES: Final = "`english`, `german`, … or `multilingual`"
 
 
 @app.command()
-def create(name: Name, config: Config = None, data_dir: DataDir = None, json: Json = False) -> None:
+def create(
+    name: Name,
+    language: Annotated[
+        str | None, typer.Option(help=f"Language of the memories: {LANGUAGES}; else that of the settings.")
+    ] = None,
+    config: Config = None,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
     """Create a tenant."""
+    spoken = None if language is None else language_of(language)
     with installation_of(config, data_dir) as installation:
-        tenant = installation.tenants.create(name)
+        tenant = installation.tenants.create(name, language=spoken)
     show(document_of(tenant), as_json=json, text=f"tenant {tenant.name} created: {tenant.id}")
 
 
@@ -83,6 +96,18 @@ def delete(
         if wait:
             erasure = follow(installation, erasure, stack, quiet=json)
     show(erasure_document(erasure), as_json=json, text=told(erasure))
+
+
+def language_of(name: str) -> Language:
+    """Return a language by its name.
+
+    Raises:
+        ConfigurationError: for one that keyword search does not know.
+    """
+    try:
+        return Language(name)
+    except ValueError:
+        raise ConfigurationError(f"language {name}: write one of {', '.join(Language)}") from None
 
 
 def document_of(tenant: Tenant) -> dict[str, str]:

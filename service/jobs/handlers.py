@@ -16,6 +16,7 @@ from service.memories.extraction import Extractions
 from service.memories.housekeeping import forget_old_keys
 from service.memories.indexing import Indexing
 from service.memories.reviews import Reviews
+from service.memories.rewording import REWORD, Rewording
 from service.queue.tasks import Handler, Queue
 from service.retention.erasures import ERASE
 from service.retention.work import ErasureWork
@@ -54,6 +55,7 @@ class Jobs:
         quotas: Quotas,
         deliveries: Deliveries,
         change: ModelChange,
+        rewording: Rewording,
         queue: Queue,
     ) -> None:
         self._database = database
@@ -67,6 +69,7 @@ class Jobs:
         self._quotas = quotas
         self._deliveries = deliveries
         self._change = change
+        self._rewording = rewording
         self._queue = queue
 
     def handlers(self) -> Mapping[str, Handler]:
@@ -75,6 +78,7 @@ class Jobs:
             EXTRACT: self._extractions.run,
             REBUILD_INDEX: self.rebuild_index,
             CHANGE_MODEL: self.change_model,
+            REWORD: self._rewording.run,
             ERASE: self._erasures.run,
             DELIVER: self._deliveries.deliver,
         }
@@ -119,7 +123,7 @@ class Jobs:
         return [tenant.id for tenant in self._tenants.list() if tenant.status != "deleted"]
 
     def sweep(self, timestamp: int) -> None:
-        """Take up erasures that are due or lost, and lost events; forget old idempotency keys and what expired."""
+        """Take up erasures, changes and events that are due or lost; forget old idempotency keys and what expired."""
         try:
             self._erasures.resume()
         except Exception as error:
@@ -128,6 +132,10 @@ class Jobs:
             self._resume_change()
         except Exception as error:
             _log.error("a change of the embedding model could not be taken up", extra={"error": type(error).__name__})
+        try:
+            self._rewording.resume()
+        except Exception as error:
+            _log.error("a change of language could not be taken up", extra={"error": type(error).__name__})
         for tenant_id in self.tenant_ids():
             self.sweep_tenant(tenant_id)
 

@@ -29,6 +29,7 @@ from service.storage.record import Record, Unreadable
 from service.storage.stored import IndexEntry
 from service.storage.tasks import Tasks, TaskState
 from service.storage.versions import versions
+from service.tenants.languages import Languages
 
 _BATCH: Final = 500
 #: Outbox rows that are done before the index is made durable and they are forgotten.
@@ -59,7 +60,7 @@ class Indexing:
         outbox: Outbox,
         tasks: Tasks,
         *,
-        language: str,
+        languages: Languages,
         following: Serving | None = None,
     ) -> None:
         self._database = database
@@ -73,7 +74,8 @@ class Indexing:
         self._lock = generations.lock
         # Ids are unique within a tenant only: an imported one may be another tenant's too.
         self._applied: OrderedDict[tuple[TenantId, UUID], int] = OrderedDict()
-        self._terms = TenantTerms(lambda tenant_id: keyring.tenant_secret(tenant_id, "keyword-terms"), language)
+        self._languages = languages
+        self._terms = TenantTerms(lambda tenant_id: keyring.tenant_secret(tenant_id, "keyword-terms"))
         self._behind = threading.Event()
         self._left_out = 0
         self._differed = 0
@@ -92,8 +94,9 @@ class Indexing:
         return self._left_out
 
     def terms(self, scope: Scope) -> Bm25Terms:
-        """Return what turns the tenant's texts into keyed keyword vectors."""
-        return self._terms.of(scope.tenant_id)
+        """Return what turns the tenant's texts, which are in its language, into keyed keyword vectors."""
+        spoken = self._languages.of(scope.tenant_id)
+        return self._terms.of(scope.tenant_id, spoken.language, spoken.former)
 
     def apply(self, scope: Scope, entries: Sequence[IndexEntry], *, gone: Mapping[UUID, int] | None = None) -> None:
         """Bring committed memories into the index and take deleted ones (id and version) out.

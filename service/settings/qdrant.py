@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import Field, SecretStr, model_validator
 
 from service.settings.base import Section, is_loopback
+from service.settings.languages import Language
 
 
 class Quantization(StrEnum):
@@ -61,7 +62,11 @@ class Index(Section):
         "one bit (models of 1024 numbers and more); what they find is compared again by the full vectors.",
     )
     on_disk: bool = Field(False, description="Keep the full vectors on the server's disk and not in its memory.")
-    language: str = Field("english", description="Language of stop words and stemmer for keyword search.")
+    language: Language = Field(
+        Language.ENGLISH,
+        description="Language of the words of tenants that have no language of their own (`memvault tenant language`); "
+        "after a change run `memvault index rebuild`.",
+    )
     maintenance_interval: float = Field(
         30.0, ge=1, description="Seconds between looks at whether the index wants optimising."
     )

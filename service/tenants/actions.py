@@ -1,4 +1,4 @@
-"""Tenants: made, listed, suspended, resumed, renamed and limited by the installation's plane, never by a key."""
+"""Tenants: made, listed, suspended, resumed, renamed, limited by the installation's plane, never by a key."""
 
 from __future__ import annotations
 
@@ -16,11 +16,14 @@ from sqlalchemy.exc import IntegrityError
 from service import clock
 from service.audit.details import TenantLimited
 from service.audit.events import AuditEvent
+from service.audit.tenant_details import TenantLanguageSet
 from service.audit.trail import Trail
 from service.errors import Conflict, InvalidInput, NotFound
-from service.scope import Limit, TenantId, installation_caller
+from service.scope import Caller, Limit, TenantId, installation_caller
+from service.settings.languages import Language
 from service.storage.database import Database
 from service.storage.keyring import Keyring
+from service.tenants.languages import Languages, Spoken
 from service.tenants.tables import TenantRow
 
 _tenants: Final[Any] = TenantRow.__table__  # type: ignore[attr-defined]
@@ -55,13 +58,14 @@ class TenantState:
 class Tenants:
     """What the installation's plane can do with tenants."""
 
-    def __init__(self, database: Database, keyring: Keyring, trail: Trail) -> None:
+    def __init__(self, database: Database, keyring: Keyring, trail: Trail, languages: Languages) -> None:
         self._database = database
         self._keyring = keyring
         self._trail = trail
+        self._languages = languages
 
-    def create(self, name: str) -> Tenant:
-        """Make a tenant.
+    def create(self, name: str, *, language: Language | None = None) -> Tenant:
+        """Make a tenant, with a language of its own or with the installation's.
 
         Raises:
             InvalidInput: for a name that is not 1 to 63 lower-case letters, digits and hyphens, or looks like an id.
@@ -76,12 +80,16 @@ class Tenants:
         with self._database.transaction(caller.scope) as connection:
             made = connection.execute(
                 insert(_tenants)
-                .values(id=tenant_id, name=name, status="active", created_at=moment, updated_at=moment)
+                .values(
+                    id=tenant_id, name=name, status="active", created_at=moment, updated_at=moment, language=language
+                )
                 .on_conflict_do_nothing(index_elements=["name"])
                 .returning(_tenants.c.id)
             ).scalar()
             if made is not None:
                 self._trail.write(connection, caller, AuditEvent.TENANT_CREATED)
+                if language is not None:
+                    self._language_set(connection, caller, language)
         if made is None:
             raise Conflict(f"there is a tenant {name} already")
         return Tenant(tenant_id, name, "active", moment)
@@ -175,6 +183,24 @@ class Tenants:
             own = {limit: limits[limit] for limit in Limit if limit in limits}
             self._trail.write(connection, caller, AuditEvent.TENANT_LIMITED, detail=TenantLimited(limits=own))
         return replace(tenant, limits=limits)
+
+    def set_language(self, name_or_id: str, language: Language | None) -> Spoken:
+        """Say which language a tenant's memories are in, None for the installation's; return what holds now.
+
+        Raises:
+            Conflict: while the words of its memories are still taken anew since the last change.
+        """
+        tenant = self.get(name_or_id)
+        caller = installation_caller(tenant.id)
+        with self._database.transaction(caller.scope) as connection:
+            spoken = self._languages.set(connection, tenant.id, language)
+            self._language_set(connection, caller, language)
+        self._languages.forget(tenant.id)
+        return spoken
+
+    def _language_set(self, connection: Connection, caller: Caller, language: Language | None) -> None:
+        detail = TenantLanguageSet(language=language)
+        self._trail.write(connection, caller, AuditEvent.TENANT_LANGUAGE_SET, detail=detail)
 
     def _set_status(self, name_or_id: str, status: str, event: AuditEvent) -> Tenant:
         tenant = self.get(name_or_id)

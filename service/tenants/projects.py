@@ -1,4 +1,5 @@
-"""A tenant's own settings, which the platform calls a project: what to extract, into which categories, what to review.
+"""A tenant's own settings, which the platform calls a project: what to extract, into which categories, what to review,
+and the language of its memories.
 
 Instructions and categories may tell what an organisation cares about, so they are sealed under the tenant's key.
 """
@@ -6,7 +7,7 @@ Instructions and categories may tell what an organisation cares about, so they a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -22,8 +23,10 @@ from service.errors import InvalidInput, NotFound
 from service.policy.gate import Gate
 from service.records import Category
 from service.scope import Action, Caller, Scope
+from service.settings.languages import Language
 from service.storage.database import Database
 from service.storage.encryption import Place
+from service.tenants.languages import Languages
 from service.tenants.subjects import Subjects
 from service.tenants.tables import ProjectRow, TenantRow
 
@@ -58,6 +61,7 @@ class Project:
     id: UUID
     name: str
     settings: ProjectSettings
+    language: Language
     created_at: datetime
     updated_at: datetime
 
@@ -65,11 +69,12 @@ class Project:
 class Projects:
     """The settings of the caller's own tenant."""
 
-    def __init__(self, database: Database, subjects: Subjects, trail: Trail, gate: Gate) -> None:
+    def __init__(self, database: Database, subjects: Subjects, trail: Trail, gate: Gate, languages: Languages) -> None:
         self._database = database
         self._subjects = subjects
         self._trail = trail
         self._gate = gate
+        self._languages = languages
 
     def get(self, caller: Caller, scope: Scope, organisation: str, project: str) -> Project:
         """Return the project.
@@ -95,20 +100,24 @@ class Projects:
         Raises:
             InvalidInput: when nothing is given, or a value breaks a limit.
             NotFound: when the two ids are not those of the caller's tenant.
+            Conflict: for another language while the words of the memories are still taken anew for the last one.
         """
         self._gate.check(caller, Action.UPDATE_PROJECT)
         _check(changes)
         own = _is_own(scope, organisation, project)
         changed = None
-        with self._database.transaction(scope) as connection:
+        conflicts = self._trail.conflicts(caller, Action.UPDATE_PROJECT)
+        with conflicts, self._database.transaction(scope) as connection:
             if own:
                 # Locked, so that of two changes at once none undoes the other.
                 connection.execute(
                     select(_tenants.c.id).where(_tenants.c.id == scope.tenant_id).with_for_update(key_share=True)
                 )
                 before = self.settings(connection, scope)
-                after = replace(before, **{name.value: value for name, value in changes.items()})
-                self._store(connection, scope, after)
+                content = {name.value: value for name, value in changes.items() if name is not ProjectField.LANGUAGE}
+                self._store(connection, scope, replace(before, **content))
+                if ProjectField.LANGUAGE in changes:
+                    self._languages.set(connection, scope.tenant_id, changes[ProjectField.LANGUAGE])
                 changed = self._project(connection, scope)
             self._trail.write(
                 connection,
@@ -119,6 +128,7 @@ class Projects:
             )
         if changed is None:
             raise NotFound("there is no such project")
+        self._languages.forget(scope.tenant_id)
         return changed
 
     def settings(self, connection: Connection, scope: Scope) -> ProjectSettings:
@@ -134,7 +144,8 @@ class Projects:
         tenant = connection.execute(select(_tenants).where(_tenants.c.id == scope.tenant_id)).one()
         changed = connection.execute(select(_projects.c.updated_at)).scalar()
         settings = self.settings(connection, scope)
-        return Project(tenant.id, tenant.name, settings, tenant.created_at, changed or tenant.updated_at)
+        language = self._languages.read(connection, scope.tenant_id).language
+        return Project(tenant.id, tenant.name, settings, language, tenant.created_at, changed or tenant.updated_at)
 
     def _store(self, connection: Connection, scope: Scope, settings: ProjectSettings) -> None:
         content = {
@@ -160,9 +171,8 @@ def _is_own(scope: Scope, organisation: str, project: str) -> bool:
 
 
 def _check(changes: dict[ProjectField, Any]) -> None:
-    names = ", ".join(one.name for one in fields(ProjectSettings))
     if not changes:
-        raise InvalidInput(f"nothing to change: give one of {names}")
+        raise InvalidInput(f"nothing to change: give one of {', '.join(ProjectField)}")
     for name in (ProjectField.CUSTOM_INSTRUCTIONS, ProjectField.AGENT_CUSTOM_INSTRUCTIONS):
         if changes.get(name) is not None:
             _check_text(changes[name], name, INSTRUCTIONS_CHARS)

@@ -28,6 +28,11 @@ class TenantRow(SQLModel, table=True):
     limits: dict[str, int | None] = Field(
         default_factory=dict, sa_column=Column(JSONB, nullable=False, server_default="{}")
     )
+    #: Of its texts, for keyword search; null is the installation's.
+    language: str | None = None
+    #: Set, both, from a change of the language until the words of all memories were taken anew.
+    former_language: str | None = None
+    language_changed_at: datetime | None = Field(default=None, sa_column=Column(DateTime(timezone=True)))
 
 
 class SubjectRow(SQLModel, table=True):

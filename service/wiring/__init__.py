@@ -44,6 +44,7 @@ from service.memories.feedback import Feedbacks
 from service.memories.indexing import Indexing
 from service.memories.interactions import Interactions
 from service.memories.reviews import Reviews
+from service.memories.rewording import Rewording
 from service.memories.stores import Stores
 from service.memories.summaries import Summaries
 from service.memories.upkeep import Upkeep
@@ -75,6 +76,7 @@ from service.tenants.actions import DEFAULT_TENANT as DEFAULT_TENANT
 from service.tenants.actions import Tenants
 from service.tenants.belonging import check_keyring
 from service.tenants.identities import Identities
+from service.tenants.languages import Languages
 from service.tenants.projects import Projects
 from service.tenants.quotas import Quotas
 from service.tenants.rates import Rates
@@ -139,6 +141,7 @@ class Installation:
     record: Record
     announcer: Announcer
     tenants: Tenants
+    languages: Languages
     keys: Keys
     key_changes: KeyChanges
     trail: Trail
@@ -252,6 +255,7 @@ def open_installation(settings: Settings, connections: Connections, stack: ExitS
     with database.tenant_blind() as connection:
         check_keyring(connection, keyring)
     subjects = Subjects(keyring)
+    languages = Languages(database, settings.index.language)
     trail = Trail(database, keyring)
     gate = Gate(trail)
     refusals = Refusals(database, trail)
@@ -266,7 +270,8 @@ def open_installation(settings: Settings, connections: Connections, stack: ExitS
         connections=connections,
         database=database,
         keyring=keyring,
-        tenants=Tenants(database, keyring, trail),
+        tenants=Tenants(database, keyring, trail, languages),
+        languages=languages,
         record=record,
         announcer=announcer,
         keys=keys,
@@ -322,13 +327,13 @@ def open_services(installation: Installation, stack: ExitStack, *, upkeep: bool 
         quotas=installation.quotas,
         announcer=installation.announcer,
     )
-    database, keyring, language = installation.database, installation.keyring, settings.index.language
-    indexing = Indexing(database, record, keyring, index, generations, outbox, installation.tasks, language=language)
+    database, keyring, languages = installation.database, installation.keyring, installation.languages
+    indexing = Indexing(database, record, keyring, index, generations, outbox, installation.tasks, languages=languages)
     engine = traced(Engine(llm, generations.embedder, home=engine_home(settings)), "engine")
     engine.start_loading()
     events = Events(stores)
     memories = Memories(stores, indexing)
-    projects = Projects(installation.database, installation.subjects, installation.trail, installation.gate)
+    projects = Projects(database, installation.subjects, installation.trail, installation.gate, languages)
     adds = Adds(stores, indexing, events, installation.queue, extraction=llm is not None, projects=projects)
     entities = Entities(stores, indexing)
     reviews = Reviews(stores, indexing)
@@ -354,6 +359,7 @@ def open_services(installation: Installation, stack: ExitStack, *, upkeep: bool 
         installation.quotas,
         deliveries,
         change,
+        Rewording(database, languages, indexing, index, generations, installation.queue),
         installation.queue,
     )
     keeper: Upkeep | None = None

@@ -84,7 +84,7 @@ def open_change(
             generations,
             Outbox(installation.database),
             installation.tasks,
-            language=settings.index.language,
+            languages=installation.languages,
             following=pair,
         )
 

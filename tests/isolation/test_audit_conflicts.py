@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import psycopg
 import pytest
 
+from service.audit.tenant_details import ProjectField
 from service.auth.rotation import Rotation
 from service.errors import Conflict
 from service.holds.rules import RuleBody
@@ -16,6 +18,7 @@ from service.holds.spans import Span
 from service.records import Message, NewMemories, SubjectNames
 from service.retention.holds import NewHold
 from service.scope import Caller, TenantId
+from service.settings.languages import Language
 from service.wiring import Services
 from tests.conftest import Postgres, caller_of
 
@@ -65,6 +68,13 @@ def an_ended_key(services: Services, caller: Caller) -> Callable[[], Any]:
     return lambda: services.key_changes.rotate(caller, caller.scope, key, Rotation())
 
 
+def a_language_s_change(services: Services, caller: Caller) -> Callable[[], Any]:
+    own = str(caller.principal.tenant_id)
+    change = partial(services.projects.update, caller, caller.scope, own, own)
+    change({ProjectField.LANGUAGE: Language.GERMAN})
+    return lambda: change({ProjectField.LANGUAGE: Language.FRENCH})
+
+
 @pytest.fixture
 def ada(services: Services, tenant: TenantId) -> Caller:
     """An administrator of whom it is known who she is."""
@@ -80,6 +90,7 @@ def ada(services: Services, tenant: TenantId) -> Caller:
         (a_hold_s_name, "place_hold", "taken"),
         (a_released_hold, "release_hold", "conflict"),
         (an_ended_key, "rotate_key", "conflict"),
+        (a_language_s_change, "update_project", "conflict"),
     ],
 )
 def test_a_conflict_leaves_one_row(

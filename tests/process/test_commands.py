@@ -79,6 +79,15 @@ def test_a_tenant_is_limited_shown_and_renamed(served: Memvault) -> None:
     refused = served.run("tenant", "limits", name, "--memories", "ten")
     assert (refused.returncode, refused.stdout) == (2, "")
     assert "--memories ten" in refused.stderr
+    assert served.json("tenant", "language", name)["language"] == "english"
+    assert served.json("tenant", "language", name, "german")["changing"] is True
+    told = {"language": "german", "set_for": "tenant", "changing": True}
+    assert served.json("tenant", "language", name).items() >= told.items()
+    refused = served.run("tenant", "language", name, "klingon")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "language klingon: write one of arabic, " in refused.stderr
+    assert served.json("tenant", "create", f"{name}-c", "--language", "multilingual")
+    assert served.json("tenant", "language", f"{name}-c", "multilingual")["changing"] is False
     renamed = served.json("tenant", "rename", name, f"{name}-b")
     assert (renamed["tenant_id"], renamed["name"]) == (made["tenant_id"], f"{name}-b")
     assert served.run("tenant", "show", name).returncode == 1

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from qdrant_edge import Bm25, Bm25Config
 
-from service.errors import ConfigurationError
 from service.index.terms import AVERAGE_LENGTH, Bm25Terms, SparseTerms, TenantTerms
 from service.scope import TenantId
 
@@ -76,12 +75,6 @@ def test_colliding_terms_are_added_up(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_short_key_is_refused() -> None:
     with pytest.raises(ValueError, match="32 bytes"):
         Bm25Terms(bytes(31))
-
-
-def test_an_unknown_language_is_named() -> None:
-    with pytest.raises(ConfigurationError, match=r"index\.language.*klingon"):
-        Bm25Terms(KEY, "klingon")
-    assert Bm25Terms(KEY, "german").document("Gärten")
 
 
 def test_each_tenant_has_its_own_terms_made_once() -> None:

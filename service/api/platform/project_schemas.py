@@ -28,6 +28,9 @@ class ProjectIn(BaseModel):
     review_required: bool | None = Field(
         None, description="Extracted memories wait in quarantine until a reviewer approves them."
     )
+    language: str | None = Field(
+        None, description="The language of the memories, for keyword search, by its English name."
+    )
     multilingual: Any = Field(None, description="Ignored, with a warning.")
     decay: Any = Field(None, description="Ignored, with a warning.")
     memory_depth: Any = Field(None, description="Ignored, with a warning.")
@@ -45,6 +48,7 @@ class ProjectOut(BaseModel):
     agent_custom_instructions: str | None = None
     custom_categories: list[CategoryIn] | None = None
     review_required: bool | None = None
+    language: str | None = Field(None, description="The language of the memories, for keyword search.")
     created_at: str | None = None
     updated_at: str | None = None
 

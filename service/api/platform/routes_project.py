@@ -15,6 +15,7 @@ from service.audit.tenant_details import ProjectField
 from service.errors import InvalidInput, NotOffered
 from service.records import Category
 from service.scope import Action
+from service.settings.languages import Language
 from service.tenants.projects import Project
 
 router = APIRouter(route_class=GuardedRoute, tags=["project"])
@@ -100,6 +101,7 @@ def project_out(project: Project) -> dict[str, Any]:
             one.name if one.description is None else {one.name: one.description} for one in settings.custom_categories
         ],
         "review_required": settings.review_required,
+        "language": project.language.value,
         "created_at": project.created_at.isoformat(),
         "updated_at": project.updated_at.isoformat(),
     }
@@ -109,14 +111,23 @@ def changes_of(body: ProjectIn) -> dict[ProjectField, Any]:
     """Return the settings that a body changes, by name.
 
     Raises:
-        InvalidInput: for a null where there must be a value.
+        InvalidInput: for a null where there must be a value, and for a language that keyword search does not know.
     """
     changes = {name: getattr(body, name.value) for name in ProjectField if name.value in body.model_fields_set}
     if ProjectField.CUSTOM_CATEGORIES in changes:
         changes[ProjectField.CUSTOM_CATEGORIES] = _categories(body.custom_categories or [])
     if changes.get(ProjectField.REVIEW_REQUIRED, False) is None:
         raise InvalidInput("review_required: must be true or false")
+    if changes.get(ProjectField.LANGUAGE) is not None:
+        changes[ProjectField.LANGUAGE] = _language(changes[ProjectField.LANGUAGE])
     return changes
+
+
+def _language(name: str) -> Language:
+    try:
+        return Language(name)
+    except ValueError:
+        raise InvalidInput(f"language: must be one of {', '.join(Language)}") from None
 
 
 def _categories(given: list[CategoryIn]) -> tuple[Category, ...]:

@@ -144,3 +144,19 @@ def test_a_key_s_connector_and_id_stand_in_the_provenance(
     assert found["key_id"] in keys - {str(principal.id)}
     listed = client.post("/v3/memories/", json={"fields": ["provenance"]}).json()["results"]
     assert listed == [{"id": memory["id"], "provenance": found}]
+
+
+def test_the_language_is_one_of_the_closed_list_and_null_is_the_installation_s(
+    client: TestClient, tenant: TenantId
+) -> None:
+    assert client.get(path(tenant)).json()["language"] == "english"
+    detail = assert_error(client.patch(path(tenant), json={"language": "klingon"}), 400)["detail"]
+    assert "language: must be one of arabic, " in detail
+    assert_error(client.patch(path(tenant), json={"language": ["german"]}), 400)
+    assert client.patch(path(tenant), json={"language": None}).status_code == 200
+    assert client.patch(path(tenant), json={"language": "german"}).status_code == 200
+    assert client.get(path(tenant), params={"fields": "language"}).json() == {"language": "german"}
+    # Until the words are taken anew, the same again is no change, and another one contradicts it.
+    assert client.patch(path(tenant), json={"language": "german", "review_required": True}).status_code == 200
+    assert "taken anew" in assert_error(client.patch(path(tenant), json={"language": None}), 409)["detail"]
+    assert client.get(path(tenant)).json()["language"] == "german"
