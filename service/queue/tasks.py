@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import wraps
+from inspect import Parameter, signature
 from typing import Any, Final
 
 import procrastinate
@@ -298,12 +299,18 @@ class _Backoff(BaseRetryStrategy):
 
 
 def _quiet(name: str, handler: Handler) -> Handler:
-    """Return the handler without what it raises but Unavailable, which the queue is to hear of."""
+    """Return the handler without what it raises but Unavailable, and given only what it knows of a job."""
+
+    taken = signature(handler).parameters
+    takes_all = any(one.kind is Parameter.VAR_KEYWORD for one in taken.values())
 
     @wraps(handler)
     def run(*arguments: Any, **named: Any) -> None:
         began, outcome = clock.monotonic(), "done"
         origin = named.pop(_ORIGIN, None)
+        # A service of a newer release may say more than this one understands.
+        for one in () if takes_all else named.keys() - taken.keys():
+            del named[one]
         about = _about(name, named)
         with logs.about(about):
             try:

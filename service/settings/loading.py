@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final
+from types import NoneType
+from typing import Annotated, Any, Final, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -79,9 +80,27 @@ def _read_variables(variables: Mapping[str, str], where: str) -> dict[str, Any]:
     source = EnvSettingsSource(Settings, case_sensitive=False)
     source.env_vars = {key.lower(): value for key, value in variables.items()}
     try:
-        return source()
+        found = source()
     except Exception as error:
         raise ConfigurationError(f"{where}: {_first_line(error)}") from None
+    for name, field in setting_names().items():
+        if _may_be_null(field.annotation):
+            _null(found, name.split("."))
+    return found
+
+
+def _may_be_null(annotation: Any) -> bool:
+    """Whether a setting is a number, or yes or no, that can be left out; a text may be `null` itself."""
+    kinds = set(get_args(annotation))
+    return NoneType in kinds and kinds <= {NoneType, int, float, bool}
+
+
+def _null(found: Any, path: list[str]) -> None:
+    """Let a setting be null where its variable says so."""
+    for part in path[:-1]:
+        found = found.get(part) if isinstance(found, dict) else None
+    if isinstance(found, dict) and str(found.get(path[-1])).lower() == "null":
+        found[path[-1]] = None
 
 
 def _is_setting(variable: str) -> bool:

@@ -28,7 +28,8 @@ A name that does not exist is an error that names it, in the file as in the envi
 kind. No `.env` file is read. [`config/memvault.yaml`](../config/memvault.yaml) is an example to copy.
 
 In the environment a list or a mapping is written as JSON, a mapping also entry by entry
-(`{prefix}LLM__CONFIG__<entry>`).
+(`{prefix}LLM__CONFIG__<entry>`), and a number or a yes or no that may be `null` is so by that word
+(`{prefix}INDEX__GRPC_PORT=null`).
 
 Secrets belong into the environment, or each into a file of its own: in the folder `secrets_dir`, named as the
 environment variable (`{prefix}DATABASE__URL`, capitals or not), holding the value and nothing else but a line end.

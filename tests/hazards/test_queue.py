@@ -8,11 +8,14 @@ import psycopg
 import pytest
 
 from service.errors import IdempotencyConflict
+from service.jobs.handlers import REBUILD_INDEX
 from service.memories.events import EXTRACT
 from service.records import EventStatus, Message, NewMemories, SubjectNames
 from service.scope import Caller
+from service.storage.tasks import TaskState
 from service.wiring import Services
 from tests.conftest import MakeServices, Postgres, caller_of
+from tests.integration.memories.test_index_upkeep import eventually
 
 pytestmark = pytest.mark.integration
 
@@ -60,6 +63,16 @@ def test_the_queues_tables_hold_ids_only(deferring: Services, caller: Caller, da
         for (table,) in tables:
             rows = connection.execute(psycopg.sql.SQL("SELECT * FROM {}").format(psycopg.sql.Identifier(table)))
             assert "canary" not in str(rows.fetchall())
+
+
+def test_a_job_of_a_newer_release_is_done_without_what_this_one_does_not_know(make_services: MakeServices) -> None:
+    services = make_services(worker=True, queue={"poll_interval": 0.1})
+    installation = services.installation
+    with installation.database.tenant_blind() as connection:
+        task_id = installation.tasks.start(connection, REBUILD_INDEX)
+        arguments = {"task_id": str(task_id), "of_a_newer_release": "1"}
+        installation.queue.defer(connection, REBUILD_INDEX, arguments)
+    eventually(lambda: installation.tasks.get(task_id).state is TaskState.SUCCEEDED)
 
 
 def test_a_job_exists_only_with_the_commit_that_deferred_it(

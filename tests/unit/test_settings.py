@@ -86,6 +86,26 @@ def test_every_setting_can_be_given_by_its_variable() -> None:
     assert settings.log.format == "json"
 
 
+def test_what_may_be_null_is_so_by_its_variable(tmp_path: Path) -> None:
+    names = ["index.grpc_port", "retention.expired_days", "retention.event_days", "duplicates.similarity"]
+    environ = {f"{ENV_PREFIX}{name.upper().replace('.', '__')}": "null" for name in names}
+    assert set(names) <= set(setting_names())
+    # Each is something else by default, and in the file, which the environment wins over.
+    path = tmp_path / "memvault.yaml"
+    path.write_text("index: {grpc_port: 7334}\n")
+    for config in (None, path):
+        settings = load_settings(environ=environ, config=config)
+        assert settings.index.grpc_port is None
+        assert (settings.retention.expired_days, settings.retention.event_days) == (None, None)
+        assert settings.duplicates.similarity is None
+    assert load_settings(environ={}).index.grpc_port == 6334
+    # What is a text may be that word, and what may not be null is refused as before.
+    assert load_settings(environ={"MEMVAULT_LLM__MODEL": "null"}).llm.model == "null"
+    for name in ("MEMVAULT_SERVER__PORT", "MEMVAULT_QUEUE__CONCURRENCY"):
+        assert name in refusal(environ={name: "null"})
+    assert "MEMVAULT_INDEX__GRPC_PORT" in refusal(environ={"MEMVAULT_INDEX__GRPC_PORT": ""})
+
+
 def test_a_free_form_entry_can_be_nested_in_the_environment() -> None:
     settings = load_settings(
         environ={"MEMVAULT_EMBEDDINGS__CONFIG__MODEL": "nomic", "MEMVAULT_LLM__CONFIG__TOP_P": "1"}
