@@ -69,15 +69,15 @@ def test_the_context_keeps_its_budget(wire: Wire) -> None:
 def test_the_context_says_each_thing_once(wire: Wire) -> None:
     for text in (
         "User prefers window seats on long flights",
-        "The user prefers window seats on long flights.",
-        "user prefers WINDOW seats on long flights",
+        "On long flights the user prefers window seats.",
+        "WINDOW seats the user prefers on long flights",
         "User prefers no window seats on long flights",
     ):
         added(wire, text)
     found = wire.done("get_user_context", query="seats on flights", user_id="alice")
     assert found["duplicates"] == 2
     assert {one["text"] for one in found["snippets"]} == {
-        "user prefers WINDOW seats on long flights",
+        "WINDOW seats the user prefers on long flights",
         "User prefers no window seats on long flights",
     }
 
