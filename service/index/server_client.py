@@ -56,13 +56,21 @@ def connect(
 
 
 def ask(
-    url: str, *, api_key: str | None, ca_file: Path | None, grpc_port: int | None, timeout: float, oldest: Sequence[int]
+    url: str,
+    *,
+    api_key: str | None,
+    ca_file: Path | None,
+    grpc_port: int | None,
+    timeout: float,
+    oldest: Sequence[int],
+    cluster: bool = False,
 ) -> tuple[str, str | None]:
-    """Return how a server answers and, when that is not well, what to do about it."""
+    """Return how a server answers and, when that is not well, what to do about it. `cluster`: it must be one."""
     client = connect(url, api_key=api_key, ca_file=ca_file, grpc_port=None, timeout=timeout, connections=2)
     try:
         version = client.info().version
         client.get_collections()
+        alone = cluster and client.cluster_status().status != "enabled"
     except UnexpectedResponse as error:
         if error.status_code in (401, 403):
             return "the Qdrant server refuses the key", "set index.api_key to the server's QDRANT__SERVICE__API_KEY"
@@ -74,6 +82,9 @@ def ask(
         client.close()
     if tuple(int(part) for part in version.split("-")[0].split(".")[:2]) < tuple(oldest):
         return f"the Qdrant server is {version}", f"install {'.'.join(map(str, oldest))} or newer"
+    if alone:
+        remedy = "set index.shard_keys to 0, or start its nodes with QDRANT__CLUSTER__ENABLED=true"
+        return "the Qdrant server is no cluster, which alone has shard keys", remedy
     if grpc_port is not None:
         try:
             socket.create_connection((urlsplit(url).hostname or "", grpc_port), timeout=timeout).close()

@@ -29,4 +29,5 @@ def ask_index_server(settings: Settings) -> tuple[str, str | None]:
         grpc_port=chosen.grpc_port,
         timeout=chosen.timeout,
         oldest=OLDEST,
+        cluster=bool(chosen.shard_keys),
     )

@@ -217,6 +217,15 @@ def create_app(
             known(name)
             return answer(spread(made[actual(engine, name)]))
 
+    @router.get("/cluster")
+    def state() -> Response:
+        if not cluster:
+            return answer({"status": "disabled"})
+        raft = {"term": 1, "commit": 1, "pending_operations": 0, "leader": 1, "role": "Leader", "is_voter": True}
+        working = {"consensus_thread_status": "working", "last_update": "2026-01-01T00:00:00Z"}
+        known = {"status": "enabled", "peer_id": 1, "peers": {}, "raft_info": raft, "message_send_failures": {}}
+        return answer(known | {"consensus_thread_status": working})
+
     app = FastAPI(openapi_url=None)
 
     @app.exception_handler(Refused)

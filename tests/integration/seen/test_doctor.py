@@ -25,6 +25,7 @@ from service.index.edge_folder import IndexFolder
 from service.settings import load_settings
 from tests.conftest import Postgres, _url
 from tests.process.memvault import free_port
+from tests.qdrant.serving import qdrant
 
 pytestmark = pytest.mark.integration
 
@@ -177,6 +178,16 @@ def test_an_index_server_that_is_away_or_refuses_the_key(look: Examine, answerin
     found = look(index={"url": answering(401), "api_key": KEY, "grpc_port": None})
     assert "index" in failed(found)
     assert "index.api_key" in str(found["index"].remedy)
+
+
+def test_an_index_server_that_cannot_make_shard_keys(look: Examine) -> None:
+    for cluster, keys, state in ((False, 0, "ok"), (True, 5, "ok"), (False, 5, "failed")):
+        with qdrant(api_key=KEY, cluster=cluster, grpc=True) as served:
+            index = {"url": served.url, "api_key": KEY, "grpc_port": served.grpc_port, "shard_keys": keys}
+            found = look(index=index)["index"]
+        assert found.state == state, found
+    assert "no cluster" in str(found.reason)
+    assert "index.shard_keys" in str(found.remedy)
 
 
 def test_an_llm_that_is_away_or_refuses_the_key(look: Examine, answering: Callable[[int], str]) -> None:
