@@ -34,11 +34,12 @@ class ServicePinged(Detail):
 
 
 class MemoryAdded(Detail):
-    """Memories were stored: how many are new, how many were there already, and their last visible day."""
+    """Memories were stored: how many are new, how many were there already, how many older ones they supersede."""
 
     event = AuditEvent.MEMORY_ADDED
     added: int
     known: int
+    superseded: int = 0
     expires_on: date | None = None
 
 

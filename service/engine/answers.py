@@ -29,12 +29,16 @@ class AnswerLimits:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One extracted memory. `links` are positions in the list of existing memories that the prompt showed."""
+    """One extracted memory. `links` are positions in the list of existing memories that the prompt showed.
+
+    So are `supersedes`, those of the links whose memories are no longer so.
+    """
 
     text: str
     attributed_to: str | None
     links: tuple[int, ...]
     categories: tuple[str, ...] = ()
+    supersedes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,11 +155,14 @@ def _item(entry: Any, limits: AnswerLimits, categories: Mapping[str, str], dropp
         return None
     speaker = entry.get("attributed_to")
     speaker = speaker.strip().lower() if isinstance(speaker, str) else None
+    supersedes = _links(entry.get("supersedes"), limits)
+    links = (*supersedes, *_links(entry.get("linked_memory_ids"), limits))
     return Item(
         text,
         speaker if speaker in _SPEAKERS else None,
-        _links(entry.get("linked_memory_ids"), limits),
+        tuple(dict.fromkeys(links))[: limits.links],
         _categories(entry.get("categories"), categories),
+        supersedes,
     )
 
 

@@ -14,7 +14,7 @@ from mem0.memory.main import Memory
 from service.embeddings import Embedder
 from service.engine.answers import AnswerLimits, read_answer, read_procedure
 from service.engine.errors import NotSupported, PipelineFailed
-from service.engine.prompt import with_observation_date
+from service.engine.prompt import with_observation_date, with_superseding
 from service.engine.provider import Provider
 from service.engine.staging import StagingEmbedder, StagingHistory, StagingVectorStore, UnitOfWork, recorded
 
@@ -52,6 +52,7 @@ class BoundLlm:
             return self._unit.procedure
         *before, last = messages
         dated = with_observation_date(last["content"], self._observed_on)
+        before = with_superseding(before) if self._unit.recalled else before
         raw = self._ask([*before, {**last, "content": dated}], as_json=True)
         self._unit.answer = read_answer(raw, self._limits, self._categories)
         return self._unit.answer.as_json()

@@ -228,6 +228,7 @@ def _settled(unit: UnitOfWork, reported: Sequence[Mapping[str, Any]]) -> tuple[D
                 attributed_to=item.attributed_to if item else None,
                 linked_memory_ids=reader_ids(unit.recalled, item.links) if item else (),
                 categories=item.categories if item else (),
+                superseded_ids=reader_ids(unit.recalled, item.supersedes) if item else (),
             )
         )
     return tuple(drafts)

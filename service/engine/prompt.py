@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Final
 
@@ -19,6 +19,13 @@ _CATEGORIES: Final = (
     "Sort every memory into the categories of the list below: give each memory object one more field, "
     '"categories", an array of the names that fit it. Take the names from the list as they are written there and use '
     "no others; give [] when none fits."
+)
+
+_SUPERSEDES: Final = (
+    "## Superseded Memories\n\n"
+    'Give each memory object one more field, "supersedes": an array of the IDs of those Existing Memories that are no '
+    "longer so because of it, such as a former home, employer or preference. A memory that adds to another, repeats "
+    "it, or tells of another time, event or person supersedes none. Give [] when in doubt."
 )
 
 _OBSERVATION_DATE: Final = re.compile(r"^(## Observation Date\n)\d{4}-\d{2}-\d{2}$", re.MULTILINE)
@@ -61,6 +68,14 @@ def as_rules(instructions: str | None, categories: Sequence[Category]) -> str | 
         listed = [{"name": one.name, "description": one.description or ""} for one in categories]
         parts.append(f"{_CATEGORIES}\n{json.dumps(listed, ensure_ascii=False)}")
     return "\n\n".join(parts) or None
+
+
+def with_superseding(messages: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+    """Return Mem0's messages to the model with the question which existing memories a new one supersedes."""
+    return [
+        {**message, "content": f"{message['content']}\n\n{_SUPERSEDES}"} if message["role"] == "system" else {**message}
+        for message in messages
+    ]
 
 
 def with_observation_date(prompt: str, day: date) -> str:

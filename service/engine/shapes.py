@@ -61,6 +61,7 @@ class Draft:
     attributed_to: str | None = None
     linked_memory_ids: tuple[UUID, ...] = ()
     categories: tuple[str, ...] = ()
+    superseded_ids: tuple[UUID, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

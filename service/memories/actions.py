@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection
+from sqlalchemy import ColumnElement, Connection, and_, true
 
 from service import clock
 from service.audit.details import MemoriesDeleted, MemoryListed, MemorySearched, MemoryUpdated
@@ -42,6 +42,7 @@ from service.storage.keyring import KeyDestroyed
 from service.storage.outbox import GONE
 from service.storage.record import memories_table
 from service.storage.stored import IndexEntry, Slice, StoredMemory, searchable
+from service.storage.superseding import current, is_current
 
 #: Candidates that are asked of the index for each memory wanted, so that fusion has something to choose from.
 _CANDIDATES_EACH: Final = 4
@@ -53,7 +54,8 @@ _DELETE_BATCH: Final = 500
 @dataclass(frozen=True, slots=True)
 class Query:
     """A search. `threshold` is the least score that counts; `on` the day that expiry is judged by, None for never;
-    `reference` the day on which the question is asked, which "last week" is counted from, None for today.
+    `reference` the day on which the question is asked, which "last week" is counted from, None for today. `latest`
+    leaves out what a newer memory supersedes.
     """
 
     text: str
@@ -62,6 +64,7 @@ class Query:
     threshold: float = 0.0
     on: date | None = field(default_factory=clock.today)
     reference: date | None = None
+    latest: bool = False
 
 
 class Memories:
@@ -104,7 +107,7 @@ class Memories:
             )
             exhausted = answer.exhausted or asked >= _MOST_CANDIDATES
             with stores.database.transaction(scope) as connection:
-                hits = self._fill(connection, scope, ranked, query, lookup, exact=answer.exact)
+                hits = self._fill(connection, scope, ranked, query, lookup, exact=answer.exact and not query.latest)
                 if len(hits) >= query.limit or exhausted:
                     stores.trail.write(
                         connection,
@@ -126,8 +129,18 @@ class Memories:
             vector, terms, query.where, lookup, limit=limit, users=lookup.users, on=query.on, neighbours=True
         )
 
-    def list(self, caller: Caller, scope: Scope, where: Node, *, page: int, size: int, on: date | None) -> Page[Memory]:
-        """Return one page of the memories that match, the newest first."""
+    def list(
+        self,
+        caller: Caller,
+        scope: Scope,
+        where: Node,
+        *,
+        page: int,
+        size: int,
+        on: date | None,
+        latest: bool = False,
+    ) -> Page[Memory]:
+        """Return one page of the memories that match, the newest first; `latest` leaves out what is superseded."""
         stores = self._stores
         stores.gate.check(caller, Action.LIST)
         self._check_users(caller, Action.LIST, where)
@@ -135,12 +148,14 @@ class Memories:
         with stores.database.transaction(scope) as connection:
             lookup = stores.lookup(connection, scope, where)
             compiled = compile_sql(where, lookup, memories_table)
+            wanted = is_current(on) if latest else true()
             if compiled.exact:
-                rows, total = stores.record.page(connection, scope, compiled.clause, part, users=lookup.users, on=on)
+                clause = and_(compiled.clause, wanted)
+                rows, total = stores.record.page(connection, scope, clause, part, users=lookup.users, on=on)
                 memories = stores.presented(connection, scope, rows)
             else:
                 memories, total = [], 0
-                for memory in self._matching(connection, scope, where, lookup, on=on):
+                for memory in self._matching(connection, scope, where, lookup, wanted, on=on):
                     if part.skip <= total < part.skip + part.size:
                         memories.append(memory)
                     total += 1
@@ -347,9 +362,10 @@ class Memories:
         step = query.limit if exact else query.limit * _CANDIDATES_EACH
         for start in range(0, len(ranked), step):
             part = ranked[start : start + step]
-            found = self._stores.record.find(
-                connection, scope, [one.memory_id for one in part], users=lookup.users, on=query.on
-            )
+            ids = [one.memory_id for one in part]
+            if query.latest:
+                ids = list(current(connection, ids, query.on))
+            found = self._stores.record.find(connection, scope, ids, users=lookup.users, on=query.on)
             presented = {memory.id: memory for memory in self._stores.presented(connection, scope, [*found.values()])}
             for one in part:
                 memory = presented.get(one.memory_id)
@@ -361,9 +377,16 @@ class Memories:
         return hits
 
     def _matching(
-        self, connection: Connection, scope: Scope, where: Node, lookup: TenantLookup, *, on: date | None
+        self,
+        connection: Connection,
+        scope: Scope,
+        where: Node,
+        lookup: TenantLookup,
+        wanted: ColumnElement[bool],
+        *,
+        on: date | None,
     ) -> Iterator[Memory]:
-        clause = compile_sql(where, lookup, memories_table).clause
+        clause = and_(compile_sql(where, lookup, memories_table).clause, wanted)
         batch: list[StoredMemory] = []
         rows = list(self._stores.record.stream(connection, scope, clause, users=lookup.users, on=on))
         for start in range(0, len(rows), _DELETE_BATCH):

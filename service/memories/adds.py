@@ -44,6 +44,7 @@ from service.storage.encryption import Place
 from service.storage.keyring import KeyDestroyed
 from service.storage.places import lined_up
 from service.storage.stored import IndexEntry, StoredMemory, searchable
+from service.storage.superseding import restate, supersede
 from service.tenants.projects import Projects
 from service.tenants.subjects import SubjectIds
 
@@ -343,6 +344,9 @@ def store_memories(
         for now_id, memory in zip(held, memories, strict=True)
     ]
     added = [memory_id for memory_id, change in results if change is Change.ADD]
+    restate(connection, [memory_id for memory_id, change in results if change is Change.NONE])
+    links = {now_id: memory.supersedes for now_id, memory in zip(held, memories, strict=True) if memory.supersedes}
+    superseded = supersede(connection, scope, links)
     stores.trail.write(
         connection,
         caller,
@@ -354,6 +358,7 @@ def store_memories(
         detail=MemoryAdded(
             added=len(added),
             known=len(results) - len(added),
+            superseded=len({one for older in superseded.values() for one in older}),
             expires_on=memories[0].expires_on if memories else None,
         ),
     )
@@ -377,6 +382,7 @@ def stored_memory(
     inferred: bool = False,
     memory_id: UUID | None = None,
     linked_ids: tuple[UUID, ...] = (),
+    supersedes: tuple[UUID, ...] = (),
     categories: Sequence[str] = (),
 ) -> StoredMemory:
     """Return a memory as it is to be stored for an add."""
@@ -401,6 +407,7 @@ def stored_memory(
         principal_id=caller.principal.id,
         connector=caller.principal.connector,
         linked_ids=linked_ids,
+        supersedes=supersedes,
     )
 
 

@@ -238,6 +238,7 @@ class Extractions:
                     inferred=True,
                     memory_id=draft.id,
                     linked_ids=draft.linked_memory_ids,
+                    supersedes=draft.superseded_ids,
                     categories=draft.categories,
                 )
                 for draft in extraction.drafts

@@ -30,6 +30,7 @@ from service.storage.filter_sql import compile_sql
 from service.storage.places import lined_up
 from service.storage.quarantine import Waiting, quarantine_table
 from service.storage.stored import IndexEntry, Slice
+from service.storage.superseding import restate, supersede
 
 #: Decisions in one call.
 MOST_AT_ONCE: Final = 1000
@@ -190,6 +191,8 @@ class Reviews:
                     [one.tokens for one in group],
                     embedder=group[0].embedder,
                 )
+                restate(connection, [now_id for memory_id, now_id in placed.items() if now_id != memory_id])
+                supersede(connection, scope, {placed[memory.id]: memory.supersedes for memory in memories})
                 added = [one for one in group if placed[one.memory.id] == one.memory.id]
                 entries += [IndexEntry(one.memory, one.vector, one.embedder, one.tokens) for one in added]
                 for memory in memories:

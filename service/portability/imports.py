@@ -279,6 +279,7 @@ def _stored(memory: IncomingMemory, ids: SubjectIds, caller: Caller, import_id: 
         event_id=import_id,
         principal_id=caller.principal.id,
         linked_ids=memory.links,
+        supersedes=memory.supersedes,
     )
 
 
@@ -293,6 +294,7 @@ def _content(memory: IncomingMemory, origin: ImportSource) -> dict[str, Any]:
         "role": memory.role,
         "inferred": memory.inferred,
         "links": [str(one) for one in memory.links],
+        **({"supersedes": [str(one) for one in memory.supersedes]} if memory.supersedes else {}),
     }
 
 

@@ -20,7 +20,7 @@ _IDS: Final = ("user_id", "agent_id", "app_id", "run_id")
 _FRAME: Final = frozenset(
     {"type", "id", "version", "created_at", "updated_at", "ingested_at", "expires_on", "event_id", "principal_id"}
 ) | frozenset(_IDS)
-_CONTENT: Final = frozenset({"text", "metadata", "categories", "actor", "role", "inferred", "links"})
+_CONTENT: Final = frozenset({"text", "metadata", "categories", "actor", "role", "inferred", "links", "supersedes"})
 
 
 def header(tenant_id: UUID, at: datetime) -> dict[str, Any]:
@@ -156,6 +156,7 @@ def _memory(fields: dict[str, Any]) -> IncomingMemory:
         role=_text(content.get("role")),
         inferred=bool(content.get("inferred")),
         links=tuple(UUID(one) for one in content.get("links") or ()),
+        supersedes=tuple(UUID(one) for one in content.get("supersedes") or ()),
         expires_on=None if expires is None else date.fromisoformat(expires),
         version=int(fields.get("version", 1)),
         more={name: value for name, value in content.items() if name not in _CONTENT},

@@ -49,6 +49,7 @@ class IncomingMemory:
     role: str | None = None
     inferred: bool = False
     links: tuple[UUID, ...] = ()
+    supersedes: tuple[UUID, ...] = ()
     expires_on: date | None = None
     version: int = 1
     more: Mapping[str, Any] = field(default_factory=dict)

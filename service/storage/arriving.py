@@ -21,6 +21,7 @@ from service.storage.outbox import enqueue
 from service.storage.places import lined_up
 from service.storage.record import Record, memories_table, one_of
 from service.storage.stored import IndexEntry, StoredMemory
+from service.storage.superseding import supersede
 from service.storage.tables import HistoryRow
 
 _history: Final[Any] = HistoryRow.__table__  # type: ignore[attr-defined]
@@ -77,6 +78,8 @@ class Arriving:
         )
         enqueue(connection, scope, {one.memory.id: one.memory.version for one in written})
         self._record.joins.written(connection, scope, [one.memory for one in written])
+        # Those that come later are not there yet; exports have the older ones first.
+        supersede(connection, scope, {one.memory.id: one.memory.supersedes for one in written})
         return [IndexEntry(one.memory, one.vector, embedder, one.tokens) for one in written]
 
     def insert_history(

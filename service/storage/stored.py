@@ -36,6 +36,8 @@ class StoredMemory:
     principal_id: UUID | None = None
     connector: str | None = None
     linked_ids: tuple[UUID, ...] = ()
+    #: Those of the linked ones that it was said to supersede; `service.storage.superseding` tells what holds now.
+    supersedes: tuple[UUID, ...] = ()
     #: When it was stored here, which nobody can choose; None before it is.
     ingested_at: datetime | None = None
     #: Its place in the line of its subjects (`service.storage.places`); what was stored before has none.
@@ -100,6 +102,7 @@ def content_of(memory: StoredMemory) -> dict[str, Any]:
         "inferred": memory.inferred,
         "connector": memory.connector,
         "links": [str(one) for one in memory.linked_ids],
+        **({"supersedes": [str(one) for one in memory.supersedes]} if memory.supersedes else {}),
     }
 
 
@@ -126,6 +129,7 @@ def memory_of(row: Any, content: dict[str, Any]) -> StoredMemory:
         # Content of earlier releases does not tell it.
         connector=content.get("connector"),
         linked_ids=tuple(UUID(one) for one in content["links"]),
+        supersedes=tuple(UUID(one) for one in content.get("supersedes", ())),
         # What waits for a reviewer has not come into the record yet.
         ingested_at=getattr(row, "ingested_at", None),
         place=getattr(row, "place", None),

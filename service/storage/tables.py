@@ -84,6 +84,37 @@ class MemoryRow(SQLModel, table=True):
     likeness: int | None = Field(default=None, sa_type=BigInteger)
 
 
+class SupersessionRow(SQLModel, table=True):
+    """One memory that says anew what an older one said, of a fact that changed (`changed`) or did not (`same`).
+
+    What is only `proposed` to be `linked`, or `dismissed`, hides nothing.
+    """
+
+    __tablename__ = "supersessions"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["tenant_id", "older_id"],
+            ["memories.tenant_id", "memories.id"],
+            name="supersessions_older",
+            ondelete="CASCADE",
+        ),
+        ForeignKeyConstraint(
+            ["tenant_id", "newer_id"],
+            ["memories.tenant_id", "memories.id"],
+            name="supersessions_newer",
+            ondelete="CASCADE",
+        ),
+        Index("supersessions_by_newer", "tenant_id", "newer_id"),
+    )
+
+    tenant_id: UUID = Field(primary_key=True, foreign_key="tenants.id")
+    older_id: UUID = Field(primary_key=True)
+    newer_id: UUID = Field(primary_key=True)
+    kind: str
+    state: str
+    created_at: datetime = Field(sa_column=moment())
+
+
 class QuarantineRow(SQLModel, table=True):
     """A memory that waits for a reviewer. `content` and `vector` are sealed under the key of `owner_id`."""
 
@@ -204,6 +235,7 @@ class TombstoneRow(SQLModel, table=True):
 
 _SUBJECTS = ("owner_id", "user_id", "agent_id", "app_id", "run_id")
 declare(Eraser(MemoryRow, subjects=_SUBJECTS, other=("event_id", "principal_id"), apart=True))
+declare(Eraser(SupersessionRow, parents={"older_id": "memories", "newer_id": "memories"}))
 declare(Eraser(QuarantineRow, subjects=_SUBJECTS, other=("event_id", "principal_id")))
 declare(Eraser(HistoryRow, subjects=_SUBJECTS, parents={"memory_id": "memories"}))
 declare(Eraser(MessageRow, subjects=("owner_id",), parents={"event_id": "events"}))

@@ -88,6 +88,7 @@ def query_of(body: SearchFields, names: SubjectNames | None = None) -> Query:
         threshold=DEFAULT_THRESHOLD if body.threshold is None else body.threshold,
         on=None if body.show_expired else reference or clock.today(),
         reference=reference,
+        latest=bool(body.latest_only),
     )
 
 

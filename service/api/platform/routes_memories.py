@@ -91,6 +91,7 @@ def list_memories(
         page=page or body.page or 1,
         size=page_size or body.page_size or DEFAULT_PAGE_SIZE,
         on=None if body.show_expired else clock.today(),
+        latest=bool(body.latest_only),
     )
     return Reply(page_out(request, found, [memory_out(memory, body.fields) for memory in found.items]))
 

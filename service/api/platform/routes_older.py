@@ -146,6 +146,7 @@ def _listed(
         page=page or 1,
         size=(page_size or DEFAULT_PAGE_SIZE) if paged else (body.top_k or body.limit or LARGEST_PAGE),
         on=None if body.show_expired else clock.today(),
+        latest=bool(body.latest_only),
     )
     results: list[dict[str, Any]] = [memory_out(memory, body.fields) for memory in found.items]
     return Reply(page_out(request, found, results) if paged else results)

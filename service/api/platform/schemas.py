@@ -112,6 +112,7 @@ class _Narrowed(_Taken):
     categories: list[str] | None = Field(None, description="Any of these categories.")
     metadata: dict[str, Any] | None = Field(None, description="Like `filters.metadata`.")
     show_expired: bool | None = Field(None, description="Also what is past its expiration date.")
+    latest_only: bool | None = Field(None, description="Not what a newer memory supersedes.")
     fields: list[str] | None = Field(None, description="Only these fields of each memory; its id is always there.")
 
 

@@ -170,3 +170,13 @@ def test_links_are_bounded() -> None:
     raw = json.dumps({"memory": [{"text": "a fact", "linked_memory_ids": [str(n) for n in range(999)] * 20}]})
     (item,) = read_answer(raw, AnswerLimits()).items.values()
     assert item.links == tuple(range(AnswerLimits().links))
+
+
+def test_what_is_superseded_is_linked_too_and_a_position_like_a_link() -> None:
+    items = [
+        {"text": "a", "supersedes": ["2", 0, "x", None, -1], "linked_memory_ids": ["1", "2"]},
+        {"text": "b", "supersedes": "0"},
+    ]
+    first, second = read_answer(json.dumps({"memory": items}), LIMITS).items.values()
+    assert (first.supersedes, first.links) == ((2, 0), (2, 0, 1))
+    assert (second.supersedes, second.links) == ((), ())

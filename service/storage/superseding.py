@@ -1,0 +1,81 @@
+"""Links from an older memory to the newer one that says what is so now. Neither is changed: a link can go again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Connection, DateTime, Uuid, and_, delete, exists, literal, or_, select, true
+from sqlalchemy.dialects.postgresql import insert
+
+from service import clock
+from service.scope import Scope
+from service.storage.record import memories_table, one_of
+from service.storage.tables import SupersessionRow
+
+_links: Final[Any] = SupersessionRow.__table__  # type: ignore[attr-defined]
+_m: Final[Any] = memories_table.c
+_LINKED: Final = _links.c.state == "linked"
+_SUBJECTS: Final = ("user_id", "agent_id", "app_id", "run_id")
+
+
+def supersede(connection: Connection, scope: Scope, links: Mapping[UUID, Iterable[UUID]]) -> dict[UUID, list[UUID]]:
+    """Link older memories to newer ones, by the newer one's id; return the links that hold, by the same.
+
+    Only memories of the same user, agent, app and run are linked, so that whoever finds the older one finds the newer
+    one too. What says something anew is current itself, whatever superseded it before.
+    """
+    wanted = {newer: sorted(set(older) - {newer}) for newer, older in links.items()}
+    wanted = {newer: older for newer, older in wanted.items() if older}
+    restate(connection, wanted)
+    made: dict[UUID, list[UUID]] = {}
+    moment = literal(clock.now(), DateTime(timezone=True))
+    new = memories_table.alias("newer")
+    for newer, older in wanted.items():
+        same = and_(*(_m[name].is_not_distinct_from(new.c[name]) for name in _SUBJECTS))
+        query = (
+            select(literal(scope.tenant_id, Uuid), _m.id, new.c.id, literal("changed"), literal("linked"), moment)
+            .join(new, and_(new.c.tenant_id == _m.tenant_id, new.c.id == newer))
+            .where(one_of(_m.id, older), same)
+            # One that is deleted meanwhile is no part of it.
+            .with_for_update(key_share=True, read=True)
+        )
+        columns = ["tenant_id", "older_id", "newer_id", "kind", "state", "created_at"]
+        statement = insert(_links).from_select(columns, query)
+        there = {"kind": statement.excluded.kind, "state": statement.excluded.state}
+        connection.execute(statement.on_conflict_do_update(constraint=_links.primary_key, set_=there))
+        found = select(_links.c.older_id).where(_links.c.newer_id == newer, one_of(_links.c.older_id, older), _LINKED)
+        if linked := list(connection.execute(found).scalars()):
+            made[newer] = linked
+    return made
+
+
+def restate(connection: Connection, memory_ids: Iterable[UUID]) -> int:
+    """Let memories be current that were said anew; return how many links went."""
+    ids = list(memory_ids)
+    if not ids:
+        return 0
+    return int(connection.execute(delete(_links).where(one_of(_links.c.older_id, ids), _LINKED)).rowcount)
+
+
+def is_current(on: date | None) -> ColumnElement[bool]:
+    """Return the condition that no memory supersedes a row of the record, or none that can be seen on that day."""
+    newer = memories_table.alias("newer")
+    seen = true() if on is None else or_(newer.c.expires_on.is_(None), newer.c.expires_on >= on)
+    newest = exists().where(
+        _links.c.tenant_id == _m.tenant_id,
+        _links.c.older_id == _m.id,
+        _LINKED,
+        newer.c.tenant_id == _links.c.tenant_id,
+        newer.c.id == _links.c.newer_id,
+        seen,
+    )
+    return ~newest
+
+
+def current(connection: Connection, memory_ids: Sequence[UUID], on: date | None) -> set[UUID]:
+    """Return those of the memories that are current on a day; `on` None counts what has expired too."""
+    query = select(_m.id).where(one_of(_m.id, memory_ids), is_current(on))
+    return set(connection.execute(query).scalars())
