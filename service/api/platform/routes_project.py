@@ -45,7 +45,7 @@ def get_project(
 
 
 @router.patch(
-    _PROJECT, summary="Change settings of the project", response_model=ProjectUpdatedOut, responses=errors(404)
+    _PROJECT, summary="Change settings of the project", response_model=ProjectUpdatedOut, responses=errors(404, 409)
 )
 @acts(Action.UPDATE_PROJECT)
 def update_project(
