@@ -43,6 +43,15 @@ class MemoryAdded(Detail):
     expires_on: date | None = None
 
 
+class MemoriesConsolidated(Detail):
+    """Of memories that say the same the newest is to stand for the others: proposed, accepted or dismissed."""
+
+    event = AuditEvent.MEMORIES_CONSOLIDATED
+    proposed: int = 0
+    accepted: int = 0
+    dismissed: int = 0
+
+
 class MemoryAddRequested(Detail):
     """An add was put into the queue for extraction."""
 

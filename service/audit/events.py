@@ -33,6 +33,7 @@ class AuditEvent(StrEnum):
     MEMORY_UPDATED = "memory:updated"
     MEMORY_DELETED = "memory:deleted"
     MEMORIES_DELETED = "memories:deleted"
+    MEMORIES_CONSOLIDATED = "memories:consolidated"
     BATCH_UPDATED = "batch:updated"
     BATCH_DELETED = "batch:deleted"
     HISTORY_READ = "history:read"
@@ -178,6 +179,7 @@ ACTIVITY_OF: Final[dict[AuditEvent, Activity]] = {
     AuditEvent.PROJECT_UPDATED: Activity.UPDATE,
     AuditEvent.MEMORY_QUARANTINED: Activity.CREATE,
     AuditEvent.REVIEWS_EXPIRED: Activity.DELETE,
+    AuditEvent.MEMORIES_CONSOLIDATED: Activity.UPDATE,
     AuditEvent.REVIEWS_LISTED: Activity.READ,
     AuditEvent.REVIEWS_SEARCHED: Activity.READ,
     AuditEvent.REVIEW_READ: Activity.READ,

@@ -11,6 +11,7 @@ from service.cli import (
     audit,
     audit_tail,
     backups,
+    consolidate,
     doctor,
     erase,
     health,
@@ -49,6 +50,7 @@ app.command("verify-receipt")(erase.verify_receipt)
 app.command("mcp")(mcp.mcp)
 app.command("backup")(backups.backup)
 app.command("restore")(backups.restore)
+app.command("consolidate")(consolidate.consolidate)
 app.command("export")(portability.export)
 app.command("import")(portability.import_)
 app.add_typer(tenants.app, name="tenant")

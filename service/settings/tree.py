@@ -198,6 +198,12 @@ class Duplicates(Section):
         "only an identical add is not stored again.",
     )
 
+    look: str | None = Field(
+        None,
+        description="When each tenant is looked through for memories that say the same, as cron says it (UTC); what is "
+        "found is proposed, see `memvault consolidate`. Not set: never.",
+    )
+
     @field_validator("similarity", mode="before")
     @classmethod
     def _may_be_off(cls, value: Any) -> Any:

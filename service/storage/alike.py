@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, Final, TypeAlias
+from uuid import UUID
 
 import numpy as np
-from sqlalchemy import Connection
+from sqlalchemy import Connection, func, select, update
 
 from service.scope import Scope
-from service.storage.record import Record
+from service.storage.record import Record, memories_table
 from service.storage.stored import IndexEntry, StoredMemory
 from service.storage.wording import gist, plain
 
 #: Memories of one likeness, and of all that are added at once, that are looked at; behind them nothing is alike.
 _MOST_EACH: Final = 20
 _FEWEST: Final = 200
+_m: Final[Any] = memories_table.c
+#: What tells which of some memories a legal hold covers.
+Held: TypeAlias = Callable[[Connection, Scope, Collection[UUID]], Collection[UUID]]
 
 
 def already_there(
@@ -47,6 +51,30 @@ def already_there(
         if twin is None:
             known[likeness].append(entry)
     return found
+
+
+def repeated(connection: Connection, *, after: int | None, limit: int) -> list[int]:
+    """Return likenesses that several memories of the tenant have, by their order."""
+    query = select(_m.likeness).where(_m.likeness.is_not(None) if after is None else _m.likeness > after)
+    query = query.group_by(_m.likeness).having(func.count() > 1).order_by(_m.likeness).limit(limit)
+    return list(connection.execute(query).scalars())
+
+
+def fill_likenesses(
+    record: Record, connection: Connection, scope: Scope, *, after: UUID | None, limit: int, but: Held
+) -> UUID | None:
+    """Give memories of before their likeness, in the order of their ids; return where to go on, None at the end.
+
+    `but` tells which may not be written at all.
+    """
+    query = select(_m.id).where(_m.likeness.is_(None)).order_by(_m.id).limit(limit)
+    ids = list(connection.execute(query if after is None else query.where(_m.id > after)).scalars())
+    held = but(connection, scope, ids)
+    memories = record.find(connection, scope, [one for one in ids if one not in held], users=None, on=None)
+    for memory in memories.values():
+        this = (_m.id == memory.id) & (_m.version == memory.version)
+        connection.execute(update(memories_table).where(this).values(likeness=record.likeness(scope, memory)))
+    return ids[-1] if len(ids) == limit else None
 
 
 def says_the_same(one: IndexEntry, other: IndexEntry, least: float) -> bool:

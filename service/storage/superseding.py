@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, DateTime, Uuid, and_, delete, exists, literal, or_, select, true
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    DateTime,
+    Uuid,
+    and_,
+    delete,
+    exists,
+    literal,
+    or_,
+    select,
+    true,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert
 
 from service import clock
@@ -21,7 +35,17 @@ _LINKED: Final = _links.c.state == "linked"
 _SUBJECTS: Final = ("user_id", "agent_id", "app_id", "run_id")
 
 
-def supersede(connection: Connection, scope: Scope, links: Mapping[UUID, Iterable[UUID]]) -> dict[UUID, list[UUID]]:
+@dataclass(frozen=True, slots=True)
+class Link:
+    """From an older memory to a newer one."""
+
+    older_id: UUID
+    newer_id: UUID
+
+
+def supersede(
+    connection: Connection, scope: Scope, links: Mapping[UUID, Iterable[UUID]], *, kind: str = "changed"
+) -> dict[UUID, list[UUID]]:
     """Link older memories to newer ones, by the newer one's id; return the links that hold, by the same.
 
     Only memories of the same user, agent, app and run are linked, so that whoever finds the older one finds the newer
@@ -36,7 +60,7 @@ def supersede(connection: Connection, scope: Scope, links: Mapping[UUID, Iterabl
     for newer, older in wanted.items():
         same = and_(*(_m[name].is_not_distinct_from(new.c[name]) for name in _SUBJECTS))
         query = (
-            select(literal(scope.tenant_id, Uuid), _m.id, new.c.id, literal("changed"), literal("linked"), moment)
+            select(literal(scope.tenant_id, Uuid), _m.id, new.c.id, literal(kind), literal("linked"), moment)
             .join(new, and_(new.c.tenant_id == _m.tenant_id, new.c.id == newer))
             .where(one_of(_m.id, older), same)
             # One that is deleted meanwhile is no part of it.
@@ -58,6 +82,45 @@ def restate(connection: Connection, memory_ids: Iterable[UUID]) -> int:
     if not ids:
         return 0
     return int(connection.execute(delete(_links).where(one_of(_links.c.older_id, ids), _LINKED)).rowcount)
+
+
+def propose(connection: Connection, scope: Scope, links: Sequence[Link]) -> list[Link]:
+    """Keep what is proposed to be linked, as saying the same; return those that are new.
+
+    What is linked, proposed or dismissed already stays so, and what is superseded is no part of it. The caller has
+    locked the memories.
+    """
+    now = current(connection, [one for link in links for one in (link.older_id, link.newer_id)], None)
+    rows = [
+        {
+            "tenant_id": scope.tenant_id,
+            "older_id": link.older_id,
+            "newer_id": link.newer_id,
+            "kind": "same",
+            "state": "proposed",
+            "created_at": clock.now(),
+        }
+        for link in links
+        if link.older_id in now and link.newer_id in now
+    ]
+    if not rows:
+        return []
+    made = insert(_links).on_conflict_do_nothing().returning(_links.c.older_id, _links.c.newer_id)
+    return [Link(row.older_id, row.newer_id) for row in connection.execute(made.values(rows))]
+
+
+def proposals(connection: Connection) -> list[Link]:
+    """Return what is proposed and not decided on, the oldest first."""
+    query = select(_links.c.older_id, _links.c.newer_id).where(_links.c.state == "proposed")
+    rows = connection.execute(query.order_by(_links.c.created_at, _links.c.older_id, _links.c.newer_id))
+    return [Link(row.older_id, row.newer_id) for row in rows]
+
+
+def dismiss(connection: Connection, links: Sequence[Link]) -> None:
+    """Let what is proposed never be proposed again."""
+    for link in links:
+        this = and_(_links.c.older_id == link.older_id, _links.c.newer_id == link.newer_id)
+        connection.execute(update(_links).where(this, _links.c.state == "proposed").values(state="dismissed"))
 
 
 def is_current(on: date | None) -> ColumnElement[bool]:

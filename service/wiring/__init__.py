@@ -37,6 +37,7 @@ from service.memories.actions import Memories
 from service.memories.adds import Adds
 from service.memories.batch import Batches
 from service.memories.changing import ModelChange
+from service.memories.consolidating import Consolidations
 from service.memories.entities import Entities
 from service.memories.events import Events
 from service.memories.extraction import Extractions
@@ -156,6 +157,7 @@ class Installation:
     identities: Identities
     retention_rules: RetentionRules
     retention_runs: Runs
+    consolidations: Consolidations
     queue: Queue
     tasks: Tasks
     tombstones: Tombstones
@@ -288,6 +290,7 @@ def open_installation(settings: Settings, connections: Connections, stack: ExitS
         identities=Identities(database, keyring, subjects, trail, gate),
         retention_rules=RetentionRules(database, keyring, subjects, trail, gate),
         retention_runs=Runs(settings, database, keyring, record, trail, gate),
+        consolidations=Consolidations(database, record, trail, similarity=settings.duplicates.similarity),
         queue=queue,
         tasks=Tasks(database),
         tombstones=tombstones,
@@ -431,6 +434,7 @@ def start_worker(services: Services, stack: ExitStack) -> Worker:
             **services.jobs.periodic(),
             **trail_jobs(services.installation, sealing),
             **services.retention_jobs.periodic(),
+            **services.installation.consolidations.periodic(settings.duplicates.look, services.jobs.tenant_ids),
         },
         concurrency=settings.queue.concurrency,
         poll_interval=settings.queue.poll_interval,

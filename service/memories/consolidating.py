@@ -1,0 +1,144 @@
+"""Consolidation: proposes that the newest of memories that say the same stand for the others, and links them if told.
+
+Nothing is deleted or changed: an older memory is superseded by a link, and a proposal hides nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from service.audit.details import MemoriesConsolidated
+from service.audit.events import AuditEvent
+from service.audit.trail import Trail
+from service.holds.guard import held_among
+from service.scope import Caller, Scope, TenantId, installation_caller
+from service.storage.alike import fill_likenesses, repeated, says_the_same
+from service.storage.database import Database
+from service.storage.record import Record
+from service.storage.stored import IndexEntry
+from service.storage.superseding import Link, dismiss, proposals, propose, supersede
+
+#: The periodic task that goes round the tenants.
+CONSOLIDATE: Final = "consolidate"
+#: Likenesses that are looked at in one transaction, and memories of them.
+_AT_ONCE: Final = 200
+_MOST: Final = 2_000
+_log: Final = logging.getLogger("memvault.consolidation")
+
+
+class Consolidations:
+    """Looks for memories that say the same and keeps what is proposed and decided about them."""
+
+    def __init__(self, database: Database, record: Record, trail: Trail, *, similarity: float | None) -> None:
+        self._database = database
+        self._record = record
+        self._trail = trail
+        self._similarity = similarity
+
+    def run(self, caller: Caller, scope: Scope, *, dry: bool = False) -> Sequence[Link]:
+        """Look through the tenant's memories; return what is proposed now, what was before included.
+
+        Only what an add would not have stored is alike: near-duplicates of before, of imports, and of two adds at the
+        same instant. What a hold covers is left alone, and what was dismissed is not proposed again. A dry run
+        proposes nothing.
+        """
+        self._fill(scope)
+        found = list(self.proposed(scope))
+        after: int | None = None
+        while True:
+            with self._database.transaction(scope) as connection:
+                likenesses = repeated(connection, after=after, limit=_AT_ONCE)
+                made = propose(connection, scope, self._alike(connection, scope, likenesses))
+                found += made
+                if dry:
+                    connection.rollback()
+                elif made:
+                    self._tell(connection, caller, made, MemoriesConsolidated(proposed=len(made)))
+            if len(likenesses) < _AT_ONCE:
+                return found
+            after = likenesses[-1]
+
+    def proposed(self, scope: Scope) -> Sequence[Link]:
+        """Return what is proposed and not decided on."""
+        with self._database.transaction(scope) as connection:
+            return proposals(connection)
+
+    def decide(self, caller: Caller, scope: Scope, older_ids: Sequence[UUID] | None, *, accept: bool) -> Sequence[Link]:
+        """Link what is proposed of these older memories, or of all, or dismiss it for good; return what was decided.
+
+        What a hold covers by now is passed over and stays proposed.
+        """
+        with self._database.transaction(scope) as connection:
+            wanted = [one for one in proposals(connection) if older_ids is None or one.older_id in older_ids]
+            held = held_among(connection, scope, [one.older_id for one in wanted])
+            decided = [one for one in wanted if one.older_id not in held]
+            if accept:
+                links: dict[UUID, list[UUID]] = defaultdict(list)
+                for one in decided:
+                    links[one.newer_id].append(one.older_id)
+                supersede(connection, scope, links, kind="same")
+            else:
+                dismiss(connection, decided)
+            if decided:
+                count = len(decided)
+                detail = MemoriesConsolidated(accepted=count) if accept else MemoriesConsolidated(dismissed=count)
+                self._tell(connection, caller, decided, detail)
+        return decided
+
+    def periodic(
+        self, look: str | None, tenant_ids: Callable[[], Sequence[TenantId]]
+    ) -> Mapping[str, tuple[str, Callable[[int], None]]]:
+        """Return the periodic work by task name, with when it runs, as cron says it; nothing when it never does."""
+
+        def work(timestamp: int) -> None:
+            for tenant_id in tenant_ids():
+                caller = installation_caller(tenant_id)
+                try:
+                    self.run(caller, caller.scope)
+                except Exception as error:
+                    # One that fails keeps no other from its own.
+                    _log.error("a consolidation failed", extra={"error": type(error).__name__}, exc_info=error)
+
+        return {} if look is None else {CONSOLIDATE: (look, work)}
+
+    def _fill(self, scope: Scope) -> None:
+        """Let what an earlier release stored be looked up too, by a number that tells nothing."""
+        after: UUID | None = None
+        while True:
+            with self._database.transaction(scope) as connection:
+                after = fill_likenesses(self._record, connection, scope, after=after, limit=_AT_ONCE, but=held_among)
+            if after is None:
+                return
+
+    def _alike(self, connection: Connection, scope: Scope, likenesses: Sequence[int]) -> list[Link]:
+        if self._similarity is None or not likenesses:
+            return []
+        groups: dict[int, list[IndexEntry]] = defaultdict(list)
+        for entry in self._record.likely(connection, scope, likenesses, most=_MOST):
+            groups[self._record.likeness(scope, entry.memory)].append(entry)
+        links = []
+        for group in groups.values():
+            *older, newest = sorted(group, key=lambda one: (one.memory.created_at, one.memory.id))
+            links += [
+                Link(one.memory.id, newest.memory.id) for one in older if says_the_same(one, newest, self._similarity)
+            ]
+        held = held_among(connection, scope, [link.older_id for link in links])
+        return [link for link in links if link.older_id not in held]
+
+    def _tell(
+        self, connection: Connection, caller: Caller, links: Sequence[Link], detail: MemoriesConsolidated
+    ) -> None:
+        self._trail.write(
+            connection,
+            caller,
+            AuditEvent.MEMORIES_CONSOLIDATED,
+            targets=list(dict.fromkeys(link.newer_id for link in links)),
+            results=[link.older_id for link in links],
+            detail=detail,
+        )
