@@ -18,6 +18,7 @@ from service.holds.spans import Span
 from service.policy.table import ROLES
 from service.records import Message, NewMemories, SubjectNames
 from service.scope import Caller, Limit, TenantId
+from service.settings.languages import Language
 from service.wiring import Services
 from tests.conftest import MakeServices, caller_of
 from tests.integration.audit_reading.conftest import MakeClient, Rows, add, refused, search
@@ -65,9 +66,9 @@ def test_an_add_of_several_texts_keeps_one_hmac_for_each(client: TestClient, row
     first, second = rows("memory:added")
     assert [str(one) for one in first["result_ids"]] == ids
     assert len(first["value_mac"]) == 3 * 32
-    assert first["detail"] == {"added": 3, "known": 0}
+    assert first["detail"] == {"added": 3, "known": 0, "superseded": 0}
     assert second["value_mac"] is None
-    assert second["detail"] == {"added": 0, "known": 1}
+    assert second["detail"] == {"added": 0, "known": 1, "superseded": 0}
 
 
 def test_an_update_says_what_of_the_memory_it_changed(client: TestClient, rows: Rows) -> None:
@@ -169,6 +170,7 @@ def test_every_event_can_be_seen_to_happen(
         tenants.resume("acme")
         tenants.rename("acme", "apex")
         tenants.set_limits("apex", {Limit.MEMORIES: 1})
+        tenants.set_language("apex", Language.GERMAN)
     seen = {row["event"] for row in rows()}
     assert seen <= set(AuditEvent)
     assert set(AuditEvent) - set(EVENT_OF.values()) - BEYOND <= seen
