@@ -39,7 +39,7 @@ class MemoryAdded(Detail):
     event = AuditEvent.MEMORY_ADDED
     added: int
     known: int
-    superseded: int = 0
+    superseded: int | None = None
     expires_on: date | None = None
 
 

@@ -358,7 +358,7 @@ def store_memories(
         detail=MemoryAdded(
             added=len(added),
             known=len(results) - len(added),
-            superseded=len({one for older in superseded.values() for one in older}),
+            superseded=len({one for older in superseded.values() for one in older}) or None,
             expires_on=memories[0].expires_on if memories else None,
         ),
     )

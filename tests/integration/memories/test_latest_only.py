@@ -172,7 +172,7 @@ def test_an_extraction_links_what_the_model_names(
     assert len(listed(services, caller, latest=False)) == 3
     with psycopg.connect(database.admin) as connection:
         rows = connection.execute("SELECT detail FROM audit WHERE event = 'memory:added' ORDER BY seq").fetchall()
-    assert [row[0]["superseded"] for row in rows] == [0, 1]
+    assert [row[0].get("superseded") for row in rows] == [None, 1]
     # What waits for a reviewer supersedes nothing until it is approved.
     review(services, caller)
     llm.facts({"text": "Alice moved to Lima", "supersedes": ["0"]})
