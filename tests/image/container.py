@@ -25,7 +25,7 @@ import pytest
 
 from tests.image.compose import services
 from tests.image.dockerfile import REPOSITORY, Stage, Step, read
-from tests.image.roots import PACKAGES, Root, mount
+from tests.image.roots import PACKAGES, SHOWN, Root, mount
 
 _START_SECONDS = 120.0
 URL = "http://127.0.0.1:8080"
@@ -72,7 +72,7 @@ def take_packages(root: Root, python: str) -> None:
     (into,) = root.at(python).parents[1].glob("lib/python3*/site-packages")
     for entry in PACKAGES.iterdir():
         if "memvault" not in entry.name and entry.name != "__pycache__":
-            (into / entry.name).symlink_to(entry)
+            (into / entry.name).symlink_to(SHOWN / entry.name)
 
 
 def assemble(root: Root, built: Root, image: Stage, settings: Mapping[str, str]) -> None:

@@ -13,6 +13,8 @@ from pathlib import Path
 PYTHON = Path(os.path.realpath(getattr(sys, "_base_executable", sys.executable)))
 PREFIX = Path(sys.base_prefix).resolve()
 PACKAGES = Path(sysconfig.get_paths()["purelib"])
+#: Where a root shows them: no mount of an image comes over it, wherever the checkout lies.
+SHOWN = Path("/srv/packages")
 _DEVICES = ("null", "zero", "full", "random", "urandom")
 _NO_NEW_PRIVS = 38
 _DROP_FROM_BOUNDS = 24
@@ -50,7 +52,7 @@ class Root:
         root.tree(PREFIX / "lib")
         if not root.at(PYTHON).exists():
             root.file(PYTHON)
-        root.tree(PACKAGES)
+        root.tree(PACKAGES, SHOWN)
         root.file("/etc/ld.so.cache")
         # Names as any base image has some: `initdb` runs under one of a user without a process, and what runs outside
         # can be seen here.
