@@ -44,12 +44,17 @@ class MemoryAdded(Detail):
 
 
 class MemoriesConsolidated(Detail):
-    """Of memories that say the same the newest is to stand for the others: proposed, accepted or dismissed."""
+    """Of memories that say the same the newest is to stand for the others: proposed, accepted or dismissed.
+
+    `listed` were told to whoever looked; `held` were passed over, since a hold covers them.
+    """
 
     event = AuditEvent.MEMORIES_CONSOLIDATED
     proposed: int = 0
     accepted: int = 0
     dismissed: int = 0
+    listed: int = 0
+    held: int = 0
 
 
 class MemoryAddRequested(Detail):

@@ -35,11 +35,20 @@ def consolidate(
     with installation_of(config, data_dir) as installation:
         consolidations = installation.consolidations
         found = [installation.tenants.get(tenant)] if tenant else installation.tenants.list()
-        for one in (each for each in found if each.status == "active"):
+        ids = _ids([*(accept or []), *(dismiss or [])]) if accept or dismiss else None
+        active = [each for each in found if each.status == "active"]
+        if ids is not None:
+            there = {
+                link.older_id for one in active for link in consolidations.proposed(installation_caller(one.id).scope)
+            }
+            if missing := sorted(str(one) for one in set(ids) - there):
+                raise ConfigurationError(
+                    f"consolidate: nothing is proposed of {', '.join(missing)}; nothing was decided"
+                )
+        for one in active:
             caller = installation_caller(one.id)
             decided: Sequence[Link] = []
             if accept or dismiss or accept_all:
-                ids = None if accept_all else _ids([*(accept or []), *(dismiss or [])])
                 decided = consolidations.decide(caller, caller.scope, ids, accept=not dismiss)
                 proposed = consolidations.proposed(caller.scope)
             else:

@@ -61,8 +61,12 @@ class Consolidations:
                 elif made:
                     self._tell(connection, caller, made, MemoriesConsolidated(proposed=len(made)))
             if len(likenesses) < _AT_ONCE:
-                return found
+                break
             after = likenesses[-1]
+        with self._database.transaction(scope) as connection:
+            # Also when nothing was found, or only looked for: memories were read.
+            self._tell(connection, caller, found, MemoriesConsolidated(listed=len(found)))
+        return found
 
     def proposed(self, scope: Scope) -> Sequence[Link]:
         """Return what is proposed and not decided on."""
@@ -85,10 +89,9 @@ class Consolidations:
                 supersede(connection, scope, links, kind="same")
             else:
                 dismiss(connection, decided)
-            if decided:
-                count = len(decided)
-                detail = MemoriesConsolidated(accepted=count) if accept else MemoriesConsolidated(dismissed=count)
-                self._tell(connection, caller, decided, detail)
+            if wanted:
+                count = {"accepted" if accept else "dismissed": len(decided)}
+                self._tell(connection, caller, decided, MemoriesConsolidated(**count, held=len(wanted) - len(decided)))
         return decided
 
     def periodic(

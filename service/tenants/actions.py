@@ -1,4 +1,4 @@
-"""Tenants: made, listed, suspended, resumed, renamed, limited by the installation's plane, never by a key."""
+"""Tenants: made, listed and changed (state, name, limits, language) by the installation's plane, never by a key."""
 
 from __future__ import annotations
 

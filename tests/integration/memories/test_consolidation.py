@@ -78,10 +78,18 @@ def test_what_says_the_same_is_proposed_and_linked_only_when_accepted(
         query = "SELECT detail, target_ids, result_ids FROM audit WHERE event = 'memories:consolidated' ORDER BY seq"
         rows = connection.execute(query).fetchall()
     told = [({name: count for name, count in row[0].items() if count}, row[1], set(row[2])) for row in rows]
+    # Dry runs and looks at nothing leave a row too.
+    look, nothing = ({"listed": 2}, [newest], {one, two}), ({}, [], set())
     assert told == [
+        look,
         ({"proposed": 2}, [newest], {one, two}),
+        look,
+        look,
+        look,
+        nothing,
         ({"accepted": 1}, [newest], {one}),
         ({"dismissed": 1}, [newest], {two}),
+        nothing,
     ]
 
 
@@ -140,6 +148,8 @@ def test_the_command_line(services: Services, caller: Caller, database: Postgres
         assert (run(*arguments)["proposed"], run(*arguments)["decided"]) == (links, [])
     with pytest.raises(ConfigurationError, match="ids of memories"):
         run("--accept", "no-id")
+    with pytest.raises(ConfigurationError, match=f"nothing is proposed of {newer}"):
+        run("--accept", older, "--accept", newer)
     with pytest.raises(ConfigurationError, match="give one of"):
         run("--accept-all", "--dry-run")
     done = run("--accept", older)
