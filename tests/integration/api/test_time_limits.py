@@ -48,6 +48,14 @@ def test_a_body_that_does_not_arrive_is_408(make_services: MakeServices) -> None
         assert httpx.post(f"{url}{ADD}", json=BODY, headers={"Authorization": f"Token {key}"}).status_code == 200
 
 
+def _somebody_waits(connection: psycopg.Connection) -> bool:
+    """Whether an action has come as far as the table that is locked."""
+    found = connection.execute(
+        "SELECT 1 FROM pg_locks WHERE NOT granted AND relation = 'memories'::regclass LIMIT 1"
+    ).fetchone()
+    return found is not None
+
+
 def test_an_action_that_does_not_end_is_503_and_goes_on(make_services: MakeServices, database: Postgres) -> None:
     services = make_services(server={"answer_seconds": 0.5, "event_wait": 0})
     tenant = services.installation.tenants.create("acme").id
@@ -56,14 +64,21 @@ def test_an_action_that_does_not_end_is_503_and_goes_on(make_services: MakeServi
     with serving(create_app(services)) as url, httpx.Client(base_url=url, headers=headers, timeout=60) as client:
         with psycopg.connect(database.admin) as lock:
             lock.execute("LOCK TABLE memories IN ACCESS EXCLUSIVE MODE")
-            answer = client.post(ADD, json=BODY)
+            # On a busy machine the time may be over before the action began: then nothing is under way, so ask anew.
+            deadline = time.monotonic() + 60
+            while True:
+                answer = client.post(ADD, json=BODY)
+                if _somebody_waits(lock) or time.monotonic() > deadline:
+                    break
             assert answer.status_code == 503
             assert answer.json()["code"] == "unavailable"
             assert "may still be written" in answer.json()["detail"]
             assert int(answer.headers["Retry-After"]) > 0
             assert answer.headers["X-Request-ID"] == answer.json()["request_id"]
-            # Others are served meanwhile.
-            assert client.get("/v1/ping/").status_code == 200
+            # Others are served meanwhile: at once, where the machine is not busy.
+            while (other := client.get("/v1/ping/")).status_code == 503 and time.monotonic() < deadline:
+                time.sleep(0.05)
+            assert other.status_code == 200
         # What was under way was not cut off in the middle. On a busy machine, reading may be over its time as well.
         found: list[str] = []
         deadline = time.monotonic() + 30
@@ -72,4 +87,4 @@ def test_an_action_that_does_not_end_is_503_and_goes_on(make_services: MakeServi
             if answer.status_code == 200:
                 found = [one["memory"] for one in answer.json()["results"]]
             time.sleep(0.05)
-        assert found == ["Likes tea"]
+        assert set(found) == {"Likes tea"}
