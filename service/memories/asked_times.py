@@ -36,16 +36,29 @@ _PRESENT: Final = re.compile(
     r"\b(?:current(?:ly)?|nowadays|now|at the moment|these days|latest|newest|most recent(?:ly)?|up to date)\b",
     re.IGNORECASE,
 )
+_PAST: Final = re.compile(
+    r"\b(?:before|previous(?:ly)?|former(?:ly)?|earlier|originally|used to|back then|in the past|once|history|old)\b",
+    re.IGNORECASE,
+)
 _BEFORE: Final = frozenset({"before", "until"})
 _AFTER: Final = frozenset({"after", "since"})
 
 
 @dataclass(frozen=True, slots=True)
 class AskedTime:
-    """Spans of time that a question names, each from a moment up to another, and whether it means the present."""
+    """Spans of time that a question names, each from a moment up to another, and whether it means the present.
+
+    `past` is a word for what is no longer so ("before she moved", "used to"), which names no span.
+    """
 
     spans: tuple[tuple[datetime, datetime], ...] = ()
     present: bool = False
+    past: bool = False
+
+    @property
+    def wants_superseded(self) -> bool:
+        """Whether what is no longer so may be the answer."""
+        return bool(self.spans) or self.past
 
 
 def asked_time(question: str, today: date) -> AskedTime:
@@ -55,7 +68,7 @@ def asked_time(question: str, today: date) -> AskedTime:
         span = _span(match["time"], today)
         if span is not None:
             spans.append(_sided(span, (match["side"] or "").lower()))
-    return AskedTime(tuple(spans), _PRESENT.search(question) is not None)
+    return AskedTime(tuple(spans), _PRESENT.search(question) is not None, _PAST.search(question) is not None)
 
 
 def _span(words: str, today: date) -> tuple[datetime, datetime] | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
+from service import clock
 from service.audit.details import Reason
 from service.errors import Conflict, Forbidden, InvalidInput
 from service.filters.ast import EVERYTHING
@@ -15,6 +16,7 @@ from service.filters.connector_fields import INTERACTION_SUMMARY, LABELS
 from service.filters.parse import parse_filter
 from service.memories.actions import Memories, Query
 from service.memories.adds import Adds
+from service.memories.asked_times import asked_time
 from service.memories.context import Context, compose
 from service.memories.limits import check_names
 from service.memories.stores import Stores
@@ -76,6 +78,7 @@ class Interactions:
     def context(self, caller: Caller, scope: Scope, asked: Asked, *, labelled: bool = True) -> Context:
         """Return what is known about a user that matters for a query, within a budget of tokens.
 
+        What a newer memory supersedes is left out, unless the query names a time or asks for what was so before.
         Without `labelled` only the texts of the snippets count, for a face that passes on nothing else.
 
         Raises:
@@ -92,7 +95,9 @@ class Interactions:
             chosen = {"metadata": {"connector": {"in": list(asked.connectors)}}}
             where = and_(where, parse_filter(chosen, where="connectors"))
         limit = min(max(asked.max_tokens // _TOKENS_PER_HIT, _FEWEST_HITS), _MOST_HITS)
-        hits = self._memories.search(caller, scope, Query(asked.query, where, limit=limit, threshold=_THRESHOLD))
+        latest = not asked_time(asked.query, clock.today()).wants_superseded
+        query = Query(asked.query, where, limit=limit, threshold=_THRESHOLD, latest=latest)
+        hits = self._memories.search(caller, scope, query)
         return compose(hits, max_tokens=asked.max_tokens, labelled=labelled)
 
     def store(self, caller: Caller, scope: Scope, summary: Summary) -> StoredSummary:

@@ -62,3 +62,19 @@ def test_two_times() -> None:
 def test_no_question_fails(question: str, today: date) -> None:
     for words in ("last week", "in 9999", "10 years ago", "before 1"):
         asked_time(f"{question} {words}", today)
+
+
+@pytest.mark.parametrize(
+    ("question", "wanted"),
+    [
+        ("where did she live before she moved?", True),
+        ("what did he use to drink, what he used to like", True),
+        ("her former employer", True),
+        ("where did she live in March 2025?", True),
+        ("where does she live?", False),
+        ("recent preferences and ongoing tickets", False),
+        ("what does she like these days", False),
+    ],
+)
+def test_what_is_no_longer_so_is_wanted_when_asked_for(question: str, wanted: bool) -> None:
+    assert asked_time(question, TODAY).wants_superseded is wanted
