@@ -50,11 +50,13 @@ class EdgeReader:
 
 def _request(question: ByMeaning | ByWords) -> edge.QueryRequest:
     more: dict[str, Any]
+    back: list[str] | bool = IDENTITY
     match question:
         case ByMeaning(vector=vector):
             more = {"query": edge.Query.Nearest(list(vector), using=DENSE), "params": _BY_MEANING}
-        case ByWords(terms=terms, corpus=corpus):
+        case ByWords(terms=terms, corpus=corpus, scores_only=scores_only):
+            back = False if scores_only else IDENTITY
             words = edge.SparseVector(list(terms.ids), list(terms.weights))
             params = edge.SearchParams(idf=edge.IdfParams(corpus=edge_filter(corpus)))
             more = {"query": edge.Query.Nearest(words, using=TERMS), "params": params}
-    return edge.QueryRequest(limit=question.limit, filter=edge_filter(question.where), with_payload=IDENTITY, **more)
+    return edge.QueryRequest(limit=question.limit, filter=edge_filter(question.where), with_payload=back, **more)

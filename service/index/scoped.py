@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import date
 from heapq import nlargest
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 from uuid import UUID
 
 from service.filters.ast import Node
@@ -37,16 +37,19 @@ class ByMeaning:
 
 @dataclass(frozen=True, slots=True)
 class ByWords:
-    """Ask for the points that are best by BM25. How rare a word is, is counted over `corpus`."""
+    """Ask for the points that are best by BM25. How rare a word is, is counted over `corpus`.
+
+    With `scores_only` nothing else is read back, which spares the engine to open each payload.
+    """
 
     terms: SparseTerms
     where: Selection
     limit: int
     corpus: Selection
+    scores_only: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """A point that was found: its score, and what says which memory it is and where that stands."""
 
     score: float
@@ -140,7 +143,8 @@ class TenantIndex:
             near_more, worded_more = reader.ask(
                 [
                     self._by_meaning(meaning, *self._more(only_worded, around, allowed)),
-                    self._words(terms, *self._more(only_near, around, allowed)) if words else None,
+                    # Each of these is among those by meaning, with what says which memory it is.
+                    self._words(terms, *self._more(only_near, around, allowed), scores_only=True) if words else None,
                 ]
             )
         near |= near_more
@@ -192,10 +196,10 @@ class TenantIndex:
     def _by_meaning(self, vector: Sequence[float], where: Selection, limit: int) -> ByMeaning | None:
         return ByMeaning(vector, where, limit) if limit else None
 
-    def _words(self, terms: SparseTerms, where: Selection, limit: int) -> ByWords | None:
+    def _words(self, terms: SparseTerms, where: Selection, limit: int, *, scores_only: bool = False) -> ByWords | None:
         if not terms or limit == 0:
             return None
-        return ByWords(terms, where, limit, corpus=within(self._tenant, Every()))
+        return ByWords(terms, where, limit, corpus=within(self._tenant, Every()), scores_only=scores_only)
 
 
 def _strongest(near: Mapping[UUID, Found], worded: Mapping[UUID, Found]) -> list[int]:

@@ -129,6 +129,7 @@ def query_request(
     scores are the same as without.
     """
     more: dict[str, Any]
+    back: list[str] | bool = IDENTITY
     match question:
         case ByMeaning(vector=vector):
             again = None
@@ -139,7 +140,8 @@ def query_request(
                 "using": DENSE,
                 "params": models.SearchParams(hnsw_ef=EF, quantization=again),
             }
-        case ByWords(terms=terms, corpus=corpus):
+        case ByWords(terms=terms, corpus=corpus, scores_only=scores_only):
+            back = False if scores_only else IDENTITY
             more = {
                 "query": models.SparseVector(indices=list(terms.ids), values=list(terms.weights)),
                 "using": TERMS,
@@ -147,7 +149,7 @@ def query_request(
             if own_idf:
                 more["params"] = models.SearchParams(idf=models.IdfCorpusParams(corpus=server_filter(corpus)))
     return models.QueryRequest(
-        limit=question.limit, filter=server_filter(question.where), with_payload=IDENTITY, shard_key=key, **more
+        limit=question.limit, filter=server_filter(question.where), with_payload=back, shard_key=key, **more
     )
 
 
