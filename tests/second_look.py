@@ -8,10 +8,9 @@ test that passes alone only is named, so that it can be mended. A command, where
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -20,12 +19,6 @@ MOST: Final = 3
 #: Rooms in which one failure is a finding.
 STRICT: Final = ("tests/faults/", "tests/isolation/", "tests/promises/")
 _FAILED: Final = Path(".pytest_cache/v/cache/lastfailed")
-_GROUP: Final = re.compile(r"@[\w.-]+$")
-
-
-def names_of(failed: Iterable[str]) -> list[str]:
-    """Return the tests as pytest takes them, without the group that they ran in."""
-    return sorted({_GROUP.sub("", name) for name in failed})
 
 
 def refusal(names: Sequence[str]) -> str | None:
@@ -40,7 +33,7 @@ def refusal(names: Sequence[str]) -> str | None:
 
 def main(command: Sequence[str]) -> int:
     """Run them and return 0 when all pass."""
-    names = names_of(json.loads(_FAILED.read_text())) if _FAILED.is_file() else []
+    names = sorted(json.loads(_FAILED.read_text())) if _FAILED.is_file() else []
     if why := refusal(names):
         print(f"no second look: {why}")
         return 1

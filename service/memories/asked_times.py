@@ -37,7 +37,7 @@ _PRESENT: Final = re.compile(
     re.IGNORECASE,
 )
 _PAST: Final = re.compile(
-    r"\b(?:before|previous(?:ly)?|former(?:ly)?|earlier|originally|used to|back then|in the past|once|history|old)\b",
+    r"\b(?:before|previous(?:ly)?|former(?:ly)?|earlier|originally|used to|back then|in the past|history)\b",
     re.IGNORECASE,
 )
 _BEFORE: Final = frozenset({"before", "until"})

@@ -14,11 +14,6 @@ pytestmark = pytest.mark.unit
 SLOW = "tests/integration/api/test_time_limits.py::test_one"
 
 
-def test_the_group_of_a_test_is_no_part_of_its_name() -> None:
-    parameter = "tests/unit/test_x.py::test_y[a@b.example]"
-    assert second_look.names_of([f"{SLOW}@clients", SLOW, parameter]) == [SLOW, parameter]
-
-
 @pytest.mark.parametrize(
     ("names", "why"),
     [
@@ -31,6 +26,11 @@ def test_the_group_of_a_test_is_no_part_of_its_name() -> None:
 )
 def test_many_and_findings_get_no_second_look(names: list[str], why: str) -> None:
     assert why in (second_look.refusal(names) or "")
+
+
+def test_the_rooms_of_findings_are_there() -> None:
+    root = Path(second_look.__file__).parent.parent
+    assert [room for room in second_look.STRICT if not (root / room).is_dir()] == []
 
 
 def test_a_few_others_get_one() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from uuid import UUID
 
 import pytest
@@ -15,16 +15,22 @@ from service.wiring import Services
 pytestmark = pytest.mark.integration
 
 
+def first_superseded(client: TestClient, services: Services, tenant: TenantId, texts: Sequence[str]) -> UUID:
+    """Add texts of alice, the second of which supersedes the first; return the id of the first."""
+    messages = [{"role": "user", "content": text} for text in texts]
+    body = {"messages": messages, "user_id": "alice", "infer": False}
+    older, newer, *_ = (UUID(one["id"]) for one in client.post("/v3/memories/add/", json=body).json()["results"])
+    scope = Scope.of(service_principal(tenant))
+    with services.installation.database.transaction(scope) as connection:
+        assert supersede(connection, scope, {newer: [older]}) == {newer: [older]}
+    return older
+
+
 def test_searches_and_lists_leave_out_what_is_superseded(
     client: TestClient, services: Services, tenant: TenantId
 ) -> None:
     texts = ["Alice lives in Rome", "Alice lives in Oslo", "Alice likes tea"]
-    messages = [{"role": "user", "content": text} for text in texts]
-    body = {"messages": messages, "user_id": "alice", "infer": False}
-    rome, oslo, _ = (UUID(one["id"]) for one in client.post("/v3/memories/add/", json=body).json()["results"])
-    scope = Scope.of(service_principal(tenant))
-    with services.installation.database.transaction(scope) as connection:
-        assert supersede(connection, scope, {oslo: [rome]}) == {oslo: [rome]}
+    rome = first_superseded(client, services, tenant, texts)
     query = {"query": "where does Alice live?", "threshold": 0}
     narrowed = {"filters": {"user_id": "alice"}}
     asks: list[Callable[..., object]] = [
@@ -45,12 +51,7 @@ def test_a_context_has_what_is_so_now_unless_the_past_is_asked_for(
     client: TestClient, services: Services, tenant: TenantId
 ) -> None:
     texts = ["Alice lives in Rome", "Alice lives in Oslo"]
-    messages = [{"role": "user", "content": text} for text in texts]
-    body = {"messages": messages, "user_id": "alice", "infer": False}
-    rome, oslo = (UUID(one["id"]) for one in client.post("/v3/memories/add/", json=body).json()["results"])
-    scope = Scope.of(service_principal(tenant))
-    with services.installation.database.transaction(scope) as connection:
-        assert supersede(connection, scope, {oslo: [rome]}) == {oslo: [rome]}
+    first_superseded(client, services, tenant, texts)
 
     def context(query: str) -> set[str]:
         answer = client.post("/tools/get_user_context", json={"user_id": "alice", "query": query})
