@@ -34,7 +34,8 @@ from service.scope import SubjectKind
 from service.storage.filter_sql import compile_sql
 from service.storage.tables import MemoryRow
 from tests.filters.strategies import TREES, populations
-from tests.filters.truth_table import BY_ID, CASES, LOOKUP, ROWS, Case, row_tokens, subject_id
+from tests.filters.truth_rows import BY_ID, LOOKUP, ROWS, row_tokens, subject_id
+from tests.filters.truth_table import CASES, Case
 from tests.integration.filter_postgres import postgres_dsn
 
 __all__ = ["postgres_dsn"]

@@ -13,7 +13,7 @@ from service.index.interface import Candidate, Point, ScopedIndex
 from service.index.terms import Bm25Terms, SparseTerms
 from service.records import Memory
 from service.scope import Permission, Principal, Scope, SubjectKind, TenantId
-from tests.filters.truth_table import TOKENIZER, row_tokens, subject_id
+from tests.filters.truth_rows import TOKENIZER, row_tokens, subject_id
 
 SIZE = 8
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)

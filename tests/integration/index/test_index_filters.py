@@ -18,7 +18,8 @@ from service.index.interface import Index
 from service.index.terms import SparseTerms
 from service.records import Memory
 from tests.filters.strategies import TREES, populations
-from tests.filters.truth_table import BY_ID, CASES, LOOKUP, ROWS, Case
+from tests.filters.truth_rows import BY_ID, LOOKUP, ROWS
+from tests.filters.truth_table import CASES, Case
 from tests.integration.index.points import NOON, SIZE, KnowsAll, found, point, point_of, scope, vector
 from tests.qdrant.serving import Qdrant, open_server
 

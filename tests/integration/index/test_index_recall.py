@@ -17,7 +17,7 @@ from service.index.edge import EdgeIndex
 from service.index.edge_compact import compact
 from service.index.interface import ScopedIndex
 from service.index.terms import SparseTerms
-from tests.filters.truth_table import TOKENIZER
+from tests.filters.truth_rows import TOKENIZER
 from tests.integration.index.points import KnowsAll, point, scope
 
 pytestmark = pytest.mark.integration

@@ -10,7 +10,7 @@ import pytest
 from service.filters.ast import EVERYTHING, All, Any_, Condition, Field, Node, Not, Op
 from service.index.interface import Index
 from service.scope import SubjectKind
-from tests.filters.truth_table import TOKENIZER, subject_id
+from tests.filters.truth_rows import TOKENIZER, subject_id
 from tests.integration.index.points import KnowsAll, found, point, scope
 
 pytestmark = [pytest.mark.integration, pytest.mark.qdrant_suite]

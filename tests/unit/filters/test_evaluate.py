@@ -11,7 +11,8 @@ from service.filters.parse import parse_filter
 from service.filters.tokens import Tokenizer, condition_tokens, needed_token, token_texts
 from service.records import Memory
 from tests.filters.strategies import CONDITIONS, TREES, populations
-from tests.filters.truth_table import BY_ID, CASES, ROWS, Case
+from tests.filters.truth_rows import BY_ID, ROWS
+from tests.filters.truth_table import CASES, Case
 
 pytestmark = pytest.mark.unit
 
