@@ -29,6 +29,7 @@ from service.storage.encryption import Place
 from service.storage.filter_sql import compile_sql
 from service.storage.leaving import Leaving, LeavingMemory
 from service.storage.record import memories_table
+from service.storage.superseding import Link, links_of
 
 _exports: Final[Any] = ExportRow.__table__  # type: ignore[attr-defined]
 #: Memories that are read in one transaction, with one audit row.
@@ -255,6 +256,10 @@ class Exports:
         history: dict[UUID, list[Any]] = {}
         for step in self._leaving.history(connection, scope, [memory.id for memory in found]):
             history.setdefault(step.memory_id, []).append(step)
+        links: dict[UUID, list[Link]] = {}
+        for link in links_of(connection, [memory.id for memory in found]):
+            for end in (link.older_id, link.newer_id):
+                links.setdefault(end, []).append(link)
         lines: list[dict[str, Any]] = []
         ids = []
         for memory in found:
@@ -262,7 +267,7 @@ class Exports:
             if not names:
                 continue
             ids.append(memory.id)
-            lines.append(memory_line(memory, names))
+            lines.append(memory_line(memory, names, links.get(memory.id, ())))
             lines += [history_line(step, names) for step in history.get(memory.id, ())]
         return lines, ids, last
 

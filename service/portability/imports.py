@@ -195,7 +195,7 @@ class Imports:
                 stored = _stored(memory, ids, caller, report.import_id)
                 tokens = tokenizer.row_tokens(stored.metadata, stored.categories, stored.actor)
                 past = [_step(step) for step in memory.history or [_added(memory)]]
-                arrivals.append(Arrival(stored, _content(memory, origin), vector, tokens, past))
+                arrivals.append(Arrival(stored, _content(memory, origin), vector, tokens, past, memory.holding))
             entries = self._arriving.insert(connection, scope, arrivals, embedder=embedder.name)
             if entries:
                 stores.quotas.check_room(connection, scope)

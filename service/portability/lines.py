@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Any, Final
 from uuid import UUID
@@ -13,12 +13,14 @@ from service.portability.records import Incoming, IncomingHistory, IncomingMemor
 from service.records import Change, SubjectNames
 from service.scope import SubjectKind
 from service.storage.leaving import LeavingHistory, LeavingMemory
+from service.storage.superseding import KINDS, Link
 
 FORMAT: Final = "memvault-export-1"
 _IDS: Final = ("user_id", "agent_id", "app_id", "run_id")
 #: What a memory's line says besides its content.
 _FRAME: Final = frozenset(
     {"type", "id", "version", "created_at", "updated_at", "ingested_at", "expires_on", "event_id", "principal_id"}
+    | {"superseding", "superseded_by"}
 ) | frozenset(_IDS)
 _CONTENT: Final = frozenset({"text", "metadata", "categories", "actor", "role", "inferred", "links", "supersedes"})
 
@@ -44,8 +46,11 @@ def subject_line(kind: SubjectKind, name: str, subject_id: UUID, created_at: dat
     }
 
 
-def memory_line(memory: LeavingMemory, names: SubjectNames) -> dict[str, Any]:
-    """Return the line of a memory: what the record says of it, and all of its content."""
+def memory_line(memory: LeavingMemory, names: SubjectNames, links: Sequence[Link]) -> dict[str, Any]:
+    """Return the line of a memory: what the record says of it, and all of its content.
+
+    A link stands at both of its ends, so that whichever is imported last makes it.
+    """
     return {
         **memory.content,
         "type": "memory",
@@ -58,6 +63,8 @@ def memory_line(memory: LeavingMemory, names: SubjectNames) -> dict[str, Any]:
         "expires_on": None if memory.expires_on is None else memory.expires_on.isoformat(),
         "event_id": None if memory.event_id is None else str(memory.event_id),
         "principal_id": None if memory.principal_id is None else str(memory.principal_id),
+        "superseding": [_end(one.older_id, one.kind) for one in links if one.newer_id == memory.id],
+        "superseded_by": [_end(one.newer_id, one.kind) for one in links if one.older_id == memory.id],
     }
 
 
@@ -144,8 +151,9 @@ def _memory(fields: dict[str, Any]) -> IncomingMemory:
     expires = fields.get("expires_on")
     if not isinstance(content["text"], str) or not isinstance(content.get("metadata", {}), dict):
         raise TypeError
+    memory_id = UUID(fields["id"])
     return IncomingMemory(
-        id=UUID(fields["id"]),
+        id=memory_id,
         text=content["text"],
         subjects=_names(fields),
         created_at=_moment(fields["created_at"]),
@@ -157,6 +165,7 @@ def _memory(fields: dict[str, Any]) -> IncomingMemory:
         inferred=bool(content.get("inferred")),
         links=tuple(UUID(one) for one in content.get("links") or ()),
         supersedes=tuple(UUID(one) for one in content.get("supersedes") or ()),
+        holding=_holding(memory_id, fields),
         expires_on=None if expires is None else date.fromisoformat(expires),
         version=int(fields.get("version", 1)),
         more={name: value for name, value in content.items() if name not in _CONTENT},
@@ -176,6 +185,25 @@ def _history(fields: dict[str, Any]) -> IncomingHistory:
         updated_at=_moment(fields["updated_at"]),
         subjects=_names(fields),
     )
+
+
+def _holding(memory_id: UUID, fields: dict[str, Any]) -> tuple[Link, ...] | None:
+    """Return the links that hold; None for a file of a release that did not tell."""
+    if "superseding" not in fields and "superseded_by" not in fields:
+        return None
+    older = [Link(UUID(one["id"]), memory_id, _kind(one)) for one in fields.get("superseding") or ()]
+    newer = [Link(memory_id, UUID(one["id"]), _kind(one)) for one in fields.get("superseded_by") or ()]
+    return (*older, *newer)
+
+
+def _kind(end: dict[str, Any]) -> str:
+    if end["kind"] not in KINDS:
+        raise ValueError
+    return str(end["kind"])
+
+
+def _end(memory_id: UUID, kind: str) -> dict[str, str]:
+    return {"id": str(memory_id), "kind": kind}
 
 
 def _names(fields: dict[str, Any]) -> SubjectNames:

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from service.records import Change, SubjectNames
 from service.scope import SubjectKind
+from service.storage.superseding import Link
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,11 @@ class IncomingHistory:
 
 @dataclass(frozen=True, slots=True)
 class IncomingMemory:
-    """A memory with what its source says of it; `more` is content that only a later release knows."""
+    """A memory with what its source says of it; `more` is content that only a later release knows.
+
+    `supersedes` is what it was said to supersede when it was made, `holding` what holds now, to it and from it; None
+    where the source does not tell.
+    """
 
     id: UUID
     text: str
@@ -50,6 +55,7 @@ class IncomingMemory:
     inferred: bool = False
     links: tuple[UUID, ...] = ()
     supersedes: tuple[UUID, ...] = ()
+    holding: tuple[Link, ...] | None = None
     expires_on: date | None = None
     version: int = 1
     more: Mapping[str, Any] = field(default_factory=dict)

@@ -21,7 +21,7 @@ from service.storage.outbox import enqueue
 from service.storage.places import lined_up
 from service.storage.record import Record, memories_table, one_of
 from service.storage.stored import IndexEntry, StoredMemory
-from service.storage.superseding import supersede
+from service.storage.superseding import Link, supersede
 from service.storage.tables import HistoryRow
 
 _history: Final[Any] = HistoryRow.__table__  # type: ignore[attr-defined]
@@ -42,13 +42,17 @@ class ArrivingHistory:
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A memory to be written as it is. `content` is what its release sealed, also what this one does not know."""
+    """A memory to be written as it is. `content` is what its release sealed, also what this one does not know.
+
+    `links` are those that hold elsewhere, to it and from it; None where that is not told.
+    """
 
     memory: StoredMemory
     content: Mapping[str, Any]
     vector: np.ndarray
     tokens: Sequence[int]
     history: Sequence[ArrivingHistory] = field(default_factory=tuple)
+    links: Sequence[Link] | None = None
 
 
 class Arriving:
@@ -78,8 +82,7 @@ class Arriving:
         )
         enqueue(connection, scope, {one.memory.id: one.memory.version for one in written})
         self._record.joins.written(connection, scope, [one.memory for one in written])
-        # Those that come later are not there yet; exports have the older ones first.
-        supersede(connection, scope, {one.memory.id: one.memory.supersedes for one in written})
+        self._link(connection, scope, written)
         return [IndexEntry(one.memory, one.vector, embedder, one.tokens) for one in written]
 
     def insert_history(
@@ -91,6 +94,19 @@ class Arriving:
         """
         rows = [self._history_row(scope, columns, step) for columns, step in steps]
         return self._write(connection, rows)
+
+    @staticmethod
+    def _link(connection: Connection, scope: Scope, written: Sequence[Arrival]) -> None:
+        """Link what is new here to what is there already, which the later of the two does."""
+        links: dict[str, dict[UUID, set[UUID]]] = {}
+        for one in written:
+            told = one.links
+            if told is None:
+                told = [Link(older_id, one.memory.id, "changed") for older_id in one.memory.supersedes]
+            for link in told:
+                links.setdefault(link.kind, {}).setdefault(link.newer_id, set()).add(link.older_id)
+        for kind, pairs in links.items():
+            supersede(connection, scope, pairs, kind=kind, anew=False)
 
     def _insert(self, connection: Connection, scope: Scope, arrival: Arrival, embedder: str, moment: datetime) -> bool:
         memory = arrival.memory

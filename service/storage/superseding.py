@@ -31,33 +31,45 @@ from service.storage.tables import SupersessionRow
 
 _links: Final[Any] = SupersessionRow.__table__  # type: ignore[attr-defined]
 _m: Final[Any] = memories_table.c
+#: Why a memory supersedes another: a fact changed, or is said once more.
+KINDS: Final = frozenset({"changed", "same"})
 _LINKED: Final = _links.c.state == "linked"
 _SUBJECTS: Final = ("user_id", "agent_id", "app_id", "run_id")
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """From an older memory to a newer one."""
+    """From an older memory to a newer one, of a fact that changed (`changed`) or is said once more (`same`)."""
 
     older_id: UUID
     newer_id: UUID
+    kind: str = "same"
 
 
 def supersede(
-    connection: Connection, scope: Scope, links: Mapping[UUID, Iterable[UUID]], *, kind: str = "changed"
+    connection: Connection,
+    scope: Scope,
+    links: Mapping[UUID, Iterable[UUID]],
+    *,
+    kind: str = "changed",
+    anew: bool = True,
 ) -> dict[UUID, list[UUID]]:
     """Link older memories to newer ones, by the newer one's id; return the links that hold, by the same.
 
     Only memories of the same user, agent, app and run are linked, so that whoever finds the older one finds the newer
-    one too. What says something anew is current itself, whatever superseded it before.
+    one too. What says something anew is current itself, whatever superseded it before. Not `anew` is what was said
+    before and is linked now: then what supersedes the newer one stays, and no link is made that closes a circle.
     """
     wanted = {newer: sorted(set(older) - {newer}) for newer, older in links.items()}
     wanted = {newer: older for newer, older in wanted.items() if older}
-    restate(connection, wanted)
+    if anew:
+        restate(connection, wanted)
     made: dict[UUID, list[UUID]] = {}
     moment = literal(clock.now(), DateTime(timezone=True))
     new = memories_table.alias("newer")
     for newer, older in wanted.items():
+        above = set() if anew else _above(connection, newer)
+        older = [one for one in older if one not in above]
         same = and_(*(_m[name].is_not_distinct_from(new.c[name]) for name in _SUBJECTS))
         query = (
             select(literal(scope.tenant_id, Uuid), _m.id, new.c.id, literal(kind), literal("linked"), moment)
@@ -74,6 +86,15 @@ def supersede(
         if linked := list(connection.execute(found).scalars()):
             made[newer] = linked
     return made
+
+
+def links_of(connection: Connection, memory_ids: Sequence[UUID]) -> list[Link]:
+    """Return the links that hold, to and from any of the memories."""
+    query = select(_links.c.older_id, _links.c.newer_id, _links.c.kind).where(
+        or_(one_of(_links.c.older_id, memory_ids), one_of(_links.c.newer_id, memory_ids)), _LINKED
+    )
+    rows = connection.execute(query.order_by(_links.c.older_id, _links.c.newer_id))
+    return [Link(row.older_id, row.newer_id, row.kind) for row in rows]
 
 
 def restate(connection: Connection, memory_ids: Iterable[UUID]) -> int:
@@ -121,6 +142,13 @@ def dismiss(connection: Connection, links: Sequence[Link]) -> None:
     for link in links:
         this = and_(_links.c.older_id == link.older_id, _links.c.newer_id == link.newer_id)
         connection.execute(update(_links).where(this, _links.c.state == "proposed").values(state="dismissed"))
+
+
+def _above(connection: Connection, memory_id: UUID) -> set[UUID]:
+    """Return what supersedes a memory, through all generations."""
+    walk = select(_links.c.newer_id).where(_links.c.older_id == memory_id, _LINKED).cte("above", recursive=True)
+    further = select(_links.c.newer_id).join(walk, _links.c.older_id == walk.c.newer_id).where(_LINKED)
+    return set(connection.execute(select(walk.union(further).c.newer_id)).scalars())
 
 
 def is_current(on: date | None) -> ColumnElement[bool]:
