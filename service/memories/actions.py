@@ -25,7 +25,8 @@ from service.holds.minimum import Minimum
 from service.index.fusion import Scored, fuse
 from service.index.interface import Index, SearchAnswer
 from service.index.terms import SparseTerms
-from service.memories.asked_times import asked_time
+from service.memories.anchors import anchored
+from service.memories.asked_times import AskedTime, asked_time
 from service.memories.edits import UNSET, Edit, Unset, changed_fields, edited, grows
 from service.memories.events import cancel_events, forget_messages
 from service.memories.indexing import Indexing
@@ -55,7 +56,7 @@ _DELETE_BATCH: Final = 500
 class Query:
     """A search. `threshold` is the least score that counts; `on` the day that expiry is judged by, None for never;
     `reference` the day on which the question is asked, which "last week" is counted from, None for today. `latest`
-    leaves out what a newer memory supersedes.
+    leaves out what a newer memory supersedes. `asked` is the time that the text asks about, where it was read already.
     """
 
     text: str
@@ -65,6 +66,7 @@ class Query:
     on: date | None = field(default_factory=clock.today)
     reference: date | None = None
     latest: bool = False
+    asked: AskedTime | None = None
 
 
 class Memories:
@@ -95,7 +97,9 @@ class Memories:
         lookup = self._lookup(scope, query.where)
         # By the day, so that the same search has the same answer all day.
         today = query.reference or clock.today()
-        asked_for, until = asked_time(query.text, today), day_end(today)
+        asked_for, until = query.asked or asked_time(query.text, today), day_end(today)
+        if asked_for.event is not None:
+            asked_for = anchored(stores, self._indexing, scope, asked_for, asked_for.event, query, lookup)
         asked = max(_FEWEST_CANDIDATES, query.limit * _CANDIDATES_EACH)
         while True:
             answer = question.ask(partial(self._near, scope, terms, query, lookup, asked))

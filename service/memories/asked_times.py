@@ -6,9 +6,11 @@ import calendar
 import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from dateparser.date import DateDataParser
+
+from service.memories.asked_events import Event, Side, asked_event
 
 _MONTH: Final = (
     r"(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?"
@@ -42,18 +44,22 @@ _PAST: Final = re.compile(
 )
 _BEFORE: Final = frozenset({"before", "until"})
 _AFTER: Final = frozenset({"after", "since"})
+Span: TypeAlias = tuple[datetime, datetime]
 
 
 @dataclass(frozen=True, slots=True)
 class AskedTime:
     """Spans of time that a question names, each from a moment up to another, and whether it means the present.
 
-    `past` is a word for what is no longer so ("before she moved", "used to"), which names no span.
+    `past` is a word for what is no longer so ("before she moved", "used to"), which names no span. Where no time is
+    named, `event` is what the time is counted from, and `anchored` the span that the memory of it makes of that.
     """
 
-    spans: tuple[tuple[datetime, datetime], ...] = ()
+    spans: tuple[Span, ...] = ()
     present: bool = False
     past: bool = False
+    event: Event | None = None
+    anchored: Span | None = None
 
     @property
     def wants_superseded(self) -> bool:
@@ -68,10 +74,23 @@ def asked_time(question: str, today: date) -> AskedTime:
         span = _span(match["time"], today)
         if span is not None:
             spans.append(_sided(span, (match["side"] or "").lower()))
-    return AskedTime(tuple(spans), _PRESENT.search(question) is not None, _PAST.search(question) is not None)
+    event = None if spans else asked_event(question)
+    # What was so until, or when, something happened need not be so now.
+    past = _PAST.search(question) is not None or (event is not None and event.side is not Side.AFTER)
+    return AskedTime(tuple(spans), _PRESENT.search(question) is not None, past, event)
 
 
-def _span(words: str, today: date) -> tuple[datetime, datetime] | None:
+def span_at(moment: datetime, side: Side) -> Span:
+    """Return the span that an event of a moment makes of the side that is asked about; "when" is its day."""
+    if side is Side.BEFORE:
+        return datetime.min.replace(tzinfo=UTC), moment
+    if side is Side.AFTER:
+        return moment, datetime.max.replace(tzinfo=UTC)
+    day = moment.astimezone(UTC).date()
+    return _moment(day), _moment(day + timedelta(days=1))
+
+
+def _span(words: str, today: date) -> Span | None:
     named = words.lower()
     try:
         return _whole(named, _parser(today).get_date_data(named))
@@ -80,7 +99,7 @@ def _span(words: str, today: date) -> tuple[datetime, datetime] | None:
         return None
 
 
-def _whole(named: str, found: Any) -> tuple[datetime, datetime] | None:
+def _whole(named: str, found: Any) -> Span | None:
     if found is None or found.date_obj is None:
         return None
     day = found.date_obj.date()
@@ -95,7 +114,7 @@ def _whole(named: str, found: Any) -> tuple[datetime, datetime] | None:
     return _moment(day), _moment(day + timedelta(days=1))
 
 
-def _sided(span: tuple[datetime, datetime], side: str) -> tuple[datetime, datetime]:
+def _sided(span: Span, side: str) -> Span:
     if side in _BEFORE:
         return datetime.min.replace(tzinfo=UTC), span[0]
     if side in _AFTER:

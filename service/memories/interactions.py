@@ -95,8 +95,12 @@ class Interactions:
             chosen = {"metadata": {"connector": {"in": list(asked.connectors)}}}
             where = and_(where, parse_filter(chosen, where="connectors"))
         limit = min(max(asked.max_tokens // _TOKENS_PER_HIT, _FEWEST_HITS), _MOST_HITS)
-        latest = not asked_time(asked.query, clock.today()).wants_superseded
-        query = Query(asked.query, where, limit=limit, threshold=_THRESHOLD, latest=latest)
+        today = clock.today()
+        named = asked_time(asked.query, today)
+        latest = not named.wants_superseded
+        query = Query(
+            asked.query, where, limit=limit, threshold=_THRESHOLD, reference=today, latest=latest, asked=named
+        )
         hits = self._memories.search(caller, scope, query)
         return compose(hits, max_tokens=asked.max_tokens, labelled=labelled)
 

@@ -12,6 +12,8 @@ from service.memories.asked_times import AskedTime
 
 #: What a memory of the named time gets, where the best cosine counts 1: enough to go before what is as near, not more.
 _NAMED: Final = 0.4
+#: What one of the side of a remembered event gets: less, for when it was told is not when it was.
+_ANCHORED: Final = 0.2
 #: What the newest gets when the question asks for the present, and after how long half of that is left.
 _PRESENT: Final = 0.4
 _PRESENT_HALF: Final = timedelta(days=30)
@@ -38,5 +40,7 @@ def boosts(candidates: Iterable[Candidate], asked: AskedTime, until: datetime) -
             boost += _PRESENT * 0.5 ** (age / _PRESENT_HALF)
         if any(first <= moment < end for first, end in asked.spans):
             boost += _NAMED
+        elif asked.anchored is not None and asked.anchored[0] <= moment < asked.anchored[1]:
+            boost += _ANCHORED
         given[one.memory_id] = boost
     return given
