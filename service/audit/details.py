@@ -44,9 +44,10 @@ class MemoryAdded(Detail):
 
 
 class MemoriesConsolidated(Detail):
-    """Of memories that say the same the newest is to stand for the others: proposed, accepted or dismissed.
+    """The newest of memories is to stand for others that say the same, or are no longer so: proposed or decided.
 
-    `listed` were told to whoever looked; `held` were passed over, since a hold covers them.
+    `listed` were told to whoever looked; `held` were passed over, since a hold covers them. `asked` were shown to the
+    language model in one question.
     """
 
     event = AuditEvent.MEMORIES_CONSOLIDATED
@@ -55,6 +56,7 @@ class MemoriesConsolidated(Detail):
     dismissed: int = 0
     listed: int = 0
     held: int = 0
+    asked: int = 0
 
 
 class MemoryAddRequested(Detail):

@@ -1,4 +1,4 @@
-"""`memvault consolidate`: lists memories that say the same, and lets the newest stand for the others when told to."""
+"""`memvault consolidate`: lists memories that newer ones make needless or untrue, and lets those stand for them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from uuid import UUID
 
 import typer
 
+from service import wiring
 from service.cli.options import Config, DataDir, Json, installation_of, show
 from service.errors import ConfigurationError
 from service.scope import installation_caller
@@ -16,7 +17,7 @@ from service.storage.superseding import Link
 
 def consolidate(
     tenant: Annotated[str | None, typer.Option(help="Name or id of one tenant. Default: all.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be proposed.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what says the same; ask nobody.")] = False,
     accept: Annotated[
         list[str] | None, typer.Option(help="Older memory to be superseded, by its id; repeat it.")
     ] = None,
@@ -28,12 +29,13 @@ def consolidate(
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
-    """Propose to let the newest of memories that say the same stand for the others; accept or dismiss proposals."""
+    """Propose to let newer memories stand for those that say the same or are no longer so; accept or dismiss it."""
     if bool(accept) + bool(dismiss) + accept_all + dry_run > 1:
         raise ConfigurationError("consolidate: give one of --dry-run, --accept, --dismiss and --accept-all")
     documents: list[dict[str, Any]] = []
     with installation_of(config, data_dir) as installation:
         consolidations = installation.consolidations
+        changed = None if dry_run else wiring.open_changed(installation)
         found = [installation.tenants.get(tenant)] if tenant else installation.tenants.list()
         ids = _ids([*(accept or []), *(dismiss or [])]) if accept or dismiss else None
         active = [each for each in found if each.status == "active"]
@@ -52,7 +54,7 @@ def consolidate(
                 decided = consolidations.decide(caller, caller.scope, ids, accept=not dismiss)
                 proposed = consolidations.proposed(caller.scope)
             else:
-                proposed = consolidations.run(caller, caller.scope, dry=dry_run)
+                proposed = consolidations.run(caller, caller.scope, dry=dry_run, changed=changed)
             documents.append(
                 {
                     "tenant_id": str(one.id),
@@ -64,12 +66,15 @@ def consolidate(
     lines = []
     for document in documents:
         lines.append(f"{document['tenant']}: {len(document['proposed'])} proposed, {len(document['decided'])} decided")
-        lines += [f"  {link['older_id']}  superseded by  {link['newer_id']}" for link in document["proposed"]]
+        lines += [
+            f"  {link['older_id']}  superseded by  {link['newer_id']}  ({link['kind']})"
+            for link in document["proposed"]
+        ]
     show({"dry_run": dry_run, "tenants": documents}, as_json=json, text="\n".join(lines))
 
 
 def _document(link: Link) -> dict[str, str]:
-    return {"older_id": str(link.older_id), "newer_id": str(link.newer_id)}
+    return {"older_id": str(link.older_id), "newer_id": str(link.newer_id), "kind": link.kind}
 
 
 def _ids(texts: Sequence[str]) -> list[UUID]:

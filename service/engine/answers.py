@@ -65,7 +65,7 @@ def read_answer(raw: object, limits: AnswerLimits, categories: Collection[str] =
     items are dropped and counted. Raises LlmAnswerUnparsable if there is no answer or it is not JSON, and
     LlmAnswerMalformed if it is too large, if it has no list `memory`, or if none of the items in it can be used.
     """
-    offered = _offered(_document(text_of(raw, limits)))
+    offered = _offered(document_of(text_of(raw, limits)))
     dropped: Counter[str] = Counter()
     items: dict[str, Item] = {}
     allowed = {name.casefold(): name for name in categories}
@@ -115,8 +115,11 @@ def text_of(raw: object, limits: AnswerLimits) -> str:
     return raw
 
 
-def _document(text: str) -> Any:
-    """Parse the answer, or the object inside of it where the model wrote something around it."""
+def document_of(text: str) -> Any:
+    """Parse the answer, or the object inside of it where the model wrote something around it.
+
+    Raises LlmAnswerUnparsable when there is none.
+    """
     text = _THOUGHTS.sub("", text).strip()
     if not text:
         raise LlmAnswerUnparsable("the LLM's answer is empty")

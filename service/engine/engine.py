@@ -15,11 +15,12 @@ from uuid import UUID
 from service import clock
 from service.embeddings import Embedder
 from service.engine.answers import Answer, AnswerLimits
-from service.engine.errors import EngineFailed, EngineStarting, LlmAnswerMalformed, StagingMismatch
+from service.engine.change import change_prompt, read_changes
+from service.engine.errors import EngineError, EngineFailed, EngineStarting, LlmAnswerMalformed, StagingMismatch
 from service.engine.mem0_import import ENTITIES_OFF, import_mem0
 from service.engine.prompt import as_prompt, as_rules, spoken
 from service.engine.provider import Provider
-from service.engine.shapes import Counts, Draft, Extraction, LlmSettings, Reader
+from service.engine.shapes import Counts, Draft, Extraction, LlmSettings, Reader, TokenUsage
 from service.engine.staging import UnitOfWork, reader_ids
 from service.engine.summary import read_summary, summary_prompt
 from service.errors import ExtractionUnavailable, InvalidInput, ScopeRequired
@@ -43,11 +44,11 @@ class Engine:
     """Extracts memories from messages. Safe to call from many threads; calls share nothing but the LLM's client.
 
     `home` is a folder inside the data folder for the config file that Mem0 writes at import; nothing else gets there.
-    Without `llm` the engine is off and Mem0 is never imported.
+    Without `llm` the engine is off and Mem0 is never imported. Without `embedder` each extraction brings its own.
     """
 
     def __init__(
-        self, llm: LlmSettings | None, embedder: Embedder, *, home: Path, limits: AnswerLimits | None = None
+        self, llm: LlmSettings | None, embedder: Embedder | None, *, home: Path, limits: AnswerLimits | None = None
     ) -> None:
         self._settings = llm
         self._embedder = embedder
@@ -108,6 +109,9 @@ class Engine:
         """
         deadline = clock.monotonic() + wait
         _check(subjects, procedural)
+        own = embedder or self._embedder
+        if own is None:
+            raise ValueError("this engine was built without an embedder")
         loaded = self._wait_until_loaded(wait)
         kept = spoken(messages, with_tools=procedural)
         if not kept:
@@ -117,7 +121,7 @@ class Engine:
         names = [category.name for category in sorted_into]
         day = _day(occurred_at)
         llm = loaded.bound.BoundLlm(unit, loaded.provider, self._limits, day, deadline, names, tenant_id)
-        memory = loaded.bound.BoundMemory(unit, llm, embedder or self._embedder, as_rules(instructions, sorted_into))
+        memory = loaded.bound.BoundMemory(unit, llm, own, as_rules(instructions, sorted_into))
         reported = loaded.bound.run_add(memory, as_prompt(kept), procedural=procedural)
         unit.raise_failure()
         drafts = _settled(unit, reported or [])
@@ -160,6 +164,23 @@ class Engine:
         prompt = summary_prompt(memories)
         raw, _ = loaded.provider.ask(prompt, as_json=False, deadline=deadline, tenant_id=tenant_id)
         return read_summary(raw, self._limits)
+
+    def find_changes(
+        self, memories: Sequence[tuple[date, str]], *, wait: float = 60.0, tenant_id: UUID | None = None
+    ) -> tuple[list[tuple[int, int]], TokenUsage | None]:
+        """Return which of the memories (day and text, the oldest first) a later one makes untrue: newer, older.
+
+        They are told by their places in the list. It takes at most about `wait` seconds. Raises ExtractionUnavailable
+        if the engine is off, else an EngineError, also for an answer that is amiss anywhere.
+        """
+        deadline = clock.monotonic() + wait
+        loaded = self._wait_until_loaded(wait)
+        raw, usage = loaded.provider.ask(change_prompt(memories), as_json=True, deadline=deadline, tenant_id=tenant_id)
+        try:
+            return read_changes(raw, len(memories), self._limits), usage
+        except EngineError as error:
+            error.usage = usage
+            raise
 
     def _wait_until_loaded(self, wait: float) -> _Loaded:
         if self._settings is None:

@@ -1,4 +1,4 @@
-"""Consolidation: proposes that the newest of memories that say the same stand for the others, and links them if told.
+"""Consolidation: proposes that a newer memory stand for older ones that say the same or are no longer so, and links.
 
 Nothing is deleted or changed: an older memory is superseded by a link, and a proposal hides nothing.
 """
@@ -17,12 +17,13 @@ from service.audit.details import MemoriesConsolidated
 from service.audit.events import AuditEvent
 from service.audit.trail import Trail
 from service.holds.guard import held_among
+from service.memories.changed_facts import ChangedFacts
 from service.scope import Caller, Scope, TenantId, installation_caller
 from service.storage.alike import fill_likenesses, repeated, says_the_same
 from service.storage.database import Database
 from service.storage.record import Record
 from service.storage.stored import IndexEntry
-from service.storage.superseding import Link, dismiss, proposals, propose, supersede
+from service.storage.superseding import KINDS, Link, dismiss, proposals, propose, supersede
 
 #: The periodic task that goes round the tenants.
 CONSOLIDATE: Final = "consolidate"
@@ -33,7 +34,7 @@ _log: Final = logging.getLogger("memvault.consolidation")
 
 
 class Consolidations:
-    """Looks for memories that say the same and keeps what is proposed and decided about them."""
+    """Looks for what newer memories make needless or untrue, and keeps what is proposed and decided about it."""
 
     def __init__(self, database: Database, record: Record, trail: Trail, *, similarity: float | None) -> None:
         self._database = database
@@ -41,13 +42,21 @@ class Consolidations:
         self._trail = trail
         self._similarity = similarity
 
-    def run(self, caller: Caller, scope: Scope, *, dry: bool = False) -> Sequence[Link]:
+    def run(
+        self, caller: Caller, scope: Scope, *, dry: bool = False, changed: ChangedFacts | None = None
+    ) -> Sequence[Link]:
         """Look through the tenant's memories; return what is proposed now, what was before included.
 
         Only what an add would not have stored is alike: near-duplicates of before, of imports, and of two adds at the
-        same instant. What a hold covers is left alone, and what was dismissed is not proposed again. A dry run
-        proposes nothing.
+        same instant. What a hold covers is left alone, and what was dismissed is not proposed again. With `changed`
+        the language model is asked too, which older ones are no longer so. A dry run proposes and asks nothing.
         """
+        return self._run(caller, scope, dry=dry, changed=changed)[0]
+
+    def _run(
+        self, caller: Caller, scope: Scope, *, dry: bool, changed: ChangedFacts | None
+    ) -> tuple[Sequence[Link], bool]:
+        """Return what is proposed now, and whether the language model was away."""
         self._fill(scope)
         found = list(self.proposed(scope))
         after: int | None = None
@@ -63,10 +72,15 @@ class Consolidations:
             if len(likenesses) < _AT_ONCE:
                 break
             after = likenesses[-1]
+        away = False
+        if changed is not None and not dry:
+            looked = changed.look(caller, scope)
+            found += looked.links
+            away = looked.away
         with self._database.transaction(scope) as connection:
             # Also when nothing was found, or only looked for: memories were read.
             self._tell(connection, caller, found, MemoriesConsolidated(listed=len(found)))
-        return found
+        return found, away
 
     def proposed(self, scope: Scope) -> Sequence[Link]:
         """Return what is proposed and not decided on."""
@@ -76,39 +90,58 @@ class Consolidations:
     def decide(self, caller: Caller, scope: Scope, older_ids: Sequence[UUID] | None, *, accept: bool) -> Sequence[Link]:
         """Link what is proposed of these older memories, or of all, or dismiss it for good; return what was decided.
 
-        What a hold covers by now is passed over and stays proposed.
+        What a hold covers by now is passed over and stays proposed. Where the older one superseded the newer one
+        meanwhile, since it was said again, accepting would hide both: that is dismissed.
         """
         with self._database.transaction(scope) as connection:
             wanted = [one for one in proposals(connection) if older_ids is None or one.older_id in older_ids]
             held = held_among(connection, scope, [one.older_id for one in wanted])
-            decided = [one for one in wanted if one.older_id not in held]
+            decided = free = [one for one in wanted if one.older_id not in held]
             if accept:
-                links: dict[UUID, list[UUID]] = defaultdict(list)
-                for one in decided:
-                    links[one.newer_id].append(one.older_id)
-                supersede(connection, scope, links, kind="same")
-            else:
-                dismiss(connection, decided)
+                decided = self._linked(connection, scope, free)
+            dropped = [one for one in free if not accept or one not in decided]
+            dismiss(connection, dropped)
             if wanted:
                 count = {"accepted" if accept else "dismissed": len(decided)}
-                self._tell(connection, caller, decided, MemoriesConsolidated(**count, held=len(wanted) - len(decided)))
+                if accept and dropped:
+                    count["dismissed"] = len(dropped)
+                self._tell(connection, caller, decided, MemoriesConsolidated(**count, held=len(wanted) - len(free)))
         return decided
 
     def periodic(
-        self, look: str | None, tenant_ids: Callable[[], Sequence[TenantId]]
+        self,
+        look: str | None,
+        tenant_ids: Callable[[], Sequence[TenantId]],
+        *,
+        changed: ChangedFacts | None = None,
     ) -> Mapping[str, tuple[str, Callable[[int], None]]]:
         """Return the periodic work by task name, with when it runs, as cron says it; nothing when it never does."""
 
         def work(timestamp: int) -> None:
+            away = False
             for tenant_id in tenant_ids():
                 caller = installation_caller(tenant_id)
                 try:
-                    self.run(caller, caller.scope)
+                    # A model that is away is not waited for once more for each tenant.
+                    away |= self._run(caller, caller.scope, dry=False, changed=None if away else changed)[1]
                 except Exception as error:
                     # One that fails keeps no other from its own.
                     _log.error("a consolidation failed", extra={"error": type(error).__name__}, exc_info=error)
 
         return {} if look is None else {CONSOLIDATE: (look, work)}
+
+    @staticmethod
+    def _linked(connection: Connection, scope: Scope, wanted: Sequence[Link]) -> list[Link]:
+        """Link what is accepted; return what is linked now."""
+        made: set[Link] = set()
+        for kind in sorted(KINDS):
+            links: dict[UUID, list[UUID]] = defaultdict(list)
+            for one in wanted:
+                if one.kind == kind:
+                    links[one.newer_id].append(one.older_id)
+            linked = supersede(connection, scope, links, kind=kind, anew=False)
+            made |= {Link(older_id, newer_id, kind) for newer_id, older in linked.items() for older_id in older}
+        return [one for one in wanted if one in made]
 
     def _fill(self, scope: Scope) -> None:
         """Let what an earlier release stored be looked up too, by a number that tells nothing."""

@@ -203,6 +203,14 @@ class Duplicates(Section):
         description="When each tenant is looked through for memories that say the same, as cron says it (UTC); what is "
         "found is proposed, see `memvault consolidate`. Not set: never.",
     )
+    questions: int = Field(
+        20,
+        ge=0,
+        le=1000,
+        description="With an LLM: most questions to it about one tenant in one look, of up to 30 memories each, which "
+        "of them a newer one makes untrue. They count as its calls (`quotas.llm_calls_per_day`). 0: no memory is shown "
+        "to the LLM for it.",
+    )
 
     @field_validator("similarity", mode="before")
     @classmethod

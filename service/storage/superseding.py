@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -106,7 +107,7 @@ def restate(connection: Connection, memory_ids: Iterable[UUID]) -> int:
 
 
 def propose(connection: Connection, scope: Scope, links: Sequence[Link]) -> list[Link]:
-    """Keep what is proposed to be linked, as saying the same; return those that are new.
+    """Keep what is proposed to be linked; return those that are new.
 
     What is linked, proposed or dismissed already stays so, and what is superseded is no part of it. The caller has
     locked the memories.
@@ -117,7 +118,7 @@ def propose(connection: Connection, scope: Scope, links: Sequence[Link]) -> list
             "tenant_id": scope.tenant_id,
             "older_id": link.older_id,
             "newer_id": link.newer_id,
-            "kind": "same",
+            "kind": link.kind,
             "state": "proposed",
             "created_at": clock.now(),
         }
@@ -126,15 +127,26 @@ def propose(connection: Connection, scope: Scope, links: Sequence[Link]) -> list
     ]
     if not rows:
         return []
-    made = insert(_links).on_conflict_do_nothing().returning(_links.c.older_id, _links.c.newer_id)
-    return [Link(row.older_id, row.newer_id) for row in connection.execute(made.values(rows))]
+    made = insert(_links).on_conflict_do_nothing().returning(_links.c.older_id, _links.c.newer_id, _links.c.kind)
+    return [Link(row.older_id, row.newer_id, row.kind) for row in connection.execute(made.values(rows))]
 
 
 def proposals(connection: Connection) -> list[Link]:
     """Return what is proposed and not decided on, the oldest first."""
-    query = select(_links.c.older_id, _links.c.newer_id).where(_links.c.state == "proposed")
+    query = select(_links.c.older_id, _links.c.newer_id, _links.c.kind).where(_links.c.state == "proposed")
     rows = connection.execute(query.order_by(_links.c.created_at, _links.c.older_id, _links.c.newer_id))
-    return [Link(row.older_id, row.newer_id) for row in rows]
+    return [Link(row.older_id, row.newer_id, row.kind) for row in rows]
+
+
+def paired(connection: Connection, memory_ids: Sequence[UUID]) -> dict[UUID, set[UUID]]:
+    """Return, by the memories that have any, the others that they are linked, proposed or dismissed with."""
+    query = select(_links.c.older_id, _links.c.newer_id)
+    either = or_(one_of(_links.c.older_id, memory_ids), one_of(_links.c.newer_id, memory_ids))
+    found: dict[UUID, set[UUID]] = defaultdict(set)
+    for older_id, newer_id in connection.execute(query.where(either)):
+        found[older_id].add(newer_id)
+        found[newer_id].add(older_id)
+    return found
 
 
 def dismiss(connection: Connection, links: Sequence[Link]) -> None:

@@ -13,6 +13,7 @@ from sqlalchemy import (
     Identity,
     Index,
     LargeBinary,
+    SmallInteger,
     UniqueConstraint,
     Uuid,
 )
@@ -113,6 +114,30 @@ class SupersessionRow(SQLModel, table=True):
     kind: str
     state: str
     created_at: datetime = Field(sa_column=moment())
+
+
+class ComparisonRow(SQLModel, table=True):
+    """A memory that the language model was asked about, whether a newer one makes others untrue.
+
+    What is not `settled` is asked about again. It holds for the `version` that was asked about.
+    """
+
+    __tablename__ = "comparisons"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["tenant_id", "memory_id"],
+            ["memories.tenant_id", "memories.id"],
+            name="comparisons_memory",
+            ondelete="CASCADE",
+        ),
+    )
+
+    tenant_id: UUID = Field(primary_key=True, foreign_key="tenants.id")
+    memory_id: UUID = Field(primary_key=True)
+    version: int = Field(sa_type=BigInteger)
+    tries: int = Field(sa_type=SmallInteger)
+    settled: bool
+    asked_at: datetime = Field(sa_column=moment())
 
 
 class QuarantineRow(SQLModel, table=True):
@@ -236,6 +261,7 @@ class TombstoneRow(SQLModel, table=True):
 _SUBJECTS = ("owner_id", "user_id", "agent_id", "app_id", "run_id")
 declare(Eraser(MemoryRow, subjects=_SUBJECTS, other=("event_id", "principal_id"), apart=True))
 declare(Eraser(SupersessionRow, parents={"older_id": "memories", "newer_id": "memories"}))
+declare(Eraser(ComparisonRow, parents={"memory_id": "memories"}))
 declare(Eraser(QuarantineRow, subjects=_SUBJECTS, other=("event_id", "principal_id")))
 declare(Eraser(HistoryRow, subjects=_SUBJECTS, parents={"memory_id": "memories"}))
 declare(Eraser(MessageRow, subjects=("owner_id",), parents={"event_id": "events"}))

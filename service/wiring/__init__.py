@@ -91,6 +91,7 @@ from service.wiring.asking import index_owner as index_owner
 from service.wiring.authentication import open_authenticator
 from service.wiring.backups import make_backup as make_backup
 from service.wiring.backups import restore_backup as restore_backup
+from service.wiring.consolidating import open_changed as open_changed
 from service.wiring.counting import count_memories as count_memories
 from service.wiring.counting import count_memories_of as count_memories_of
 from service.wiring.counting import outbox_standing as outbox_standing
@@ -434,7 +435,11 @@ def start_worker(services: Services, stack: ExitStack) -> Worker:
             **services.jobs.periodic(),
             **trail_jobs(services.installation, sealing),
             **services.retention_jobs.periodic(),
-            **services.installation.consolidations.periodic(settings.duplicates.look, services.jobs.tenant_ids),
+            **services.installation.consolidations.periodic(
+                settings.duplicates.look,
+                services.jobs.tenant_ids,
+                changed=open_changed(services.installation, services.engine),
+            ),
         },
         concurrency=settings.queue.concurrency,
         poll_interval=settings.queue.poll_interval,

@@ -143,7 +143,7 @@ def test_the_command_line(services: Services, caller: Caller, database: Postgres
         assert result.exit_code == 0, result.output
         return next(one for one in json.loads(result.stdout)["tenants"] if one["tenant"] == "acme")
 
-    links = [{"older_id": older, "newer_id": newer}]
+    links = [{"older_id": older, "newer_id": newer, "kind": "same"}]
     for arguments in (["--dry-run"], ["--tenant", "acme"]):
         assert (run(*arguments)["proposed"], run(*arguments)["decided"]) == (links, [])
     with pytest.raises(ConfigurationError, match="ids of memories"):
