@@ -17,6 +17,7 @@ _BY_TYPE: Final[dict[str, str]] = {
     "text": "'something'",
     "bytea": "'\\x0001'",
     "bigint": "1",
+    "smallint": "1",
     "integer": "1",
     "double precision": "1",
     "boolean": "false",
