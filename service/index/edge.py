@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 from uuid import UUID
@@ -23,6 +24,7 @@ from service.index.edge_rebuild import EdgeRebuild
 from service.index.edge_shard import Operation, Shard, deletion, upserts
 from service.index.interface import Dense, Point
 from service.index.points import checked
+from service.index.rarity import Rarity
 from service.index.scoped import TenantIndex, chunks
 from service.index.selection import point_ids
 from service.scope import Scope, TenantId
@@ -37,6 +39,10 @@ _STORED_LEAST: Final = 5_000
 _STORED_SHARE: Final = 0.5
 #: Operations that are applied to a new shard while writes wait; more are applied before, while writes go on.
 _LAST_OPERATIONS: Final = 20
+
+
+#: Tenants whose words are remembered.
+_TENANTS: Final = 256
 
 
 class EdgeIndex:
@@ -71,6 +77,7 @@ class EdgeIndex:
         self._rebuild: EdgeRebuild | None = None
         self._child: subprocess.Popen[bytes] | None = None
         self._stored = self._removed = 0
+        self._rarity = lru_cache(maxsize=_TENANTS)(_unknown)
         self._closed = False
 
     def of(self, scope: Scope) -> TenantIndex:
@@ -81,7 +88,7 @@ class EdgeIndex:
     def reading(self, doing: str, tenant_id: TenantId) -> Iterator[EdgeReader]:
         """See `Engine`."""
         with self.using(doing) as engine:
-            yield EdgeReader(engine)
+            yield EdgeReader(engine, self._rarity(tenant_id))
 
     def checked(self, vector: Dense) -> list[float]:
         """See `Engine`."""
@@ -94,10 +101,12 @@ class EdgeIndex:
         for chunk, operations in made:
             ids = point_ids(tenant_id, [point.memory_id for point in chunk])
             self.write(operations, stored=ids, replaced=sum(point.version > 1 for point in chunk))
+            self._rarity(tenant_id).changed(len(chunk))
 
     def remove(self, tenant_id: TenantId, ids: Collection[UUID]) -> None:
         """See `Engine`."""
         self.write([deletion(ids)], removed=ids)
+        self._rarity(tenant_id).changed(len(ids))
 
     @contextmanager
     def using(self, doing: str) -> Iterator[qdrant_edge.EdgeShard]:
@@ -292,6 +301,7 @@ class EdgeIndex:
         self._folder.switch(shard.folder, complete=complete)
         with self._swap:
             old, self._shard = self._shard, shard
+        self._rarity.cache_clear()
         self._removed = removed
         self._folder.clear_removed()
         if removed:
@@ -306,3 +316,8 @@ class EdgeIndex:
     def _flush(shard: Shard) -> None:
         with shard.use("flush") as engine:
             engine.flush()
+
+
+def _unknown(tenant_id: TenantId) -> Rarity:
+    """Return what is known of a tenant's words at first: nothing."""
+    return Rarity()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Sequence
 from heapq import nlargest
 from typing import Final, NamedTuple
 from uuid import UUID
@@ -23,11 +23,24 @@ WORDS: Final = 0.6
 
 
 class Scored(NamedTuple):
-    """A memory with its score in [0, 1]."""
+    """A memory with its score in [0, 1], and what that and its place come from; see `Signals`."""
 
     memory_id: UUID
     score: float
-    signals: Signals
+    semantic: float
+    keyword: float
+    bm25: float
+    own: float
+    neighbours: float
+    time: float
+    rank: float
+
+    @property
+    def signals(self) -> Signals:
+        """The same as it is told to callers."""
+        return Signals(
+            self.semantic, self.keyword, self.bm25, self.own, neighbours=self.neighbours, time=self.time, rank=self.rank
+        )
 
 
 def keyword(bm25: float) -> float:
@@ -45,35 +58,36 @@ def fuse(
     *,
     threshold: float = 0.0,
     neighbours: bool = False,
-    boosts: Mapping[UUID, float] | None = None,
+    boosts: Sequence[float] | None = None,
 ) -> list[Scored]:
     """Return the candidates whose own score reaches the threshold, the best first. Equal ones are ordered by id.
 
     The own score is 1 - (1 - semantic) * (1 - keyword). It depends on the candidate alone and not on what else was
     found, so a threshold means the same in every request. The order goes by the cosine and the share that the BM25 has
-    of the request's best, and by what `neighbours` and `boosts` add. The score that is shown follows the order: it is
-    the own one, or that of a later candidate where that is more.
+    of the request's best, and by what `neighbours` and `boosts` (one for each candidate) add. The score that is shown
+    follows the order: it is the own one, or that of a later candidate where that is more.
     """
     found = list(candidates)
     best = max((one.bm25 for one in found), default=0.0)
     strengths = [strength(one.semantic, one.bm25, best) for one in found]
     lifts = _lifts(found, strengths) if neighbours else {}
-    scored: list[tuple[float, Scored]] = []
-    for one, alone in zip(found, strengths, strict=True):
-        own, words = _own(one)
-        if own < threshold:
-            continue
-        lift = lifts.get(one.place, 0.0) if one.place is not None else 0.0
-        boost = boosts.get(one.memory_id, 0.0) if boosts else 0.0
-        rank = alone + lift + boost
-        signals = Signals(one.semantic, words, one.bm25, own, neighbours=lift, time=boost, rank=rank)
-        scored.append((rank, Scored(one.memory_id, own, signals)))
-    scored.sort(key=lambda pair: (-pair[0], pair[1].memory_id))
-    return _following([one for _, one in scored])
+    given = [0.0] * len(found) if boosts is None else boosts
+    scored = []
+    for (id_, _, semantic, bm25, place, _), alone, boost in zip(found, strengths, given, strict=True):
+        own, words = _own(semantic, bm25)
+        if own >= threshold:
+            lift = lifts.get(place, 0.0) if place is not None and lifts else 0.0
+            scored.append(Scored(id_, own, semantic, words, bm25, own, lift, boost, alone + lift + boost))
+    scored.sort(key=_best_first)
+    return _following(scored)
 
 
-def _own(candidate: Candidate) -> tuple[float, float]:
-    meaning, words = min(max(candidate.semantic, 0.0), 1.0), keyword(candidate.bm25)
+def _best_first(one: Scored) -> tuple[float, int]:
+    return -one.rank, one.memory_id.int
+
+
+def _own(semantic: float, bm25: float) -> tuple[float, float]:
+    meaning, words = min(max(semantic, 0.0), 1.0), keyword(bm25)
     # Added up this way a signal that stands alone is kept to the last digit.
     return (min(meaning + words * (1 - meaning), 1.0) if meaning else words), words
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import date
@@ -50,8 +50,9 @@ class ByWords:
 
 
 class Found(NamedTuple):
-    """A point that was found: its score, and what says which memory it is and where that stands."""
+    """A point that was found: its id, its score, and what says which memory it is and where that stands."""
 
+    id: UUID
     score: float
     payload: Mapping[str, Any] | None = None
 
@@ -59,8 +60,8 @@ class Found(NamedTuple):
 class Reader(Protocol):
     """What can be asked of the points of all tenants. Selections carry the tenant; this is not checked again."""
 
-    def ask(self, asked: Sequence[ByMeaning | ByWords | None]) -> list[dict[UUID, Found]]:
-        """Answer several questions in one round trip, each by point id; None finds nothing."""
+    def ask(self, asked: Sequence[ByMeaning | ByWords | None]) -> list[dict[int, Found]]:
+        """Answer several questions in one round trip, each by the number of the point's id; None finds nothing."""
         ...
 
     def scroll(self, where: Selection, *, limit: int, after: UUID | None = None) -> tuple[dict[UUID, int], UUID | None]:
@@ -133,7 +134,8 @@ class TenantIndex:
             near, worded = reader.ask([ByMeaning(meaning, allowed, limit), self._words(terms, allowed, limit)])
             exhausted = len(near) < limit
             # What one side found alone gets its exact score from the other, so that the two can be weighed.
-            only_worded, only_near = worded.keys() - near.keys(), near.keys() - worded.keys()
+            only_worded = [point.id for number, point in worded.items() if number not in near]
+            only_near = [point.id for number, point in near.items() if number not in worded]
             around: frozenset[int] = frozenset()
             # With all of them found there is nothing more around; an inexact filter may let in what it should not.
             if neighbours and compiled.exact and not exhausted:
@@ -152,12 +154,12 @@ class TenantIndex:
         candidates = [
             Candidate(
                 *identity(point.payload),
-                semantic=point.score,
-                bm25=worded[id_].score if id_ in worded else 0.0,
-                place=place_of(point.payload),
-                created_at=created_of(point.payload),
+                point.score,
+                worded[number].score if number in worded else 0.0,
+                place_of(point.payload),
+                created_of(point.payload),
             )
-            for id_, point in near.items()
+            for number, point in near.items()
         ]
         return SearchAnswer(candidates, compiled.exact, exhausted)
 
@@ -202,16 +204,25 @@ class TenantIndex:
         return ByWords(terms, where, limit, corpus=within(self._tenant, Every()), scores_only=scores_only)
 
 
-def _strongest(near: Mapping[UUID, Found], worded: Mapping[UUID, Found]) -> list[int]:
+def found(points: Iterable[Any]) -> dict[int, Found]:
+    """Return what a client library found, by the number of each id, which is hashed and compared faster than the id."""
+    by_number = {}
+    for point in points:
+        id_ = point.id if isinstance(point.id, UUID) else UUID(str(point.id))
+        by_number[id_.int] = Found(id_, point.score, point.payload)
+    return by_number
+
+
+def _strongest(near: Mapping[int, Found], worded: Mapping[int, Found]) -> list[int]:
     """Return the places of what will be among the best; what words alone have found is near by guess."""
     best = max((point.score for point in worded.values()), default=0.0)
     farthest = min((point.score for point in near.values()), default=0.0)
     guessed: dict[int, float] = {}
-    for id_, point in {**worded, **near}.items():
+    for number, point in {**worded, **near}.items():
         place = place_of(point.payload)
         if place is not None:
-            meaning = point.score if id_ in near else farthest
-            bm25 = worded[id_].score if id_ in worded else 0.0
+            meaning = point.score if number in near else farthest
+            bm25 = worded[number].score if number in worded else 0.0
             guessed[place] = strength(meaning, bm25, best)
     return nlargest(SEEDS, guessed, key=lambda place: (guessed[place], -place))
 

@@ -25,7 +25,7 @@ from service.errors import IndexUnavailable
 from service.index.failures import failures
 from service.index.interface import Dense, Point, ScopedWriter
 from service.index.points import IDENTITY, checked, identity
-from service.index.scoped import ByMeaning, ByWords, Found, TenantIndex, chunks
+from service.index.scoped import ByMeaning, ByWords, Found, TenantIndex, chunks, found
 from service.index.selection import Every, Selection, point_ids
 from service.index.server_layout import differences
 from service.index.server_requests import (
@@ -411,7 +411,7 @@ class _Reader:
         self._reach = reach
         self._own_idf = own_idf
 
-    def ask(self, asked: Sequence[ByMeaning | ByWords | None]) -> list[dict[UUID, Found]]:
+    def ask(self, asked: Sequence[ByMeaning | ByWords | None]) -> list[dict[int, Found]]:
         """See `Reader`."""
         questions = {number: question for number, question in enumerate(asked) if question is not None}
 
@@ -422,13 +422,8 @@ class _Reader:
             ]
             return self._client.query_batch_points(name, requests)
 
-        found = dict(zip(questions, self._reach(ask) if questions else [], strict=True))
-        return [
-            {UUID(str(point.id)): Found(point.score, point.payload) for point in found[number].points}
-            if number in found
-            else {}
-            for number in range(len(asked))
-        ]
+        answers = dict(zip(questions, self._reach(ask) if questions else [], strict=True))
+        return [found(answers[number].points) if number in answers else {} for number in range(len(asked))]
 
     def scroll(self, where: Selection, *, limit: int, after: UUID | None = None) -> tuple[dict[UUID, int], UUID | None]:
         """See `Reader`."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Final
-from uuid import UUID
 
 from service.index.interface import Candidate
 from service.memories.asked_times import AskedTime
@@ -27,20 +26,18 @@ def day_end(day: date) -> datetime:
     return datetime.combine(day, time.max, tzinfo=UTC)
 
 
-def boosts(candidates: Iterable[Candidate], asked: AskedTime, until: datetime) -> dict[UUID, float]:
-    """Return what each candidate gets for its time; what is of after `until` counts as the newest."""
-    given: dict[UUID, float] = {}
-    for one in candidates:
-        moment = one.created_at
-        if moment is None:
-            continue
-        age = max(until - moment, timedelta())
-        boost = _NEW * 0.5 ** (age / _NEW_HALF)
-        if asked.present:
-            boost += _PRESENT * 0.5 ** (age / _PRESENT_HALF)
-        if any(first <= moment < end for first, end in asked.spans):
-            boost += _NAMED
-        elif asked.anchored is not None and asked.anchored[0] <= moment < asked.anchored[1]:
-            boost += _ANCHORED
-        given[one.memory_id] = boost
-    return given
+def boosts(candidates: Iterable[Candidate], asked: AskedTime, until: datetime) -> list[float]:
+    """Return what each candidate gets for its time, in their order; what is of after `until` counts as the newest."""
+    return [0.0 if one.created_at is None else _boost(one.created_at, asked, until) for one in candidates]
+
+
+def _boost(moment: datetime, asked: AskedTime, until: datetime) -> float:
+    age = max(until - moment, timedelta())
+    boost: float = _NEW * 0.5 ** (age / _NEW_HALF)
+    if asked.present:
+        boost += _PRESENT * 0.5 ** (age / _PRESENT_HALF)
+    if any(first <= moment < end for first, end in asked.spans):
+        boost += _NAMED
+    elif asked.anchored is not None and asked.anchored[0] <= moment < asked.anchored[1]:
+        boost += _ANCHORED
+    return boost
