@@ -146,7 +146,7 @@ def installation() -> Iterator[tuple[wiring.Services, SwitchedTrail, Caller]]:
             plain = wiring.open_installation(settings, connections, stack)
             trail = SwitchedTrail(plain.database, plain.keyring)
             gate = Gate(trail)
-            keys = Keys(plain.database, plain.subjects, trail, gate)
+            keys = Keys(plain.database, plain.keyring, plain.subjects, trail, gate, plain.tombstones)
             switched = replace(plain, trail=trail, gate=gate, keys=keys)
             services = wiring.open_services(switched, stack)
             sealing = wiring.seal_trail(switched)

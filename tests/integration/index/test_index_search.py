@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -13,7 +15,7 @@ from service.errors import IndexUnavailable
 from service.filters.ast import EVERYTHING, Condition, Field, Op
 from service.index.edge import EdgeIndex
 from service.index.fusion import fuse
-from service.index.interface import Index
+from service.index.interface import Index, Point
 from service.index.terms import Bm25Terms, SparseTerms
 from tests.integration.index.points import NOON, SIZE, TERMS, KnowsAll, found, point, scope, vector
 
@@ -27,6 +29,20 @@ def _texts(number: int) -> list[str]:
     return [" ".join(random.choice(WORDS, size=3)) for _ in range(number)]
 
 
+def _bm25(points: Sequence[Point], asked: SparseTerms) -> dict[UUID, float]:
+    """The score of each point by the definition, over these points alone."""
+    total, having = len(points), {term: sum(term in one.text_terms.ids for one in points) for term in asked.ids}
+    idf = {term: math.log((total - n + 0.5) / (n + 0.5) + 1) for term, n in having.items()}
+    return {
+        one.memory_id: sum(
+            idf[term] * weight
+            for term, weight in zip(one.text_terms.ids, one.text_terms.weights, strict=True)
+            if term in idf
+        )
+        for one in points
+    }
+
+
 def test_both_scores_are_exact_for_every_candidate(index: Index) -> None:
     """Against the definition of cosine and BM25, computed here."""
     tenant, texts = scope(), _texts(60)
@@ -38,21 +54,48 @@ def test_both_scores_are_exact_for_every_candidate(index: Index) -> None:
     answer = index.of(tenant).search(wanted, asked, EVERYTHING, KnowsAll(), limit=8)
     assert not answer.exhausted
     assert 8 < len(answer.candidates) <= 16
-    having = {term: sum(term in one.text_terms.ids for one in points) for term in asked.ids}
-    idf = {term: math.log((60 - n + 0.5) / (n + 0.5) + 1) for term, n in having.items()}
     by_id = {one.memory_id: one for one in points}
-
-    def bm25(one_id: UUID) -> float:
-        terms = by_id[one_id].text_terms
-        return sum(idf[t] * w for t, w in zip(terms.ids, terms.weights, strict=True) if t in idf)
-
+    bm25 = _bm25(points, asked)
     for one in answer.candidates:
         cosine = float(np.dot(wanted, by_id[one.memory_id].dense))
         assert one.semantic == pytest.approx(cosine, abs=1e-5)
-        assert one.bm25 == pytest.approx(bm25(one.memory_id), abs=1e-4)
+        assert one.bm25 == pytest.approx(bm25[one.memory_id], abs=1e-4)
     best = sorted(by_id, key=lambda id_: -np.dot(wanted, by_id[id_].dense))[:8]
     assert {one.memory_id for one in answer.candidates} >= set(best)
-    assert max(map(bm25, by_id)) == pytest.approx(max(one.bm25 for one in answer.candidates), abs=1e-4)
+    assert max(bm25.values()) == pytest.approx(max(one.bm25 for one in answer.candidates), abs=1e-4)
+
+
+def test_what_is_written_changed_and_removed_counts_at_once(edge_index: EdgeIndex) -> None:
+    """Whatever is remembered of how rare words are: it is that of the points that are there."""
+    tenant, texts = scope(), _texts(80)
+    part, asked = edge_index.of(tenant), TERMS.query("tea in the garden by the river, with plums")
+    points = [point(text=text, dense=vector(number)) for number, text in enumerate(texts)]
+
+    def check() -> None:
+        expected = _bm25(points, asked)
+        scores = {
+            one.memory_id: one.bm25
+            for one in part.search(vector(7), asked, EVERYTHING, KnowsAll(), limit=100).candidates
+        }
+        assert scores == {id_: pytest.approx(score, abs=1e-4) for id_, score in expected.items()}
+
+    part.upsert(points)
+    check()
+    check()
+    points[:20] = [replace(one, version=2, text_terms=TERMS.document("garden plums")) for one in points[:20]]
+    part.upsert(points[:20])
+    check()
+    part.delete([one.memory_id for one in points[:5]])
+    del points[:5]
+    check()
+    edge_index.of(scope()).upsert([point(text="tea plums") for _ in range(50)])
+    check()
+    assert edge_index.compact()
+    check()
+    with edge_index.rebuild() as rebuild:
+        del points[:30]
+        rebuild.of(tenant).upsert(points)
+    check()
 
 
 def test_a_hit_by_words_alone_is_found_and_scored(index: Index) -> None:
