@@ -12,15 +12,11 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.phrases import FACTS, QUESTIONS, lines
-from bench.serving import scratch_folder
-from service import clock, wiring
-from service.auth.keys import Grant
+from bench.serving import new_caller, own_services, scratch_folder
+from service import wiring
 from service.memories.actions import Query
-from service.migrations.runner import upgrade
-from service.policy.table import ROLES
 from service.records import Hit, Message, NewMemories, SubjectNames
 from service.scope import Caller
-from service.settings import load_settings
 from service.settings.languages import Language
 
 _USER: Final = "reader"
@@ -72,12 +68,7 @@ def measure(services: wiring.Services) -> list[Found]:
 def main() -> None:
     """Measure on services of its own and print the table."""
     with scratch_folder() as folder, ExitStack() as stack:
-        settings = load_settings(environ={}, flags={"data_dir": folder / "data"})
-        connections = wiring.reach_record(settings, stack)
-        if connections.owner_dsn is not None:
-            upgrade(connections.owner_dsn, app_role=settings.database.app_role)
-        installation = wiring.open_installation(settings, connections, stack)
-        found = measure(wiring.open_services(installation, stack))
+        found = measure(own_services(folder / "data", stack))
     table = Table("questions", "facts", "meaning alone", "search, english", "search, its language")
     for one in found:
         table.add_row(one.asked.value, one.stored.value, *one.columns)
@@ -85,12 +76,7 @@ def main() -> None:
 
 
 def _filled(services: wiring.Services, stored: Language, words: Language) -> Caller:
-    tenant = services.installation.tenants.create(f"{stored}-by-{words}", language=words)
-    minted = services.installation.keys.mint_for_installation(tenant.id, Grant(ROLES["admin"]))
-    principal = services.installation.keys.find_principal(minted.secret)
-    if principal is None:
-        raise RuntimeError("a key that was made just now is not known")
-    caller = Caller(principal, request_id=str(clock.new_id()), client="bench")
+    caller = new_caller(services, f"{stored}-by-{words}", words)
     # One by one: they are no conversation.
     for fact in lines(FACTS[stored]):
         new = NewMemories([Message("user", fact)], SubjectNames(user_id=_USER), infer=False)

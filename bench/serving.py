@@ -1,4 +1,4 @@
-"""Starts a Memvault of the benchmark's own in a process of its own, and stops it by its pid."""
+"""Starts a Memvault of the benchmark's own, in a process of its own that is stopped by its pid, or in this one."""
 
 from __future__ import annotations
 
@@ -10,13 +10,21 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import httpx
 import psutil
+
+from service import clock, wiring
+from service.auth.keys import Grant
+from service.migrations.runner import upgrade
+from service.policy.table import ROLES
+from service.scope import Caller
+from service.settings import load_settings
+from service.settings.languages import Language
 
 _ROOT: Final = Path(__file__).resolve().parents[1]
 _START_SECONDS: Final = 180.0
@@ -64,6 +72,25 @@ def scratch_folder() -> Iterator[Path]:
         folder = Path(name)
         folder.chmod(0o711)
         yield folder
+
+
+def own_services(data_dir: Path, stack: ExitStack) -> wiring.Services:
+    """Open a new embedded installation in this process, without HTTP, until the stack closes."""
+    settings = load_settings(environ={}, flags={"data_dir": data_dir})
+    connections = wiring.reach_record(settings, stack)
+    if connections.owner_dsn is not None:
+        upgrade(connections.owner_dsn, app_role=settings.database.app_role)
+    return wiring.open_services(wiring.open_installation(settings, connections, stack), stack)
+
+
+def new_caller(services: wiring.Services, tenant: str, language: Language | None = None) -> Caller:
+    """Make a tenant and return a caller who may do everything in it."""
+    made = services.installation.tenants.create(tenant, language=language)
+    minted = services.installation.keys.mint_for_installation(made.id, Grant(ROLES["admin"]))
+    principal = services.installation.keys.find_principal(minted.secret)
+    if principal is None:
+        raise RuntimeError("a key that was made just now is not known")
+    return Caller(principal, request_id=str(clock.new_id()), client="bench")
 
 
 @contextmanager
