@@ -33,7 +33,7 @@ def measure(services: wiring.Services, caller: Caller) -> dict[str, tuple[float,
         for question, text in asked:
             found = services.memories.search(caller, caller.scope, Query(question, where, limit=max(CUTS)))
             ranks.setdefault("as served", []).append(_rank(found, text))
-            # With as many as there are, all have their signals, and neighbours add nothing.
+            # With as many as there are, all have their signals.
             every = services.memories.search(caller, caller.scope, Query(question, where, limit=len(FACTS)))
             for name, key in _ways(every).items():
                 ranks.setdefault(name, []).append(_rank(sorted(every, key=key, reverse=True), text))
@@ -46,7 +46,7 @@ def measure(services: wiring.Services, caller: Caller) -> dict[str, tuple[float,
 def _ways(found: Sequence[Hit]) -> dict[str, Callable[[Hit], float]]:
     best = max((hit.signals.bm25 for hit in found), default=0.0)
     return {
-        "without neighbours": lambda hit: hit.signals.rank,
+        "without neighbours": lambda hit: hit.signals.rank - hit.signals.neighbours,
         "meaning and words": lambda hit: strength(hit.signals.semantic, hit.signals.bm25, best),
         "meaning alone": lambda hit: hit.signals.semantic,
         "words alone": lambda hit: hit.signals.bm25,

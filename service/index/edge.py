@@ -42,7 +42,7 @@ _LAST_OPERATIONS: Final = 20
 
 
 #: Tenants whose words are remembered.
-_TENANTS: Final = 256
+_TENANTS: Final = 64
 
 
 class EdgeIndex:

@@ -19,7 +19,7 @@ HALF: Final = 12.0
 FLOOR: Final = 0.1
 
 #: What the best BM25 of a request counts in its order, where the best cosine counts 1.
-WORDS: Final = 0.6
+WORDS: Final = 0.5
 
 
 class Scored(NamedTuple):

@@ -9,7 +9,8 @@ from typing import Final
 #: What share of a tenant's points may change before its words are counted again. The weight of a word (the logarithm of
 #: how rare it is) moves by as little, unless the word itself was very rare.
 _TOLERATED: Final = 0.005
-_MOST_WORDS: Final = 20_000
+#: Some 0.5 MB for a tenant.
+_MOST_WORDS: Final = 5_000
 
 
 class Rarity:
