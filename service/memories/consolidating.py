@@ -103,9 +103,10 @@ class Consolidations:
             dismiss(connection, dropped)
             if wanted:
                 count = {"accepted" if accept else "dismissed": len(decided)}
-                if accept and dropped:
-                    count["dismissed"] = len(dropped)
                 self._tell(connection, caller, decided, MemoriesConsolidated(**count, held=len(wanted) - len(free)))
+            if accept and dropped:
+                # A row of its own, so that the trail names which ones were not linked.
+                self._tell(connection, caller, dropped, MemoriesConsolidated(dismissed=len(dropped)))
         return decided
 
     def periodic(

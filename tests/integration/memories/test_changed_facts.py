@@ -283,7 +283,7 @@ def test_what_was_dismissed_or_changed_meanwhile_is_not_proposed(
 
 
 def test_chains_are_accepted_in_any_order_and_no_circle_hides_all(
-    services: Services, caller: Caller, llm: ScriptedLLM
+    services: Services, caller: Caller, llm: ScriptedLLM, database: Postgres
 ) -> None:
     rome, oslo, _ = dated(services, caller, [*HOMES, "Alice lives in Lima"])
     llm.answer(json.dumps({"changed": [{"newer": 2, "older": [1]}, {"newer": 3, "older": [2]}]}))
@@ -300,6 +300,11 @@ def test_chains_are_accepted_in_any_order_and_no_circle_hides_all(
     assert consolidations.decide(caller, caller.scope, None, accept=True) == []
     assert consolidations.proposed(caller.scope) == []
     assert listed(services, caller, {"user_id": "bob"}) == ["Bob lives in Rome"]
+    # The trail names what was not linked.
+    with psycopg.connect(database.admin) as connection:
+        query = "SELECT detail->>'dismissed', target_ids, result_ids FROM audit"
+        query += " WHERE event = 'memories:consolidated' ORDER BY seq DESC LIMIT 1"
+        assert connection.execute(query).fetchone() == ("1", [there], [here])
 
 
 def test_each_look_asks_so_many_questions_and_the_next_one_goes_on(
