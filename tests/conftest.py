@@ -17,6 +17,7 @@ from urllib.parse import quote, urlencode
 
 import psycopg
 import pytest
+from hypothesis.internal.conjecture import providers
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
@@ -34,6 +35,10 @@ from tests.isolation.attack.tally import pytest_terminal_summary  # noqa: F401 -
 # A shell that runs a job in the background lets it ignore Ctrl-C, and so would every process that a test interrupts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Hypothesis also draws constants from whatever code is imported, `derandomize` or not: what a test tries would depend
+# on the tests beside it, and one that passes alone could fail in the whole suite.
+providers._get_local_constants = lambda: providers._local_constants
 
 TEST_DATABASE_URL = "MEMVAULT_TEST_DATABASE_URL"
 #: Of this process: several may run tests on one server.

@@ -1,5 +1,6 @@
 """Requests made up from the OpenAPI document find no server error, no undeclared status and no undeclared shape."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import hypothesis
+import hypothesis.errors
 import pytest
 import schemathesis
 from fastapi import FastAPI
@@ -38,18 +40,25 @@ CHECKS = [
 
 def test_in_the_process(app: FastAPI, services: Services, tenant: TenantId) -> None:
     schema = schemathesis.openapi.from_asgi("/openapi.json", app)
+    # A made-up credential would not be sent, since the key takes its place, and so could not be refused.
+    schema.config.generation.update(with_security_parameters=False)
     absent = not_offered(app)
     operations = [result.ok() for result in schema.get_all_operations()]
     operations = [one for one in operations if one.definition.raw["operationId"] not in absent]
     assert len(operations) > 20
     statuses: dict[str, set[int]] = {}
+    broken = 0
     for operation in operations:
         # A key for each: one of them revokes keys.
         _, secret = principal_of(services, tenant)
         seen = statuses.setdefault(f"{operation.method.upper()} {operation.path}", set())
         fuzz(operation, GenerationMode.POSITIVE, secret, seen)
         if operation.body or operation.query or operation.path_parameters:
-            fuzz(operation, GenerationMode.NEGATIVE, secret, seen)
+            # Of some there is nothing that breaks the document: any text is an id in a path.
+            with contextlib.suppress(hypothesis.errors.Unsatisfiable):
+                fuzz(operation, GenerationMode.NEGATIVE, secret, seen)
+                broken += 1
+    assert broken > len(operations) // 2
     assert all(seen != {401} for seen in statuses.values()), "the key was not taken: nothing was tested"
     # A made-up id of something is rarely one that there is, so those with an id in their path do not count.
     by_form = [statuses[f"{one.method.upper()} {one.path}"] for one in operations if not one.path_parameters]
