@@ -17,12 +17,13 @@ from service import clock, wiring
 from service.auth.keys import Grant
 from service.embeddings.minilm import MiniLM
 from service.filters.build import subjects_filter
-from service.index.edge import EdgeIndex
-from service.index.edge_shard import edge_filter
+from service.index.edge_engine import EdgeEngine, edge_filter
+from service.index.edge_shard import stored
 from service.index.interface import Point
-from service.index.points import DENSE
-from service.index.selection import Every, Has, Key, within
-from service.index.terms import SparseTerms
+from service.index.questions import SparseTerms
+from service.index.scanning import SCAN_KB
+from service.index.scoped import chunks
+from service.index.selection import DENSE, Every, Has, Key, within
 from service.memories.actions import Query
 from service.migrations.runner import upgrade
 from service.policy.table import ROLES
@@ -65,7 +66,8 @@ class Floor:
 
     def __init__(self, folder: Path, embedder: MiniLM, scopes: Sequence[Scope]) -> None:
         self._embedder = embedder
-        self._index = EdgeIndex(folder, dimensions=embedder.dimensions, model=embedder.name)
+        folder.mkdir()
+        self._engine = EdgeEngine.create(folder, embedder.dimensions, SCAN_KB)
         self._scopes = scopes
         self._user, self._adder = clock.new_random_id(), clock.new_random_id()
         mine = Has(Key.USER, (str(self._user),))
@@ -73,32 +75,36 @@ class Floor:
 
     def fill(self, scope: Scope, vectors: Iterable[Any]) -> None:
         """Store the vectors of a tenant's memories, as points of the user that is searched."""
-        self._index.of(scope).upsert([self._point(vector, self._user) for vector in vectors])
+        points = [self._point(vector, self._user) for vector in vectors]
+        for chunk in chunks(points):
+            self._store(scope, chunk)
 
     def search(self, number: int) -> None:
         """See `Contender`."""
         vector = self._embedder.embed_query(query_text(number)).tolist()
-        with self._index.using("search") as shard:
-            request = qdrant_edge.QueryRequest(
-                limit=HITS,
-                filter=self._filters[number % len(self._filters)],
-                query=qdrant_edge.Query.Nearest(vector, using=DENSE),
-            )
-            expect(len(shard.query(request)))
+        request = qdrant_edge.QueryRequest(
+            limit=HITS,
+            filter=self._filters[number % len(self._filters)],
+            query=qdrant_edge.Query.Nearest(vector, using=DENSE),
+        )
+        expect(len(self._engine.shard.query(request)))
 
     def add(self, number: int) -> None:
         """See `Contender`."""
         vector = self._embedder.embed_documents([memory_text(number)])[0]
         scope = self._scopes[number % len(self._scopes)]
-        self._index.of(scope).upsert([self._point(vector, self._adder)])
+        self._store(scope, [self._point(vector, self._adder)])
 
     def maintain(self) -> None:
         """Bring the index into the shape that the service's own upkeep would give it."""
-        self._index.maintain()
+        self._engine.optimize()
 
     def close(self) -> None:
         """Let go of the folder."""
-        self._index.close()
+        self._engine.close()
+
+    def _store(self, scope: Scope, points: Sequence[Point]) -> None:
+        self._engine.write([stored(scope.tenant_id, points, self._embedder.dimensions)])
 
     def _point(self, vector: Any, user: Any) -> Point:
         moment = clock.now()

@@ -14,7 +14,7 @@ from bench.plain_facts import FACTS
 from bench.serving import new_caller, own_services, scratch_folder
 from service import wiring
 from service.filters.build import subjects_filter
-from service.index.fusion import strength
+from service.index.strength import strength
 from service.memories.actions import Query
 from service.records import Hit, Message, NewMemories, SubjectNames
 from service.scope import Caller

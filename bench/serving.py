@@ -44,10 +44,12 @@ class Served:
     seconds: float
 
     def memory_bytes(self) -> dict[str, int]:
-        """Return resident bytes of the service and of the Postgres beside it (shared pages counted once)."""
+        """Return resident bytes of the service with its index, and of the Postgres beside it (shared pages once)."""
         service = psutil.Process(self.pid)
-        postgres = [one for one in processes_below(service, self.data_dir) if "postgres" in one.name()]
-        return {"service": int(service.memory_info().rss), "postgres": sum(map(_own_bytes, postgres))}
+        bytes_of = {"service": int(service.memory_info().rss), "postgres": 0}
+        for one in processes_below(service, self.data_dir):
+            bytes_of["postgres" if "postgres" in one.name() else "service"] += _own_bytes(one)
+        return bytes_of
 
 
 class NotServing(RuntimeError):

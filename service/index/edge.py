@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import lru_cache
 from pathlib import Path
 from typing import Final
 from uuid import UUID
 
-import qdrant_edge
-
-import service
 from service.errors import IndexUnavailable
 from service.index.edge_folder import IndexFolder
 from service.index.edge_reader import EdgeReader
 from service.index.edge_rebuild import EdgeRebuild
-from service.index.edge_shard import Operation, Shard, deletion, upserts
+from service.index.edge_shard import Call, Shard, removed, stored
+from service.index.edge_writes import Write
 from service.index.interface import Dense, Point
 from service.index.points import checked
-from service.index.rarity import Rarity
-from service.index.scoped import TenantIndex, chunks
-from service.index.selection import point_ids
+from service.index.scoped import CHUNK, TenantIndex, chunks
+from service.index.selection import Every, point_ids
 from service.scope import Scope, TenantId
 
 #: Compaction is worth it after this many removals, or this share of the points,
@@ -37,12 +29,8 @@ _REMOVED_SECONDS: Final = 24 * 3600.0
 #: or when this many points were written, or this share of all.
 _STORED_LEAST: Final = 5_000
 _STORED_SHARE: Final = 0.5
-#: Operations that are applied to a new shard while writes wait; more are applied before, while writes go on.
-_LAST_OPERATIONS: Final = 20
-
-
-#: Tenants whose words are remembered.
-_TENANTS: Final = 64
+#: Writes that go to a new shard while others wait; more go there before, while others go on.
+_LAST_WRITES: Final = 20
 
 
 class EdgeIndex:
@@ -73,11 +61,10 @@ class EdgeIndex:
         self._replacing = threading.Lock()
         # Held for a moment, to take hold of the shard that serves or to put another in its place.
         self._swap = threading.Lock()
-        self._journal: list[Operation] | None = None
+        self._journal: list[Write] | None = None
         self._rebuild: EdgeRebuild | None = None
-        self._child: subprocess.Popen[bytes] | None = None
+        self._filled: Shard | None = None
         self._stored = self._removed = 0
-        self._rarity = lru_cache(maxsize=_TENANTS)(_unknown)
         self._closed = False
 
     def of(self, scope: Scope) -> TenantIndex:
@@ -87,8 +74,8 @@ class EdgeIndex:
     @contextmanager
     def reading(self, doing: str, tenant_id: TenantId) -> Iterator[EdgeReader]:
         """See `Engine`."""
-        with self.using(doing) as engine:
-            yield EdgeReader(engine, self._rarity(tenant_id))
+        with self.using(doing) as call:
+            yield EdgeReader(call, tenant_id)
 
     def checked(self, vector: Dense) -> list[float]:
         """See `Engine`."""
@@ -97,46 +84,44 @@ class EdgeIndex:
     def store(self, tenant_id: TenantId, points: Sequence[Point]) -> None:
         """See `Engine`."""
         # All are made before the first is stored, so that a bad one stores none.
-        made = [(chunk, upserts(tenant_id, chunk, self.dimensions)) for chunk in chunks(points)]
-        for chunk, operations in made:
+        made = [(chunk, stored(tenant_id, chunk, self.dimensions)) for chunk in chunks(points)]
+        for chunk, write in made:
             ids = point_ids(tenant_id, [point.memory_id for point in chunk])
-            self.write(operations, stored=ids, replaced=sum(point.version > 1 for point in chunk))
-            self._rarity(tenant_id).changed(len(chunk))
+            self.write(write, stored=ids, replaced=sum(point.version > 1 for point in chunk))
 
     def remove(self, tenant_id: TenantId, ids: Collection[UUID]) -> None:
         """See `Engine`."""
-        self.write([deletion(ids)], removed=ids)
-        self._rarity(tenant_id).changed(len(ids))
+        self.write(removed(tenant_id, ids), removed=ids)
 
     @contextmanager
-    def using(self, doing: str) -> Iterator[qdrant_edge.EdgeShard]:
+    def using(self, doing: str) -> Iterator[Call]:
         """Lend the shard that serves now; it stays open until the block is left."""
         with ExitStack() as stack:
             with self._swap:
-                engine = stack.enter_context(self._shard.use(doing))
-            yield engine
+                call = stack.enter_context(self._shard.use(doing))
+            yield call
 
     def write(
         self,
-        operations: Sequence[Operation],
+        write: Write,
         *,
         stored: Collection[UUID] = (),
         removed: Collection[UUID] = (),
         replaced: int = 0,
     ) -> None:
-        """Apply operations to the shard that serves and to the one that is being made beside it."""
+        """Write to the shard that serves and to the one that is being made beside it."""
         left_behind = len(removed) + replaced
         with self._writing:
             self._folder.check_room()
             if left_behind:
                 self._folder.mark_removed()
-            self._shard.apply(operations)
+            self._shard.write([write])
             self._stored += len(stored)
             self._removed += left_behind
             if self._journal is not None:
-                self._journal.extend(operations)
+                self._journal.append(write)
             if self._rebuild is not None:
-                self._rebuild.follow(operations, stored, removed, left_behind)
+                self._rebuild.follow(write, stored, removed, left_behind)
 
     @contextmanager
     def rebuild(self) -> Iterator[EdgeRebuild]:
@@ -145,7 +130,7 @@ class EdgeIndex:
             raise IndexUnavailable("The index is being compacted or rebuilt already; try again in a minute.")
         try:
             self._folder.check_room()
-            shard = Shard.create(self._folder.new(), self.dimensions)
+            shard = Shard.create(self._folder.new(), self.dimensions, held=self._folder.held)
             rebuild = EdgeRebuild(shard, self.dimensions, self._writing)
             with self._writing:
                 self._rebuild = rebuild
@@ -179,41 +164,39 @@ class EdgeIndex:
         return due and self.compact()
 
     def compact(self) -> bool:
-        """See `Index`. For the time it needs the room of the index twice more; a process of its own does the work."""
+        """See `Index`. For the time it needs the room of the index once more; a process of its own does the work."""
         if not self._replacing.acquire(blocking=False):
             return False
-        copy, target = self._folder.new(), self._folder.new()
+        target = self._folder.new()
         try:
             with self._writing:
-                # Under the lock, so that the copy is of one moment. Searches go on.
-                self._flush(self._shard)
-                shutil.copytree(self._shard.folder, copy)
+                if self._closed:
+                    raise IndexUnavailable("The index is closed: the service is shutting down.")
                 self._journal, self._stored, self._removed = [], 0, 0
-            self._run(copy, target)
-            self._folder.remove(copy)
-            self._discard(self._catch_up(Shard.load(target)))
+            self._fill(target)
+            self._catch_up(Shard.load(target, held=self._folder.held)).discard()
             return True
-        except OSError as error:
+        except (IndexUnavailable, OSError) as error:
+            if self._closed:
+                raise
             raise IndexUnavailable(
                 f"The index in {self._folder.path} could not be compacted: is the disk full? It serves on as it was."
             ) from error
         finally:
             with self._writing:
                 self._journal = None
-            self._folder.remove(copy)
-            if self._shard.folder != target:
-                self._folder.remove(target)
+            self._folder.sweep(self._shard.folder)
             self._replacing.release()
 
     def flush(self) -> None:
         """See `Index`."""
-        with self.using("flush") as engine:
-            engine.flush()
+        with self.using("flush") as call:
+            call("flush")
 
     def count(self) -> int:
         """See `Index`."""
-        with self.using("count") as engine:
-            return int(engine.count(qdrant_edge.CountRequest()))
+        with self.using("count") as call:
+            return int(call("count", Every()))
 
     def is_complete(self) -> bool:
         """See `Index`."""
@@ -237,8 +220,8 @@ class EdgeIndex:
             if self._closed:
                 return
             self._closed = True
-            if self._child is not None:
-                self._child.kill()
+            if self._filled is not None:
+                self._filled.kill()
             if self._rebuild is not None:
                 # Its next write fails, and with it the rebuild.
                 self._rebuild.shard.close()
@@ -251,35 +234,40 @@ class EdgeIndex:
     def _open(self, fresh: bool) -> Shard:
         current = None if fresh else self._folder.current()
         if current is None:
-            shard = Shard.create(self._folder.new(), self.dimensions)
+            shard = Shard.create(self._folder.new(), self.dimensions, held=self._folder.held)
             self._folder.switch(shard.folder, complete=False)
             self._folder.clear_removed()
             return shard
         try:
-            return Shard.load(current)
+            return Shard.load(current, held=self._folder.held)
         except IndexUnavailable as error:
             raise self._folder.damaged("the engine cannot open it") from error
 
-    def _run(self, copy: Path, target: Path) -> None:
-        """Let a process of its own write the points of the copy into the target."""
-        packages = os.pathsep.join(filter(None, (str(Path(service.__path__[0]).parent), os.environ.get("PYTHONPATH"))))
-        with self._writing:
-            if self._closed:
-                raise IndexUnavailable("The index is closed: the service is shutting down.")
-            # Standard input stays open for as long as this process lives; the other ends when it is closed.
-            self._child = child = subprocess.Popen(
-                [sys.executable, "-P", "-m", "service.index.edge_compact", copy, target, str(self.dimensions)],
-                env={**os.environ, "PYTHONPATH": packages},
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
-        with child:
-            code = child.wait()
-        with self._writing:
-            self._child = None
-        if code != 0:
-            raise IndexUnavailable(f"The index could not be compacted (exit code {code}). It serves on as it was.")
+    def _fill(self, target: Path) -> None:
+        """Make a shard of the points that there are, compressed and indexed, in a process that ends with that."""
+        shard = Shard.create(target, self.dimensions, held=self._folder.held, background=True)
+        try:
+            with self._writing:
+                if self._closed:
+                    raise IndexUnavailable("The index is closed: the service is shutting down.")
+                self._filled = shard
+            cursor = None
+            while True:
+                # In small parts, so that searches get their turn. What is written meanwhile is in the journal.
+                with self.using("read") as serving:
+                    points, cursor = serving("export", cursor, CHUNK)
+                with shard.use("fill") as filled:
+                    filled("take", points)
+                if cursor is None:
+                    break
+            with shard.use("optimize") as filled:
+                filled("optimize")
+                filled("flush")
+            shard.close()
+        finally:
+            with self._writing:
+                self._filled = None
+            shard.discard()
 
     def _catch_up(self, shard: Shard) -> Shard:
         """Apply to a new shard what was written since its copy was taken, put it in place, and return the old one."""
@@ -287,13 +275,13 @@ class EdgeIndex:
             while True:
                 with self._writing:
                     missed, self._journal = self._journal or [], []
-                    if len(missed) <= _LAST_OPERATIONS:
-                        shard.apply(missed)
+                    if len(missed) <= _LAST_WRITES:
+                        shard.write(missed)
                         self._flush(shard)
                         return self._replace(shard, removed=self._removed, complete=self._folder.complete)
-                shard.apply(missed)
+                shard.write(missed)
         except BaseException:
-            shard.close()
+            shard.discard()
             raise
 
     def _replace(self, shard: Shard, *, removed: int, complete: bool) -> Shard:
@@ -301,7 +289,6 @@ class EdgeIndex:
         self._folder.switch(shard.folder, complete=complete)
         with self._swap:
             old, self._shard = self._shard, shard
-        self._rarity.cache_clear()
         self._removed = removed
         self._folder.clear_removed()
         if removed:
@@ -309,15 +296,10 @@ class EdgeIndex:
         return old
 
     def _discard(self, shard: Shard) -> None:
-        shard.close()
+        shard.discard()
         self._folder.remove(shard.folder)
 
     @staticmethod
     def _flush(shard: Shard) -> None:
-        with shard.use("flush") as engine:
-            engine.flush()
-
-
-def _unknown(tenant_id: TenantId) -> Rarity:
-    """Return what is known of a tenant's words at first: nothing."""
-    return Rarity()
+        with shard.use("flush") as call:
+            call("flush")

@@ -1,7 +1,7 @@
 """The folder of the embedded index: who owns it, which generation of the shard is current, and what is swept away.
 
 index/
-├── lock          held by the process that serves; its pid inside
+├── lock          held by the process that serves, and by those of its shards; its pid inside
 ├── current       JSON: the generation that serves, whether it has all that the record has, and what it was made for;
 │                 replaced atomically
 ├── removed       there is deleted data in the files; its time says since when
@@ -14,6 +14,7 @@ import fcntl
 import json
 import os
 import shutil
+import time
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +26,9 @@ _FORMAT: Final = 1
 #: Bytes that must be free for a write. The engine writes through memory maps: where the disk has no block for one, the
 #: kernel ends the process.
 _LEAST_ROOM: Final = 64 * 1024 * 1024
+#: How long the process of a shard may take to end after the one that serves was killed.
+_ORPHAN_SECONDS: Final = 30.0
+_POLL_SECONDS: Final = 0.05
 
 
 def owner_of(path: Path) -> str | None:
@@ -56,17 +60,33 @@ class IndexFolder:
         self.complete = False
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        if not self._locked():
             owner = os.pread(self._lock, 20, 0).decode("ascii", "replace").strip()
             os.close(self._lock)
             raise IndexLocked(
                 f"The index folder {path} is in use by process {owner or 'unknown'}. It belongs to the one process "
                 "that serves: stop that process, or give this one a data folder of its own."
-            ) from error
+            )
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, str(os.getpid()).encode("ascii"), 0)
+
+    @property
+    def held(self) -> tuple[int, ...]:
+        """The descriptors that a process keeps which has a shard of the folder open."""
+        return (self._lock,)
+
+    def _locked(self) -> bool:
+        """Lock the folder and tell whether that was possible; wait for what a process that was killed has left."""
+        until = time.monotonic() + _ORPHAN_SECONDS
+        while True:
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return True
+            except OSError:
+                owner = os.pread(self._lock, 20, 0).decode("ascii", "replace").strip()
+                if not owner.isdigit() or _runs(int(owner)) or time.monotonic() > until:
+                    return False
+            time.sleep(_POLL_SECONDS)
 
     def current(self) -> Path | None:
         """Return the folder of the current generation, or None where no index was made yet.
@@ -160,3 +180,13 @@ class IndexFolder:
     def close(self) -> None:
         """Let others have the folder."""
         os.close(self._lock)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True

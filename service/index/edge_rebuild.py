@@ -6,7 +6,8 @@ import threading
 from collections.abc import Collection, Sequence
 from uuid import UUID
 
-from service.index.edge_shard import Operation, Shard, deletion, upserts
+from service.index.edge_shard import Shard, removed, stored
+from service.index.edge_writes import Write
 from service.index.interface import Point
 from service.index.selection import point_id, point_ids
 from service.scope import Scope
@@ -28,11 +29,9 @@ class EdgeRebuild:
         """See `Rebuild`."""
         return EdgeRebuildWriter(self, scope)
 
-    def follow(
-        self, operations: Sequence[Operation], stored: Collection[UUID], removed: Collection[UUID], left_behind: int
-    ) -> None:
-        """Apply what was written to the index that serves. The writing lock is held."""
-        self.shard.apply(operations)
+    def follow(self, write: Write, stored: Collection[UUID], removed: Collection[UUID], left_behind: int) -> None:
+        """Write what was written to the index that serves. The writing lock is held."""
+        self.shard.write([write])
         self.gone.difference_update(stored)
         self.gone.update(removed)
         self.left_behind += left_behind
@@ -49,10 +48,10 @@ class EdgeRebuildWriter:
         """Store points as the record has them; what was removed meanwhile stays removed."""
         with self._rebuild.writing:
             kept = [point for point in points if point_id(self._tenant, point.memory_id) not in self._rebuild.gone]
-            self._rebuild.shard.apply(upserts(self._tenant, kept, self._rebuild.dimensions))
+            self._rebuild.shard.write([stored(self._tenant, kept, self._rebuild.dimensions)])
 
     def delete(self, memory_ids: Collection[UUID]) -> None:
         """Remove points from the new shard."""
         ids = point_ids(self._tenant, memory_ids)
         with self._rebuild.writing:
-            self._rebuild.follow([deletion(ids)], (), ids, len(ids))
+            self._rebuild.follow(removed(self._tenant, ids), (), ids, len(ids))

@@ -1,73 +1,82 @@
-"""One Qdrant Edge shard on the disk: its configuration, the form of its points and filters, and its errors."""
+"""A Qdrant Edge shard as the service has it: in a process of its own, started again when it is lost."""
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
-from datetime import datetime
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from uuid import UUID
 
-import qdrant_edge as edge
+import numpy as np
 
 from service.errors import IndexUnavailable
+from service.index.edge_process import BACKGROUND, ShardProcess
+from service.index.edge_writes import Remove, Store, StoredPoint, Write
 from service.index.failures import failures
 from service.index.interface import Point
-from service.index.points import DENSE, TERMS, checked, moment, payload_of
-from service.index.scanning import COMPRESS_KB, QUANTILE, SCAN_KB
-from service.index.selection import (
-    Between,
-    Every,
-    Except,
-    Has,
-    IsSet,
-    Key,
-    Points,
-    Selection,
-    Some,
-    point_id,
-)
+from service.index.points import checked, payload_of
+from service.index.scanning import SCAN_KB
+from service.index.selection import point_id
 from service.scope import TenantId
 
+#: Least time before another attempt when a lost process could not be started again.
+_AGAIN_SECONDS: Final = 1.0
 _WHAT_TO_DO: Final = "if this goes on, run `memvault index rebuild`."
 
-Operation = edge.UpdateOperation
+
+class Call(Protocol):
+    """Calls a method of `service.index.edge_engine.EdgeEngine` where the shard is open."""
+
+    def __call__(self, name: str, *given: Any) -> Any:
+        """Return what the method returns."""
+        ...
 
 
 class Shard:
     """A shard that counts who uses it, so that it can be closed under way. Every failure is `IndexUnavailable`.
 
-    The engine holds the interpreter's lock for the whole of a call, so calls must be small: `optimize` in particular
-    stops all threads of the process and is called by `service.index.edge_compact` in a process of its own only.
+    When its process is lost (the kernel ends the largest one where memory is short) the next call starts another, which
+    has all that was written, and is made again there: questions and writes may be repeated. `held`: see `ShardProcess`.
     """
 
-    def __init__(self, shard: edge.EdgeShard, folder: Path) -> None:
-        self._shard = shard
+    def __init__(self, folder: Path, process: ShardProcess, *, held: Sequence[int], lasting: bool) -> None:
         self.folder = folder
+        self._process = process
+        self._held = held
+        self._lasting = lasting
+        self._starting = threading.Lock()
+        self._not_before = 0.0
         self._changed = threading.Condition()
         self._users = 0
         self._closed = False
 
     @classmethod
-    def create(cls, folder: Path, dimensions: int) -> Shard:
-        """Make an empty shard in a folder that is empty or not there."""
+    def create(cls, folder: Path, dimensions: int, *, held: Sequence[int] = (), background: bool = False) -> Shard:
+        """Make an empty shard in a folder that is empty or not there; one in the background is not started again."""
         folder.mkdir(mode=0o700, exist_ok=True)
-        with failures("create", what_to_do=_WHAT_TO_DO):
-            shard = edge.EdgeShard.create(str(folder), _config(dimensions))
-            for key, params in _indexes().items():
-                shard.update(Operation.create_field_index(key.value, params))
-            return cls(shard, folder)
+        return cls._opened(folder, "create", dimensions, SCAN_KB, held=held, background=background)
 
     @classmethod
-    def load(cls, folder: Path) -> Shard:
+    def load(cls, folder: Path, *, held: Sequence[int] = ()) -> Shard:
         """Open the shard of a folder."""
-        with failures("load", what_to_do=_WHAT_TO_DO):
-            return cls(edge.EdgeShard.load(str(folder)), folder)
+        return cls._opened(folder, "load", held=held)
+
+    @classmethod
+    def _opened(cls, folder: Path, *how: Any, held: Sequence[int], background: bool = False) -> Shard:
+        with failures(how[0], what_to_do=_WHAT_TO_DO):
+            process = _opened(folder, *how, held=held, niceness=BACKGROUND if background else 0)
+            return cls(folder, process, held=held, lasting=not background)
+
+    @property
+    def pid(self) -> int:
+        """The process that has it open."""
+        return self._process.pid
 
     @contextmanager
-    def use(self, doing: str) -> Iterator[edge.EdgeShard]:
+    def use(self, doing: str) -> Iterator[Call]:
         """Lend the shard. It is not closed before the block is left."""
         with self._changed:
             if self._closed:
@@ -75,116 +84,97 @@ class Shard:
             self._users += 1
         try:
             with failures(doing, what_to_do=_WHAT_TO_DO):
-                yield self._shard
+                yield self._call
         finally:
             with self._changed:
                 self._users -= 1
                 self._changed.notify_all()
 
-    def apply(self, operations: Sequence[Operation]) -> None:
-        """Apply operations in their order."""
-        with self.use("write") as shard:
-            for operation in operations:
-                shard.update(operation)
+    def write(self, writes: Sequence[Write]) -> None:
+        """Carry out writes in their order."""
+        with self.use("write") as call:
+            for one in writes:
+                call("write", [one])
 
     def close(self) -> None:
-        """Let go of the files when the last user has left. Closing twice is closing once."""
+        """Flush and let go of the files when the last user has left. Closing twice is closing once."""
+        if self._last():
+            try:
+                # Of a process that is lost the engine's log has everything.
+                with failures("close", what_to_do=_WHAT_TO_DO), suppress(EOFError, OSError):
+                    self._process.call("close")
+            finally:
+                self._process.kill()
+
+    def discard(self) -> None:
+        """Let go of the files when the last user has left, whatever becomes of them."""
+        if self._last():
+            self._process.kill()
+
+    def kill(self) -> None:
+        """End the process under way: what is called now fails."""
+        self._process.kill()
+
+    def _last(self) -> bool:
+        """Let nobody in any more and wait for those inside; False when that was done before."""
         with self._changed:
             if self._closed:
-                return
+                return False
             self._closed = True
             self._changed.wait_for(lambda: self._users == 0)
-        with failures("close", what_to_do=_WHAT_TO_DO):
-            self._shard.close()
+        return True
+
+    def _call(self, name: str, *given: Any) -> Any:
+        process = self._process
+        try:
+            return process.call(name, *given)
+        except (EOFError, OSError):
+            if not self._lasting:
+                raise
+        return self._another(process).call(name, *given)
+
+    def _another(self, lost: ShardProcess) -> ShardProcess:
+        """Return a process in the place of one that is lost; of several that ask, the first starts it."""
+        with self._starting:
+            if self._process is lost:
+                if time.monotonic() < self._not_before:
+                    raise IndexUnavailable(f"The index is being opened again; {_WHAT_TO_DO}", retry_after=1)
+                lost.kill()
+                try:
+                    self._process = _opened(self.folder, "load", held=self._held)
+                except BaseException:
+                    self._not_before = time.monotonic() + _AGAIN_SECONDS
+                    raise
+            return self._process
 
 
-def upserts(tenant_id: TenantId, points: Sequence[Point], dimensions: int) -> list[Operation]:
-    """Return the operations that store points, each only over an older one.
-
-    Two writers that read the record one after the other may come here in the other order; the condition lets the newer
-    version win. It is part of the operation, so points are grouped by version.
-    """
-    groups: dict[int, list[edge.Point]] = {}
-    for point in points:
-        groups.setdefault(point.version, []).append(_point(tenant_id, point, dimensions))
-    return [
-        Operation.upsert_points(group, condition=edge_filter(Between(Key.VERSION, lte=version)))
-        for version, group in sorted(groups.items())
-    ]
+def _opened(folder: Path, *how: Any, held: Sequence[int], niceness: int = 0) -> ShardProcess:
+    """Start a process and let it open a shard."""
+    process = ShardProcess(folder, held=held, niceness=niceness)
+    try:
+        process.call(*how)
+    except BaseException:
+        process.kill()
+        raise
+    return process
 
 
-def deletion(point_ids: Collection[UUID]) -> Operation:
-    """Return the operation that removes points."""
-    return Operation.delete_points(list(point_ids))
+def stored(tenant_id: TenantId, points: Sequence[Point], dimensions: int) -> Store:
+    """Return the write that stores points; ValueError for a vector of a wrong size or not finite."""
+    return Store(tenant_id, [_point(tenant_id, point, dimensions) for point in points])
 
 
-def edge_filter(selection: Selection) -> edge.Filter:
-    """Return the engine's filter for a selection."""
-    return edge.Filter(must=[_condition(selection)])
+def removed(tenant_id: TenantId, point_ids: Collection[UUID]) -> Remove:
+    """Return the write that removes points."""
+    return Remove(tenant_id, list(point_ids))
 
 
-def _condition(selection: Selection) -> Any:
-    match selection:
-        case Every(parts):
-            return edge.Filter(must=[_condition(part) for part in parts])
-        case Some(()) | Has(_, ()):
-            return edge.HasIdCondition(set())
-        case Some(parts):
-            return edge.Filter(should=[_condition(part) for part in parts])
-        case Except(part):
-            return edge.Filter(must_not=[_condition(part)])
-        case Has(key, (value,)):
-            return edge.FieldCondition(key.value, match=edge.MatchValue(value))
-        case Has(key, values):
-            return edge.FieldCondition(key.value, match=edge.MatchAny(list(values)))  # type: ignore[arg-type]
-        case IsSet(key):
-            return edge.Filter(must_not=[edge.IsEmptyCondition(key.value)])
-        case Points(ids):
-            return edge.HasIdCondition(set(ids))
-        case Between(key, gt, gte, lt, lte):
-            bounds = {"gt": gt, "gte": gte, "lt": lt, "lte": lte}
-            given: dict[str, Any] = {name: bound for name, bound in bounds.items() if bound is not None}
-            if any(isinstance(bound, datetime) for bound in given.values()):
-                times = {name: moment(bound) for name, bound in given.items()}
-                return edge.FieldCondition(key.value, range=edge.RangeDateTime(**times))
-            return edge.FieldCondition(key.value, range=edge.RangeFloat(**given))
-
-
-def _point(tenant_id: TenantId, point: Point, dimensions: int) -> edge.Point:
-    vectors: dict[str, Any] = {DENSE: checked(point.dense, dimensions)}
-    if point.text_terms:
-        vectors[TERMS] = edge.SparseVector(list(point.text_terms.ids), list(point.text_terms.weights))
-    return edge.Point(point_id(tenant_id, point.memory_id), vectors, payload_of(tenant_id, point))
-
-
-def _config(dimensions: int) -> edge.EdgeConfig:
-    return edge.EdgeConfig(
-        vectors={DENSE: edge.EdgeVectorParams(size=dimensions, distance=edge.Distance.Cosine)},
-        sparse_vectors={TERMS: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf)},
-        # No graph over all tenants (m=0), one for each tenant that is too large to be scanned.
-        hnsw_config=edge.HnswIndexConfig(m=0, payload_m=16, ef_construct=100, full_scan_threshold=SCAN_KB),
-        quantization_config=edge.ScalarQuantizationConfig(edge.ScalarType.Int8, quantile=QUANTILE),
-        optimizers=edge.EdgeOptimizersConfig(
-            deleted_threshold=0.01, vacuum_min_vector_number=100, indexing_threshold=COMPRESS_KB
-        ),
+def _point(tenant_id: TenantId, point: Point, dimensions: int) -> StoredPoint:
+    terms = point.text_terms
+    return StoredPoint(
+        point_id(tenant_id, point.memory_id),
+        point.version,
+        np.asarray(checked(point.dense, dimensions), dtype=np.float32).tobytes(),
+        (list(terms.ids), list(terms.weights)) if terms else None,
+        payload_of(tenant_id, point),
     )
-
-
-def _indexes() -> dict[Key, Any]:
-    # Graphs for the values of the other fields too: 101 s instead of 2 s to index 50,000 points.
-    surrogate = edge.UuidIndexParams(enable_hnsw=False)
-    moment = edge.DatetimeIndexParams(enable_hnsw=False)
-    number = edge.IntegerIndexParams(lookup=False, range=True, enable_hnsw=False)
-    return {
-        Key.TENANT: edge.UuidIndexParams(is_tenant=True, enable_hnsw=True),
-        Key.MEMORY: surrogate,
-        Key.USER: surrogate,
-        Key.AGENT: surrogate,
-        Key.APP: surrogate,
-        Key.RUN: surrogate,
-        Key.VERSION: number,
-        Key.EXPIRES: number,
-        Key.TOKENS: edge.IntegerIndexParams(lookup=True, range=False, enable_hnsw=False),
-        Key.CREATED: moment,
-        Key.UPDATED: moment,
-    }

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from service.index.interface import Candidate
 from service.index.neighbours import SEEDS, added
+from service.index.strength import strength
 from service.records import Signals
 
 #: The BM25 score that counts half. The best hit of a LoCoMo question has 13 in the median.
@@ -17,9 +18,6 @@ HALF: Final = 12.0
 #: What one word in common is worth at least, whatever it weighs: not less than the default threshold of a search, so
 #: that in a small tenant, where every word is common, a hit by words alone is still a hit.
 FLOOR: Final = 0.1
-
-#: What the best BM25 of a request counts in its order, where the best cosine counts 1.
-WORDS: Final = 0.5
 
 
 class Scored(NamedTuple):
@@ -46,11 +44,6 @@ class Scored(NamedTuple):
 def keyword(bm25: float) -> float:
     """Return BM25 on the scale of a cosine: 0 without a word in common, else from 0.1 towards 1."""
     return FLOOR + (1 - FLOOR) * bm25 / (bm25 + HALF) if bm25 > 0 else 0.0
-
-
-def strength(semantic: float, bm25: float, best_bm25: float) -> float:
-    """Return what a candidate's order in one request goes by, as long as it stands alone."""
-    return max(semantic, 0.0) + (WORDS * bm25 / best_bm25 if bm25 > 0 else 0.0)
 
 
 def fuse(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from service.errors import ConfigurationError, IndexUnavailable
 from service.filters.ast import Node
 from service.filters.lookup import Lookup
-from service.index.terms import SparseTerms
+from service.index.questions import SparseTerms
 from service.scope import Scope
 
 Dense: TypeAlias = NDArray[np.float32] | Sequence[float]

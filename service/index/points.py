@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 from uuid import UUID
 
 import numpy as np
 
 from service.index.interface import Point
-from service.index.selection import NEVER, Key
+from service.index.selection import NEVER, PLACE, Key
+from service.index.times import moment
 from service.scope import TenantId
-
-#: The dense vector of a point, and the one of its words.
-DENSE: Final = "d"
-TERMS: Final = "b"
-#: The place of a memory in its line, to be read back. It is found through the tokens, which it is one of too.
-_PLACE: Final = "n"
-#: What is read back of a point that was found.
-IDENTITY: Final[list[str]] = [Key.MEMORY.value, Key.VERSION.value, Key.CREATED.value, _PLACE]
 
 
 def payload_of(tenant_id: TenantId, point: Point) -> dict[str, Any]:
@@ -40,7 +32,7 @@ def payload_of(tenant_id: TenantId, point: Point) -> dict[str, Any]:
         Key.RUN: point.run_id,
     }
     payload |= {key: str(surrogate) for key, surrogate in subjects.items() if surrogate is not None}
-    placed = {} if point.place is None else {_PLACE: point.place}
+    placed = {} if point.place is None else {PLACE: point.place}
     return {key.value: value for key, value in payload.items()} | placed
 
 
@@ -50,18 +42,6 @@ def identity(payload: Mapping[str, Any] | None) -> tuple[UUID, int]:
     return UUID(payload[Key.MEMORY]), int(payload[Key.VERSION])
 
 
-def place_of(payload: Mapping[str, Any] | None) -> int | None:
-    """Return the place in its line that a payload tells, if it does."""
-    place = (payload or {}).get(_PLACE)
-    return None if place is None else int(place)
-
-
-def created_of(payload: Mapping[str, Any] | None) -> datetime | None:
-    """Return when it was, as a payload tells it."""
-    created = (payload or {}).get(Key.CREATED)
-    return None if created is None else datetime.fromisoformat(created)
-
-
 def checked(vector: Any, dimensions: int) -> list[float]:
     """Return a vector as an engine takes it, or raise ValueError: wrong size or not finite."""
     array = np.asarray(vector, dtype=np.float32)
@@ -69,8 +49,3 @@ def checked(vector: Any, dimensions: int) -> list[float]:
         raise ValueError(f"the index takes vectors of {dimensions} finite numbers, not of shape {array.shape}")
     numbers: list[float] = array.tolist()
     return numbers
-
-
-def moment(value: datetime) -> str:
-    """Return a moment as the engines store it, exact to the microsecond."""
-    return value.astimezone(UTC).isoformat(timespec="microseconds")

@@ -28,6 +28,13 @@ class Key(StrEnum):
     EXPIRES = "x"
 
 
+#: The dense vector of a point, and the one of its words.
+DENSE: Final = "d"
+TERMS: Final = "b"
+#: The place of a memory in its line, to be read back. It is found through the tokens, which it is one of too.
+PLACE: Final = "n"
+#: What is read back of a point that was found.
+IDENTITY: Final[list[str]] = [Key.MEMORY.value, Key.VERSION.value, Key.CREATED.value, PLACE]
 #: The day (ordinal) on which a memory without an end expires: after all days of the calendar.
 NEVER: Final = date.max.toordinal() + 1
 

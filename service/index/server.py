@@ -23,10 +23,12 @@ from qdrant_client import QdrantClient, models
 from service import clock
 from service.errors import IndexUnavailable
 from service.index.failures import failures
+from service.index.finding import Found, find, found
 from service.index.interface import Dense, Point, ScopedWriter
-from service.index.points import IDENTITY, checked, identity
-from service.index.scoped import ByMeaning, ByWords, Found, TenantIndex, chunks, found
-from service.index.selection import Every, Selection, point_ids
+from service.index.points import checked, identity
+from service.index.questions import ByMeaning, ByWords, Finding, Search
+from service.index.scoped import TenantIndex, chunks
+from service.index.selection import IDENTITY, Every, Selection, point_ids
 from service.index.server_layout import differences
 from service.index.server_requests import (
     Layout,
@@ -411,8 +413,11 @@ class _Reader:
         self._reach = reach
         self._own_idf = own_idf
 
-    def ask(self, asked: Sequence[ByMeaning | ByWords | None]) -> list[dict[int, Found]]:
+    def find(self, search: Search) -> Finding:
         """See `Reader`."""
+        return find(self._ask, search)
+
+    def _ask(self, asked: Sequence[ByMeaning | ByWords | None]) -> list[dict[int, Found]]:
         questions = {number: question for number, question in enumerate(asked) if question is not None}
 
         def ask(name: str, key: str | None) -> list[models.QueryResponse]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from qdrant_client import models
 
-from service.index.points import DENSE
+from service.index.selection import DENSE
 from service.index.server_requests import Layout, collection, payload_indexes
 from service.index.server_shards import made_with
 

@@ -10,11 +10,14 @@ from typing import Any, Literal
 from qdrant_client import models
 
 from service.index.interface import Point
-from service.index.points import DENSE, IDENTITY, TERMS, checked, payload_of
+from service.index.points import checked, payload_of
+from service.index.questions import ByMeaning, ByWords
 from service.index.scanning import COMPRESS_KB, EF, OVERSAMPLING, QUANTILE, SCAN_KB
-from service.index.scoped import ByMeaning, ByWords
 from service.index.selection import (
+    DENSE,
+    IDENTITY,
     NEVER,
+    TERMS,
     Between,
     Every,
     Except,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Final
 
+from service.index.questions import SparseTerms
 from service.index.words import words_of
 from service.scope import TenantId
 from service.settings.languages import Language
@@ -19,17 +19,6 @@ AVERAGE_LENGTH: Final = 40.0
 _CACHED_TERMS: Final = 20_000
 _CACHED_TENANTS: Final = 64
 _KEY_BYTES: Final = 32
-
-
-@dataclass(frozen=True, slots=True)
-class SparseTerms:
-    """Term ids (unsigned 32-bit, ascending, no repeats) and their weights. Empty is false."""
-
-    ids: Sequence[int] = ()
-    weights: Sequence[float] = ()
-
-    def __bool__(self) -> bool:
-        return bool(self.ids)
 
 
 class Bm25Terms:

@@ -24,7 +24,7 @@ from service.holds.guard import refuse_held
 from service.holds.minimum import Minimum
 from service.index.fusion import Scored, fuse
 from service.index.interface import Index, SearchAnswer
-from service.index.terms import SparseTerms
+from service.index.questions import SparseTerms
 from service.memories.anchors import anchored
 from service.memories.asked_times import AskedTime, asked_time
 from service.memories.edits import UNSET, Edit, Unset, changed_fields, edited, grows

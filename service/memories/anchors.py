@@ -17,7 +17,8 @@ from service.embeddings.embedder import Vector
 from service.filters.ast import Node
 from service.filters.evaluate import matches
 from service.index.interface import Candidate, Index, SearchAnswer
-from service.index.terms import AVERAGE_LENGTH, SparseTerms
+from service.index.questions import SparseTerms
+from service.index.terms import AVERAGE_LENGTH
 from service.index.words import words_of
 from service.memories.asked_events import Event
 from service.memories.asked_times import AskedTime, span_at

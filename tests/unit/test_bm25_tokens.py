@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from qdrant_edge import Bm25, Bm25Config
 
-from service.index.terms import AVERAGE_LENGTH, Bm25Terms, SparseTerms, TenantTerms
+from service.index.questions import SparseTerms
+from service.index.terms import AVERAGE_LENGTH, Bm25Terms, TenantTerms
 from service.scope import TenantId
 
 pytestmark = pytest.mark.unit

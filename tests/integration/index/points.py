@@ -10,7 +10,8 @@ import numpy as np
 
 from service.filters.ast import EVERYTHING, Node
 from service.index.interface import Candidate, Point, ScopedIndex
-from service.index.terms import Bm25Terms, SparseTerms
+from service.index.questions import SparseTerms
+from service.index.terms import Bm25Terms
 from service.records import Memory
 from service.scope import Permission, Principal, Scope, SubjectKind, TenantId
 from tests.filters.truth_rows import TOKENIZER, row_tokens, subject_id

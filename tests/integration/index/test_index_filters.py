@@ -15,7 +15,7 @@ from service.filters.parse import parse_filter
 from service.index.edge import EdgeIndex
 from service.index.filter_qdrant import compile_qdrant
 from service.index.interface import Index
-from service.index.terms import SparseTerms
+from service.index.questions import SparseTerms
 from service.records import Memory
 from tests.filters.strategies import TREES, populations
 from tests.filters.truth_rows import BY_ID, LOOKUP, ROWS

@@ -9,7 +9,7 @@ import pytest
 
 from service.filters.ast import EVERYTHING, Condition, Field, Node, Op
 from service.index.interface import Index, Point, ScopedIndex
-from service.index.terms import SparseTerms
+from service.index.questions import SparseTerms
 from tests.integration.index.points import NOON, SIZE, TERMS, KnowsAll, point, scope, vector
 
 pytestmark = pytest.mark.integration

@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from service.filters.parse import parse_filter
 from service.index import edge_shard
 from service.index.edge import EdgeIndex
-from service.index.edge_compact import compact
 from service.index.interface import ScopedIndex
-from service.index.terms import SparseTerms
+from service.index.questions import SparseTerms
 from tests.filters.truth_rows import TOKENIZER
 from tests.integration.index.points import KnowsAll, point, scope
 
@@ -105,7 +104,6 @@ def test_what_is_nearest_is_found_behind_every_filter(index: EdgeIndex) -> None:
 def test_a_graph_finds_what_is_nearest_too(index: EdgeIndex, monkeypatch: pytest.MonkeyPatch) -> None:
     # The size from which on there is one is lowered, so that it does not take minutes to make.
     monkeypatch.setattr(edge_shard, "SCAN_KB", 15_000)
-    monkeypatch.setattr(EdgeIndex, "_run", lambda self, source, target: compact(source, target, SIZE))
     random = np.random.default_rng(7)
     vectors, questions = clustered(random, COUNT), clustered(random, 40)
     part, ids = filled(index, vectors)

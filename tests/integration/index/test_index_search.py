@@ -16,7 +16,8 @@ from service.filters.ast import EVERYTHING, Condition, Field, Op
 from service.index.edge import EdgeIndex
 from service.index.fusion import fuse
 from service.index.interface import Index, Point
-from service.index.terms import Bm25Terms, SparseTerms
+from service.index.questions import SparseTerms
+from service.index.terms import Bm25Terms
 from tests.integration.index.points import NOON, SIZE, TERMS, KnowsAll, found, point, scope, vector
 
 pytestmark = [pytest.mark.integration, pytest.mark.qdrant_suite]

@@ -1,0 +1,64 @@
+"""What is asked of an index, and what it answers, in plain values that go to another process as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from service.index.selection import Selection
+
+
+@dataclass(frozen=True, slots=True)
+class SparseTerms:
+    """Term ids (unsigned 32-bit, ascending, no repeats) and their weights. Empty is false."""
+
+    ids: Sequence[int] = ()
+    weights: Sequence[float] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.ids)
+
+
+@dataclass(frozen=True, slots=True)
+class ByMeaning:
+    """Ask for the points that are nearest to a vector by cosine."""
+
+    vector: Sequence[float]
+    where: Selection
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class ByWords:
+    """Ask for the points that are best by BM25. How rare a word is, is counted over `corpus`.
+
+    With `scores_only` nothing else is read back, which spares the engine to open each payload.
+    """
+
+    terms: SparseTerms
+    where: Selection
+    limit: int
+    corpus: Selection
+    scores_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """Ask for candidates: see `service.index.interface.ScopedIndex.search`.
+
+    `allowed` are the points that may be found, the tenant among its conditions, `corpus` all that the tenant has.
+    """
+
+    vector: Sequence[float]
+    terms: SparseTerms
+    allowed: Selection
+    corpus: Selection
+    limit: int
+    neighbours: bool
+
+
+#: A memory that may be an answer: its id, its version, its cosine, its BM25, its place and when it was (ISO 8601).
+Row: TypeAlias = tuple[str, int, float, float, int | None, str | None]
+#: What a search found, and whether a larger limit would find no more.
+Finding: TypeAlias = tuple[list[Row], bool]
