@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 from uuid import UUID
 
 from service.errors import IndexUnavailable
 from service.index.edge_folder import IndexFolder
+from service.index.edge_process import CallFailed, ShardLost
 from service.index.edge_reader import EdgeReader
 from service.index.edge_rebuild import EdgeRebuild
 from service.index.edge_shard import Call, Shard, removed, stored
@@ -51,7 +52,11 @@ class EdgeIndex:
         self._folder = IndexFolder(folder, dimensions=dimensions, model=model)
         try:
             self._shard = self._open(fresh)
-            self._folder.sweep(self._shard.folder)
+            try:
+                self._folder.sweep(self._shard.folder)
+            except BaseException:
+                self._shard.discard()
+                raise
         except BaseException:
             self._folder.close()
             raise
@@ -129,6 +134,7 @@ class EdgeIndex:
         if not self._replacing.acquire(blocking=False):
             raise IndexUnavailable("The index is being compacted or rebuilt already; try again in a minute.")
         try:
+            self._refuse_closed()
             self._folder.check_room()
             shard = Shard.create(self._folder.new(), self.dimensions, held=self._folder.held)
             rebuild = EdgeRebuild(shard, self.dimensions, self._writing)
@@ -164,28 +170,15 @@ class EdgeIndex:
         return due and self.compact()
 
     def compact(self) -> bool:
-        """See `Index`. For the time it needs the room of the index once more; a process of its own does the work."""
+        """See `Index`. It needs one and a half times the room of the index more; a process of its own does the work."""
         if not self._replacing.acquire(blocking=False):
             return False
-        target = self._folder.new()
         try:
-            with self._writing:
-                if self._closed:
-                    raise IndexUnavailable("The index is closed: the service is shutting down.")
-                self._journal, self._stored, self._removed = [], 0, 0
-            self._fill(target)
-            self._catch_up(Shard.load(target, held=self._folder.held)).discard()
+            # Whose the folder is afterwards is not known. A `close` that comes later waits for the end of this.
+            self._refuse_closed()
+            self._compact()
             return True
-        except (IndexUnavailable, OSError) as error:
-            if self._closed:
-                raise
-            raise IndexUnavailable(
-                f"The index in {self._folder.path} could not be compacted: is the disk full? It serves on as it was."
-            ) from error
         finally:
-            with self._writing:
-                self._journal = None
-            self._folder.sweep(self._shard.folder)
             self._replacing.release()
 
     def flush(self) -> None:
@@ -224,7 +217,7 @@ class EdgeIndex:
                 self._filled.kill()
             if self._rebuild is not None:
                 # Its next write fails, and with it the rebuild.
-                self._rebuild.shard.close()
+                self._rebuild.shard.discard()
         with self._replacing, self._writing:
             try:
                 self._shard.close()
@@ -235,17 +228,54 @@ class EdgeIndex:
         current = None if fresh else self._folder.current()
         if current is None:
             shard = Shard.create(self._folder.new(), self.dimensions, held=self._folder.held)
-            self._folder.switch(shard.folder, complete=False)
-            self._folder.clear_removed()
+            try:
+                self._folder.switch(shard.folder, complete=False)
+                self._folder.clear_removed()
+            except BaseException:
+                shard.discard()
+                raise
             return shard
         try:
             return Shard.load(current, held=self._folder.held)
         except IndexUnavailable as error:
-            raise self._folder.damaged("the engine cannot open it") from error
+            # That no process could be started, or that it was ended, says nothing about the files.
+            why = error.__cause__
+            if isinstance(why, CallFailed) or (isinstance(why, ShardLost) and why.crashed):
+                # A full disk ends it too.
+                self._folder.check_room()
+                raise self._folder.damaged("the engine cannot open it") from error
+            raise
+
+    def _refuse_closed(self) -> None:
+        with self._writing:
+            if self._closed:
+                raise IndexUnavailable("The index is closed: the service is shutting down.")
+
+    def _compact(self) -> None:
+        target = self._folder.new()
+        try:
+            with self._writing:
+                self._journal, self._stored, self._removed = [], 0, 0
+            self._fill(target)
+            self._catch_up(Shard.load(target, held=self._folder.held)).discard()
+        except (IndexUnavailable, OSError) as error:
+            if self._closed:
+                raise
+            raise IndexUnavailable(
+                f"The index in {self._folder.path} could not be compacted ({error.__cause__ or error}): is there room "
+                "on the disk and in memory? It serves on as it was."
+            ) from error
+        finally:
+            with self._writing:
+                self._journal = None
+            with suppress(OSError):
+                self._folder.sweep(self._shard.folder)
 
     def _fill(self, target: Path) -> None:
         """Make a shard of the points that there are, compressed and indexed, in a process that ends with that."""
-        shard = Shard.create(target, self.dimensions, held=self._folder.held, background=True)
+        # Without the lock on the folder: while it optimises it does not notice that the service was killed, and the
+        # next start would have to wait for it. What it writes then is swept away.
+        shard = Shard.create(target, self.dimensions, background=True)
         try:
             with self._writing:
                 if self._closed:
@@ -290,9 +320,9 @@ class EdgeIndex:
         with self._swap:
             old, self._shard = self._shard, shard
         self._removed = removed
-        self._folder.clear_removed()
-        if removed:
-            self._folder.mark_removed()
+        # From here on nothing may fail. A mark that stays costs one more compaction.
+        with suppress(OSError):
+            self._folder.renew_removed() if removed else self._folder.clear_removed()
         return old
 
     def _discard(self, shard: Shard) -> None:

@@ -15,6 +15,7 @@ import json
 import os
 import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -137,14 +138,16 @@ class IndexFolder:
     def switch(self, generation: Path, *, complete: bool) -> None:
         """Make a generation the current one, durably and at once."""
         fresh = self.path / "current.new"
-        with fresh.open("w", encoding="utf-8") as file:
-            json.dump({"generation": generation.name, "complete": complete} | self._made_for, file)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(self.path / "current")
+        # Opened before, since nothing may fail once the other generation is current: it would be removed.
         folder = os.open(self.path, os.O_RDONLY)
         try:
-            os.fsync(folder)
+            with fresh.open("w", encoding="utf-8") as file:
+                json.dump({"generation": generation.name, "complete": complete} | self._made_for, file)
+                file.flush()
+                os.fsync(file.fileno())
+            fresh.replace(self.path / "current")
+            with suppress(OSError):
+                os.fsync(folder)
         finally:
             os.close(folder)
         self.complete = complete
@@ -165,6 +168,10 @@ class IndexFolder:
         # Touching it again would make it younger.
         if not mark.exists():
             mark.touch(mode=0o600)
+
+    def renew_removed(self) -> None:
+        """Remember that the files hold deleted data since now, whatever they held before."""
+        (self.path / "removed").touch(mode=0o600)
 
     def clear_removed(self) -> None:
         """Remember that they hold none."""

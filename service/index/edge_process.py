@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any, Final
@@ -22,8 +24,22 @@ import service
 BACKGROUND: Final = 10
 
 
+#: Meant for the service; a process that has just started must not end by one before it can ignore it.
+UNHEARD: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+#: What ends a process that cannot cope with what is in its files.
+_CRASHES: Final = (signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV)
+
+
 class CallFailed(Exception):
     """The shard could not do what was asked; the message is the kind of failure alone."""
+
+
+class ShardLost(Exception):
+    """The process is gone. `crashed`: by what it did itself, and not because somebody ended it."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"the process of the shard ended with exit code {code}")
+        self.crashed = -code in _CRASHES
 
 
 class ShardProcess:
@@ -37,7 +53,7 @@ class ShardProcess:
         packages = os.pathsep.join(filter(None, (str(Path(service.__path__[0]).parent), os.environ.get("PYTHONPATH"))))
         self._turn = threading.Lock()
         self._connection, theirs = Pipe()
-        with theirs:
+        with theirs, _unheard():
             self._process = subprocess.Popen(
                 [
                     *(sys.executable, "-P", "-m", "service.index.edge_worker"),
@@ -62,13 +78,16 @@ class ShardProcess:
 
         Raises:
             CallFailed: when the engine failed.
-            EOFError: when the process is gone. So does OSError.
+            ShardLost: when the process is gone.
         """
         asked = pickle.dumps((name, *given), pickle.HIGHEST_PROTOCOL)
         with self._turn:
             try:
                 self._connection.send_bytes(asked)
                 answer = self._connection.recv_bytes()
+            except (EOFError, OSError) as error:
+                self.kill()
+                raise ShardLost(self._process.returncode) from error
             except BaseException:
                 # An answer that was not waited for would be taken for the one to the next call.
                 self.kill()
@@ -82,3 +101,13 @@ class ShardProcess:
         """End the process at once, whatever it is at, and wait for that."""
         self._process.kill()
         self._process.wait()
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """Hold back some signals, for this thread and for the processes that it starts."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, UNHEARD)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

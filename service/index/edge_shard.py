@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Collection, Iterator, Sequence
@@ -13,7 +14,7 @@ from uuid import UUID
 import numpy as np
 
 from service.errors import IndexUnavailable
-from service.index.edge_process import BACKGROUND, ShardProcess
+from service.index.edge_process import BACKGROUND, ShardLost, ShardProcess
 from service.index.edge_writes import Remove, Store, StoredPoint, Write
 from service.index.failures import failures
 from service.index.interface import Point
@@ -22,7 +23,9 @@ from service.index.scanning import SCAN_KB
 from service.index.selection import point_id
 from service.scope import TenantId
 
-#: Least time before another attempt when a lost process could not be started again.
+_log = logging.getLogger("memvault.index")
+
+#: Least time before another attempt when a lost process could not be started again, or was lost again at once.
 _AGAIN_SECONDS: Final = 1.0
 _WHAT_TO_DO: Final = "if this goes on, run `memvault index rebuild`."
 
@@ -38,8 +41,8 @@ class Call(Protocol):
 class Shard:
     """A shard that counts who uses it, so that it can be closed under way. Every failure is `IndexUnavailable`.
 
-    When its process is lost (the kernel ends the largest one where memory is short) the next call starts another, which
-    has all that was written, and is made again there: questions and writes may be repeated. `held`: see `ShardProcess`.
+    When its process is lost the next call starts another, which has all that was written, and is made again there, so
+    that questions and writes may be repeated. `held`: see `ShardProcess`.
     """
 
     def __init__(self, folder: Path, process: ShardProcess, *, held: Sequence[int], lasting: bool) -> None:
@@ -101,7 +104,7 @@ class Shard:
         if self._last():
             try:
                 # Of a process that is lost the engine's log has everything.
-                with failures("close", what_to_do=_WHAT_TO_DO), suppress(EOFError, OSError):
+                with failures("close", what_to_do=_WHAT_TO_DO), suppress(ShardLost):
                     self._process.call("close")
             finally:
                 self._process.kill()
@@ -128,10 +131,15 @@ class Shard:
         process = self._process
         try:
             return process.call(name, *given)
-        except (EOFError, OSError):
+        except ShardLost as lost:
             if not self._lasting:
                 raise
-        return self._another(process).call(name, *given)
+            _log.warning("the process of the index is lost and another is started", extra={"error": str(lost)})
+        try:
+            return self._another(process).call(name, *given)
+        except ShardLost:
+            self._not_before = time.monotonic() + _AGAIN_SECONDS
+            raise
 
     def _another(self, lost: ShardProcess) -> ShardProcess:
         """Return a process in the place of one that is lost; of several that ask, the first starts it."""

@@ -43,8 +43,10 @@ def serve(connection: Connection[Any, Any], folder: Path) -> None:
 
 if __name__ == "__main__":
     # Whoever stops the service stops it by its own process, which closes the shard in order and then the connection.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    unheard = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    for number in unheard:
         signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, unheard)
     os.nice(int(sys.argv[3]))
     with suppress(OSError):
         serve(Connection(int(sys.argv[1])), Path(sys.argv[2]))

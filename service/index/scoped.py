@@ -17,7 +17,7 @@ from service.index.selection import Every, Has, Key, Points, Selection, Some, po
 from service.scope import Scope, TenantId
 
 _T = TypeVar("_T")
-#: Points in one call. The embedded engine holds the interpreter's lock until a call is done, 10 ms for as many.
+#: Points in one call. The embedded engine does one call after the other, and takes 10 ms for as many.
 CHUNK: Final = 100
 
 

@@ -20,7 +20,9 @@ import pytest
 from service.errors import IndexUnavailable
 from service.index import edge_shard
 from service.index.edge import EdgeIndex
-from tests.integration.index.points import found, point, scope
+from service.index.edge_folder import IndexFolder
+from service.index.interface import IndexDamaged
+from tests.integration.index.points import SIZE, found, point, scope
 
 pytestmark = pytest.mark.integration
 
@@ -127,6 +129,66 @@ def test_while_it_cannot_be_replaced_that_is_said(
             with pytest.raises(IndexUnavailable, match="index rebuild"):
                 found(part, text="tea")
     assert len(found(part, text="tea")) == 1
+
+
+def test_a_start_without_a_process_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "index"
+    first = EdgeIndex(folder, dimensions=SIZE, model="test")
+    first.of(scope()).upsert([point()])
+    first.close()
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "executable", shutil.which("false"))
+        with pytest.raises(IndexUnavailable) as refused:
+            EdgeIndex(folder, dimensions=SIZE, model="test")
+    assert not isinstance(refused.value, IndexDamaged)
+    again = EdgeIndex(folder, dimensions=SIZE, model="test")
+    assert again.count() == 1
+    again.close()
+
+
+def test_a_process_that_crashes_over_the_files_is_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "index"
+    EdgeIndex(folder, dimensions=SIZE, model="test").close()
+    crashing = tmp_path / "crashing"
+    crashing.write_text("#!/bin/sh\nkill -ABRT $$\n")
+    crashing.chmod(0o755)
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "executable", str(crashing))
+        with pytest.raises(IndexDamaged, match="index rebuild"):
+            EdgeIndex(folder, dimensions=SIZE, model="test")
+
+
+def test_what_was_closed_leaves_the_folder_to_its_next_owner(tmp_path: Path) -> None:
+    folder = tmp_path / "index"
+    first = EdgeIndex(folder, dimensions=SIZE, model="test")
+    first.close()
+    second = EdgeIndex(folder, dimensions=SIZE, model="test")
+    second.of(scope()).upsert([point()])
+    assert second.compact()
+    for late in (first.compact, lambda: first.rebuild().__enter__()):
+        with pytest.raises(IndexUnavailable, match="shutting down"):
+            late()
+    second.close()
+    third = EdgeIndex(folder, dimensions=SIZE, model="test")
+    assert third.count() == 1
+    third.close()
+
+
+@pytest.mark.parametrize("step", ["sweep", "clear_removed", "renew_removed"])
+def test_no_step_after_the_change_of_shards_undoes_it(
+    index: EdgeIndex, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    part, kept = index.of(scope()), point(text="tea")
+    part.upsert([kept])
+
+    def fails(*given: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(IndexFolder, step, fails)
+        assert index.compact()
+    assert found(part, text="tea").keys() == {kept.memory_id}
+    assert index.compact()
 
 
 def test_signals_for_the_service_do_not_end_it(index: EdgeIndex, tmp_path: Path) -> None:
