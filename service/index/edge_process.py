@@ -24,8 +24,8 @@ import service
 BACKGROUND: Final = 10
 
 
-#: Meant for the service; a process that has just started must not end by one before it can ignore it.
-UNHEARD: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+#: Meant for the service. Held back until the process that starts ignores whatever it finds held back.
+_UNHEARD: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 #: What ends a process that cannot cope with what is in its files.
 _CRASHES: Final = (signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV)
 
@@ -68,11 +68,6 @@ class ShardProcess:
                 process_group=0,
             )
 
-    @property
-    def pid(self) -> int:
-        """The id of the process."""
-        return self._process.pid
-
     def call(self, name: str, *given: Any) -> Any:
         """Call a method of the engine.
 
@@ -106,7 +101,7 @@ class ShardProcess:
 @contextmanager
 def _unheard() -> Iterator[None]:
     """Hold back some signals, for this thread and for the processes that it starts."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, UNHEARD)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _UNHEARD)
     try:
         yield
     finally:

@@ -73,11 +73,6 @@ class Shard:
             process = _opened(folder, *how, held=held, niceness=BACKGROUND if background else 0)
             return cls(folder, process, held=held, lasting=not background)
 
-    @property
-    def pid(self) -> int:
-        """The process that has it open."""
-        return self._process.pid
-
     @contextmanager
     def use(self, doing: str) -> Iterator[Call]:
         """Lend the shard. It is not closed before the block is left."""

@@ -43,7 +43,8 @@ def serve(connection: Connection[Any, Any], folder: Path) -> None:
 
 if __name__ == "__main__":
     # Whoever stops the service stops it by its own process, which closes the shard in order and then the connection.
-    unheard = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    # They are held back since before this began.
+    unheard = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     for number in unheard:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, unheard)

@@ -1,4 +1,7 @@
-"""Which points are meant, in a form that knows no client library: what filters compile to and adapters translate."""
+"""What a point's parts are called and which points are meant, in a form that knows no client library.
+
+Filters compile to selections, and adapters translate them.
+"""
 
 from __future__ import annotations
 

@@ -218,3 +218,10 @@ def test_it_ends_with_a_service_that_is_killed_and_is_all_that_has_the_engine(tm
         assert _process(folder).ppid() == user.pid
         user.kill()
     _until(lambda: _processes(folder) == [])
+
+
+def test_it_imports_nothing_that_is_slow_to_import() -> None:
+    slow = ("numpy", "pydantic", "sqlalchemy", "structlog", "asyncio")
+    program = f"import sys, service.index.edge_worker; print([one for one in {slow} if one in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
