@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-from heapq import nlargest
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from service.index.interface import Candidate
-from service.index.neighbours import SEEDS, added
-from service.index.strength import strength
+import numpy as np
+from numpy.typing import NDArray
+
+from service.index.candidates import Candidates
+from service.index.lifts import lifts
+from service.index.strength import WORDS
 from service.records import Signals
+
+Floats = NDArray[np.float64]
 
 #: The BM25 score that counts half. The best hit of a LoCoMo question has 13 in the median.
 HALF: Final = 12.0
@@ -21,38 +26,43 @@ FLOOR: Final = 0.1
 
 
 class Scored(NamedTuple):
-    """A memory with its score in [0, 1], and what that and its place come from; see `Signals`."""
+    """A memory with its score in [0, 1], and what that and its place come from."""
 
     memory_id: UUID
     score: float
-    semantic: float
-    keyword: float
-    bm25: float
-    own: float
-    neighbours: float
-    time: float
-    rank: float
-
-    @property
-    def signals(self) -> Signals:
-        """The same as it is told to callers."""
-        return Signals(
-            self.semantic, self.keyword, self.bm25, self.own, neighbours=self.neighbours, time=self.time, rank=self.rank
-        )
+    signals: Signals
 
 
-def keyword(bm25: float) -> float:
+@dataclass(frozen=True, slots=True, eq=False)
+class Ranking:
+    """Memories in their order, the best first. Each is made into an object when it is asked for."""
+
+    ids: NDArray[np.str_]
+    #: One row for each of the signals, in the order of `Signals`, under one of the scores.
+    _figures: Floats
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __iter__(self) -> Iterator[Scored]:
+        return iter(self.part(0, len(self)))
+
+    def part(self, start: int, end: int) -> list[Scored]:
+        """Return some in their order, as a slice does."""
+        return [
+            Scored(UUID(str(id_)), score, Signals(*signals))
+            for id_, (score, *signals) in zip(self.ids[start:end], self._figures[:, start:end].T.tolist(), strict=True)
+        ]
+
+
+def keyword(bm25: Floats) -> Floats:
     """Return BM25 on the scale of a cosine: 0 without a word in common, else from 0.1 towards 1."""
-    return FLOOR + (1 - FLOOR) * bm25 / (bm25 + HALF) if bm25 > 0 else 0.0
+    return np.where(bm25 > 0, FLOOR + (1 - FLOOR) * bm25 / (bm25 + HALF), 0.0)
 
 
 def fuse(
-    candidates: Iterable[Candidate],
-    *,
-    threshold: float = 0.0,
-    neighbours: bool = False,
-    boosts: Sequence[float] | None = None,
-) -> list[Scored]:
+    candidates: Candidates, *, threshold: float = 0.0, neighbours: bool = False, boosts: Floats | None = None
+) -> Ranking:
     """Return the candidates whose own score reaches the threshold, the best first. Equal ones are ordered by id.
 
     The own score is 1 - (1 - semantic) * (1 - keyword). It depends on the candidate alone and not on what else was
@@ -60,46 +70,25 @@ def fuse(
     of the request's best, and by what `neighbours` and `boosts` (one for each candidate) add. The score that is shown
     follows the order: it is the own one, or that of a later candidate where that is more.
     """
-    found = list(candidates)
-    best = max((one.bm25 for one in found), default=0.0)
-    strengths = [strength(one.semantic, one.bm25, best) for one in found]
-    lifts = _lifts(found, strengths) if neighbours else {}
-    given = [0.0] * len(found) if boosts is None else boosts
-    scored = []
-    for (id_, _, semantic, bm25, place, _), alone, boost in zip(found, strengths, given, strict=True):
-        own, words = _own(semantic, bm25)
-        if own >= threshold:
-            lift = lifts.get(place, 0.0) if place is not None and lifts else 0.0
-            scored.append(Scored(id_, own, semantic, words, bm25, own, lift, boost, alone + lift + boost))
-    scored.sort(key=_best_first)
-    return _following(scored)
-
-
-def _best_first(one: Scored) -> tuple[float, int]:
-    return -one.rank, one.memory_id.int
-
-
-def _own(semantic: float, bm25: float) -> tuple[float, float]:
-    meaning, words = min(max(semantic, 0.0), 1.0), keyword(bm25)
+    semantic, bm25 = candidates.semantic, candidates.bm25
+    meaning, words = np.clip(semantic, 0.0, 1.0), keyword(bm25)
     # Added up this way a signal that stands alone is kept to the last digit.
-    return (min(meaning + words * (1 - meaning), 1.0) if meaning else words), words
+    own = np.minimum(meaning + words * (1 - meaning), 1.0)
+    strengths = _strengths(semantic, bm25)
+    nothing = np.zeros(len(candidates))
+    lifted = lifts(candidates.places, strengths) if neighbours else nothing
+    boosted = nothing if boosts is None else boosts
+    rank = strengths + lifted + boosted
+    order = np.lexsort((candidates.ids, -rank))
+    order = order[own[order] >= threshold]
+    # From the last to the first, none is less than one behind it.
+    shown = np.maximum.accumulate(own[order][::-1])[::-1]
+    signals = np.array([semantic, words, bm25, own, lifted, boosted, rank])
+    return Ranking(candidates.ids[order], np.vstack([shown, signals[:, order]]))
 
 
-def _lifts(found: Collection[Candidate], strengths: Collection[float]) -> dict[int, float]:
-    by_place: dict[int, float] = {}
-    for one, alone in zip(found, strengths, strict=True):
-        if one.place is not None:
-            by_place[one.place] = max(alone, by_place.get(one.place, 0.0))
-    # Equal ones in the order of their places, so that the same search has the same answer.
-    return added(by_place, nlargest(SEEDS, by_place, key=lambda place: (by_place[place], -place)))
-
-
-def _following(ordered: list[Scored]) -> list[Scored]:
-    """Return the same with scores that fall: none is less than one behind it."""
-    least = 0.0
-    for number in range(len(ordered) - 1, -1, -1):
-        one = ordered[number]
-        least = max(least, one.score)
-        if one.score < least:
-            ordered[number] = one._replace(score=least)
-    return ordered
+def _strengths(semantic: Floats, bm25: Floats) -> Floats:
+    """Return `service.index.strength.strength` of all."""
+    best = bm25.max(initial=0.0)
+    alone = np.maximum(semantic, 0.0)
+    return alone + WORDS * bm25 / best if best > 0 else alone

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 from uuid import UUID
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from service.errors import ConfigurationError, IndexUnavailable
 from service.filters.ast import Node
 from service.filters.lookup import Lookup
+from service.index.candidates import Candidates
 from service.index.questions import SparseTerms
 from service.scope import Scope
 
@@ -53,17 +54,6 @@ class Point:
     place: int | None = None
 
 
-class Candidate(NamedTuple):
-    """A memory that may be an answer: cosine in [-1, 1], and raw BM25, which is 0 without a word in common."""
-
-    memory_id: UUID
-    version: int
-    semantic: float
-    bm25: float
-    place: int | None = None
-    created_at: datetime | None = None
-
-
 @dataclass(frozen=True, slots=True)
 class SearchAnswer:
     """What a search found.
@@ -72,7 +62,7 @@ class SearchAnswer:
     are left, ask again with a larger limit until `exhausted`, which says that a larger limit finds no more.
     """
 
-    candidates: Sequence[Candidate]
+    candidates: Candidates
     exact: bool
     exhausted: bool
 

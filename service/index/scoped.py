@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
-from datetime import date, datetime
+from datetime import date
 from typing import Final, Protocol, TypeVar
 from uuid import UUID
 
 from service.filters.ast import Node
 from service.filters.lookup import Lookup
+from service.index.candidates import Candidates
 from service.index.filter_qdrant import compile_qdrant
-from service.index.interface import Candidate, Dense, Point, SearchAnswer
+from service.index.interface import Dense, Point, SearchAnswer
 from service.index.questions import Finding, Search, SparseTerms
 from service.index.selection import Every, Has, Key, Points, Selection, Some, point_ids, within
 from service.scope import Scope, TenantId
@@ -104,11 +105,7 @@ class TenantIndex:
         )
         with self._engine.reading("search", self._tenant) as reader:
             rows, exhausted = reader.find(search)
-        candidates = [
-            Candidate(UUID(memory), version, semantic, bm25, place, None if at is None else datetime.fromisoformat(at))
-            for memory, version, semantic, bm25, place, at in rows
-        ]
-        return SearchAnswer(candidates, compiled.exact, exhausted)
+        return SearchAnswer(Candidates(rows), compiled.exact, exhausted)
 
     def existing(self, memory_ids: Collection[UUID]) -> dict[UUID, int]:
         """See `ScopedIndex`."""

@@ -22,7 +22,7 @@ from service.filters.evaluate import matches
 from service.filters.metadata_limits import validate_metadata
 from service.holds.guard import refuse_held
 from service.holds.minimum import Minimum
-from service.index.fusion import Scored, fuse
+from service.index.fusion import Ranking, fuse
 from service.index.interface import Index, SearchAnswer
 from service.index.questions import SparseTerms
 from service.memories.anchors import anchored
@@ -107,7 +107,7 @@ class Memories:
                 answer.candidates,
                 threshold=query.threshold,
                 neighbours=answer.exact,
-                boosts=boosts(answer.candidates, asked_for, until),
+                boosts=boosts(answer.candidates.created, asked_for, until),
             )
             exhausted = answer.exhausted or asked >= _MOST_CANDIDATES
             with stores.database.transaction(scope) as connection:
@@ -355,7 +355,7 @@ class Memories:
         self,
         connection: Connection,
         scope: Scope,
-        ranked: Sequence[Scored],
+        ranked: Ranking,
         query: Query,
         lookup: TenantLookup,
         *,
@@ -365,7 +365,7 @@ class Memories:
         hits: list[Hit] = []
         step = query.limit if exact else query.limit * _CANDIDATES_EACH
         for start in range(0, len(ranked), step):
-            part = ranked[start : start + step]
+            part = ranked.part(start, start + step)
             ids = [one.memory_id for one in part]
             if query.latest:
                 ids = list(current(connection, ids, query.on))

@@ -16,7 +16,8 @@ from typing import Final, Protocol
 from service.embeddings.embedder import Vector
 from service.filters.ast import Node
 from service.filters.evaluate import matches
-from service.index.interface import Candidate, Index, SearchAnswer
+from service.index.candidates import Candidate
+from service.index.interface import Index, SearchAnswer
 from service.index.questions import SparseTerms
 from service.index.terms import AVERAGE_LENGTH
 from service.index.words import words_of

@@ -384,7 +384,7 @@ class _Reader:
         answer = self._index.of(scope).search(
             vector, terms, where, lookup, limit=_CANDIDATES, users=None, on=clock.today()
         )
-        ranked = fuse(answer.candidates)[:limit]
+        ranked = fuse(answer.candidates).part(0, limit)
         with stores.database.transaction(scope) as connection:
             ids = [one.memory_id for one in ranked]
             found = stores.record.find(connection, scope, ids, users=None, on=clock.today())

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Final
 
-from service.index.interface import Candidate
+import numpy as np
+from numpy.typing import NDArray
+
 from service.memories.asked_times import AskedTime
+
+Floats = NDArray[np.float64]
 
 #: What a memory of the named time gets, where the best cosine counts 1: enough to go before what is as near, not more.
 _NAMED: Final = 0.4
@@ -26,18 +29,24 @@ def day_end(day: date) -> datetime:
     return datetime.combine(day, time.max, tzinfo=UTC)
 
 
-def boosts(candidates: Iterable[Candidate], asked: AskedTime, until: datetime) -> list[float]:
-    """Return what each candidate gets for its time, in their order; what is of after `until` counts as the newest."""
-    return [0.0 if one.created_at is None else _boost(one.created_at, asked, until) for one in candidates]
+def boosts(created: Floats, asked: AskedTime, until: datetime) -> Floats:
+    """Return what each memory gets for its time, by when it was (seconds since 1970, NaN for unknown: nothing).
 
-
-def _boost(moment: datetime, asked: AskedTime, until: datetime) -> float:
-    age = max(until - moment, timedelta())
-    boost: float = _NEW * 0.5 ** (age / _NEW_HALF)
+    What is of after `until` counts as the newest.
+    """
+    age = np.maximum(until.timestamp() - created, 0.0)
+    boost: Floats = _NEW * 0.5 ** (age / _NEW_HALF.total_seconds())
     if asked.present:
-        boost += _PRESENT * 0.5 ** (age / _PRESENT_HALF)
-    if any(first <= moment < end for first, end in asked.spans):
-        boost += _NAMED
-    elif asked.anchored is not None and asked.anchored[0] <= moment < asked.anchored[1]:
-        boost += _ANCHORED
-    return boost
+        boost += _PRESENT * 0.5 ** (age / _PRESENT_HALF.total_seconds())
+    named = np.zeros(len(created), dtype=bool)
+    for span in asked.spans:
+        named |= _within(created, span)
+    boost[named] += _NAMED
+    if asked.anchored is not None:
+        boost[_within(created, asked.anchored) & ~named] += _ANCHORED
+    return np.nan_to_num(boost, copy=False)
+
+
+def _within(created: Floats, span: tuple[datetime, datetime]) -> NDArray[np.bool_]:
+    first, end = span
+    return (first.timestamp() <= created) & (created < end.timestamp())

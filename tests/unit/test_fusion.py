@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from uuid import UUID
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.index.fusion import fuse, keyword
-from service.index.interface import Candidate
+from service.index.candidates import Candidate, Candidates
+from service.index.fusion import Ranking, keyword
+from service.index.fusion import fuse as fuse_columns
+from service.index.strength import strength
 
 pytestmark = pytest.mark.unit
 
 COSINES = st.floats(-1.0, 1.0)
 BM25S = st.floats(0.0, 200.0)
+
+
+def fuse(candidates: Iterable[Candidate], *, threshold: float = 0.0) -> Ranking:
+    return fuse_columns(Candidates.of(candidates), threshold=threshold)
 
 
 def score(semantic: float, bm25: float) -> float:
@@ -27,7 +35,7 @@ def score(semantic: float, bm25: float) -> float:
 @given(COSINES, BM25S)
 def test_the_score_is_a_share_and_not_below_either_signal(semantic: float, bm25: float) -> None:
     assert 0 <= score(semantic, bm25) <= 1
-    assert score(semantic, bm25) >= max(semantic, keyword(bm25)) - 1e-12
+    assert score(semantic, bm25) >= max(semantic, keyword(np.array(bm25))) - 1e-12
 
 
 @given(COSINES, COSINES, BM25S, BM25S)
@@ -48,8 +56,8 @@ def test_one_word_in_common_passes_the_default_threshold(semantic: float, bm25: 
 
 
 def test_the_scale() -> None:
-    assert keyword(0.0) == 0
-    assert keyword(12.0) == pytest.approx(0.55)
+    assert keyword(np.array(0.0)) == 0
+    assert keyword(np.array(12.0)) == pytest.approx(0.55)
     assert score(0.5, 12.0) == pytest.approx(0.775)
     assert score(-0.3, 0.0) == 0
 
@@ -63,16 +71,27 @@ def test_the_best_is_first_and_ties_have_an_order() -> None:
 
 def test_a_score_does_not_depend_on_what_else_was_found() -> None:
     one, other = Candidate(UUID(int=1), 1, 0.4, 3.0), Candidate(UUID(int=2), 1, 0.9, 50.0)
-    alone = fuse([one])[0]
+    (alone,) = fuse([one])
     assert alone.score in [two.score for two in fuse([one, other])]
-    assert fuse([]) == []
+    assert list(fuse([])) == []
 
 
 def test_scores_follow_the_order() -> None:
     """The order weighs words by the best of the request, the score does not; no score is less than a later one."""
     candidates = [Candidate(UUID(int=n), 1, cosine, bm25) for n, (cosine, bm25) in enumerate([(0.5, 0.1), (0.2, 30.0)])]
-    ranked = fuse(candidates)
+    ranked = list(fuse(candidates))
     assert [one.memory_id.int for one in ranked] == [1, 0]
     assert ranked[0].signals.rank > ranked[1].signals.rank
     assert ranked[0].score == max(one.signals.fused for one in ranked)
-    assert fuse(candidates, threshold=0.99) == []
+    assert list(fuse(candidates, threshold=0.99)) == []
+
+
+@given(st.lists(st.tuples(COSINES, BM25S), max_size=30))
+def test_the_order_is_that_of_the_strengths(pairs: list[tuple[float, float]]) -> None:
+    """The index chooses whose surroundings it looks at by the same formula, one candidate after the other."""
+    best = max((bm25 for _, bm25 in pairs), default=0.0)
+    wanted = [strength(semantic, bm25, best) for semantic, bm25 in pairs]
+    ranked = fuse(Candidate(UUID(int=number), 1, *pair) for number, pair in enumerate(pairs))
+    assert [one.signals.rank for one in ranked] == pytest.approx(sorted(wanted, reverse=True))
+    assert {one.memory_id.int: one.signals.rank for one in ranked} == pytest.approx(dict(enumerate(wanted)))
+    assert [one.memory_id for one in ranked.part(1, 3)] == [one.memory_id for one in ranked][1:3]

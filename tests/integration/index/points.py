@@ -9,7 +9,8 @@ from uuid import UUID, uuid4
 import numpy as np
 
 from service.filters.ast import EVERYTHING, Node
-from service.index.interface import Candidate, Point, ScopedIndex
+from service.index.candidates import Candidate
+from service.index.interface import Point, ScopedIndex
 from service.index.questions import SparseTerms
 from service.index.terms import Bm25Terms
 from service.records import Memory

@@ -169,7 +169,7 @@ def test_extremes_are_stored(index: Index) -> None:
         ]
     )
     assert (
-        part.search(vector(), SparseTerms((2**32 - 1,), (1.0,)), EVERYTHING, KnowsAll(), limit=1).candidates[0].bm25 > 0
+        part.search(vector(), SparseTerms((2**32 - 1,), (1.0,)), EVERYTHING, KnowsAll(), limit=1).candidates.bm25[0] > 0
     )
 
 
