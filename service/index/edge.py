@@ -28,8 +28,8 @@ _REMOVED_SHARE: Final = 0.05
 #: or when something deleted has been on the disk for this many seconds,
 _REMOVED_SECONDS: Final = 24 * 3600.0
 #: or when this many points were written, or this share of all.
-_STORED_LEAST: Final = 5_000
-_STORED_SHARE: Final = 0.5
+_STORED_LEAST: Final = 2_000
+_STORED_SHARE: Final = 0.25
 #: Writes that go to a new shard while others wait; more go there before, while others go on.
 _LAST_WRITES: Final = 20
 

@@ -10,6 +10,7 @@ import pickle
 from array import array
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache, partial
 from pathlib import Path
@@ -45,6 +46,8 @@ _TENANTS: Final = 64
 #: One answers where it is asked. More wait for each other: of 100,000 points a search took a fifth longer with two, and
 #: a quarter more of the processor.
 _THREADS: Final = 1
+#: Days of expiry that are remembered.
+_DAYS: Final = 64
 #: The folder of a shard that holds its points; its log of writes lies beside.
 _SEGMENTS: Final = "segments"
 #: Bytes that are read at a time.
@@ -61,6 +64,8 @@ class EdgeEngine:
     def __init__(self, shard: edge.EdgeShard) -> None:
         self.shard = shard
         self._rarity = lru_cache(maxsize=_TENANTS)(_unknown)
+        #: By day whether anything had expired before it, as long as nothing is written.
+        self._ended: dict[int, bool] = {}
 
     @classmethod
     def create(cls, folder: Path, dimensions: int, scan_kb: int) -> EdgeEngine:
@@ -84,6 +89,7 @@ class EdgeEngine:
 
     def find(self, tenant_id: TenantId, search: Search) -> Finding:
         """Carry out a search of one tenant."""
+        search = replace(search, allowed=self._without_idle_end(search.allowed))
         return find(partial(self._ask, tenant_id), search)
 
     def scroll(self, where: Selection, limit: int, after: UUID | None) -> tuple[list[dict[str, Any]], UUID | None]:
@@ -99,6 +105,7 @@ class EdgeEngine:
 
     def write(self, writes: Sequence[Write]) -> None:
         """Carry out writes in their order."""
+        self._ended.clear()
         for one in writes:
             match one:
                 case Store(tenant_id, points):
@@ -148,6 +155,25 @@ class EdgeEngine:
     def close(self) -> None:
         """Flush and let go of the files."""
         self.shard.close()
+
+    def _without_idle_end(self, allowed: Selection) -> Selection:
+        """Return the same without the day of expiry where nothing had expired before it.
+
+        That condition is asked of every point, 1.5 ms for 100,000 of them. Counting what has expired costs nothing.
+        """
+        if not isinstance(allowed, Every):
+            return allowed
+        return Every(tuple(part for part in allowed.parts if not self._is_idle(part)))
+
+    def _is_idle(self, part: Selection) -> bool:
+        match part:
+            case Between(Key.EXPIRES, gt=None, gte=int(day), lt=None, lte=None):
+                if day not in self._ended:
+                    if len(self._ended) >= _DAYS:
+                        self._ended.clear()
+                    self._ended[day] = self.count(Between(Key.EXPIRES, lt=day)) > 0
+                return not self._ended[day]
+        return False
 
     def _ask(self, tenant_id: TenantId, asked: Sequence[ByMeaning | ByWords | None]) -> list[dict[int, Found]]:
         requests = [None if question is None else self._request(tenant_id, question) for question in asked]

@@ -18,7 +18,8 @@ from service.observability.metrics import POOL_TIMEOUTS
 from service.scope import Scope, TenantId
 from service.storage.statements import trace_statements
 
-_SET_TENANT: Final = text("SELECT set_config('app.tenant', :tenant, true)")
+# In the driver's own form, which passes by what SQLAlchemy does for statements whose rows it is to read.
+_SET_TENANT: Final = "SELECT set_config('app.tenant', %(tenant)s, true)"
 _UNSAFE_ROLE: Final = text(
     "SELECT r.rolname, r.rolsuper, r.rolbypassrls, EXISTS ("
     "  SELECT 1 FROM pg_class c WHERE c.relkind IN ('r', 'p') AND c.relnamespace = 'public'::regnamespace"
@@ -94,7 +95,7 @@ class Database:
             try:
                 with connection.begin():
                     if tenant_id is not None:
-                        connection.execute(_SET_TENANT, {"tenant": str(tenant_id)})
+                        connection.exec_driver_sql(_SET_TENANT, {"tenant": str(tenant_id)})
                     yield connection
             except DBAPIError as error:
                 told = _told(error)
