@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from service.index.candidates import Candidates
 from service.index.lifts import lifts
-from service.index.strength import WORDS
+from service.index.strength import ENOUGH, WORDS
 from service.records import Signals
 
 Floats = NDArray[np.float64]
@@ -67,8 +67,8 @@ def fuse(
 
     The own score is 1 - (1 - semantic) * (1 - keyword). It depends on the candidate alone and not on what else was
     found, so a threshold means the same in every request. The order goes by the cosine and the share that the BM25 has
-    of the request's best, and by what `neighbours` and `boosts` (one for each candidate) add. The score that is shown
-    follows the order: it is the own one, or that of a later candidate where that is more.
+    of the request's best (or of 12, if that is less), and by what `neighbours` and `boosts` (one for each candidate)
+    add. The score that is shown follows the order: it is the own one, or that of a later candidate where that is more.
     """
     semantic, bm25 = candidates.semantic, candidates.bm25
     meaning, words = np.clip(semantic, 0.0, 1.0), keyword(bm25)
@@ -89,6 +89,5 @@ def fuse(
 
 def _strengths(semantic: Floats, bm25: Floats) -> Floats:
     """Return `service.index.strength.strength` of all."""
-    best = bm25.max(initial=0.0)
-    alone = np.maximum(semantic, 0.0)
-    return alone + WORDS * bm25 / best if best > 0 else alone
+    strengths: Floats = np.maximum(semantic, 0.0) + WORDS * bm25 / max(bm25.max(initial=0.0), ENOUGH)
+    return strengths

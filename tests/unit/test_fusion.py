@@ -32,6 +32,11 @@ def score(semantic: float, bm25: float) -> float:
     return only.score
 
 
+def candidates_of(*signals: tuple[float, float]) -> list[Candidate]:
+    """Candidates of cosines and BM25 scores, with their numbers as ids."""
+    return [Candidate(UUID(int=number), 1, *pair) for number, pair in enumerate(signals)]
+
+
 @given(COSINES, BM25S)
 def test_the_score_is_a_share_and_not_below_either_signal(semantic: float, bm25: float) -> None:
     assert 0 <= score(semantic, bm25) <= 1
@@ -76,9 +81,29 @@ def test_a_score_does_not_depend_on_what_else_was_found() -> None:
     assert list(fuse([])) == []
 
 
+def test_words_count_by_the_best_of_the_request() -> None:
+    """At most a half, which is what the best gets, however much of them it has."""
+    ranks = {one.memory_id.int: one.signals.rank for one in fuse(candidates_of((0.2, 30.0), (0.5, 15.0)))}
+    assert ranks == {0: pytest.approx(0.7), 1: pytest.approx(0.75)}
+
+
+def test_one_word_in_common_counts_little_though_it_is_the_best_there_is() -> None:
+    """Below a BM25 of 12 a word counts the same whatever else was found, and what is nearer goes before it."""
+    ranks = {one.memory_id.int: one.signals.rank for one in fuse(candidates_of((0.2, 6.0), (0.4, 3.0)))}
+    assert ranks == {0: pytest.approx(0.45), 1: pytest.approx(0.525)}
+    assert next(iter(fuse(candidates_of((0.2, 30.0), (0.4, 15.0))))).memory_id.int == 0
+
+
+@given(COSINES, st.lists(BM25S, min_size=1, max_size=9))
+def test_words_add_to_the_order_and_never_more_than_a_half(semantic: float, bm25s: list[float]) -> None:
+    meaning = max(semantic, 0.0)
+    ranks = [one.signals.rank for one in fuse(candidates_of(*((semantic, bm25) for bm25 in bm25s)))]
+    assert all(meaning <= rank <= meaning + 0.5 + 1e-12 for rank in ranks)
+
+
 def test_scores_follow_the_order() -> None:
     """The order weighs words by the best of the request, the score does not; no score is less than a later one."""
-    candidates = [Candidate(UUID(int=n), 1, cosine, bm25) for n, (cosine, bm25) in enumerate([(0.5, 0.1), (0.2, 30.0)])]
+    candidates = candidates_of((0.5, 0.1), (0.2, 30.0))
     ranked = list(fuse(candidates))
     assert [one.memory_id.int for one in ranked] == [1, 0]
     assert ranked[0].signals.rank > ranked[1].signals.rank
