@@ -21,6 +21,7 @@ from service.observability.metrics import REFUSALS
 from service.scope import SERVICE_ID, SYSTEM_TENANT, Action, Caller, Permission, service_principal
 from service.storage.database import Database
 from service.storage.keyring import Keyring
+from service.storage.pipelining import MAY_WAIT
 
 _CLIENT_CHARS: Final = 200
 _PURPOSE_CHARS: Final = 200
@@ -119,7 +120,7 @@ class Trail:
                 "value_mac": self._fingerprints.of_texts(tenant_id, subject_ids, texts[part]) if texts else None,
                 "detail": Jsonb(document),
             }
-            connection.exec_driver_sql(_INSERT, row | more)
+            connection.exec_driver_sql(_INSERT, row | more, execution_options=MAY_WAIT)
 
     def refuse(
         self,

@@ -80,6 +80,13 @@ class Authenticator:
             self._report(request_id, client, face)
             raise
 
+    def known(self, secret: str | None, *, face: str) -> Principal | None:
+        """Return the principal of a secret that is trusted without asking anybody; on others `authenticate` decides."""
+        if not secret or len(secret) > _LONGEST_TOKEN:
+            return None
+        is_token = self._tokens is not None and looks_like_token(secret)
+        return self._find_checked(_token_hash(secret, face) if is_token else key_hash(secret))
+
     def scopes(self, permissions: Iterable[Permission]) -> tuple[str, ...]:
         """Return the scopes to ask the issuer for to get these permissions; none where there is no issuer."""
         return () if self._tokens is None else self._tokens.scopes.names(permissions)
@@ -105,8 +112,7 @@ class Authenticator:
     def _of_token(self, tokens: Tokens, secret: str, face: str) -> Principal:
         if len(secret) > _LONGEST_TOKEN:
             raise InvalidToken(f"the access token has more than {_LONGEST_TOKEN} characters")
-        # A token that was found good for one face is checked anew for another.
-        hashed = key_hash(f"{face}\n{secret}")
+        hashed = _token_hash(secret, face)
         known = self._find_checked(hashed)
         if known is not None:
             return known
@@ -157,3 +163,8 @@ class Authenticator:
             raise
         with self._lock:
             self._reported = clock.monotonic()
+
+
+def _token_hash(secret: str, face: str) -> bytes:
+    """Return what a token is remembered by: one that was found good for one face is checked anew for another."""
+    return key_hash(f"{face}\n{secret}")

@@ -20,6 +20,7 @@ from service.memories.tables import EventRow
 from service.queue.tasks import forget_jobs
 from service.records import Change, Event, EventResult, EventStatus, Page, SubjectNames
 from service.scope import Action, Caller, Scope
+from service.storage.pipelining import MAY_WAIT
 from service.storage.stored import StoredMemory
 from service.storage.tables import MessageRow
 
@@ -179,7 +180,7 @@ def start_event(
         started_at=moment if status.is_final else None,
         completed_at=moment if status.is_final else None,
     )
-    connection.execute(insert(_events), [row.model_dump()])
+    connection.execute(insert(_events), [row.model_dump()], execution_options=MAY_WAIT)
     return row
 
 

@@ -52,6 +52,10 @@ def configure_logs(*, level: str, format: str) -> None:
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("memvault").setLevel(level.upper())
+    # Of two errors in one round trip the driver raises one and warns of the other in Postgres's words, which may quote
+    # rows. Those of its pool are about connections.
+    logging.getLogger("psycopg").setLevel(logging.ERROR)
+    logging.getLogger("psycopg.pool").setLevel(logging.WARNING)
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from service import clock
 from service.errors import RecordUnavailable, Unavailable
 from service.observability import logs, tracing
 from service.observability.metrics import JOB_SECONDS, JOBS
+from service.storage.pipelining import send_waiting
 
 _QUEUE: Final = "memvault"
 #: Signs of life, and looks for those of others, in the time after which one is taken for dead.
@@ -81,6 +82,7 @@ class Queue:
         Raises:
             RecordUnavailable: when Postgres does not take it; the transaction is lost then.
         """
+        send_waiting(connection)
         deferrer = self._app.configure_task(
             task,
             queue=_QUEUE,

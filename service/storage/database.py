@@ -16,6 +16,8 @@ from service.errors import ConfigurationError, Forbidden, LegalHold, MemvaultErr
 from service.observability import tracing
 from service.observability.metrics import POOL_TIMEOUTS
 from service.scope import Scope, TenantId
+from service.storage import pipelining
+from service.storage.pipelining import MAY_WAIT, PipeliningConnection
 from service.storage.statements import trace_statements
 
 # In the driver's own form, which passes by what SQLAlchemy does for statements whose rows it is to read.
@@ -50,7 +52,7 @@ class Database:
         self._threshold = 2 if prepared_statements else None
         # Statement parameters are memory text: they must not get into an exception and from there into a log.
         self._engine: Engine = create_engine(
-            "postgresql+psycopg://",
+            f"postgresql+{pipelining.NAME}://",
             creator=self._connect,
             pool_size=pool_size,
             max_overflow=0,
@@ -95,7 +97,7 @@ class Database:
             try:
                 with connection.begin():
                     if tenant_id is not None:
-                        connection.exec_driver_sql(_SET_TENANT, {"tenant": str(tenant_id)})
+                        connection.exec_driver_sql(_SET_TENANT, {"tenant": str(tenant_id)}, execution_options=MAY_WAIT)
                     yield connection
             except DBAPIError as error:
                 told = _told(error)
@@ -137,8 +139,8 @@ class Database:
         """Close the idle connections; those in use close when they come back."""
         self._engine.dispose()
 
-    def _connect(self) -> psycopg.Connection[Any]:
-        return psycopg.connect(self._dsn, prepare_threshold=self._threshold)
+    def _connect(self) -> PipeliningConnection:
+        return PipeliningConnection.connect(self._dsn, autocommit=True, prepare_threshold=self._threshold)
 
 
 def _told(error: DBAPIError) -> MemvaultError | None:

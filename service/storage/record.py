@@ -42,6 +42,7 @@ from service.storage.encryption import Cipher, Place
 from service.storage.joining import Joins
 from service.storage.keyring import KeyDestroyed, Keyring
 from service.storage.outbox import GONE, enqueue
+from service.storage.pipelining import MAY_WAIT
 from service.storage.stored import IndexEntry, Slice, StoredHistory, StoredMemory, content_of, memory_of
 from service.storage.tables import HistoryRow, MemoryRow
 from service.storage.wording import roughly
@@ -97,6 +98,7 @@ class Record:
             connection.execute(
                 insert(_history),
                 [self._history_row(scope, memory, Change.ADD, None, memory.text, moment) for memory in new],
+                execution_options=MAY_WAIT,
             )
             enqueue(connection, scope, {memory.id: memory.version for memory in new})
             self.joins.written(connection, scope, new)

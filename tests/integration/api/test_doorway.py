@@ -6,15 +6,16 @@ import time
 
 import httpx
 import pytest
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.routing import APIRoute, iter_route_contexts
 from fastapi.testclient import TestClient
 
+from service.api import deps
 from service.api.deps import GuardedRoute
 from service.main import create_app
 from service.mcp.door import Door
 from service.mcp.tools import TOOLS
-from service.scope import Action, TenantId
+from service.scope import Action, Caller, TenantId
 from service.settings import load_settings
 from service.wiring import Services
 from tests.conftest import principal_of
@@ -115,6 +116,39 @@ def test_a_key_is_taken_in_each_spelling(make_client: MakeClient, services: Serv
     assert_error(client.get("/v1/ping/", headers={"Authorization": f"Basic {secret}"}), 401)
     assert_error(client.get("/v1/ping/", headers={"Authorization": secret}), 401)
     assert_error(client.get(f"/v1/ping/?api_key={secret}"), 401)
+
+
+def test_who_is_known_is_let_in_without_a_thread_and_nobody_else_is(
+    make_client: MakeClient, services: Services, tenant: TenantId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The short way lets in whom the long way has let in a moment ago, and leaves every refusal to it."""
+    asked: list[str] = []
+    whole = deps._admitted
+
+    def watched(services_: Services, request: Request, action: Action | None) -> Caller:
+        asked.append(request.url.path)
+        return whole(services_, request, action)
+
+    monkeypatch.setattr(deps, "_admitted", watched)
+    principal, secret = principal_of(services, tenant)
+    client = make_client(key=secret)
+    for _ in range(3):
+        assert client.get("/v1/ping/").status_code == 200
+    assert asked == ["/v1/ping/"]
+    # What has to be looked up or refused takes the long way, however well the key is known.
+    assert_error(client.get(f"/v1/ping/?access_token={secret}"), 400)
+    assert client.get("/v1/ping/", headers={"X-Acting-User": "alice"}).status_code in (200, 403)
+    assert len(asked) == 3
+    services.installation.keys.revoke_for_installation(principal.tenant_id, principal.id)
+    deadline = time.monotonic() + services.settings.auth.cache_seconds + 10
+    while client.get("/v1/ping/").status_code == 200 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert_error(client.get("/v1/ping/"), 401, "unauthenticated")
+    reader = make_client(role="reader")
+    reader.get("/v1/ping/")
+    before = len(asked)
+    assert_error(reader.delete("/v1/memories/?user_id=alice"), 403, "forbidden")
+    assert len(asked) == before + 1
 
 
 def test_a_reader_reads_and_does_nothing_else(make_client: MakeClient) -> None:
