@@ -74,12 +74,16 @@ class Trail:
         query: str | None = None,
         texts: Sequence[str] = (),
         detail: Detail | None = None,
+        may_wait: bool = False,
     ) -> None:
         """Add the row of one event; a list of over 1,000 ids makes further rows, numbered in their detail.
 
         `detail` is of the event's own model and may be left out where that has no required field. `query` and `texts`
         are kept as keyed HMACs only; `texts` go with `results` one by one, or with the one target where there are no
         results. Subjects stand with the one whose key makes the HMACs first.
+
+        With `may_wait` the row goes with the next statement or the commit: where nothing is done in between that a
+        failing transaction does not undo.
 
         Raises:
             TypeError: for the detail of another event.
@@ -120,7 +124,7 @@ class Trail:
                 "value_mac": self._fingerprints.of_texts(tenant_id, subject_ids, texts[part]) if texts else None,
                 "detail": Jsonb(document),
             }
-            connection.exec_driver_sql(_INSERT, row | more, execution_options=MAY_WAIT)
+            connection.exec_driver_sql(_INSERT, row | more, execution_options=MAY_WAIT if may_wait else {})
 
     def refuse(
         self,

@@ -137,6 +137,7 @@ class EdgeEngine:
 
     def take(self, exported: bytes) -> None:
         """Store what `export` gave."""
+        self._ended.clear()
         points = [
             edge.Point(id_, _vectors(dense.tolist(), words), payload)
             for id_, dense, words, payload in pickle.loads(exported)
@@ -159,7 +160,7 @@ class EdgeEngine:
     def _without_idle_end(self, allowed: Selection) -> Selection:
         """Return the same without the day of expiry where nothing had expired before it.
 
-        That condition is asked of every point, 1.5 ms for 100,000 of them. Counting what has expired costs nothing.
+        That condition is asked of every point, 1.5 ms for 100,000 of them. Whether one has expired is told in 20 µs.
         """
         if not isinstance(allowed, Every):
             return allowed
@@ -171,7 +172,7 @@ class EdgeEngine:
                 if day not in self._ended:
                     if len(self._ended) >= _DAYS:
                         self._ended.clear()
-                    self._ended[day] = self.count(Between(Key.EXPIRES, lt=day)) > 0
+                    self._ended[day] = bool(self.scroll(Between(Key.EXPIRES, lt=day), 1, None)[0])
                 return not self._ended[day]
         return False
 

@@ -33,10 +33,10 @@ def find(ask: Ask, search: Search) -> Finding:
     # What one side found alone gets its exact score from the other, so that the two can be weighed.
     only_worded = [point.id for number, point in worded.items() if number not in near]
     only_near = [point.id for number, point in near.items() if number not in worded]
-    around: Collection[int] = ()
+    around: frozenset[int] = frozenset()
     # With all of them found there is nothing more around.
     if search.neighbours and not exhausted:
-        around = surroundings(_strongest(near, worded)) - _places(near) - _places(worded)
+        around = surroundings(_strongest(near, worded))
     # Fewer than the limit were found by words: these are all, the others have no word in common.
     words = len(worded) == limit
     where, most = _more(search, only_worded, around)
@@ -91,10 +91,6 @@ def _more(search: Search, ids: Collection[UUID], around: Collection[int]) -> tup
     at = Has(Key.TOKENS, tuple(sorted(around)))
     # Two that were added at once may have one place.
     return Every((search.allowed, Some((among, at)))), len(ids) + 2 * len(around)
-
-
-def _places(found: Mapping[int, Found]) -> set[int]:
-    return {point.payload[PLACE] for point in found.values() if point.payload and PLACE in point.payload}
 
 
 def _strongest(near: Mapping[int, Found], worded: Mapping[int, Found]) -> list[int]:

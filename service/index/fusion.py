@@ -24,6 +24,9 @@ HALF: Final = 12.0
 #: that in a small tenant, where every word is common, a hit by words alone is still a hit.
 FLOOR: Final = 0.1
 
+#: Digits of a rank that are more than rounding.
+_DIGITS: Final = 12
+
 
 class Scored(NamedTuple):
     """A memory with its score in [0, 1], and what that and its place come from."""
@@ -79,7 +82,8 @@ def fuse(
     lifted = lifts(candidates.places, strengths) if neighbours else nothing
     boosted = nothing if boosts is None else boosts
     rank = strengths + lifted + boosted
-    order = np.lexsort((candidates.ids, -rank))
+    # What differs by rounding alone is equal.
+    order = np.lexsort((candidates.ids, -rank.round(_DIGITS)))
     order = order[own[order] >= threshold]
     # From the last to the first, none is less than one behind it.
     shown = np.maximum.accumulate(own[order][::-1])[::-1]

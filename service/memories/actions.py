@@ -121,6 +121,7 @@ class Memories:
                         results=[hit.memory.id for hit in hits],
                         query=query.text,
                         detail=MemorySearched(limit=query.limit),
+                        may_wait=True,
                     )
                     return hits
             asked *= 4

@@ -168,6 +168,7 @@ class Adds:
                 subject_ids=ids.all(),
                 results=kept.results,
                 notes=notes,
+                may_wait=True,
             )
             return _Added(kept.entries, as_told(row, kept.results, kept.told, new.subjects))
 
@@ -361,6 +362,7 @@ def store_memories(
             superseded=len({one for older in superseded.values() for one in older}) or None,
             expires_on=memories[0].expires_on if memories else None,
         ),
+        may_wait=True,
     )
     entries = [
         IndexEntry(memory, vector, embedder, own_tokens)

@@ -155,8 +155,9 @@ def start_event(
     payload: bytes | None = None,
     results: Sequence[tuple[UUID, Change]] = (),
     notes: dict[str, Any] | None = None,
+    may_wait: bool = False,
 ) -> EventRow:
-    """Write a new event and return its row."""
+    """Write a new event and return its row. With `may_wait` it goes with the next statement or the commit."""
     moment = clock.now()
     row = EventRow(
         tenant_id=caller.principal.tenant_id,
@@ -180,7 +181,7 @@ def start_event(
         started_at=moment if status.is_final else None,
         completed_at=moment if status.is_final else None,
     )
-    connection.execute(insert(_events), [row.model_dump()], execution_options=MAY_WAIT)
+    connection.execute(insert(_events), [row.model_dump()], execution_options=MAY_WAIT if may_wait else {})
     return row
 
 

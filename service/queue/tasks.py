@@ -82,7 +82,6 @@ class Queue:
         Raises:
             RecordUnavailable: when Postgres does not take it; the transaction is lost then.
         """
-        send_waiting(connection)
         deferrer = self._app.configure_task(
             task,
             queue=_QUEUE,
@@ -93,6 +92,7 @@ class Queue:
         )
         spans = tracing.active()
         origin = None if spans is None else spans.traceparent()
+        send_waiting(connection)
         try:
             # The job's spans belong to the trace of the request that asked for it.
             deferrer.defer(**arguments, **({} if origin is None else {_ORIGIN: origin}))

@@ -20,6 +20,7 @@ from service.storage.encryption import Place
 from service.storage.filter_sql import compile_sql
 from service.storage.kept_filters import lookup, meets, read_filter, tenant_cipher
 from service.storage.keyring import KeyDestroyed, Keyring
+from service.storage.pipelining import send_waiting
 from service.storage.record import Record, memories_table, one_of
 from service.storage.tombstones import Tombstone, TombstoneKind, Tombstones, tombstone_id
 
@@ -123,6 +124,8 @@ class HoldJournal:
     ) -> None:
         own = tombstone_id(kind, scope.tenant_id, ids[0])
         sealed = tenant_cipher(self._keyring, scope).seal_json(value, _place(scope.tenant_id, own))
+        # A line cannot be taken back: whatever can still fail comes before it.
+        send_waiting(connection)
         tombstone = self._tombstones.append(kind, scope.tenant_id, ids, tombstone=own, at=at, sealed=sealed)
         self._tombstones.note(connection, tombstone)
 

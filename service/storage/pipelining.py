@@ -10,15 +10,16 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import psycopg
+from psycopg.pq import TransactionStatus
 from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import DBAPIError
 
 #: The name of the dialect in a URL of SQLAlchemy's.
 NAME: Final = "memvaultpipelining"
-#: Execution options of a statement that may wait: an insert of one row whose result nobody looks at. Its failure is
-#: that of the statement that it goes with, or of the commit.
+#: Execution options of a statement that may wait: an insert of one row whose result nobody looks at, and after which
+#: nothing is done that a failing transaction does not undo. Its failure is that of the statement that it goes with, or
+#: of the commit. Inside a savepoint nothing waits.
 MAY_WAIT: Final = {"may_wait": True}
 
 registry.register(f"postgresql.{NAME}", __name__, "PipeliningDialect")
@@ -42,11 +43,19 @@ class PipeliningConnection(psycopg.Connection[Any]):
                 self.execute(statement, parameters)
             last()
 
+    def commit(self) -> None:
+        """Commit, or raise when a statement has failed: Postgres would roll back and call that done."""
+        if self.pgconn.transaction_status == TransactionStatus.INERROR:
+            raise psycopg.errors.InFailedSqlTransaction("a statement of the transaction has failed")
+        super().commit()
+
 
 def send_waiting(connection: Connection) -> None:
-    """Execute what waits: before something else uses the driver's connection."""
+    """Execute what waits: before something else uses the driver's connection, or what cannot be undone is done."""
     driver: Any = connection.connection.driver_connection
-    driver.send(lambda: None)
+    if driver.waiting:
+        # In the trip of another, so that what fails is told like the failure of any statement.
+        connection.exec_driver_sql("SELECT 1")
 
 
 class PipeliningDialect(PGDialect_psycopg):
@@ -71,14 +80,6 @@ class PipeliningDialect(PGDialect_psycopg):
         """Roll back what was sent, and forget what waits."""
         dbapi_connection.waiting.clear()
         dbapi_connection.rollback()
-
-    def do_release_savepoint(self, connection: Connection, name: str) -> None:
-        """Release a savepoint; what waits and fails is undone with it, and the transaction around goes on."""
-        try:
-            super().do_release_savepoint(connection, name)  # type: ignore[no-untyped-call]
-        except DBAPIError:
-            self.do_rollback_to_savepoint(connection, name)  # type: ignore[no-untyped-call]
-            raise
 
     def do_execute(self, cursor: Any, statement: Any, parameters: Any, context: Any = None) -> None:
         """Execute a statement, or let it wait."""
@@ -107,4 +108,9 @@ class PipeliningDialect(PGDialect_psycopg):
 
 
 def _may_wait(context: Any) -> bool:
-    return context is not None and bool(context.execution_options.get("may_wait"))
+    if context is None or not context.execution_options.get("may_wait"):
+        return False
+    # What is sent behind a statement that fails counts as prepared for the driver, and after a savepoint that stays so.
+    if context.root_connection.in_nested_transaction():
+        return False
+    return not getattr(context.compiled, "effective_returning", None)

@@ -18,7 +18,6 @@ from service.audit.events import AuditEvent
 from service.audit.sinks.folder import read_checkpoints
 from service.errors import RecordUnavailable
 from service.scope import TenantId, installation_caller
-from service.storage.pipelining import send_waiting
 from service.wiring.sealing import trail_jobs
 from tests.conftest import MakeServices
 from tests.integration.audit_integrity.conftest import House, MakeHouse
@@ -109,7 +108,6 @@ def test_under_load_rows_are_sealed_within_seconds_and_none_is_lost(make_house: 
             caller = installation_caller(rng.choice(house.tenants))
             with house.installation.database.transaction(caller.scope) as connection:
                 house.installation.trail.write(connection, caller, AuditEvent.SERVICE_PINGED)
-                send_waiting(connection)
                 if rng.random() < 0.1:
                     time.sleep(rng.random() / 20)
             written[number] += 1

@@ -24,7 +24,6 @@ from service.audit.events import AuditEvent
 from service.audit.stream import AuditStream, LinesFile, Sink
 from service.audit.syslog import SinkUnavailable, Syslog
 from service.scope import Caller, Scope, service_principal
-from service.storage.pipelining import send_waiting
 from service.wiring import Services
 from tests.conftest import MakeServices, Postgres, caller_of
 from tests.integration.audit_reading.conftest import Rows
@@ -258,7 +257,6 @@ def test_a_row_that_commits_late_is_not_passed_over(services: Services, caller: 
     database = services.installation.database
     with database.transaction(caller.scope) as late:
         services.installation.trail.write(late, caller, AuditEvent.SERVICE_PINGED)
-        send_waiting(late)
         ping(services, caller, 3)
         # The later rows are there already and must wait for the older one.
         assert stream.send_news() == 0

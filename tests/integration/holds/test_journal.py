@@ -5,7 +5,7 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from service.errors import LegalHold
+from service.errors import LegalHold, RecordUnavailable
 from service.retention.hold_journal import HoldJournal
 from service.scope import Caller, TenantId
 from service.storage.tombstones import TombstoneKind
@@ -63,3 +63,26 @@ def test_a_tenant_that_the_restored_database_does_not_know_stops_nothing(
         connection.execute("SET session_replication_role = replica")
         connection.execute("DELETE FROM tenants WHERE id = %s", [tenant])
     journal.place_again(tombstone)
+
+
+def test_what_cannot_be_put_into_the_trail_is_not_in_the_journal_either(
+    services: Services, ben: Caller, place: Place, database: Postgres
+) -> None:
+    """A line of the journal is done again at the next start: there must be none of what was refused."""
+    hold = place("kept", user="alice")
+    holds, tombstones = services.installation.holds, services.installation.tombstones
+    before = tombstones.path.read_text()
+    with psycopg.connect(database.admin, autocommit=True) as connection:
+        connection.execute(
+            "CREATE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN RAISE EXCEPTION 'no room' USING ERRCODE = '53100'; END $$"
+        )
+        connection.execute("CREATE TRIGGER no_room BEFORE INSERT ON audit FOR EACH ROW EXECUTE FUNCTION no_room()")
+    with pytest.raises(RecordUnavailable):
+        holds.release(ben, ben.scope, hold.stored.id, "settled")
+    with pytest.raises(RecordUnavailable):
+        place("another", user="bob")
+    assert tombstones.path.read_text() == before
+    with psycopg.connect(database.admin, autocommit=True) as connection:
+        connection.execute("DROP TRIGGER no_room ON audit")
+    assert holds.get(ben, ben.scope, hold.stored.id).stored.released is None

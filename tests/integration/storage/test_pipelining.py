@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import psycopg
 import pytest
 from psycopg.pq import TransactionStatus
-from sqlalchemy import Connection, text
-from sqlalchemy.exc import IntegrityError, ProgrammingError
+from sqlalchemy import Column, Connection, Integer, MetaData, String, Table, text
+from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError
 
 from service import clock
 from service.errors import RecordUnavailable
@@ -103,7 +104,7 @@ def test_what_fails_while_it_waits_undoes_everything(
             elif goes_with == "send_waiting":
                 send_waiting(connection)
 
-    with pytest.raises(psycopg.IntegrityError if goes_with == "send_waiting" else IntegrityError):
+    with pytest.raises(IntegrityError):
         fail()
     assert stored(database) == []
     # The only connection is as good as new.
@@ -128,18 +129,67 @@ def test_what_waits_is_forgotten_with_its_transaction(app: Database, scope: Scop
     assert [number for number, _ in stored(database)] == [3]
 
 
-def test_what_waits_in_a_savepoint_fails_with_it(app: Database, scope: Scope, database: Postgres) -> None:
+def test_nothing_waits_in_a_savepoint(app: Database, scope: Scope, database: Postgres) -> None:
     def twice(connection: Connection) -> None:
         with connection.begin_nested():
             insert(connection, 2)
+            assert driver(connection).waiting == []
             insert(connection, 1)
 
+    # Thrice, so that the driver has prepared all of it.
+    for number in (10, 20, 30):
+        with app.transaction(scope) as connection:
+            insert(connection, number)
+            with suppress(IntegrityError):
+                insert(connection, 1)
+                twice(connection)
+            insert(connection, number + 1)
+            connection.execute(text("DELETE FROM waits WHERE n = 1"))
+    assert [number for number, _ in stored(database)] == [10, 11, 20, 21, 30, 31]
+
+
+def test_a_connection_that_is_lost_in_a_savepoint_is_an_outage(app: Database, scope: Scope, database: Postgres) -> None:
+    def lose() -> None:
+        with app.transaction(scope) as connection, connection.begin_nested():
+            pid = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
+            with psycopg.connect(database.admin, autocommit=True) as admin:
+                admin.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+
+    with pytest.raises(RecordUnavailable):
+        lose()
+    app.ping()
+
+
+def test_a_failure_that_was_passed_over_is_no_commit(app: Database, scope: Scope, database: Postgres) -> None:
+    def pass_over() -> None:
+        with app.transaction(scope) as connection:
+            insert(connection, 1, waits=False)
+            insert(connection, 1)
+            with suppress(ProgrammingError):
+                # Cannot be sent; what waited is sent, and fails unheard.
+                insert(connection, object(), waits=False)
+
+    with pytest.raises(DBAPIError):
+        pass_over()
+    assert stored(database) == []
+
+
+def test_a_statement_whose_result_is_needed_does_not_wait(app: Database, scope: Scope, database: Postgres) -> None:
+    table = Table("waits", MetaData(), Column("n", Integer, primary_key=True), Column("tenant", String))
     with app.transaction(scope) as connection:
-        insert(connection, 1)
-        with pytest.raises(IntegrityError):
-            twice(connection)
-        insert(connection, 3)
-    assert [number for number, _ in stored(database)] == [1, 3]
+        made = connection.execute(table.insert().values(n=5).returning(table.c.n), execution_options=MAY_WAIT)
+        assert made.scalar() == 5
+
+
+def test_a_server_that_only_reads_is_an_outage_also_for_what_waited(app: Database, scope: Scope) -> None:
+    def write() -> None:
+        with app.transaction(scope) as connection:
+            connection.execute(text("SET TRANSACTION READ ONLY"))
+            insert(connection, 1)
+            send_waiting(connection)
+
+    with pytest.raises(RecordUnavailable):
+        write()
 
 
 def test_rows_that_are_fetched_step_by_step_come_after_what_waits(app: Database, scope: Scope) -> None:
