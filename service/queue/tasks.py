@@ -23,7 +23,6 @@ from service import clock
 from service.errors import RecordUnavailable, Unavailable
 from service.observability import logs, tracing
 from service.observability.metrics import JOB_SECONDS, JOBS
-from service.storage.pipelining import send_waiting
 
 _QUEUE: Final = "memvault"
 #: Signs of life, and looks for those of others, in the time after which one is taken for dead.
@@ -92,7 +91,8 @@ class Queue:
         )
         spans = tracing.active()
         origin = None if spans is None else spans.traceparent()
-        send_waiting(connection)
+        # The record lets statements wait for the next one, BEGIN among them; the job's goes past it.
+        connection.exec_driver_sql("SELECT 1")
         try:
             # The job's spans belong to the trace of the request that asked for it.
             deferrer.defer(**arguments, **({} if origin is None else {_ORIGIN: origin}))
