@@ -21,7 +21,10 @@ def read_collection(place: str, collection: str, *, api_key: str | None) -> Iter
     """
     remote = place.startswith(("http://", "https://"))
     try:
-        client = QdrantClient(url=place, api_key=api_key) if remote else QdrantClient(path=place)
+        # Without the check of versions: it asks in a thread of its own, which outlasts a short read and then complains.
+        client = (
+            QdrantClient(url=place, api_key=api_key, check_compatibility=False) if remote else QdrantClient(path=place)
+        )
     except (RuntimeError, ValueError, OSError) as error:
         raise ConfigurationError(f"{place}: cannot be opened; is the program that uses it still running?") from error
     try:
