@@ -20,10 +20,10 @@ from service.api.json_body import read_object
 from service.api.opening import Opening
 from service.audit.details import Reason
 from service.audit.trail import purpose_of
-from service.auth.acting import HEADER, acting_user
+from service.auth.acting import HEADER, acting_user, acts_for
 from service.errors import InsufficientScope, InvalidInput, InvalidToken, MalformedId
 from service.policy.table import authorize, names_its_user
-from service.scope import Action, Caller, Principal, PrincipalKind, SubjectKind
+from service.scope import Action, Caller, Principal, SubjectKind
 from service.wiring import Services
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
@@ -148,7 +148,7 @@ def _known(services: Services, request: Request, action: Action | None) -> Calle
     if HEADER in request.headers or "access_token" in request.query_params:
         return None
     principal = services.authenticator.known(secret_of(request.headers), face=_FACE)
-    if principal is None or (principal.kind is PrincipalKind.TOKEN and principal.users is not None):
+    if principal is None or acts_for(principal, None) is not None:
         return None
     caller = _caller_of(principal, request)
     if services.rates.limited(caller):

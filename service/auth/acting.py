@@ -9,7 +9,7 @@ from urllib.parse import unquote_to_bytes
 
 from service.auth.tokens import is_user_name
 from service.errors import InvalidInput
-from service.scope import Caller, PrincipalKind, Scope, SubjectKind
+from service.scope import Caller, Principal, PrincipalKind, Scope, SubjectKind
 from service.storage.database import Database
 from service.tenants.subjects import Subjects
 
@@ -34,9 +34,7 @@ class ActingUsers:
             InvalidInput: for a name that no user can have.
         """
         principal = caller.principal
-        name = named
-        if name is None and principal.kind is PrincipalKind.TOKEN and principal.users is not None:
-            name = next(iter(principal.users)) if len(principal.users) == 1 else None
+        name = acts_for(principal, named)
         if name is None:
             return caller
         if not is_user_name(name):
@@ -48,6 +46,13 @@ class ActingUsers:
             with self._database.transaction(scope) as connection:
                 found = self._subjects.find(connection, scope, [pair])
         return replace(caller, principal=principal.acting_as(name, found.get(pair)))
+
+
+def acts_for(principal: Principal, named: str | None) -> str | None:
+    """Return the user that a call is for: the named one, else the only one of a token that is for one; or None."""
+    if named is None and principal.kind is PrincipalKind.TOKEN and principal.users is not None:
+        return next(iter(principal.users)) if len(principal.users) == 1 else None
+    return named
 
 
 def acting_user(values: Sequence[str]) -> str | None:
