@@ -22,7 +22,7 @@ from rich.table import Table
 from bench.plot import draw
 from bench.running import measure
 from bench.serving import scratch_folder
-from bench.speed import Cell, Plan, Race, Results
+from bench.speed import Cell, Plan, Race, Results, growth
 
 _QUICK = Plan(sizes=(200,), tenants=(2,), callers=(1, 4), rounds=1, seconds=0.2)
 
@@ -37,6 +37,7 @@ def main(
     seconds: Annotated[float | None, typer.Option(min=0.05, help="Seconds of one run. Default: 1")] = None,
     large: Annotated[bool, typer.Option("--large", help="Add 100000 memories, and 100 tenants: an hour.")] = False,
     million: Annotated[bool, typer.Option("--million", help="Add 1000000 memories: a day's work.")] = False,
+    most_each: Annotated[int | None, typer.Option(help="Leave out where a tenant would have more memories.")] = None,
     stock: Annotated[bool, typer.Option(help="Measure stock Mem0 too.")] = True,
     save: Annotated[Path | None, typer.Option(help="Folder for results.json and speed.svg.")] = None,
     url: Annotated[str | None, typer.Option(help="Time a service that runs there instead, with MEM0_API_KEY.")] = None,
@@ -52,6 +53,7 @@ def main(
         callers=_numbers(callers, "--callers") or plan.callers,
         rounds=rounds or plan.rounds,
         seconds=seconds or plan.seconds,
+        most_each=most_each,
         stock=stock and plan.stock,
         budget=math.inf if more else plan.budget,
     )
@@ -103,6 +105,12 @@ def show(results: Results, console: Console) -> None:
     for cell in results.cells:
         for kind, count in cell.errors.items():
             console.print(f"{cell.contender}, {_case(cell)}: {count} calls failed ({kind})")
+    for grown in growth(results.cells):
+        before, after = grown.p50_ms
+        console.print(
+            f"{grown.contender}, {grown.operation}, tenants of {grown.each}: {before:.1f} ms with {grown.fewest} "
+            f"memories, {after:.1f} with {grown.most}: {after / before:.2f} ×"
+        )
     for name, seconds in results.starts.items():
         console.print(f"start, {name}: {seconds:.1f} s")
     for one in results.footprints:

@@ -130,26 +130,35 @@ def measure(
     run = uuid.uuid4().hex[:8]
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:
-        for conversation in conversations:
-            user = f"locomo-{run}-{conversation.id}"
-            load = Load(client, conversation, user, speaker=options["speaker"], captions=options["captions"])
-            questions = _asked(conversation, options["limit"], findings)
-            task = progress.add_task(f"conversation {conversation.id}", total=len(questions))
+        for group in [conversations] if options["together"] else [[one] for one in conversations]:
+            loads = [
+                Load(
+                    client,
+                    conversation,
+                    f"locomo-{run}-{conversation.id}",
+                    speaker=options["speaker"],
+                    captions=options["captions"],
+                )
+                for conversation in group
+            ]
             try:
                 began = time.perf_counter()
-                findings.turns += load.add()
+                findings.turns += sum(load.add() for load in loads)
                 findings.add_seconds += time.perf_counter() - began
-                for question, evidence in questions:
-                    began = time.perf_counter()
-                    hits = load.find(question.text, max(CUTS))
-                    findings.search_seconds.append(time.perf_counter() - began)
-                    findings.recalls.setdefault(question.category, []).append(recall_at(CUTS, evidence, hits))
-                    if contexts is not None:
-                        contexts.ask(load.user, question.text, evidence, load.turns_by_text)
-                    progress.advance(task)
+                for load, conversation in zip(loads, group, strict=True):
+                    questions = _asked(conversation, options["limit"], findings)
+                    task = progress.add_task(f"conversation {conversation.id}", total=len(questions))
+                    for question, evidence in questions:
+                        began = time.perf_counter()
+                        hits = load.find(question.text, max(CUTS))
+                        findings.search_seconds.append(time.perf_counter() - began)
+                        findings.recalls.setdefault(question.category, []).append(recall_at(CUTS, evidence, hits))
+                        if contexts is not None:
+                            contexts.ask(load.user, question.text, evidence, load.turns_by_text)
+                        progress.advance(task)
             finally:
                 if not keep:
-                    findings.left_behind += load.remove()
+                    findings.left_behind += sum(load.remove() for load in loads)
     return findings
 
 
@@ -235,6 +244,7 @@ def main(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file too.")] = None,
     speaker: Annotated[bool, typer.Option(help="Say who spoke (the message's name).")] = True,
     captions: Annotated[bool, typer.Option(help="Add the captions of pictures to the texts.")] = False,
+    together: Annotated[bool, typer.Option(help="Load all conversations first, each as a user of one tenant.")] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Questions of each conversation at most.")] = None,
     keep: Annotated[bool, typer.Option(help="Leave the memories in the service.")] = False,
     context: Annotated[bool, typer.Option(help="Measure get_user_context too, against the plain best hits.")] = True,
@@ -247,7 +257,7 @@ def main(
         conversations = read_folder(folder)
     except NotLocomo as error:
         raise typer.BadParameter(str(error)) from None
-    options = {"speaker": speaker, "captions": captions, "limit": limit}
+    options = {"speaker": speaker, "captions": captions, "limit": limit, "together": together}
     with ExitStack() as stack:
         scratch = stack.enter_context(scratch_folder())
         if url is None or api_key is None:

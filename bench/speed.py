@@ -40,6 +40,7 @@ _FEWEST_EACH: Final = 100
 class Plan:
     """What to measure: numbers of memories, of tenants and of callers, runs of each, and seconds of one run.
 
+    Cases where a tenant would have more than `most_each` memories are left out.
     Stock Mem0 is measured up to `stock_size` memories: its search takes over a second beyond.
     Once `budget` seconds are over, what is left is run once only: a busy machine makes the figures coarse, not late.
     """
@@ -49,6 +50,7 @@ class Plan:
     callers: tuple[int, ...] = (1, 16, 64)
     rounds: int = 3
     seconds: float = 1.0
+    most_each: int | None = None
     stock: bool = True
     stock_size: int = 10_000
     budget: float = 400.0
@@ -130,7 +132,8 @@ class Race:
     def run(self) -> Results:
         """Measure everything that the plan names."""
         for tenants in self._plan.tenants:
-            sizes = [size for size in sorted(self._plan.sizes) if size >= tenants * _FEWEST_EACH]
+            most = self._plan.most_each or math.inf
+            sizes = [size for size in sorted(self._plan.sizes) if _FEWEST_EACH <= size / tenants <= most]
             if sizes:
                 self._run(tenants, sizes)
         return self._results
@@ -150,9 +153,7 @@ class Race:
             self._tell(f"loading {size} memories of {tenants} tenants")
             with ExitStack() as stack:
                 engine = InProcess(home, api_keys, stack)
-                began = time.perf_counter()
-                engine.fill(range(loaded, size // tenants))
-                rate = (size - loaded * tenants) / (time.perf_counter() - began)
+                rate = engine.fill(range(loaded, size // tenants))
                 engine.maintain()
             loaded = size // tenants
             footprint = {"tenants": tenants} | _at_rest(home, empty, loaded * tenants) | {"load_per_second": rate}
@@ -253,6 +254,34 @@ def _cell(case: Case, name: str, samples: Sequence[Sample], least: Sequence[floa
         calls=len(everything),
         errors=errors,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """How one caller's p50 grew from the fewest memories to the most of as large tenants."""
+
+    contender: str
+    operation: str
+    each: int
+    fewest: int
+    most: int
+    p50_ms: tuple[float, float]
+
+
+def growth(cells: Sequence[Cell]) -> list[Growth]:
+    """Return how each contender's search and add grew where tenants of one size are fewer and more."""
+    groups: dict[tuple[str, str, int], dict[int, float]] = {}
+    for cell in cells:
+        if cell.callers == 1:
+            by_memories = groups.setdefault((cell.contender, cell.operation, cell.memories // cell.tenants), {})
+            by_memories[cell.memories] = cell.p50_ms
+    return [
+        Growth(
+            *case, min(by_memories), max(by_memories), (by_memories[min(by_memories)], by_memories[max(by_memories)])
+        )
+        for case, by_memories in groups.items()
+        if len(by_memories) > 1
+    ]
 
 
 def disk_bytes(folder: Path) -> dict[str, int]:

@@ -7,6 +7,7 @@ import math
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 from bench.conversations import NotLocomo, read_folder, turn_ids_in
 from bench.locomo import evidence_of, recall_at
 from bench.running import measure
-from bench.speed import Plan
+from bench.speed import Case, Cell, Growth, Plan, growth
 from bench.stock import USER
 from bench.timing import percentile, sample
 from service.main import create_app
@@ -180,6 +181,43 @@ def test_a_conversation_is_loaded_asked_and_removed(tmp_path: Path) -> None:
         "single-hop": (2, 1.0),
         "all": (4, 1.0),
     }
+
+
+def test_conversations_are_asked_beside_each_other(tmp_path: Path) -> None:
+    """As users of one tenant: what is found is one's own, and all is removed in the end."""
+    one, folder, figures = published()[0], tmp_path / "locomo", tmp_path / "figures.json"
+    write(folder, [one, one | {"sample_id": "another"}])
+    run("bench.locomo", "--folder", str(folder), "--json", str(figures), "--together", "--no-context")
+    result = json.loads(figures.read_text())
+    assert result["settings"]["together"] is True
+    counts = result["counts"]
+    assert [counts[name] for name in ("conversations", "turns", "asked", "left_behind")] == [2, 14, 8, 0]
+    assert result["recall"]["all"]["recall@20"] == 1.0
+
+
+def test_growth_compares_tenants_of_one_size() -> None:
+    def cell(memories: int, tenants: int, p50: float, callers: int = 1) -> Cell:
+        some = {
+            "p95_ms": 0,
+            "p99_ms": 0,
+            "per_second": 0,
+            "cpu_ms": 0,
+            "ratio": 1,
+            "rounds": 1,
+            "calls": 1,
+            "errors": {},
+        }
+        case = Case(memories, tenants, "search", callers)
+        return Cell(**asdict(case), contender="REST", p50_ms=p50, spread_ms=(0, 0), ratio_spread=(1, 1), **some)
+
+    cells = [
+        cell(1000, 1, 2.0),
+        cell(10_000, 10, 2.5),
+        cell(100_000, 100, 3.0),
+        cell(10_000, 1, 5.0),
+        cell(1000, 1, 9, 16),
+    ]
+    assert growth(cells) == [Growth("REST", "search", 1000, 1000, 100_000, (2.0, 3.0))]
 
 
 def test_the_speed_benchmark_gives_well_formed_figures(tmp_path: Path) -> None:
