@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
@@ -22,7 +22,7 @@ import qdrant_edge as edge
 from service.index.edge_writes import Remove, Store, StoredPoint, Write
 from service.index.finding import Found, find, found
 from service.index.questions import ByMeaning, ByWords, Finding, Search
-from service.index.rarity import Rarity
+from service.index.rarity import Corpora
 from service.index.scanning import COMPRESS_KB, EF, OVERSAMPLING, QUANTILE
 from service.index.selection import (
     DENSE,
@@ -41,8 +41,6 @@ from service.index.selection import (
 from service.index.times import moment
 from service.scope import TenantId
 
-#: Tenants whose words are remembered.
-_TENANTS: Final = 64
 #: One answers where it is asked. More wait for each other: of 100,000 points a search took a fifth longer with two, and
 #: a quarter more of the processor.
 _THREADS: Final = 1
@@ -63,7 +61,7 @@ class EdgeEngine:
 
     def __init__(self, shard: edge.EdgeShard) -> None:
         self.shard = shard
-        self._rarity = lru_cache(maxsize=_TENANTS)(_unknown)
+        self._corpora = Corpora()
         #: By day whether anything had expired before it, as long as nothing is written.
         self._ended: dict[int, bool] = {}
 
@@ -111,10 +109,10 @@ class EdgeEngine:
                 case Store(tenant_id, points):
                     for operation in _upserts(points):
                         self.shard.update(operation)
-                    self._rarity(tenant_id).changed(len(points))
+                    self._corpora.stored(tenant_id, (point.payload for point in points))
                 case Remove(tenant_id, ids):
                     self.shard.update(edge.UpdateOperation.delete_points(list(ids)))
-                    self._rarity(tenant_id).changed(len(ids))
+                    self._corpora.removed(tenant_id, len(ids))
 
     def export(self, after: UUID | None, limit: int) -> tuple[bytes, UUID | None]:
         """Return some points, all that they have, in a form for `take`, and the point to go on with."""
@@ -199,7 +197,7 @@ class EdgeEngine:
     def _weighed(self, tenant_id: TenantId, question: ByWords) -> edge.SparseVector | None:
         """Return the words that the corpus has, each with how rare it is there; None when it has none of them."""
         terms = question.terms
-        weights = self._rarity(tenant_id).weights(
+        weights = self._corpora.of(tenant_id, question.corpus).weights(
             terms.ids,
             weigh=lambda missing: self._rare(missing, question.corpus),
             count=lambda: int(self.shard.count(edge.CountRequest(filter=edge_filter(question.corpus), exact=False))),
@@ -290,11 +288,6 @@ def _vectors(dense: list[float], words: tuple[Sequence[int], Sequence[float]] | 
     if words is not None:
         vectors[TERMS] = edge.SparseVector(list(words[0]), list(words[1]))
     return vectors
-
-
-def _unknown(tenant_id: TenantId) -> Rarity:
-    """Return what is known of a tenant's words at first: nothing."""
-    return Rarity()
 
 
 def _read_ahead(folder: Path) -> None:

@@ -47,7 +47,8 @@ class ByWords:
 class Search:
     """Ask for candidates: see `service.index.interface.ScopedIndex.search`.
 
-    `allowed` are the points that may be found, the tenant among its conditions, `corpus` all that the tenant has.
+    `allowed` are the points that may be found, the tenant among its conditions. `corpus` are those over which words are
+    counted: all of the subjects that are named, whatever else is asked of what may be found.
     """
 
     vector: Sequence[float]

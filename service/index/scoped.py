@@ -14,7 +14,7 @@ from service.index.candidates import Candidates
 from service.index.filter_qdrant import compile_qdrant
 from service.index.interface import Dense, Point, SearchAnswer
 from service.index.questions import Finding, Search, SparseTerms
-from service.index.selection import Every, Has, Key, Points, Selection, Some, point_ids, within
+from service.index.selection import Every, Has, Key, Points, Selection, Some, naming_subjects, point_ids, within
 from service.scope import Scope, TenantId
 
 _T = TypeVar("_T")
@@ -98,7 +98,7 @@ class TenantIndex:
             self._engine.checked(vector),
             terms,
             allowed,
-            within(self._tenant, Every()),
+            within(self._tenant, naming_subjects(compiled.selection), users=users),
             limit,
             # An inexact filter may let in what it should not, around too.
             neighbours=neighbours and compiled.exact,

@@ -31,6 +31,8 @@ class Key(StrEnum):
     EXPIRES = "x"
 
 
+#: The fields that say whose memory it is.
+SUBJECTS: Final = frozenset({Key.USER, Key.AGENT, Key.APP, Key.RUN})
 #: The dense vector of a point, and the one of its words.
 DENSE: Final = "d"
 TERMS: Final = "b"
@@ -124,3 +126,25 @@ def within(
     if on is not None:
         pins.append(Between(Key.EXPIRES, gte=on.toordinal()))
     return Every((*pins, inner))
+
+
+def naming_subjects(selection: Selection) -> Selection:
+    """Return what a selection says of subjects by name, without the rest: it means the same points and more.
+
+    Every point, when the selection lets in points of any subject.
+    """
+    return _naming_subjects(selection) or Every()
+
+
+def _naming_subjects(selection: Selection) -> Selection | None:
+    match selection:
+        case Has(key, _) if key in SUBJECTS:
+            return selection
+        case Every(parts):
+            found = tuple(named for part in parts if (named := _naming_subjects(part)) is not None)
+            return Every(found) if found else None
+        case Some(parts) if parts:
+            found = tuple(named for part in parts if (named := _naming_subjects(part)) is not None)
+            return Some(found) if len(found) == len(parts) else None
+        case _:
+            return None

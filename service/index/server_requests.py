@@ -126,7 +126,7 @@ def point_structs(
 def query_request(
     question: ByMeaning | ByWords, *, own_idf: bool, quantization: Quantized = "none", key: str | None = None
 ) -> models.QueryRequest:
-    """Return a question as one request of a batch; `own_idf` counts how rare a word is over the tenant's points.
+    """Return a question as one request of a batch; `own_idf` counts how rare a word is over its corpus.
 
     It asks the shards of `key`, or all of them. What quantised vectors find is compared again by the full ones, so that
     scores are the same as without.

@@ -135,6 +135,28 @@ def test_a_token_reaches_its_user_in_its_tenant_and_nothing_else(trusting: Servi
     assert add(trusting, mine, "as herself", "alice").results[0].change is Change.ADD
 
 
+def test_scores_do_not_tell_what_others_of_the_tenant_keep(rest: TestClient, issuer: Issuer) -> None:
+    """Else a user finds out which words are in other people's memories: a rare word weighs more than a common one."""
+
+    def add_to(user: str, *texts: str) -> None:
+        messages = [{"role": "user", "content": text} for text in texts]
+        body = {"messages": messages, "user_id": user, "infer": False}
+        rest.post("/v3/memories/add/", json=body, headers=bearer(issuer.token(sub=user, **REST))).raise_for_status()
+
+    def details() -> list[Any]:
+        answer = rest.post("/v3/memories/search/", json=asked, headers=bearer(issuer.token(sub="alice", **REST)))
+        return [hit["score_details"] for hit in answer.raise_for_status().json()["results"]]
+
+    asked = {"query": "the oncologist's letter", "filters": {"user_id": "alice"}, "threshold": 0, "explain": True}
+    add_to("alice", "I wonder what an oncologist does", "A letter came by post")
+    before = details()
+    assert [one["bm25"] > 0 for one in before] == [True, True]
+    # Fewer than 200 memories: whatever is remembered of their words is counted anew.
+    add_to("bob", *(f"My oncologist wrote letter {number}" for number in range(30)))
+    without_time = [{key: value for key, value in one.items() if key not in ("time", "rank")} for one in details()]
+    assert without_time == [{key: value for key, value in one.items() if key in without_time[0]} for one in before]
+
+
 def test_a_user_that_is_not_known_yet_sees_nothing_and_can_begin(trusting: Services, issuer: Issuer) -> None:
     admin = caller_of(trusting, trusting.installation.tenants.get("acme").id)
     add(trusting, admin, "alice drinks tea", "alice")

@@ -12,16 +12,19 @@ import numpy as np
 import pytest
 
 from service.errors import IndexUnavailable
-from service.filters.ast import EVERYTHING, Condition, Field, Op
+from service.filters.ast import EVERYTHING, All, Condition, Field, Op
 from service.index.edge import EdgeIndex
 from service.index.fusion import fuse
 from service.index.interface import Index, Point
 from service.index.questions import SparseTerms
 from service.index.terms import Bm25Terms
+from service.scope import SubjectKind
+from tests.filters.truth_rows import subject_id
 from tests.integration.index.points import NOON, SIZE, TERMS, KnowsAll, found, point, scope, vector
 
 pytestmark = [pytest.mark.integration, pytest.mark.qdrant_suite]
 
+NEWER = Condition(Field.CREATED, Op.GTE, NOON)
 WORDS = ("tea", "coffee", "river", "music", "garden", "train", "winter", "letter")
 
 
@@ -96,6 +99,39 @@ def test_what_is_written_changed_and_removed_counts_at_once(edge_index: EdgeInde
     with edge_index.rebuild() as rebuild:
         del points[:30]
         rebuild.of(tenant).upsert(points)
+    check()
+
+
+@pytest.mark.parametrize("bound", [False, True])
+def test_words_are_counted_among_the_memories_of_the_subjects_named(index: Index, bound: bool) -> None:
+    """What other users of the tenant keep does not show in the scores, before and after anything changes."""
+    alice, bob = (subject_id(SubjectKind.USER, name) for name in ("alice", "bob"))
+    tenant = scope()
+    part, asked = (
+        index.of(scope(tenant.tenant_id, frozenset({"alice"})) if bound else tenant),
+        TERMS.query("tea garden"),
+    )
+    hers = [point(text=text, dense=vector(number), user_id=alice) for number, text in enumerate(_texts(40))]
+
+    def check() -> None:
+        expected = _bm25(hers, asked)
+        users = frozenset({alice}) if bound else None
+        asked_for = EVERYTHING if bound else All((Condition(Field.USER, Op.EQ, "alice"), NEWER))
+        answer = part.search(vector(7), asked, asked_for, KnowsAll(), limit=100, users=users)
+        found = {one.memory_id: one.bm25 for one in answer.candidates}
+        assert found == {id_: pytest.approx(score, abs=1e-4) for id_, score in expected.items()}
+
+    index.of(tenant).upsert(hers)
+    check()
+    index.of(tenant).upsert([point(text="tea garden", user_id=bob) for _ in range(150)])
+    check()
+    index.of(tenant).upsert([point(text="tea", agent_id=bob) for _ in range(50)])
+    check()
+    hers += [point(text="garden", dense=vector(100 + number), user_id=alice) for number in range(30)]
+    index.of(tenant).upsert(hers[40:])
+    check()
+    index.of(tenant).delete([one.memory_id for one in hers[:9]])
+    del hers[:9]
     check()
 
 
