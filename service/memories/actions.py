@@ -97,7 +97,7 @@ class Memories:
         lookup = self._lookup(scope, query.where)
         # By the day, so that the same search has the same answer all day.
         today = query.reference or clock.today()
-        asked_for, until = query.asked or asked_time(query.text, today), day_end(today)
+        asked_for, until = query.asked or self.asked_time(scope, query.text, today), day_end(today)
         if asked_for.event is not None:
             asked_for = anchored(stores, self._indexing, scope, asked_for, asked_for.event, query, lookup)
         asked = max(_FEWEST_CANDIDATES, query.limit * _CANDIDATES_EACH)
@@ -125,6 +125,10 @@ class Memories:
                     )
                     return hits
             asked *= 4
+
+    def asked_time(self, scope: Scope, question: str, today: date) -> AskedTime:
+        """Return the time that a question names in English or in the language of the tenant, as understood on a day."""
+        return asked_time(question, today, self._indexing.language(scope))
 
     @staticmethod
     def _near(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import calendar
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Final, TypeAlias
@@ -11,6 +12,8 @@ from typing import Any, Final, TypeAlias
 from dateparser.date import DateDataParser
 
 from service.memories.asked_events import Event, Side, asked_event
+from service.memories.time_words import TIME_WORDS, folded
+from service.settings.languages import Language
 
 _MONTH: Final = (
     r"(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?"
@@ -67,17 +70,23 @@ class AskedTime:
         return bool(self.spans) or self.past
 
 
-def asked_time(question: str, today: date) -> AskedTime:
-    """Return the time that a question asks about, as it is understood on a day. English, without a network."""
-    spans = []
-    for match in _TIME.finditer(question):
-        span = _span(match["time"], today)
-        if span is not None:
-            spans.append(_sided(span, (match["side"] or "").lower()))
+def asked_time(question: str, today: date, language: Language = Language.ENGLISH) -> AskedTime:
+    """Return the time that a question asks about, as it is understood on a day. Without a network.
+
+    Understood are English and, where `TIME_WORDS` has it, the language. Events are understood in English only.
+    """
+    words = TIME_WORDS.get(language)
+    text = folded(question) if words else ""
+    spans = tuple(_spans(words.times(text), today)) if words else ()
+    if not spans:
+        spans = tuple(_spans(((match["side"] or "", match["time"]) for match in _TIME.finditer(question)), today))
     event = None if spans else asked_event(question)
     # What was so until, or when, something happened need not be so now.
     past = _PAST.search(question) is not None or (event is not None and event.side is not Side.AFTER)
-    return AskedTime(tuple(spans), _PRESENT.search(question) is not None, past, event)
+    present = _PRESENT.search(question) is not None
+    if words:
+        past, present = past or words.means_past(text), present or words.means_present(text)
+    return AskedTime(spans, present, past, event)
 
 
 def span_at(moment: datetime, side: Side) -> Span:
@@ -88,6 +97,13 @@ def span_at(moment: datetime, side: Side) -> Span:
         return moment, datetime.max.replace(tzinfo=UTC)
     day = moment.astimezone(UTC).date()
     return _moment(day), _moment(day + timedelta(days=1))
+
+
+def _spans(named: Iterable[tuple[str, str]], today: date) -> Iterator[Span]:
+    for side, time_ in named:
+        span = _span(time_, today)
+        if span is not None:
+            yield _sided(span, side.lower())
 
 
 def _span(words: str, today: date) -> Span | None:

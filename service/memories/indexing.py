@@ -22,6 +22,7 @@ from service.index.terms import Bm25Terms, TenantTerms
 from service.memories.agreement import Agreement
 from service.memories.serving import Generations, Serving
 from service.scope import Scope, TenantId, service_principal
+from service.settings.languages import Language
 from service.storage.database import Database
 from service.storage.keyring import Keyring
 from service.storage.outbox import GONE, Due, Outbox, enqueue
@@ -92,6 +93,10 @@ class Indexing:
     def left_out(self) -> int:
         """How many outbox rows the last `drain` had to leave, since their memories cannot be opened or indexed."""
         return self._left_out
+
+    def language(self, scope: Scope) -> Language:
+        """Return the language of the tenant's texts."""
+        return self._languages.of(scope.tenant_id).language
 
     def terms(self, scope: Scope) -> Bm25Terms:
         """Return what turns the tenant's texts, which are in its language, into keyed keyword vectors."""

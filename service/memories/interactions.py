@@ -16,7 +16,6 @@ from service.filters.connector_fields import INTERACTION_SUMMARY, LABELS
 from service.filters.parse import parse_filter
 from service.memories.actions import Memories, Query
 from service.memories.adds import Adds
-from service.memories.asked_times import asked_time
 from service.memories.context import Context, compose
 from service.memories.limits import check_names
 from service.memories.stores import Stores
@@ -96,7 +95,7 @@ class Interactions:
             where = and_(where, parse_filter(chosen, where="connectors"))
         limit = min(max(asked.max_tokens // _TOKENS_PER_HIT, _FEWEST_HITS), _MOST_HITS)
         today = clock.today()
-        named = asked_time(asked.query, today)
+        named = self._memories.asked_time(scope, asked.query, today)
         latest = not named.wants_superseded
         query = Query(
             asked.query, where, limit=limit, threshold=_THRESHOLD, reference=today, latest=latest, asked=named

@@ -9,6 +9,7 @@ import pytest
 from service.memories.actions import Query
 from service.records import Message, NewMemories, SubjectNames
 from service.scope import Caller
+from service.settings.languages import Language
 from service.wiring import Services
 
 pytestmark = pytest.mark.integration
@@ -54,6 +55,16 @@ def test_the_day_of_reference_is_today(moved: Services, caller: Caller) -> None:
     """The same words mean another time on another day."""
     assert first(moved, caller, "Where did she move last week?", on=date(2025, 3, 18))[0] == "I moved to Oslo"
     assert first(moved, caller, "Where did she move last month?", on=date(2025, 7, 2))[0] == "I moved to Rome"
+
+
+def test_a_time_in_the_language_of_the_tenant(moved: Services, caller: Caller) -> None:
+    question, past = "Wohin zog sie letzte Woche?", "Wohin zog sie im März 2025?"
+    assert first(moved, caller, question)[1] < 0.3
+    moved.installation.tenants.set_language(str(caller.principal.tenant_id), Language.GERMAN)
+    for asked, text in ((question, "I moved to Lima"), (past, "I moved to Oslo")):
+        found, time = first(moved, caller, asked)
+        assert (asked, found) == (asked, text)
+        assert time >= 0.3
 
 
 def test_without_a_time_the_new_gets_a_little(moved: Services, caller: Caller) -> None:
