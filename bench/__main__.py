@@ -37,7 +37,9 @@ def main(
     seconds: Annotated[float | None, typer.Option(min=0.05, help="Seconds of one run. Default: 1")] = None,
     large: Annotated[bool, typer.Option("--large", help="Add 100000 memories, and 100 tenants: an hour.")] = False,
     million: Annotated[bool, typer.Option("--million", help="Add 1000000 memories: a day's work.")] = False,
-    most_each: Annotated[int | None, typer.Option(help="Leave out where a tenant would have more memories.")] = None,
+    most_each: Annotated[
+        int | None, typer.Option(min=100, help="Leave out where a tenant would have more memories.")
+    ] = None,
     stock: Annotated[bool, typer.Option(help="Measure stock Mem0 too.")] = True,
     save: Annotated[Path | None, typer.Option(help="Folder for results.json and speed.svg.")] = None,
     url: Annotated[str | None, typer.Option(help="Time a service that runs there instead, with MEM0_API_KEY.")] = None,

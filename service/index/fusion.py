@@ -68,8 +68,8 @@ def fuse(
 ) -> Ranking:
     """Return the candidates whose own score reaches the threshold, the best first. Equal ones are ordered by id.
 
-    The own score is 1 - (1 - semantic) * (1 - keyword). It depends on the candidate alone and not on what else was
-    found, so a threshold means the same in every request. The order goes by the cosine and the share that the BM25 has
+    The own score is 1 - (1 - semantic) * (1 - keyword). It depends on the cosine and the BM25 of the candidate
+    and not on what else was found. The order goes by the cosine and the share that the BM25 has
     of the request's best (or of 12, if that is less), and by what `neighbours` and `boosts` (one for each candidate)
     add. The score that is shown follows the order: it is the own one, or that of a later candidate where that is more.
     """

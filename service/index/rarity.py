@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
-from service.index.selection import SUBJECTS, Every, Has, Key, Selection, Some
+from service.index.selection import SUBJECTS, Every, Has, Key, Selection, Some, Value
 from service.scope import TenantId
 
 #: What share of a corpus may change before its words are counted again. The weight of a word (the logarithm of how rare
@@ -15,9 +15,11 @@ from service.scope import TenantId
 _TOLERATED: Final = 0.005
 #: Some 0.2 MB for a corpus.
 _MOST_WORDS: Final = 2_000
-#: Corpora that are remembered, of all tenants.
+#: Corpora that are remembered, of all tenants and of one, and names in one. Clients choose the names: whoever asks for
+#: ever others must neither fill the memory nor push out what all other tenants use.
 _MOST_CORPORA: Final = 256
-_TOLD_APART: Final = tuple(sorted((Key.TENANT, *SUBJECTS)))
+_MOST_OF_A_TENANT: Final = 128
+_MOST_NAMES: Final = 16
 
 
 class Rarity:
@@ -65,49 +67,76 @@ class Rarity:
 
 
 class Corpora:
-    """What words weigh in the corpora that were asked last. A corpus is a tenant's points, or of some subjects.
+    """What words weigh in the corpora that were asked last. A corpus is a tenant's points, or those of some subjects.
 
     Safe for many threads.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._known: OrderedDict[tuple[TenantId, Selection], Rarity] = OrderedDict()
+        self._known: OrderedDict[tuple[TenantId, Selection], _Known] = OrderedDict()
 
     def of(self, tenant_id: TenantId, corpus: Selection) -> Rarity:
-        """Return what is remembered of a corpus; nothing at first."""
+        """Return what is remembered of a corpus; nothing at first, and nothing ever of one with many names."""
+        place = (tenant_id, corpus)
         with self._lock:
-            rarity = self._known.setdefault((tenant_id, corpus), Rarity())
-            self._known.move_to_end((tenant_id, corpus))
-            if len(self._known) > _MOST_CORPORA:
-                self._known.popitem(last=False)
-            return rarity
+            if place not in self._known:
+                names = frozenset(_names(corpus))
+                if len(names) > _MOST_NAMES:
+                    return Rarity()
+                self._make_room(tenant_id)
+                self._known[place] = _Known(names, Rarity())
+            self._known.move_to_end(place)
+            return self._known[place].rarity
 
-    def stored(self, tenant_id: TenantId, payloads: Iterable[Mapping[str, Any]]) -> None:
-        """Take note of points that were stored, in the corpora that they are in."""
-        counts = Counter(tuple(payload.get(key) for key in _TOLD_APART) for payload in payloads)
-        points = [(dict(zip(_TOLD_APART, values, strict=True)), count) for values, count in counts.items()]
-        for corpus, rarity in self._of(tenant_id):
-            rarity.changed(sum(count for fields, count in points if _holds(corpus, fields)))
-
-    def removed(self, tenant_id: TenantId, points: int) -> None:
-        """Take note that points of a tenant were removed, whichever corpora they were in."""
-        for _, rarity in self._of(tenant_id):
-            rarity.changed(points)
-
-    def _of(self, tenant_id: TenantId) -> list[tuple[Selection, Rarity]]:
+    def changed(self, tenant_id: TenantId, payloads: Iterable[Mapping[str, Any]]) -> None:
+        """Take note of points of a tenant that were written or removed, in the corpora that they are in."""
+        kinds = Counter(
+            frozenset((key, payload[key]) for key in SUBJECTS if payload.get(key) is not None) for payload in payloads
+        )
         with self._lock:
-            return [(corpus, rarity) for (owner, corpus), rarity in self._known.items() if owner == tenant_id]
+            known = [(corpus, one) for (owner, corpus), one in self._known.items() if owner == tenant_id]
+        for corpus, (names, rarity) in known:
+            # Most corpora are of others, which is told quickly: a write is waited for.
+            rarity.changed(
+                sum(
+                    count
+                    for kind, count in kinds.items()
+                    if not names or (not names.isdisjoint(kind) and _holds(corpus, kind))
+                )
+            )
+
+    def _make_room(self, tenant_id: TenantId) -> None:
+        of_tenant = [place for place in self._known if place[0] == tenant_id]
+        if len(of_tenant) >= _MOST_OF_A_TENANT:
+            del self._known[of_tenant[0]]
+        elif len(self._known) >= _MOST_CORPORA:
+            self._known.popitem(last=False)
 
 
-def _holds(corpus: Selection, fields: Mapping[Key, Any]) -> bool:
-    """Whether a corpus has a point with these fields; also when it asks for what is not among them."""
+class _Known(NamedTuple):
+    names: frozenset[tuple[Key, Value]]
+    rarity: Rarity
+
+
+def _names(corpus: Selection) -> Iterator[tuple[Key, Value]]:
+    """Yield the subjects that a corpus names. A point of a corpus that names some is one of theirs."""
     match corpus:
-        case Has(key, values):
-            return key not in fields or fields[key] in values
+        case Has(key, values) if key in SUBJECTS:
+            yield from ((key, value) for value in values)
+        case Every(parts) | Some(parts):
+            for part in parts:
+                yield from _names(part)
+
+
+def _holds(corpus: Selection, kind: Collection[tuple[Key, Value]]) -> bool:
+    """Whether a corpus has the tenant's points of these subjects."""
+    match corpus:
+        case Has(key, values) if key in SUBJECTS:
+            return any((key, value) in kind for value in values)
         case Every(parts):
-            return all(_holds(part, fields) for part in parts)
+            return all(_holds(part, kind) for part in parts)
         case Some(parts):
-            return any(_holds(part, fields) for part in parts)
+            return any(_holds(part, kind) for part in parts)
         case _:
             return True

@@ -138,8 +138,8 @@ def naming_subjects(selection: Selection) -> Selection:
 
 def _naming_subjects(selection: Selection) -> Selection | None:
     match selection:
-        case Has(key, _) if key in SUBJECTS:
-            return selection
+        case Has(key, values) if key in SUBJECTS:
+            return Has(key, tuple(sorted(set(values), key=str)))
         case Every(parts):
             found = tuple(named for part in parts if (named := _naming_subjects(part)) is not None)
             return Every(found) if found else None

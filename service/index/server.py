@@ -175,7 +175,7 @@ class ServerIndex:
             return found
         reason = (
             f"the Qdrant server is {_dotted(self._version)} and counts how rare a word is over all tenants; "
-            f"{_dotted(OWN_IDF)} or newer counts it over each tenant's own memories"
+            f"{_dotted(OWN_IDF)} or newer counts it among those whom a search names"
         )
         return found | {"keyword rarity per tenant": ("off", reason)}
 

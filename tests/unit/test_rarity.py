@@ -94,54 +94,57 @@ EITHER = within(TENANT, Some((Has(Key.USER, ("alice", "carol")), Has(Key.AGENT, 
 CORPORA = (WHOLE, ALICES, BOBS_RUN, EITHER)
 
 
-def counted_again(corpora: Corpora, engine: Counting, *, tenant_id: TenantId = TENANT) -> list[Selection]:
+def counted_again(corpora: Corpora, engine: Counting) -> list[Selection]:
     """Which corpora have their words counted again."""
-    engine.asked.clear()
     again = []
     for corpus in CORPORA:
-        engine.weights(corpora.of(tenant_id, corpus), 1)
+        engine.asked.clear()
+        engine.weights(corpora.of(TENANT, corpus), 1)
         if engine.asked:
             again.append(corpus)
-        engine.asked.clear()
     return again
 
 
+def payload(tenant_id: TenantId = TENANT, **subjects: str) -> dict[str, object]:
+    """What a point keeps of whose it is, beside other things."""
+    return {"t": str(tenant_id), "v": 7} | {Key[name.upper()].value: value for name, value in subjects.items()}
+
+
 @pytest.mark.parametrize(
-    ("fields", "of"),
+    ("subjects", "of"),
     [
-        ({Key.USER: "alice"}, [WHOLE, ALICES, EITHER]),
-        ({Key.USER: "alice", Key.RUN: "r"}, [WHOLE, ALICES, EITHER]),
-        ({Key.USER: "bob", Key.RUN: "r"}, [WHOLE, BOBS_RUN]),
-        ({Key.USER: "bob"}, [WHOLE]),
-        ({Key.AGENT: "a"}, [WHOLE, EITHER]),
+        ({"user": "alice"}, [WHOLE, ALICES, EITHER]),
+        ({"user": "alice", "run": "r"}, [WHOLE, ALICES, EITHER]),
+        ({"user": "bob", "run": "r"}, [WHOLE, BOBS_RUN]),
+        ({"user": "bob"}, [WHOLE]),
+        ({"run": "r"}, [WHOLE]),
+        ({"agent": "a"}, [WHOLE, EITHER]),
+        ({"agent": "alice"}, [WHOLE]),
         ({}, [WHOLE]),
     ],
 )
-def test_a_change_counts_in_the_corpora_that_have_it(fields: dict[Key, str], of: list[Selection]) -> None:
+def test_a_change_counts_in_the_corpora_that_have_it(subjects: dict[str, str], of: list[Selection]) -> None:
     corpora, engine = Corpora(), Counting(100)
     assert counted_again(corpora, engine) == list(CORPORA)
     assert counted_again(corpora, engine) == []
-    corpora.stored(TENANT, [{key.value: value for key, value in fields.items()} | {"t": str(TENANT), "v": 7}])
+    corpora.changed(TENANT, [payload(**subjects)])
     assert counted_again(corpora, engine) == of
     assert counted_again(corpora, engine) == []
 
 
-def test_what_is_removed_may_have_been_in_any_of_the_tenant_s_corpora() -> None:
+def test_changes_of_another_tenant_do_not_count() -> None:
     corpora, engine = Corpora(), Counting(100)
     counted_again(corpora, engine)
-    corpora.removed(OTHER, 3)
-    corpora.stored(OTHER, [{"t": str(OTHER), "u": "alice"}])
+    corpora.changed(OTHER, [payload(OTHER, user="alice"), payload(OTHER, user="bob", run="r")])
     assert counted_again(corpora, engine) == []
-    corpora.removed(TENANT, 1)
-    assert counted_again(corpora, engine) == list(CORPORA)
 
 
 def test_many_changes_add_up() -> None:
     corpora, engine = Corpora(), Counting(1000)
     counted_again(corpora, engine)
-    corpora.stored(TENANT, [{"t": str(TENANT), "u": user} for user in ["alice"] * 5 + ["bob"]])
+    corpora.changed(TENANT, [payload(user=user) for user in ["alice"] * 5 + ["bob"]])
     assert counted_again(corpora, engine) == [WHOLE]
-    corpora.stored(TENANT, [{"t": str(TENANT), "u": "alice"}])
+    corpora.changed(TENANT, [payload(user="alice")])
     assert counted_again(corpora, engine) == [ALICES, EITHER]
 
 
@@ -149,7 +152,7 @@ def test_what_a_corpus_asks_for_beside_subjects_is_taken_to_be_there() -> None:
     corpora, engine = Corpora(), Counting(100)
     odd = within(TENANT, Every((IsSet(Key.CREATED), Has(Key.TOKENS, (7,)))))
     engine.weights(corpora.of(TENANT, odd), 1)
-    corpora.stored(TENANT, [{"t": str(TENANT)}])
+    corpora.changed(TENANT, [payload()])
     engine.asked.clear()
     engine.weights(corpora.of(TENANT, odd), 1)
     assert engine.asked == [[1]]
@@ -163,3 +166,28 @@ def test_the_corpora_that_were_asked_last_are_remembered(monkeypatch: pytest.Mon
     engine.weights(corpora.of(OTHER, within(OTHER, Every())), 1)
     engine.weights(corpora.of(TENANT, EITHER), 1)
     assert counted_again(corpora, engine) == list(CORPORA[:3])
+
+
+def test_a_tenant_does_not_push_out_all_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rarity, "_MOST_OF_A_TENANT", len(CORPORA))
+    corpora, engine, others = Corpora(), Counting(100), within(OTHER, Every())
+    engine.weights(corpora.of(OTHER, others), 1)
+    for number in range(1000):
+        engine.weights(corpora.of(TENANT, within(TENANT, Has(Key.USER, (str(number),)))), 1)
+    engine.asked.clear()
+    engine.weights(corpora.of(OTHER, others), 1)
+    assert engine.asked == []
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_a_corpus_of_many_names_is_not_remembered(many: bool) -> None:
+    """Clients choose the names, a thousand in one condition."""
+    names = tuple(map(str, range(17 if many else 16)))
+    corpora, engine, corpus = (
+        Corpora(),
+        Counting(100),
+        within(TENANT, Some((Has(Key.USER, names[:9]), Has(Key.RUN, names[9:])))),
+    )
+    for _ in range(2):
+        assert engine.weights(corpora.of(TENANT, corpus), 1) == {1: 1.0}
+    assert len(engine.asked) == (2 if many else 1)

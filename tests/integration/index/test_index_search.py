@@ -135,6 +135,52 @@ def test_words_are_counted_among_the_memories_of_the_subjects_named(index: Index
     check()
 
 
+def test_a_small_corpus_among_large_ones_is_counted_at_each_change(edge_index: EdgeIndex) -> None:
+    """How many points two subjects share cannot be told from how many each has."""
+    alice, helper = subject_id(SubjectKind.USER, "alice"), subject_id(SubjectKind.AGENT, "helper")
+    tenant, asked = scope(), TERMS.query("tea garden")
+    part = edge_index.of(tenant)
+    for whose in ({"user_id": alice}, {"agent_id": helper}):
+        part.upsert([point(text=text, **whose) for text in _texts(500)])
+    edge_index.of(scope()).upsert([point(text=text) for text in _texts(500)])
+    both = [point(text=text, user_id=alice, agent_id=helper) for text in ("tea", "garden", "tea tea")]
+    where = All((Condition(Field.USER, Op.EQ, "alice"), Condition(Field.AGENT, Op.EQ, "helper")))
+
+    def check() -> None:
+        answer = part.search(vector(), asked, where, KnowsAll(), limit=50)
+        expected = {id_: pytest.approx(score, abs=1e-4) for id_, score in _bm25(both, asked).items()}
+        assert {one.memory_id: one.bm25 for one in answer.candidates} == expected
+
+    part.upsert(both)
+    check()
+    both += [point(text="garden", user_id=alice, agent_id=helper) for _ in range(3)]
+    part.upsert(both[3:])
+    check()
+    part.delete([both.pop().memory_id])
+    check()
+
+
+def test_what_others_remove_does_not_show_in_the_scores(edge_index: EdgeIndex) -> None:
+    """Weights lag behind by some of one's own changes; when they catch up must not tell what others do."""
+    alice, bob = (subject_id(SubjectKind.USER, name) for name in ("alice", "bob"))
+    tenant, asked, where = scope(), TERMS.query("plums"), Condition(Field.USER, Op.EQ, "alice")
+    part = edge_index.of(tenant)
+    part.upsert([point(text=text, user_id=alice) for text in ("plums", *_texts(300))])
+    bobs = [point(text="plums", user_id=bob) for _ in range(20)]
+    part.upsert(bobs)
+
+    def best() -> float:
+        return max(one.bm25 for one in part.search(vector(), asked, where, KnowsAll(), limit=5).candidates)
+
+    before = best()
+    part.upsert([point(text="plums", user_id=alice)])
+    assert best() == before
+    part.delete([one.memory_id for one in bobs])
+    assert best() == before
+    part.upsert([point(text="plums", user_id=alice)])
+    assert best() < before
+
+
 def test_a_hit_by_words_alone_is_found_and_scored(index: Index) -> None:
     part = index.of(scope())
     opposite = [-1.0] + [0.0] * (SIZE - 1)
