@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import calendar
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Final, TypeAlias
@@ -12,7 +12,7 @@ from typing import Any, Final, TypeAlias
 from dateparser.date import DateDataParser
 
 from service.memories.asked_events import Event, Side, asked_event
-from service.memories.time_words import TIME_WORDS, folded
+from service.memories.time_words import COUNTED, TIME_WORDS, Named, TimeWords, folded
 from service.settings.languages import Language
 
 _MONTH: Final = (
@@ -33,7 +33,7 @@ _TIME: Final = re.compile(
     | (?:the\s+day\s+before\s+)?yesterday | today
     | (?:last|this|past)\s+(?:week|month|year)
     | (?<=before\s){_MONTH} | (?<=after\s){_MONTH} | (?<=since\s){_MONTH} | (?<=in\s){_MONTH} | (?<=during\s){_MONTH}
-    | (?<=before\s)\d{{4}} | (?<=after\s)\d{{4}} | (?<=since\s)\d{{4}} | (?<=in\s)\d{{4}} | (?<=during\s)\d{{4}}
+    | (?:(?<=before\s)|(?<=after\s)|(?<=since\s)|(?<=in\s)|(?<=during\s))\d{{4}}(?!\s*{COUNTED})
     )\b""",
     re.IGNORECASE | re.VERBOSE,
 )
@@ -45,8 +45,8 @@ _PAST: Final = re.compile(
     r"\b(?:before|previous(?:ly)?|former(?:ly)?|earlier|originally|used to|back then|in the past|history)\b",
     re.IGNORECASE,
 )
-_BEFORE: Final = frozenset({"before", "until"})
-_AFTER: Final = frozenset({"after", "since"})
+_SIDES: Final = {"before": "before", "until": "before", "since": "since", "after": "after"}
+_YEAR: Final = re.compile(r"\b\d{4}\b")
 Span: TypeAlias = tuple[datetime, datetime]
 
 
@@ -76,15 +76,19 @@ def asked_time(question: str, today: date, language: Language = Language.ENGLISH
     Understood are English and, where `TIME_WORDS` has it, the language. Events are understood in English only.
     """
     words = TIME_WORDS.get(language)
-    text = folded(question) if words else ""
-    spans = tuple(_spans(words.times(text), today)) if words else ()
-    if not spans:
-        spans = tuple(_spans(((match["side"] or "", match["time"]) for match in _TIME.finditer(question)), today))
+    text = question if words is None else folded(question)
+    named = [
+        Named(match.start(), match.end(), _SIDES.get((match["side"] or "").lower(), ""), match["time"])
+        for match in _TIME.finditer(text)
+    ]
+    if words is not None:
+        named = _best([*words.times(text), *named])
+    spans = tuple(_spans(named, text, words, today))
     event = None if spans else asked_event(question)
     # What was so until, or when, something happened need not be so now.
     past = _PAST.search(question) is not None or (event is not None and event.side is not Side.AFTER)
     present = _PRESENT.search(question) is not None
-    if words:
+    if words is not None:
         past, present = past or words.means_past(text), present or words.means_present(text)
     return AskedTime(spans, present, past, event)
 
@@ -99,11 +103,37 @@ def span_at(moment: datetime, side: Side) -> Span:
     return _moment(day), _moment(day + timedelta(days=1))
 
 
-def _spans(named: Iterable[tuple[str, str]], today: date) -> Iterator[Span]:
-    for side, time_ in named:
-        span = _span(time_, today)
-        if span is not None:
-            yield _sided(span, side.lower())
+def _best(named: Iterable[Named]) -> list[Named]:
+    """Return the times in their order; of those that overlap one that has a side, else the longest."""
+    best: list[Named] = []
+    for one in sorted(named, key=lambda each: (not each.side, each.start - each.end)):
+        if all(one.end <= other.start or other.end <= one.start for other in best):
+            best.append(one)
+    return sorted(best)
+
+
+def _spans(named: Sequence[Named], text: str, words: TimeWords | None, today: date) -> Iterator[Span]:
+    rest = list(named)
+    while rest:
+        one = rest.pop(0)
+        if words is not None and rest and _joined(one, rest[0], text, words):
+            other = rest.pop(0)
+            year = _YEAR.search(other.time)
+            first = one.time if year is None or _YEAR.search(one.time) else f"{one.time} {year[0]}"
+            ends = _span(first, today), _span(other.time, today)
+            if ends[0] is not None and ends[1] is not None:
+                yield ends[0][0], ends[1][1]
+            continue
+        span = _span(one.time, today)
+        # Behind "to" a number alone need not be a year.
+        if span is not None and not (one.side == "to" and one.time.isdigit()):
+            yield _sided(span, one.side)
+
+
+def _joined(one: Named, other: Named, text: str, words: TimeWords) -> bool:
+    """Whether two times are the ends of one span: "from March to May", "since March until May"."""
+    between = text[one.end : other.start]
+    return words.joins(between) or (other.side in ("before", "to") and not between.strip())
 
 
 def _span(words: str, today: date) -> Span | None:
@@ -131,10 +161,13 @@ def _whole(named: str, found: Any) -> Span | None:
 
 
 def _sided(span: Span, side: str) -> Span:
-    if side in _BEFORE:
-        return datetime.min.replace(tzinfo=UTC), span[0]
-    if side in _AFTER:
-        return (span[0] if side == "since" else span[1]), datetime.max.replace(tzinfo=UTC)
+    match side:
+        case "before":
+            return datetime.min.replace(tzinfo=UTC), span[0]
+        case "since":
+            return span[0], datetime.max.replace(tzinfo=UTC)
+        case "after":
+            return span[1], datetime.max.replace(tzinfo=UTC)
     return span
 
 

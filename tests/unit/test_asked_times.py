@@ -43,7 +43,16 @@ def test_a_named_time(question: str, first: str, end: str) -> None:
 
 @pytest.mark.parametrize(
     "question",
-    ["What may she march for?", "before she moved", "2000 steps", "on the 31 February", "in 0000", "April likes tea"],
+    [
+        "What may she march for?",
+        "before she moved",
+        "2000 steps",
+        "after 2000 steps",
+        "in 2000 people",
+        "on the 31 February",
+        "in 0000",
+        "April likes tea",
+    ],
 )
 def test_no_time(question: str) -> None:
     assert asked_time(question, TODAY).spans == ()

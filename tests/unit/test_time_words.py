@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+from collections.abc import Iterator
 from datetime import date
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -18,6 +21,13 @@ pytestmark = pytest.mark.unit
 TODAY = date(2026, 11, 26)
 NAMED = {
     Language.GERMAN: [
+        ("Was geschah am 1. 3. 2025?", "2025-03-01", "2025-03-02"),
+        ("Was geschah am 3.März 2025?", "2025-03-03", "2025-03-04"),
+        ("Wo war sie von März bis Mai 2025?", "2025-03-01", "2025-06-01"),
+        ("Wo war sie von 2020 bis 2022?", "2020-01-01", "2023-01-01"),
+        ("Wo wohnte sie bis März 2025?", "0001-01-01", "2025-03-01"),
+        ("Was ist seit gestern neu?", "2026-11-25", "9999-12-31"),
+        ("Was war Anfang Mai?", "2026-05-01", "2026-06-01"),
         ("Was hat sie letzte Woche gesagt?", "2026-11-16", "2026-11-23"),
         ("Was geschah im März 2025?", "2025-03-01", "2025-04-01"),
         ("Wo waren wir am 3. März 2025?", "2025-03-03", "2025-03-04"),
@@ -34,6 +44,10 @@ NAMED = {
         ("WAS WAR IM MAERZ?", "2026-03-01", "2026-04-01"),
     ],
     Language.FRENCH: [
+        ("Où était-il de mars à mai 2025 ?", "2025-03-01", "2025-06-01"),
+        ("Où était-il depuis 2020 jusqu'en 2022 ?", "2020-01-01", "2023-01-01"),
+        ("après le mois de mars", "2026-04-01", "9999-12-31"),
+        ("depuis hier", "2026-11-25", "9999-12-31"),
         ("Qu'a-t-elle dit la semaine dernière ?", "2026-11-16", "2026-11-23"),
         ("Que s'est-il passé en mars 2025 ?", "2025-03-01", "2025-04-01"),
         ("Où étions-nous le 1er mai ?", "2026-05-01", "2026-05-02"),
@@ -48,6 +62,13 @@ NAMED = {
         ("Au mois d'août, où étaient-ils ?", "2026-08-01", "2026-09-01"),
     ],
     Language.SPANISH: [
+        ("¿Y antes de ayer?", "2026-11-24", "2026-11-25"),
+        ("antes del día 3 de marzo", "0001-01-01", "2026-03-03"),
+        ("desde marzo hasta mayo de 2024", "2024-03-01", "2024-06-01"),
+        ("el 1º de mayo", "2026-05-01", "2026-05-02"),
+        ("en el mes de marzo", "2026-03-01", "2026-04-01"),
+        ("la semana anterior", "2026-11-16", "2026-11-23"),
+        ("este último mes", "2026-10-01", "2026-11-01"),
         ("¿Qué dijo la semana pasada?", "2026-11-16", "2026-11-23"),
         ("¿Qué pasó en marzo de 2025?", "2025-03-01", "2025-04-01"),
         ("¿Dónde estuvimos el 3 de marzo de 2025?", "2025-03-03", "2025-03-04"),
@@ -60,6 +81,15 @@ NAMED = {
         ("¿Qué hicieron después de junio?", "2026-07-01", "9999-12-31"),
     ],
     Language.ITALIAN: [
+        ("dall'anno scorso", "2025-01-01", "9999-12-31"),
+        ("Dall'8 marzo 2025", "2025-03-08", "9999-12-31"),
+        ("Dall'agosto 2024", "2024-08-01", "9999-12-31"),
+        ("prima dell'8 marzo", "0001-01-01", "2026-03-08"),
+        ("da marzo a maggio 2024", "2024-03-01", "2024-06-01"),
+        ("dal 2020 al 2022", "2020-01-01", "2023-01-01"),
+        ("il 1º maggio", "2026-05-01", "2026-05-02"),
+        ("ad agosto", "2026-08-01", "2026-09-01"),
+        ("nel mese di marzo", "2026-03-01", "2026-04-01"),
         ("Che cosa ha detto la settimana scorsa?", "2026-11-16", "2026-11-23"),
         ("Che cosa è successo nel marzo 2025?", "2025-03-01", "2025-04-01"),
         ("Dove eravamo il 3 marzo 2025?", "2025-03-03", "2025-03-04"),
@@ -72,6 +102,12 @@ NAMED = {
         ("Che cosa ha fatto quest'anno?", "2026-01-01", "2027-01-01"),
     ],
     Language.PORTUGUESE: [
+        ("antes de ontem", "2026-11-24", "2026-11-25"),
+        ("de março até maio de 2024", "2024-03-01", "2024-06-01"),
+        ("1º de maio", "2026-05-01", "2026-05-02"),
+        ("no mês de março", "2026-03-01", "2026-04-01"),
+        ("essa semana", "2026-11-23", "2026-11-30"),
+        ("nesse ano", "2026-01-01", "2027-01-01"),
         ("O que ela disse na semana passada?", "2026-11-16", "2026-11-23"),
         ("O que aconteceu em março de 2025?", "2025-03-01", "2025-04-01"),
         ("Onde estávamos em 3 de março de 2025?", "2025-03-03", "2025-03-04"),
@@ -87,7 +123,15 @@ NAMED = {
         ("Wat gebeurde er in maart 2025?", "2025-03-01", "2025-04-01"),
         ("Waar waren we op 3 maart 2025?", "2025-03-03", "2025-03-04"),
         ("Wat is drie weken geleden besloten?", "2026-11-02", "2026-11-09"),
-        ("Waar woonde hij voor maart?", "0001-01-01", "2026-03-01"),
+        ("Waar woonde hij vóór maart?", "0001-01-01", "2026-03-01"),
+        ("Waar woonde hij eerder dan 2024?", "0001-01-01", "2024-01-01"),
+        ("het budget voor 2025", "2025-01-01", "2026-01-01"),
+        ("Wat heb ik gepland voor vandaag?", "2026-11-26", "2026-11-27"),
+        ("plannen voor dit jaar", "2026-01-01", "2027-01-01"),
+        ("rooster voor maart", "2026-03-01", "2026-04-01"),
+        ("Wat zei ze de laatste week?", "2026-11-16", "2026-11-23"),
+        ("van maart tot en met mei 2025", "2025-03-01", "2025-06-01"),
+        ("sinds gisteren", "2026-11-25", "9999-12-31"),
         ("Wat is er sinds 3 maart 2025 veranderd?", "2025-03-03", "9999-12-31"),
         ("Wie vertrok in 2024?", "2024-01-01", "2025-01-01"),
         ("En eergisteren?", "2026-11-24", "2026-11-25"),
@@ -116,13 +160,30 @@ NOTHING = {
         "Wer geht vor?",
         "im 2. Stock",
         "nach 20 Jahren",
+        "ab 2000 Euro",
+        "in 2000 Schritten",
+        "von 2000 Personen",
         "vor dem Haus",
         "am 31. Februar 2025",
     ],
-    Language.FRENCH: ["Qui habite ici ?", "le 3 rue Mars", "Mai Tai", "dans dix ans", "2000 euros"],
-    Language.SPANISH: ["¿Quién vive aquí?", "de 2000 euros", "Marzo es su perro", "31 de febrero de 2025"],
-    Language.ITALIAN: ["Chi abita qui?", "2000 euro", "tra due settimane"],
-    Language.PORTUGUESE: ["Quem mora aqui?", "Marco mora aqui", "2000 euros"],
+    Language.FRENCH: ["Qui habite ici ?", "le 3 rue Mars", "Mai Tai", "dans dix ans", "en sept jours"],
+    Language.SPANISH: [
+        "¿Vive en el mar?",
+        "¿Quién vive aquí?",
+        "de 2000 euros",
+        "Marzo es su perro",
+        "31 de febrero de 2025",
+    ],
+    Language.ITALIAN: [
+        "Chi abita qui?",
+        "Abita a 2000 metri",
+        "Da 2000 a 3000 euro",
+        "la prima lingua di Anna",
+        "Guarda in giù",
+        "2000 euro",
+        "tra due settimane",
+    ],
+    Language.PORTUGUESE: ["Quem mora aqui?", "Marco mora aqui", "no mar", "2000 euros"],
     Language.DUTCH: ["Wie woont hier?", "2000 euro", "over twee weken"],
 }
 
@@ -176,23 +237,76 @@ def test_another_language_is_not_read_as_if_it_were_this_one() -> None:
 
 
 @pytest.mark.parametrize("language", TIME_WORDS)
-def test_each_month_number_and_unit_is_known_by_all_its_words(language: Language) -> None:
+def test_each_word_of_a_language_is_reached(language: Language) -> None:
     words = TIME_WORDS[language]
-    for month, patterns in enumerate(words.months, 1):
-        for name in filter(str.isalpha, patterns.split("|")):
-            ((begins, _),) = asked_time(f"{name} 2025", TODAY, language).spans
-            assert (begins.year, begins.month) == (2025, month), name
-    for number in range(1, 11):
-        said = [_said(words.ago, one, words.units["year"]) for one in words.numbers[number - 1].split("|")]
-        for question in said:
-            ((begins, _),) = asked_time(question, TODAY, language).spans
-            assert begins.year == 2026 - number, question
+    for month, patterns in enumerate(zip(words.months, words.short, strict=True), 1):
+        for name in said("|".join(patterns)):
+            assert first_day(f"{name} 2025", language) == date(2025, month, 1), name
+    for name in said("|".join(words.months)):
+        assert first_day(f"3{said(words.ordinal)[-1]} {name}", language).day == 3, name
+    for kind, unit in words.units.items():
+        for number, pattern in enumerate(words.numbers, 1):
+            for question in said(words.ago.format(number=f"(?:{pattern})", unit=f"(?:{unit})")):
+                assert asked_time(question, TODAY, language) == asked_time(f"{number} {kind}s ago", TODAY), question
+    for kind, unit in words.one.items():
+        for english, pattern in (("last", words.last), ("this", words.this)):
+            for question in said(pattern.format(one=f"(?:{unit})")):
+                assert asked_time(question, TODAY, language).spans == asked_time(f"{english} {kind}", TODAY).spans, (
+                    question
+                )
+    for english, pattern in words.days.items():
+        for question in said(re.sub(r"\(\?!.*?\)", "", pattern)):
+            assert asked_time(question, TODAY, language).spans == asked_time(english, TODAY).spans, question
 
 
-def _said(ago: str, number: str, unit: str) -> str:
-    """One way to say how long ago something was: of each choice the first, of what may be left out nothing."""
-    first = ago.split("|")[0].format(number=number, unit=unit.split("|")[0])
-    return re.sub(r"\[(.).*?\]", r"\1", re.sub(r"(?:\[.*?\]|\w)\?", "", first))
+@pytest.mark.parametrize("language", TIME_WORDS)
+@pytest.mark.parametrize("side", ["before", "since", "after"])
+def test_each_word_for_a_side_is_reached(language: Language, side: str) -> None:
+    words = TIME_WORDS[language]
+    for way in said(getattr(words, side)):
+        for english, time in (
+            ("March", words.months[2].split("|")[0]),
+            ("2025-03-03", "2025-03-03"),
+            ("2025-03-03", "3/3/2025"),
+            ("2024", "2024"),
+        ):
+            assert asked_time(f"{way} {time}", TODAY, language).spans == asked_time(f"{side} {english}", TODAY).spans, (
+                way
+            )
+
+
+def first_day(question: str, language: Language) -> date:
+    """The first day of the one time that a question names."""
+    ((begins, _),) = asked_time(question, TODAY, language).spans
+    return begins.date()
+
+
+def said(pattern: str) -> list[str]:
+    """All ways to say what a pattern takes, of those that are made of choices, of sets and of what may be left out."""
+    return sorted({"".join(way) for way in _ways(re._parser.parse(pattern))})  # type: ignore[attr-defined]
+
+
+def _ways(parsed: Any) -> Iterator[tuple[str, ...]]:
+    yield from (tuple(itertools.chain(*parts)) for parts in itertools.product(*(list(_way(*one)) for one in parsed)))
+
+
+def _way(kind: Any, what: Any) -> Iterator[tuple[str, ...]]:
+    match str(kind), what:
+        case "LITERAL", code:
+            yield (chr(code),)
+        case "IN", codes:
+            yield from ((chr(code),) for _, code in codes)
+        case "BRANCH", (_, branches):
+            for branch in branches:
+                yield from _ways(branch)
+        case "SUBPATTERN", (*_, inner):
+            yield from _ways(inner)
+        case "MAX_REPEAT", (least, _, inner):
+            if least == 0:
+                yield ()
+            yield from _ways(inner)
+        case other:
+            raise NotImplementedError(other)
 
 
 @given(st.text(max_size=60), st.dates(), st.sampled_from(sorted(TIME_WORDS)))
