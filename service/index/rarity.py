@@ -10,9 +10,9 @@ from typing import Any, Final, NamedTuple
 from service.index.selection import SUBJECTS, Every, Has, Key, Selection, Some, Value
 from service.scope import TenantId
 
-#: What share of a corpus may change before its words are counted again. The weight of a word (the logarithm of how rare
-#: it is) moves by as little, unless the word itself was very rare.
-_TOLERATED: Final = 0.005
+#: What share of a tenant's points may change before its words are counted again. The weight of a word (the logarithm of
+#: how rare it is) moves by as little, unless the word itself was very rare.
+TOLERATED: Final = 0.005
 #: Some 0.2 MB for a corpus.
 _MOST_WORDS: Final = 2_000
 #: Corpora that are remembered, of all tenants and of one, and names in one. Clients choose the names: whoever asks for
@@ -23,9 +23,10 @@ _MOST_NAMES: Final = 16
 
 
 class Rarity:
-    """The weights of one corpus's words. Of fewer than 200 points each change counts. Safe for many threads."""
+    """The weights of one corpus's words, until more than a share of its points changed. Safe for many threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, tolerated: float = 0.0) -> None:
+        self._tolerated = tolerated
         self._lock = threading.Lock()
         self._weights: dict[int, float] = {}
         #: How many points there were when the first of the weights was counted.
@@ -48,7 +49,7 @@ class Rarity:
     ) -> dict[int, float]:
         """Return what each of these words weighs; `weigh` is asked for those not known, `count` for how many points."""
         with self._lock:
-            if self._since > self._points * _TOLERATED or len(self._weights) > _MOST_WORDS:
+            if self._since > self._points * self._tolerated or len(self._weights) > _MOST_WORDS:
                 self._weights = {}
             known = {term: self._weights[term] for term in terms if term in self._weights}
             empty, before = not self._weights, self._ever
@@ -85,7 +86,9 @@ class Corpora:
                 if len(names) > _MOST_NAMES:
                     return Rarity()
                 self._make_room(tenant_id)
-                self._known[place] = _Known(names, Rarity())
+                # Of some subjects each change counts. A weight that lags behind would tell whoever may read no others
+                # when it was forgotten, which others have a part in.
+                self._known[place] = _Known(names, Rarity(0.0 if names else TOLERATED))
             self._known.move_to_end(place)
             return self._known[place].rarity
 

@@ -213,7 +213,7 @@ class Memories:
         with stores.database.transaction(scope) as connection:
             users = stores.lookup(connection, scope, EVERYTHING).users
             steps = stores.record.history(connection, scope, memory_id)
-            present = stores.record.find(connection, scope, [memory_id], users=None, on=None).get(memory_id)
+            present = stores.record.find(connection, scope, [memory_id], users=users, on=None).get(memory_id)
             if present is not None and present.expires_on is not None and present.expires_on < clock.today():
                 steps = []
             if users is not None:

@@ -273,7 +273,7 @@ class Adds:
         if idempotency_key is None:
             return None
         secret = self._stores.keyring.tenant_secret(scope.tenant_id, "idempotency")
-        key_mac = hmac.digest(secret, idempotency_key.encode(), hashlib.sha256)
+        key_mac = hmac.digest(secret, _of_caller(caller, idempotency_key), hashlib.sha256)
         request_mac = hmac.digest(secret, _payload(new, new.messages), hashlib.sha256)
         mine = (_idempotency.c.principal_id == caller.principal.id) & (_idempotency.c.key_mac == key_mac)
         connection.execute(delete(_idempotency).where(mine, _idempotency.c.created_at < clock.now() - IDEMPOTENCY_LIFE))
@@ -434,6 +434,13 @@ def _payload(new: NewMemories, messages: Sequence[Message]) -> bytes:
     """Return the request as JSON; the same request gives the same bytes."""
     value = asdict(new) | {"messages": [asdict(message) for message in messages]}
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+
+
+def _of_caller(caller: Caller, idempotency_key: str) -> bytes:
+    """Return what a key is known by: of a credential that acts for many users, each has keys of its own."""
+    if caller.principal.acting is None:
+        return idempotency_key.encode()
+    return orjson.dumps([idempotency_key, caller.principal.acting])
 
 
 def _check_key(idempotency_key: str | None) -> None:

@@ -122,7 +122,9 @@ class Events:
     def _presented(self, connection: Connection, scope: Scope, rows: Sequence[Any]) -> Sequence[Event]:
         stores = self._stores
         ids = {UUID(result["id"]) for row in rows for result in row.results}
-        found = stores.record.find(connection, scope, ids, users=None, on=clock.today())
+        # An id may since have come to be another user's, by an import.
+        users = None if scope.users is None else stores.lookup(connection, scope, EVERYTHING).users
+        found = stores.record.find(connection, scope, ids, users=users, on=clock.today())
         memories = {memory.id: memory for memory in stores.presented(connection, scope, list(found.values()))}
         subjects = {row.id: stores.subject_names(connection, scope, row.subject_ids) for row in rows}
         events = []

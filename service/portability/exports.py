@@ -220,16 +220,19 @@ class Exports:
                 return lines, ids, _Cursor(_Phase.MEMORIES, str(last))
             return lines, ids, _Cursor(_Phase.DELETED) if _is_whole(wanted, lookup) else None
         subject_ids = self._whole_subjects(wanted, lookup)
-        steps, seq = self._leaving.history_of_deleted(
-            connection, scope, subject_ids, after=int(at.last or 0), limit=_BATCH
-        )
+        behind = at.seq
+        if behind is None and at.last is not None:
+            behind = self._leaving.seq_of(connection, subject_ids, UUID(at.last))
+            if behind is None:
+                raise InvalidInput("after: what it names is not there any more; begin the export anew")
+        steps, seq = self._leaving.history_of_deleted(connection, scope, subject_ids, after=behind or 0, limit=_BATCH)
         names = {
             step.id: stores_names
             for step in steps
             if (stores_names := self._stores.subject_names(connection, scope, step.subject_ids))
         }
         lines = [history_line(step, names[step.id]) for step in steps if step.id in names]
-        return lines, [], None if seq is None else _Cursor(_Phase.DELETED, str(seq))
+        return lines, [], None if seq is None else _Cursor(_Phase.DELETED, str(steps[-1].id), seq)
 
     def _subjects(
         self, connection: Connection, scope: Scope, wanted: Wanted, lookup: TenantLookup
@@ -298,7 +301,10 @@ class Exports:
     def _mac(self, scope: Scope, wanted: Wanted) -> bytes:
         secret = self._stores.keyring.tenant_secret(scope.tenant_id, "export-requests")
         told = _document(wanted)
-        what = {"subjects": told["subjects"], "filters": told["filters"]}
+        what: dict[str, Any] = {"subjects": told["subjects"], "filters": told["filters"]}
+        if scope.users is not None:
+            # One credential may act for several users, each as if bound to it.
+            what["users"] = sorted(scope.users)
         return hmac.digest(secret, orjson.dumps(what, option=orjson.OPT_SORT_KEYS), hashlib.sha256)
 
 
@@ -312,10 +318,14 @@ class _Phase:
 
 @dataclass(frozen=True, slots=True)
 class _Cursor:
-    """How far an export is."""
+    """How far an export is: behind a memory, or behind a step of one that is gone.
+
+    `seq` is where that step stands among those of all tenants, which is told to nobody.
+    """
 
     phase: str
     last: str | None = None
+    seq: int | None = None
 
     def __str__(self) -> str:
         return f"{self.phase}:{self.last or ''}"
@@ -326,10 +336,8 @@ class _Cursor:
             return None
         phase, _, last = after.partition(":")
         try:
-            if phase == _Phase.MEMORIES:
+            if phase in (_Phase.MEMORIES, _Phase.DELETED):
                 return _Cursor(phase, str(UUID(last)) if last else None)
-            if phase == _Phase.DELETED:
-                return _Cursor(phase, str(int(last)) if last else None)
         except ValueError:
             pass
         raise InvalidInput("after: must be what the part before it told")

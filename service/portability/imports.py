@@ -181,10 +181,18 @@ class Imports:
         memories = [one for one in batch if isinstance(one, IncomingMemory)]
         with stores.database.transaction(scope) as connection:
             known = self._arriving.known(connection, [one.id for one in memories])
-        new = [one for one in memories if one.id not in known]
-        if report.dry_run:
-            self._count(batch, new, known, report)
-            return
+            new = [one for one in memories if one.id not in known]
+            if report.dry_run:
+                self._count(batch, new, known, report)
+                # It tells which ids the tenant has.
+                stores.trail.write(
+                    connection,
+                    caller,
+                    AuditEvent.MEMORIES_IMPORTED,
+                    targets=[report.import_id],
+                    detail=MemoriesImported(source=origin, imported=0, known=len(known), history=0),
+                )
+                return
         embedder = stores.embedder
         vectors = list(embedder.embed_documents([searchable(one.text, one.actor) for one in new])) if new else []
         tokenizer = stores.tokenizer(scope)
@@ -231,9 +239,12 @@ class Imports:
         report.subjects += sum(isinstance(one, IncomingSubject) for one in batch)
 
     def _insert_steps(self, connection: Connection, scope: Scope, batch: Sequence[Incoming]) -> int:
+        lone = [one for one in batch if isinstance(one, IncomingHistory)]
+        # What is there has its history, which no line beside it may add to.
+        present = self._arriving.known(connection, [one.memory_id for one in lone])
         steps = []
-        for step in batch:
-            if isinstance(step, IncomingHistory):
+        for step in lone:
+            if step.memory_id not in present:
                 ids = self._stores.subjects.ensure(connection, scope, step.subjects)
                 columns = {"user_id": ids.user_id, "agent_id": ids.agent_id, "app_id": ids.app_id, "run_id": ids.run_id}
                 steps.append((columns, _step(step)))

@@ -109,10 +109,16 @@ class Leaving:
         gone = ~exists().where(_m.id == _h.memory_id)
         query = select(_history).where(gone, _h.seq > after).order_by(_h.seq).limit(limit)
         if subject_ids is not None:
-            columns = (_h.owner_id, _h.user_id, _h.agent_id, _h.app_id, _h.run_id)
-            query = query.where(or_(*(one_of(column, subject_ids) for column in columns)))
+            query = query.where(_of_any(subject_ids))
         rows = connection.execute(query).all()
         return self._opened(scope, rows), rows[-1].seq if len(rows) == limit else None
+
+    def seq_of(self, connection: Connection, subject_ids: Sequence[UUID] | None, step_id: UUID) -> int | None:
+        """Return where a step of these subjects, or of all, stands among all steps; None if it is not there."""
+        query = select(_h.seq).where(_h.id == step_id)
+        if subject_ids is not None:
+            query = query.where(_of_any(subject_ids))
+        return connection.execute(query).scalar()
 
     def _opened(self, scope: Scope, rows: Iterable[Any]) -> list[LeavingHistory]:
         return [
@@ -144,3 +150,8 @@ class Leaving:
 
 def _subjects(row: Any) -> tuple[UUID, ...]:
     return tuple(one for one in (row.user_id, row.agent_id, row.app_id, row.run_id) if one is not None)
+
+
+def _of_any(subject_ids: Sequence[UUID]) -> ColumnElement[bool]:
+    columns = (_h.owner_id, _h.user_id, _h.agent_id, _h.app_id, _h.run_id)
+    return or_(*(one_of(column, subject_ids) for column in columns))

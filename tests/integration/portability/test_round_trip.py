@@ -213,6 +213,79 @@ def test_a_bound_key_exports_and_imports_its_user_s_alone(
         imported(services, bob, everything)
 
 
+def test_a_bound_key_does_not_go_on_behind_another_user_s_step(
+    services: Services, caller: Caller, lived: list[UUID]
+) -> None:
+    bob, alice = (caller_of(services, caller.principal.tenant_id, users=frozenset({name})) for name in ("bob", "alice"))
+    (step,) = (
+        line["id"] for line in exported(services, bob) if line["type"] == "history" and line["change"] == "DELETE"
+    )
+    assert exported(services, bob, after=f"deleted:{step}")[-1]["type"] == "end"
+    with pytest.raises(InvalidInput, match="not there"):
+        exported(services, alice, after=f"deleted:{step}")
+
+
+def test_a_line_of_history_adds_nothing_to_a_memory_that_is_there(
+    services: Services, caller: Caller, lived: list[UUID]
+) -> None:
+    """Else a bound key reads, behind a step of its own, what another user's memory tells of itself."""
+    alice = caller_of(services, caller.principal.tenant_id, users=frozenset({"alice"}))
+    (bobs,) = (line for line in exported(services, caller) if line.get("text") == "second draft")
+    (own,) = (
+        line for line in exported(services, alice) if line["type"] == "history" and line["memory_id"] == str(lived[0])
+    )
+    forged = own | {"id": str(clock.new_id()), "memory_id": bobs["id"]}
+    assert imported(services, alice, [forged]).history == 0
+    for reader in (alice, caller):
+        steps = [] if reader is alice else services.memories.history(reader, reader.scope, UUID(bobs["id"]))
+        assert forged["id"] not in {str(step.id) for step in steps}
+    with pytest.raises(NotFound):
+        services.memories.history(alice, alice.scope, UUID(bobs["id"]))
+
+
+def test_an_event_does_not_show_what_came_to_be_another_user_s(
+    services: Services, caller: Caller, lived: list[UUID]
+) -> None:
+    alice = caller_of(services, caller.principal.tenant_id, users=frozenset({"alice"}))
+    new = NewMemories([Message("user", "my own")], SubjectNames(user_id="alice"), infer=False)
+    event = services.adds.add(alice, alice.scope, new)
+    memory_id = event.results[0].memory_id
+    (line,) = (one for one in exported(services, alice) if one.get("id") == str(memory_id))
+    assert services.events.get(alice, alice.scope, event.id).results[0].text == "my own"
+    services.memories.delete(alice, alice.scope, memory_id)
+    imported(services, caller, [line | {"text": "carol's secret", "user_id": "carol", "actor": "Carol"}])
+    (shown,) = services.events.get(alice, alice.scope, event.id).results
+    assert (shown.text, shown.actor, shown.subjects.user_id) == (None, None, "alice")
+    assert services.events.get(caller, caller.scope, event.id).results[0].text == "carol's secret"
+
+
+def test_a_dry_run_is_in_the_trail(services: Services, caller: Caller, lived: list[UUID], database: Postgres) -> None:
+    report = imported(services, caller, exported(services, caller), dry_run=True)
+    assert report.known > 0
+    with psycopg.connect(database.admin) as connection:
+        rows = connection.execute("SELECT target_ids, detail FROM audit WHERE event = 'memories:imported'").fetchall()
+    assert rows == [
+        ([report.import_id], {"source": "memvault_export", "imported": 0, "known": report.known, "history": 0})
+    ]
+
+
+def test_what_is_asked_for_one_user_is_not_found_for_another(
+    services: Services, caller: Caller, lived: list[UUID]
+) -> None:
+    """A system agent acts for each of its users as if it were bound to that one."""
+    alice, bob = (replace(caller, principal=caller.principal.acting_as(name, None)) for name in ("alice", "bob"))
+    services.exports.request(alice, alice.scope, Wanted())
+    assert services.exports.find(alice, alice.scope, None) == Wanted()
+    with pytest.raises(NotFound):
+        services.exports.find(bob, bob.scope, None)
+    made = {}
+    for one, name in ((alice, "alice"), (bob, "bob"), (alice, "alice")):
+        new = NewMemories([Message("user", f"{name} drinks tea")], SubjectNames(user_id=name), infer=False)
+        event = services.adds.add(one, one.scope, new, idempotency_key="same")
+        assert made.setdefault(name, event.id) == event.id
+    assert len(made) == 2
+
+
 def test_an_export_that_was_asked_for_is_another_tenant_s_not_found(
     services: Services, caller: Caller, rival: Caller, lived: list[UUID]
 ) -> None:
@@ -245,7 +318,8 @@ def test_an_export_goes_on_behind_any_batch(
         again = [line for one in [*whole[: number + 1], *rest] for line in one.lines]
         want = [line for one in whole for line in one.lines]
         assert comparable([orjson.loads(line) for line in again]) == comparable([orjson.loads(line) for line in want])
-    for wrong in ("x", "memories:x", "deleted:x", "subjects:"):
+    # Where a step stands among those of all tenants is no place to go on at: it would tell how much others do.
+    for wrong in ("x", "memories:x", "deleted:x", "deleted:7", f"deleted:{clock.new_id()}", "subjects:"):
         with pytest.raises(InvalidInput, match="after"):
             exported(services, caller, after=wrong)
 
