@@ -103,12 +103,8 @@ class Memories:
         asked = max(_FEWEST_CANDIDATES, query.limit * _CANDIDATES_EACH)
         while True:
             answer = question.ask(partial(self._near, scope, terms, query, lookup, asked))
-            ranked = fuse(
-                answer.candidates,
-                threshold=query.threshold,
-                neighbours=answer.exact,
-                boosts=boosts(answer.candidates.created, asked_for, until),
-            )
+            timed = boosts(answer.candidates.created, asked_for, until)
+            ranked = fuse(answer.candidates, threshold=query.threshold, neighbours=answer.exact, boosts=timed)
             exhausted = answer.exhausted or asked >= _MOST_CANDIDATES
             with stores.database.transaction(scope) as connection:
                 hits = self._fill(connection, scope, ranked, query, lookup, exact=answer.exact and not query.latest)
