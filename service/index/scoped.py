@@ -14,7 +14,17 @@ from service.index.candidates import Candidates
 from service.index.filter_qdrant import compile_qdrant
 from service.index.interface import Dense, Point, SearchAnswer
 from service.index.questions import Finding, Search, SparseTerms
-from service.index.selection import Every, Has, Key, Points, Selection, Some, naming_subjects, point_ids, within
+from service.index.selection import (
+    SUBJECTS,
+    Every,
+    Has,
+    Points,
+    Selection,
+    Some,
+    naming_subjects,
+    point_ids,
+    within,
+)
 from service.scope import Scope, TenantId
 
 _T = TypeVar("_T")
@@ -124,7 +134,7 @@ class TenantIndex:
         """See `ScopedIndex`."""
         meant: Selection = Every()
         if subject is not None:
-            meant = Some(tuple(Has(key, (str(subject),)) for key in (Key.USER, Key.AGENT, Key.APP, Key.RUN)))
+            meant = Some(tuple(Has(key, (str(subject),)) for key in sorted(SUBJECTS)))
         with self._engine.reading("count", self._tenant) as reader:
             return reader.count(within(self._tenant, meant))
 

@@ -12,7 +12,8 @@ from typing import Any, Final, TypeAlias
 from dateparser.date import DateDataParser
 
 from service.memories.asked_events import Event, Side, asked_event
-from service.memories.time_words import COUNTED, TIME_WORDS, Named, TimeWords, folded
+from service.memories.time_tables import TIME_WORDS
+from service.memories.time_words import COUNTED, Named, TimeWords, folded
 from service.settings.languages import Language
 
 _MONTH: Final = (

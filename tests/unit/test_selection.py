@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from service.index.selection import Between, Every, Except, Has, IsSet, Key, Selection, Some, naming_subjects
 
@@ -36,3 +38,43 @@ FOOD, NEW = Has(Key.TOKENS, (7,)), Between(Key.CREATED, gte=3)
 )
 def test_what_names_subjects(selection: Selection, named: Selection) -> None:
     assert naming_subjects(selection) == named
+
+
+PARTS = st.recursive(
+    st.sampled_from([ALICE, BOB, AGENT, RUN, FOOD, Has(Key.USER, ()), IsSet(Key.AGENT)]),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3).map(tuple).map(Every),
+        st.lists(inner, max_size=3).map(tuple).map(Some),
+        inner.map(Except),
+    ),
+)
+FIELDS = st.fixed_dictionaries(
+    {
+        Key.USER: st.sampled_from(["alice", "bob", None]),
+        Key.AGENT: st.sampled_from(["a", None]),
+        Key.RUN: st.sampled_from(["r", None]),
+        Key.TOKENS: st.sampled_from([7, None]),
+    }
+)
+
+
+def means(selection: Selection, fields: dict[Key, object]) -> bool:
+    """Whether a point with these fields is meant."""
+    match selection:
+        case Has(key, values):
+            return fields[key] in values
+        case IsSet(key):
+            return fields[key] is not None
+        case Every(parts):
+            return all(means(part, fields) for part in parts)
+        case Some(parts):
+            return any(means(part, fields) for part in parts)
+        case Except(part):
+            return not means(part, fields)
+    raise NotImplementedError(selection)
+
+
+@given(PARTS, FIELDS)
+def test_no_point_that_is_meant_is_left_out(selection: Selection, fields: dict[Key, object]) -> None:
+    """Else words would be counted without memories that the search may find."""
+    assert means(naming_subjects(selection), fields) or not means(selection, fields)

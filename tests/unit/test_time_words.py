@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.memories.asked_times import asked_time
-from service.memories.time_words import TIME_WORDS, folded
+from service.memories.time_tables import TIME_WORDS
+from service.memories.time_words import folded
 from service.settings.languages import Language
 
 pytestmark = pytest.mark.unit

@@ -1,0 +1,187 @@
+"""The words by which languages other than English name times."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from service.memories.time_words import TimeWords
+from service.settings.languages import Language
+
+
+def _units(day: str, week: str, month: str, year: str) -> dict[str, str]:
+    return {"day": day, "week": week, "month": month, "year": year}
+
+
+def _one(week: str, month: str, year: str) -> dict[str, str]:
+    return {"week": week, "month": month, "year": year}
+
+
+def _days(today: str, yesterday: str, before: str) -> dict[str, str]:
+    # The longer one first: it may hold the word of the other.
+    return {"the day before yesterday": before, "yesterday": yesterday, "today": today}
+
+
+_GERMAN: Final = TimeWords(
+    months=(
+        *("januar|janner", "februar|feber", "marz|maerz", "april", "mai", "juni"),
+        *("juli", "august", "september", "oktober", "november", "dezember"),
+    ),
+    short=("jan", "feb", "mrz", "apr", "mai", "jun", "jul", "aug", "sept?", "okt", "nov", "dez"),
+    numbers=("ein|einem|einer", "zwei", "drei", "vier", "funf|fuenf", "sechs", "sieben", "acht", "neun", "zehn"),
+    units=_units("tagen?|tag", "wochen?", "monaten?|monat", "jahren?|jahr"),
+    one=_one("woche", "monats?", "jahre?s?"),
+    ago="vor {number} {unit}",
+    last="(?:letzte|vorige|vergangene)[mnrs]? {one}",
+    this="diese[mnrs]? {one}",
+    days=_days("heute", "gestern", "vorgestern"),
+    before="vor|bis|bis zu[mr]",
+    since="seit|ab",
+    after="nach",
+    within="im|in|wahrend|waehrend|von|vom",
+    monthly="anfang|mitte|ende",
+    article="de[mnrs]|das",
+    of="des",
+    ordinal="",
+    to="bis|bis zu[mr]",
+    present="aktuell(?:e[mnrs]?)?|derzeit(?:ige[mnrs]?)?|momentan(?:e[mnrs]?)?|zurzeit|gegenwartig(?:e[mnrs]?)?|heutzutage"
+    "|jetzt|jetzige[mnrs]?|neueste[mnrs]?|jungste[mnrs]?",
+    past="fruher(?:e[mnrs]?)?|frueher(?:e[mnrs]?)?|vorher(?:ige[mnrs]?)?|ehemal(?:s|ige[mnrs]?)|damals|ursprunglich|bevor|zuvor",
+)
+_FRENCH: Final = TimeWords(
+    months=(
+        *("janvier", "fevrier", "mars", "avril", "mai", "juin"),
+        *("juillet", "aout", "septembre", "octobre", "novembre", "decembre"),
+    ),
+    short=("janv", "fevr", "mars", "avr", "mai", "juin", "juil", "aout", "sept", "oct", "nov", "dec"),
+    numbers=("une?", "deux", "trois", "quatre", "cinq", "six", "sept", "huit", "neuf", "dix"),
+    units=_units("jours?", "semaines?", "mois", "annees?|ans?"),
+    one=_one("semaine", "mois", "annee|an"),
+    ago="il y a {number} {unit}",
+    last="{one} (?:derniere?|passee?)",
+    this="(?:cette|cet|ce) {one}",
+    days=_days("aujourd'hui", "hier", "avant-hier"),
+    before="avant|jusqu'en|jusqu'au|jusqu'a",
+    since="depuis|a partir de|a partir du",
+    after="apres",
+    within="en|durant|pendant",
+    monthly="de|au",
+    article="(?:le )?mois de|(?:le )?mois d'|les?|la|l'",
+    of="de|d'",
+    ordinal="(?:er)?",
+    to="a|au|jusqu'a|jusqu'au|jusqu'en",
+    present="actuel(?:le)?s?|actuellement|maintenant|en ce moment|de nos jours|(?:la|le|les) plus recente?s?",
+    past="avant|auparavant|ancien(?:ne)?s?|anciennement|autrefois|precedemment|precedente?s?|a l'epoque|a l'origine",
+)
+_SPANISH: Final = TimeWords(
+    months=(
+        *("enero", "febrero", "marzo", "abril", "mayo", "junio"),
+        *("julio", "agosto", "septiembre|setiembre", "octubre", "noviembre", "diciembre"),
+    ),
+    short=("ene", "feb", "mar", "abr", "may", "jun", "jul", "ago", "sept?|set", "oct", "nov", "dic"),
+    numbers=("una?", "dos", "tres", "cuatro", "cinco", "seis", "siete", "ocho", "nueve", "diez"),
+    units=_units("dias?", "semanas?", "mes(?:es)?", "anos?"),
+    one=_one("semana", "mes", "ano"),
+    ago="hace {number} {unit}",
+    last="{one} (?:pasad[ao]|anterior)|(?:la|el|est[ae]) ultim[ao] {one}",
+    this="est[ae] {one}",
+    days=_days("hoy(?! en dia)", "ayer", "anteayer|antier|antes de ayer"),
+    before="antes del?|hasta",
+    since="desde|a partir del?",
+    after="despues del?|tras",
+    within="en|durante",
+    monthly="de",
+    article="(?:el )?dia|(?:el )?mes de|el|la",
+    of="del?",
+    ordinal="(?:°|o)?",
+    to="al?|hasta|hasta el",
+    present="actual(?:es|mente)?|ahora|en este momento|hoy en dia|mas recientes?",
+    past="antes|anterior(?:es|mente)?|antigu[ao]s?|antiguamente|originalmente|previ[ao]s?|previamente|en el pasado"
+    "|solia[ns]?",
+)
+_ITALIAN: Final = TimeWords(
+    months=(
+        *("gennaio", "febbraio", "marzo", "aprile", "maggio", "giugno"),
+        *("luglio", "agosto", "settembre", "ottobre", "novembre", "dicembre"),
+    ),
+    short=("gen", "feb", "mar", "apr", "mag", "giu", "lug", "ago", "sett?", "ott", "nov", "dic"),
+    numbers=("un[ao]?", "due", "tre", "quattro", "cinque", "sei", "sette", "otto", "nove", "dieci"),
+    units=_units("giorn[io]", "settiman[ae]", "mes[ei]", "ann[io]"),
+    one=_one("settimana", "mese", "anno"),
+    ago="{number} {unit} fa",
+    last="{one} (?:scors|passat)[ao]|(?:scors|passat)[ao] {one}",
+    this="(?:quest[ao] |quest')(?:{one})",
+    days=_days("oggi(?!giorno)", "ieri", "l'altro ieri|altro ieri|l'altroieri|avantieri"),
+    before="prima del|prima dell'|prima di|fino al?",
+    since="dall'|dal?|a partire dal?",
+    after="dopo",
+    within="in|nel|nell'|durante",
+    monthly="ad?|di|d'",
+    article="(?:il )?mese di|il|l'|la|lo",
+    of="del?|dell'",
+    ordinal="(?:°|o)?",
+    to="al?|ad|all'|fino al?",
+    present="attual[ei]|attualmente|adesso|in questo momento|oggigiorno|al momento|piu recent[ei]",
+    past="prima (?:di|del|dell'|della|dello|che)|prima(?=\\W*$)|precedent[ei]|precedentemente|in passato|un tempo"
+    "|originariamente|in origine",
+)
+_PORTUGUESE: Final = TimeWords(
+    months=(
+        *("janeiro", "fevereiro", "marco", "abril", "maio", "junho"),
+        *("julho", "agosto", "setembro", "outubro", "novembro", "dezembro"),
+    ),
+    short=("jan", "fev", "mar", "abr", "maio?", "jun", "jul", "ago", "set", "out", "nov", "dez"),
+    numbers=("uma?", "dois|duas", "tres", "quatro", "cinco", "seis", "sete", "oito", "nove", "dez"),
+    units=_units("dias?", "semanas?", "mes(?:es)?", "anos?"),
+    one=_one("semana", "mes", "ano"),
+    ago="ha {number} {unit}|{number} {unit} atras",
+    last="{one} passad[ao]|ultim[ao] {one}",
+    this="n?es[ts][ae] {one}",
+    days=_days("hoje(?! em dia)", "ontem", "anteontem|antes de ontem"),
+    before="antes d[aeo]|ate",
+    since="desde|a partir d[aeo]",
+    after="depois d[aeo]|apos",
+    within="em|n[ao]|durante",
+    monthly="de",
+    article="(?:o )?dia|(?:o )?mes de|[ao]",
+    of="de",
+    ordinal="(?:°|o)?",
+    to="ao?|ate|ate o",
+    present="atual(?:mente)?|atuais|agora|neste momento|hoje em dia|mais recentes?",
+    past="antes|anterior(?:es|mente)?|antig[ao]s?|antigamente|originalmente|no passado|costumava[ms]?",
+)
+_DUTCH: Final = TimeWords(
+    months=(
+        *("januari", "februari", "maart", "april", "mei", "juni"),
+        *("juli", "augustus", "september", "oktober", "november", "december"),
+    ),
+    short=("jan", "feb", "mrt", "apr", "mei", "jun", "jul", "aug", "sept?", "okt", "nov", "dec"),
+    numbers=("een", "twee", "drie", "vier", "vijf", "zes", "zeven", "acht", "negen", "tien"),
+    units=_units("dagen|dag", "weken|week", "maanden|maand", "jaren|jaar"),
+    one=_one("week", "maand", "jaar"),
+    ago="{number} {unit} geleden",
+    last="(?:vorige?|afgelopen|verleden|laatste) {one}",
+    this="(?:deze|dit) {one}",
+    days=_days("vandaag", "gisteren", "eergisteren"),
+    before="eerder dan|tot",
+    since="sinds|vanaf",
+    after="na",
+    within="in|tijdens|voor",
+    monthly="van|begin|eind",
+    article="de|het",
+    of="van",
+    ordinal="e?",
+    to="tot|tot en met|t/m",
+    present="huidige?|momenteel|nu|tegenwoordig|op dit moment|nieuwste|meest recente",
+    past="vroegere?|voorheen|eerdere?|voormalige?|oorspronkelijke?|destijds|voordat",
+)
+
+TIME_WORDS: Final[Mapping[Language, TimeWords]] = {
+    Language.GERMAN: _GERMAN,
+    Language.FRENCH: _FRENCH,
+    Language.SPANISH: _SPANISH,
+    Language.ITALIAN: _ITALIAN,
+    Language.PORTUGUESE: _PORTUGUESE,
+    Language.DUTCH: _DUTCH,
+}
+"""The languages whose times are understood beside English."""
