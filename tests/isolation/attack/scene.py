@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import random
+import itertools
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -63,6 +63,12 @@ class World:
         self.services = services
         self.database = database
         self.wire = wire
+        self._numbers = itertools.count(1)
+
+    def unique(self) -> str:
+        """Return eight hexadecimal digits that no scene of this run was given before."""
+        # An odd factor gives each number below 2^32 another one, and neighbours little in common.
+        return f"{next(self._numbers) * 0x9E3779B1 % 2**32:08x}"
 
     def rows(self, query: str, values: Iterable[object] = ()) -> list[tuple[Any, ...]]:
         """Return rows as a superuser sees them."""
@@ -88,7 +94,6 @@ class Scene:
         name = clock.new_random_id().hex
         self.there, self.here = tenants.create(f"there-{name}").id, tenants.create(f"here-{name}").id
         self.callers = {tenant: self._caller(tenant) for tenant in (self.there, self.here)}
-        self._made = 0
         self._victims: dict[str, str] = {}
         self._controls: dict[str, str] = {}
         self._secrets: set[str] | None = None
@@ -231,8 +236,7 @@ class Scene:
 
     def unique(self) -> str:
         """Return eight hexadecimal digits that nobody else has."""
-        self._made += 1
-        return f"{self._made:04x}{random.getrandbits(16):04x}"
+        return self.world.unique()
 
     def _mine(self) -> set[str]:
         """Return the ids and surrogates of the victims in the neighbour's tenant."""
