@@ -1,7 +1,9 @@
-"""What is timed against each other inside one process: the floor, and the engine as the faces call it."""
+"""What is timed inside one process: the embedder alone, the floor, and the engine as the faces call it."""
 
 from __future__ import annotations
 
+import sqlite3
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -60,28 +62,50 @@ class Contender(Protocol):
         ...
 
 
-class Floor:
-    """The least that a search or an add can do: one embedding and one call of Qdrant Edge in the process.
+class Embedding:
+    """The embedder alone."""
 
-    Dense vectors only, no record, no keyword search, no encryption, no audit, nothing durable but Edge's own log.
+    name: Final = "embedder"
+
+    def __init__(self, embedder: MiniLM) -> None:
+        self._embedder = embedder
+
+    def search(self, number: int) -> None:
+        """See `Contender`."""
+        self._embedder.embed_query(query_text(number))
+
+    def add(self, number: int) -> None:
+        """See `Contender`."""
+        self._embedder.embed_documents([memory_text(number)])
+
+
+class Floor:
+    """The least that a search or an add can do, in the process.
+
+    A search embeds and calls Qdrant Edge once, for dense vectors only. An add embeds and commits one row so that it is
+    on the disk (SQLite, `synchronous = FULL`). There is no keyword search, no encryption and no audit.
     """
 
     name: Final = "floor"
 
     def __init__(self, folder: Path, embedder: MiniLM, scopes: Sequence[Scope]) -> None:
         self._embedder = embedder
-        folder.mkdir()
-        self._engine = EdgeEngine.create(folder, embedder.dimensions, SCAN_KB)
-        self._scopes = scopes
-        self._user, self._adder = clock.new_random_id(), clock.new_random_id()
+        (folder / "index").mkdir(parents=True)
+        self._engine = EdgeEngine.create(folder / "index", embedder.dimensions, SCAN_KB)
+        self._user = clock.new_random_id()
         mine = Has(Key.USER, (str(self._user),))
         self._filters = [edge_filter(within(scope.tenant_id, Every((mine,)))) for scope in scopes]
+        # Without a transaction that was begun, each statement commits.
+        self._rows = sqlite3.connect(folder / "rows", isolation_level=None, check_same_thread=False)
+        self._one_by_one = threading.Lock()
+        self._rows.execute("PRAGMA journal_mode = WAL")
+        self._rows.execute("PRAGMA synchronous = FULL")
+        self._rows.execute("CREATE TABLE memories (id BLOB PRIMARY KEY, text TEXT, vector BLOB)")
 
     def fill(self, scope: Scope, vectors: Iterable[Any]) -> None:
         """Store the vectors of a tenant's memories, as points of the user that is searched."""
-        points = [self._point(vector, self._user) for vector in vectors]
-        for chunk in chunks(points):
-            self._store(scope, chunk)
+        for chunk in chunks([self._point(vector) for vector in vectors]):
+            self._engine.write([stored(scope.tenant_id, chunk, self._embedder.dimensions)])
 
     def search(self, number: int) -> None:
         """See `Contender`."""
@@ -95,9 +119,10 @@ class Floor:
 
     def add(self, number: int) -> None:
         """See `Contender`."""
-        vector = self._embedder.embed_documents([memory_text(number)])[0]
-        scope = self._scopes[number % len(self._scopes)]
-        self._store(scope, [self._point(vector, self._adder)])
+        text = memory_text(number)
+        (vector,) = self._embedder.embed_documents([text])
+        with self._one_by_one:
+            self._rows.execute("INSERT INTO memories VALUES (?, ?, ?)", (clock.new_id().bytes, text, vector.tobytes()))
 
     def maintain(self) -> None:
         """Bring the index into the shape that the service's own upkeep would give it."""
@@ -106,25 +131,28 @@ class Floor:
     def close(self) -> None:
         """Let go of the folder."""
         self._engine.close()
+        self._rows.close()
 
-    def _store(self, scope: Scope, points: Sequence[Point]) -> None:
-        self._engine.write([stored(scope.tenant_id, points, self._embedder.dimensions)])
-
-    def _point(self, vector: Any, user: Any) -> Point:
+    def _point(self, vector: Any) -> Point:
         moment = clock.now()
-        return Point(clock.new_id(), 1, vector, SparseTerms(), moment, moment, user_id=user)
+        return Point(clock.new_id(), 1, vector, SparseTerms(), moment, moment, user_id=self._user)
 
 
 class InProcess:
-    """Memvault's actions, called as the faces call them: everything but HTTP."""
+    """Memvault's actions, called as the faces call them: everything but HTTP.
+
+    `dsn` reaches their database as its owner.
+    """
 
     name: Final = "engine"
 
     def __init__(self, data_dir: Path, api_keys: Sequence[str], stack: ExitStack) -> None:
         settings = load_settings(environ={}, flags={"data_dir": data_dir})
         connections = wiring.reach_record(settings, stack)
-        if connections.owner_dsn is not None:
-            upgrade(connections.owner_dsn, app_role=settings.database.app_role)
+        if connections.owner_dsn is None:
+            raise LookupError("only a folder with a Postgres of its own is measured")
+        self.dsn: Final = connections.owner_dsn
+        upgrade(self.dsn, app_role=settings.database.app_role)
         self._installation = wiring.open_installation(settings, connections, stack)
         self._services = wiring.open_services(self._installation, stack)
         self._callers = [self._caller(key) for key in api_keys]

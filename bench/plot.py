@@ -10,7 +10,15 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 #: Colours that people with any colour vision tell apart (Okabe and Ito).
-_COLOURS: Final = {"floor": "#999999", "engine": "#0072B2", "REST": "#009E73", "MCP": "#CC79A7", "mem0ai": "#D55E00"}
+_COLOURS: Final = {
+    "embedder": "#56B4E9",
+    "floor": "#999999",
+    "bare": "#E69F00",
+    "engine": "#0072B2",
+    "REST": "#009E73",
+    "MCP": "#CC79A7",
+    "mem0ai": "#D55E00",
+}
 
 
 def draw(document: Mapping[str, Any], path: Path) -> None:

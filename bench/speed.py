@@ -21,7 +21,8 @@ from typing import Any, Final
 
 import psutil
 
-from bench.contenders import Contender, Floor, InProcess
+from bench.bare import Bare
+from bench.contenders import Contender, Embedding, Floor, InProcess
 from bench.remote import Mcp, Rest
 from bench.serving import cpu_seconds, serving
 from bench.stock import Stock
@@ -177,10 +178,13 @@ class Race:
             floor = Floor(self._folder / "floor", embedder, engine.scopes)
             stack.callback(shutil.rmtree, self._folder / "floor", ignore_errors=True)
             stack.callback(floor.close)
+            bare = Bare(self._folder / "bare", home / "model", engine.dsn, engine.scopes)
+            stack.callback(shutil.rmtree, self._folder / "bare", ignore_errors=True)
+            stack.callback(bare.close)
             rest, mcp = Rest(served.url, api_keys), Mcp(served.url, api_keys)
             stack.callback(rest.close)
             stack.callback(mcp.close)
-            contenders: list[Contender] = [floor, engine, rest, mcp]
+            contenders: list[Contender] = [Embedding(embedder), floor, bare, engine, rest, mcp]
             stock = None
             if self._plan.stock and size <= self._plan.stock_size:
                 stock = Stock(stock_folder, embedder, tenants=tenants)
@@ -190,10 +194,12 @@ class Race:
             for number, scope in enumerate(engine.scopes):
                 for entries in engine.entries(scope):
                     floor.fill(scope, (entry.vector for entry in entries))
+                    bare.fill(scope, entries)
                     if stock is not None:
                         stock.fill(number, entries)
             floor.maintain()
             clocks = {
+                Bare.name: partial(cpu_seconds, bare.start(), home),
                 InProcess.name: partial(cpu_seconds, os.getpid(), home),
                 Rest.name: partial(cpu_seconds, served.pid, copy),
                 Mcp.name: partial(cpu_seconds, served.pid, copy),

@@ -229,7 +229,7 @@ def test_the_speed_benchmark_gives_well_formed_figures(tmp_path: Path) -> None:
     assert set(result["machine"]) == {"cores", "memory_gib"}
     assert {(cell["memories"], cell["tenants"]) for cell in result["cells"]} == {(200, 2)}
     cases = {(cell["operation"], cell["callers"], cell["contender"]) for cell in result["cells"]}
-    contenders = ("floor", "engine", "REST", "MCP", "mem0ai")
+    contenders = ("embedder", "floor", "bare", "engine", "REST", "MCP", "mem0ai")
     assert cases == {(verb, callers, one) for verb in ("search", "add") for callers in (1, 4) for one in contenders}
     for cell in result["cells"]:
         assert cell["calls"] > 0, cell
