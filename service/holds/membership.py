@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 from uuid import UUID
 
@@ -12,8 +12,9 @@ from sqlalchemy import Connection, or_, select
 from sqlalchemy.dialects.postgresql import insert
 
 from service import clock
+from service.errors import LegalHold
 from service.filters.ast import Node
-from service.holds.guard import is_live
+from service.holds.guard import is_live, wait_for_placing
 from service.holds.tables import HoldMemberRow, HoldRow
 from service.scope import Scope, TenantId
 from service.storage.encryption import Place
@@ -41,13 +42,23 @@ class Membership:
         The statement that wrote them shares the lock that a hold is placed under, so that every hold is seen here that
         did not see them.
         """
-        query = select(_holds.c.id, _holds.c.subject_ids, _holds.c.filter).where(
-            _holds.c.tenant_id == scope.tenant_id,
-            or_(_holds.c.subject_ids.is_not(None), _holds.c.filter.is_not(None)),
-            is_live(),
-        )
-        for hold in connection.execute(query):
+        for hold in _to_come(connection, scope):
             add_members(connection, scope, hold.id, [one.id for one in memories if self._covers(scope, hold, one)])
+
+    def refusals(
+        self, connection: Connection, scope: Scope, memories: Callable[[], Iterable[StoredMemory]]
+    ) -> dict[UUID, LegalHold]:
+        """Return, for those of some memories that are not in the record and would join a live hold there, its refusal.
+
+        `memories` is called only where a hold could cover any. No hold can be placed until this transaction ends.
+        """
+        wait_for_placing(connection)
+        holds = _to_come(connection, scope)
+        found: dict[UUID, LegalHold] = {}
+        for memory in memories() if holds else ():
+            if covering := [hold for hold in holds if self._covers(scope, hold, memory)]:
+                found[memory.id] = LegalHold([hold.name for hold in covering], hold_ids=[hold.id for hold in covering])
+        return found
 
     def _covers(self, scope: Scope, hold: Any, memory: StoredMemory) -> bool:
         if hold.subject_ids is not None:
@@ -66,6 +77,16 @@ class Membership:
             while len(self._filters) > _CACHED:
                 self._filters.popitem(last=False)
         return node
+
+
+def _to_come(connection: Connection, scope: Scope) -> list[Any]:
+    """Return the live holds that cover what is written from now on, by name: by subjects or by a filter."""
+    query = select(_holds.c.id, _holds.c.name, _holds.c.subject_ids, _holds.c.filter).where(
+        _holds.c.tenant_id == scope.tenant_id,
+        or_(_holds.c.subject_ids.is_not(None), _holds.c.filter.is_not(None)),
+        is_live(),
+    )
+    return list(connection.execute(query.order_by(_holds.c.name)))
 
 
 def add_members(connection: Connection, scope: Scope, hold_id: UUID, memory_ids: Sequence[UUID]) -> None:

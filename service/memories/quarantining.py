@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -10,8 +10,8 @@ from sqlalchemy import Connection
 
 from service.audit.events import AuditEvent
 from service.audit.tenant_details import MemoryQuarantined
+from service.errors import LegalHold
 from service.filters.ast import Node
-from service.holds.guard import refuse_held_subject
 from service.memories.recognising import Kept, find_twins
 from service.memories.stores import Stores, TenantLookup
 from service.records import Change
@@ -76,22 +76,38 @@ def forget_waiting(
     """Remove what waits and matches a filter that SQL can decide alone; return the ids, each with its subjects.
 
     Raises:
-        LegalHold: when a hold covers one of the subjects, or a memory of one.
+        LegalHold: when a hold keeps any of it.
     """
     clause = compile_sql(where, lookup, quarantine_table).clause
     found = stores.quarantine.ids(connection, clause, users=lookup.users)
-    refuse_waiting_held(connection, scope, found.values())
+    refuse_waiting_held(stores, connection, scope, found)
     stores.quarantine.remove(connection, found)
     return found
 
 
-def refuse_waiting_held(connection: Connection, scope: Scope, subjects: Iterable[Sequence[UUID]]) -> None:
-    """Return when no live hold covers a subject of what waits, or a memory of one.
-
-    A hold's members are memories of the record. What waits is none yet, so the hold of its person keeps it.
+def refuse_waiting_held(stores: Stores, connection: Connection, scope: Scope, ids: Collection[UUID]) -> None:
+    """Return when no live hold keeps any of what waits under these ids: see `kept_waiting`.
 
     Raises:
         LegalHold: naming the holds.
     """
-    for subject_id in sorted({one for some in subjects for one in some}):
-        refuse_held_subject(connection, scope, subject_id)
+    refusals = kept_waiting(stores, connection, scope, ids).values()
+    if refusals:
+        named = {name: id_ for one in refusals for name, id_ in zip(one.names, one.hold_ids, strict=True)}
+        raise LegalHold(sorted(named), hold_ids=[named[name] for name in sorted(named)])
+
+
+def kept_waiting(stores: Stores, connection: Connection, scope: Scope, ids: Collection[UUID]) -> dict[UUID, LegalHold]:
+    """Return those of what waits that a live hold keeps, with the refusal of each.
+
+    What waits is in no hold yet, since a hold's members are memories of the record. It is kept by those that it would
+    join when it is approved, so that rejecting it is refused just where deleting it afterwards would be.
+    """
+    if not ids:
+        return {}
+
+    def opened() -> list[StoredMemory]:
+        found = stores.quarantine.find(connection, scope, list(ids), users=None, on=None)
+        return [one.memory for one in found.values()]
+
+    return stores.membership.refusals(connection, scope, opened)

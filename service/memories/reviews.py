@@ -16,13 +16,13 @@ from sqlalchemy import Connection
 from service import clock
 from service.audit.events import AuditEvent, Outcome
 from service.audit.tenant_details import ReviewApproved, ReviewRejected, ReviewsExpired, ReviewsListed, ReviewsSearched
-from service.errors import InvalidInput, LegalHold, NotFound, QuotaExceeded, TooLarge
+from service.errors import InvalidInput, NotFound, QuotaExceeded, TooLarge
 from service.filters.ast import EVERYTHING, Node, subject_names
 from service.filters.evaluate import matches
 from service.memories.events import settle_result
 from service.memories.indexing import Indexing
 from service.memories.limits import check_characters
-from service.memories.quarantining import refuse_waiting_held
+from service.memories.quarantining import kept_waiting, refuse_waiting_held
 from service.memories.stores import Stores
 from service.records import Change, Memory, Page, SubjectNames
 from service.scope import Action, Caller, Scope, SubjectKind, installation_caller
@@ -232,7 +232,7 @@ class Reviews:
 
         Raises:
             TooLarge: for more than a thousand at once.
-            LegalHold: when a hold covers one of their subjects: nothing is removed then.
+            LegalHold: when a hold keeps any of them: nothing is removed then.
         """
         stores = self._stores
         stores.gate.check(caller, Action.REJECT_REVIEWS, targets=review_ids)
@@ -240,7 +240,7 @@ class Reviews:
         recorded = stores.gate.recorded(caller, Action.REJECT_REVIEWS, targets=wanted)
         with recorded, stores.database.transaction(scope) as connection:
             waiting = self._find(connection, scope, wanted, lock=True)
-            refuse_waiting_held(connection, scope, [one.memory.subject_ids() for one in waiting])
+            refuse_waiting_held(stores, connection, scope, [one.memory.id for one in waiting])
             stores.quarantine.remove(connection, [one.memory.id for one in waiting])
             for one in waiting:
                 settle_result(connection, one.memory, Change.REJECTED, one.memory.id)
@@ -266,7 +266,8 @@ class Reviews:
                 if not expired:
                     return removed
                 after = max(expired)
-                gone = {one: subjects for one, subjects in expired.items() if not _is_held(connection, scope, subjects)}
+                kept = kept_waiting(stores, connection, scope, expired)
+                gone = {one: subjects for one, subjects in expired.items() if one not in kept}
                 if not gone:
                     continue
                 stores.quarantine.remove(connection, gone)
@@ -311,14 +312,6 @@ def _likeness(vector: np.ndarray, waiting: Waiting, embedder: str) -> float:
         return -1.0
     norms = float(np.linalg.norm(vector) * np.linalg.norm(waiting.vector))
     return float(np.dot(vector, waiting.vector)) / norms if norms else 0.0
-
-
-def _is_held(connection: Connection, scope: Scope, subjects: Sequence[UUID]) -> bool:
-    try:
-        refuse_waiting_held(connection, scope, [subjects])
-    except LegalHold:
-        return True
-    return False
 
 
 def _checked(review_ids: Sequence[UUID]) -> list[UUID]:

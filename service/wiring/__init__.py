@@ -141,6 +141,7 @@ class Installation:
     database: Database
     keyring: Keyring
     record: Record
+    membership: Membership
     announcer: Announcer
     tenants: Tenants
     languages: Languages
@@ -264,7 +265,8 @@ def open_installation(settings: Settings, connections: Connections, stack: ExitS
     refusals = Refusals(database, trail)
     queue = Queue(connections.app_dsn)
     announcer = open_announcer(settings, queue)
-    record = AnnouncedRecord(keyring, Membership(keyring), announcer)
+    membership = Membership(keyring)
+    record = AnnouncedRecord(keyring, membership, announcer)
     journal = HoldJournal(database, keyring, record, tombstones)
     issuer = settings.auth.oidc.issuer or ""
     keys = Keys(database, keyring, subjects, trail, gate, tombstones, issuer=issuer)
@@ -276,6 +278,7 @@ def open_installation(settings: Settings, connections: Connections, stack: ExitS
         tenants=Tenants(database, keyring, trail, languages),
         languages=languages,
         record=record,
+        membership=membership,
         announcer=announcer,
         keys=keys,
         key_changes=KeyChanges(database, keys, trail, gate),
@@ -322,6 +325,7 @@ def open_services(installation: Installation, stack: ExitStack, *, upkeep: bool 
         keyring=installation.keyring,
         record=record,
         quarantine=Quarantine(installation.keyring, record),
+        membership=installation.membership,
         subjects=installation.subjects,
         index=index,
         generations=generations,

@@ -287,6 +287,62 @@ def test_a_legal_hold_on_the_person_keeps_what_waits(services: Services, caller:
     assert services.reviews.reject(caller, caller.scope, [free])[0].decision is Decision.REJECTED
 
 
+HOLDS: dict[str, dict[str, Any]] = {
+    "on two subjects together": {"subjects": SubjectNames(user_id="bob", agent_id="bot")},
+    "on a filter": {"where": parse_filter({"AND": [{"user_id": "bob"}, {"text": {"icontains": "CONTRACT"}}]})},
+}
+
+
+@pytest.mark.parametrize("hold", HOLDS.values(), ids=HOLDS)
+def test_a_legal_hold_keeps_of_what_waits_what_it_would_cover_once_approved(
+    hold: dict[str, Any], services: Services, caller: Caller, database: Postgres
+) -> None:
+    with_bot = {user: SubjectNames(user_id=user, agent_id="bot") for user in ("alice", "bob")}
+    kept_already = NewMemories([Message("user", "the contract of May")], with_bot["bob"], infer=False)
+    services.adds.add(caller, caller.scope, kept_already)
+    review(services, caller)
+    held = add(services, caller, "the contract of June", subjects=with_bot["bob"]).results[0].memory_id
+    # Neither Bob's own other things, nor what others have with the same agent.
+    own = add(services, caller, "tea", user="bob").results[0].memory_id
+    others = add(services, caller, "a contract too", subjects=with_bot["alice"]).results[0].memory_id
+    more = add(services, caller, "a contract of hers", subjects=with_bot["alice"]).results[0].memory_id
+    placed = services.installation.holds.place(caller, caller.scope, NewHold("case-1", "because", **hold))
+    with pytest.raises(LegalHold) as refused:
+        services.reviews.reject(caller, caller.scope, [own, held])
+    assert (refused.value.names, refused.value.hold_ids) == (("case-1",), (placed.stored.id,))
+    assert [one.decision for one in services.reviews.reject(caller, caller.scope, [own, others])] == [
+        Decision.REJECTED,
+        Decision.REJECTED,
+    ]
+    assert services.memories.delete_all(caller, caller.scope, SubjectNames(user_id="alice")) == 0
+    assert rows(database, "SELECT id FROM quarantine") == [(held,)], more
+    assert services.reviews.approve(caller, caller.scope, [held])[0].decision is Decision.APPROVED
+    with pytest.raises(LegalHold):
+        services.memories.delete(caller, caller.scope, held)
+
+
+def test_a_legal_hold_on_memories_by_id_keeps_nothing_that_waits(services: Services, caller: Caller) -> None:
+    new = NewMemories([Message("user", "the contract of May")], SubjectNames(user_id="alice"), infer=False)
+    member = services.adds.add(caller, caller.scope, new).results[0].memory_id
+    review(services, caller)
+    waits = add(services, caller, "the contract of June").results[0].memory_id
+    services.installation.holds.place(caller, caller.scope, NewHold("case-1", "because", memory_ids=[member]))
+    assert services.reviews.reject(caller, caller.scope, [waits])[0].decision is Decision.REJECTED
+
+
+def test_what_expires_is_kept_one_by_one(services: Services, caller: Caller, database: Postgres) -> None:
+    review(services, caller)
+    today = clock.today()
+    held = add(services, caller, "alice's", expires_on=today).results[0].memory_id
+    add(services, caller, "bob's", user="bob", expires_on=today)
+    hold = NewHold("case-1", "because", subjects=SubjectNames(user_id="alice"))
+    services.installation.holds.place(caller, caller.scope, hold)
+    with psycopg.connect(database.admin, autocommit=True) as connection:
+        connection.execute("UPDATE quarantine SET expires_on = expires_on - 1")
+    assert services.reviews.forget_expired(caller.scope) == 1
+    assert rows(database, "SELECT id FROM quarantine") == [(held,)]
+
+
 def test_no_text_name_or_metadata_is_readable_in_quarantine(
     services: Services, caller: Caller, database: Postgres
 ) -> None:
