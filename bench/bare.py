@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import os
 import socket
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -178,6 +179,7 @@ class _Work:
 
 
 def _serve(folder: Path, model: Path, dsn: str, users: Sequence[tuple[Any, UUID]], listener: socket.socket) -> None:
+    threading.Thread(target=_end_with_the_benchmark, daemon=True).start()
     work, threads = _Work(folder, model, dsn, users), ThreadPoolExecutor(_THREADS)
 
     def route(path: str, action: Callable[[int, dict[str, Any]], dict[str, Any]]) -> Route:
@@ -190,6 +192,13 @@ def _serve(folder: Path, model: Path, dsn: str, users: Sequence[tuple[Any, UUID]
     routes = [route("/v3/memories/search/", work.search), route("/v3/memories/add/", work.add)]
     config = uvicorn.Config(Starlette(routes=routes), log_level="warning", access_log=False)
     uvicorn.Server(config).run(sockets=[listener])
+
+
+def _end_with_the_benchmark() -> None:
+    """Wait for the process that started this one, which may be killed, and end."""
+    if (benchmark := multiprocessing.parent_process()) is not None:
+        benchmark.join()
+        os._exit(1)
 
 
 def _tenant(request: Request) -> int:
