@@ -21,7 +21,6 @@ _holds: Final[Any] = HoldRow.__table__  # type: ignore[attr-defined]
 _members: Final[Any] = HoldMemberRow.__table__  # type: ignore[attr-defined]
 _releases: Final[Any] = HoldReleaseRow.__table__  # type: ignore[attr-defined]
 _m: Final[Any] = memories_table.c
-_SUBJECTS: Final = (_m.user_id, _m.agent_id, _m.app_id, _m.run_id)
 
 
 def is_live() -> ColumnElement[bool]:
@@ -30,9 +29,10 @@ def is_live() -> ColumnElement[bool]:
     return ~select(_releases.c.hold_id).where(its).correlate(_holds).exists()
 
 
-def belongs_to(subject_id: UUID) -> ColumnElement[bool]:
-    """Return the condition that a memory belongs to a subject."""
-    return or_(*(column == subject_id for column in _SUBJECTS))
+def belongs_to(subject_id: UUID, table: Any = memories_table) -> ColumnElement[bool]:
+    """Return the condition that a memory of the record, or of another table of memories, belongs to a subject."""
+    its = table.c
+    return or_(*(column == subject_id for column in (its.user_id, its.agent_id, its.app_id, its.run_id)))
 
 
 def wait_for_placing(connection: Connection) -> None:

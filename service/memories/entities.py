@@ -73,7 +73,7 @@ class Entities:
 
         Raises:
             NotFound: when the caller's scope does not reach such a subject.
-            LegalHold: when a hold covers it or one of its memories; its key is as it was then.
+            LegalHold: when a hold covers it or one of its memories, or keeps what waits; its key is as it was then.
         """
         stores = self._stores
         stores.gate.check(caller, Action.DELETE_ENTITY)
@@ -86,6 +86,7 @@ class Entities:
                 stores.trail.write(connection, caller, AuditEvent.ENTITY_DELETED, outcome=Outcome.NOT_FOUND)
             else:
                 refuse_held_subject(connection, scope, subject_id)
+                stores.waiting_holds.refuse_subject(connection, scope, subject_id)
                 theirs = stores.record.stream(connection, scope, belongs_to(subject_id), users=None, on=None)
                 Minimum(stores.keyring).refuse_kept(connection, scope, theirs)
                 self.begin(connection, scope, subject_id)

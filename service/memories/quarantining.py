@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -10,7 +10,6 @@ from sqlalchemy import Connection
 
 from service.audit.events import AuditEvent
 from service.audit.tenant_details import MemoryQuarantined
-from service.errors import LegalHold
 from service.filters.ast import Node
 from service.memories.recognising import Kept, find_twins
 from service.memories.stores import Stores, TenantLookup
@@ -80,34 +79,6 @@ def forget_waiting(
     """
     clause = compile_sql(where, lookup, quarantine_table).clause
     found = stores.quarantine.ids(connection, clause, users=lookup.users)
-    refuse_waiting_held(stores, connection, scope, found)
+    stores.waiting_holds.refuse(connection, scope, found)
     stores.quarantine.remove(connection, found)
     return found
-
-
-def refuse_waiting_held(stores: Stores, connection: Connection, scope: Scope, ids: Collection[UUID]) -> None:
-    """Return when no live hold keeps any of what waits under these ids: see `kept_waiting`.
-
-    Raises:
-        LegalHold: naming the holds.
-    """
-    refusals = kept_waiting(stores, connection, scope, ids).values()
-    if refusals:
-        named = {name: id_ for one in refusals for name, id_ in zip(one.names, one.hold_ids, strict=True)}
-        raise LegalHold(sorted(named), hold_ids=[named[name] for name in sorted(named)])
-
-
-def kept_waiting(stores: Stores, connection: Connection, scope: Scope, ids: Collection[UUID]) -> dict[UUID, LegalHold]:
-    """Return those of what waits that a live hold keeps, with the refusal of each.
-
-    What waits is in no hold yet, since a hold's members are memories of the record. It is kept by those that it would
-    join when it is approved, so that rejecting it is refused just where deleting it afterwards would be.
-    """
-    if not ids:
-        return {}
-
-    def opened() -> list[StoredMemory]:
-        found = stores.quarantine.find(connection, scope, list(ids), users=None, on=None)
-        return [one.memory for one in found.values()]
-
-    return stores.membership.refusals(connection, scope, opened)

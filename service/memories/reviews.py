@@ -22,7 +22,6 @@ from service.filters.evaluate import matches
 from service.memories.events import settle_result
 from service.memories.indexing import Indexing
 from service.memories.limits import check_characters
-from service.memories.quarantining import kept_waiting, refuse_waiting_held
 from service.memories.stores import Stores
 from service.records import Change, Memory, Page, SubjectNames
 from service.scope import Action, Caller, Scope, SubjectKind, installation_caller
@@ -240,7 +239,7 @@ class Reviews:
         recorded = stores.gate.recorded(caller, Action.REJECT_REVIEWS, targets=wanted)
         with recorded, stores.database.transaction(scope) as connection:
             waiting = self._find(connection, scope, wanted, lock=True)
-            refuse_waiting_held(stores, connection, scope, [one.memory.id for one in waiting])
+            stores.waiting_holds.refuse(connection, scope, [one.memory.id for one in waiting])
             stores.quarantine.remove(connection, [one.memory.id for one in waiting])
             for one in waiting:
                 settle_result(connection, one.memory, Change.REJECTED, one.memory.id)
@@ -266,7 +265,7 @@ class Reviews:
                 if not expired:
                     return removed
                 after = max(expired)
-                kept = kept_waiting(stores, connection, scope, expired)
+                kept = stores.waiting_holds.kept(connection, scope, expired)
                 gone = {one: subjects for one, subjects in expired.items() if one not in kept}
                 if not gone:
                     continue

@@ -13,7 +13,7 @@ from service.audit.trail import Trail
 from service.embeddings.embedder import Embedder
 from service.filters.ast import Node, subject_names
 from service.filters.tokens import Tokenizer
-from service.holds.membership import Membership
+from service.holds.waiting import WaitingHolds
 from service.index.interface import Index
 from service.memories.serving import Generations
 from service.policy.gate import Gate
@@ -40,7 +40,7 @@ class Stores:
     keyring: Keyring
     record: Record
     quarantine: Quarantine
-    membership: Membership
+    waiting_holds: WaitingHolds
     subjects: Subjects
     index: Index
     generations: Generations

@@ -7,6 +7,7 @@ from functools import partial
 from service.audit.assembly import open_signer
 from service.audit.trail import Trail
 from service.holds.minimum import Minimum
+from service.holds.waiting import WaitingHolds
 from service.memories.entities import Entities
 from service.memories.indexing import Indexing
 from service.memories.stores import Stores
@@ -30,6 +31,7 @@ def open_erasures(
     database: Database,
     keyring: Keyring,
     record: Record,
+    waiting_holds: WaitingHolds,
     subjects: Subjects,
     trail: Trail,
     gate: Gate,
@@ -37,7 +39,7 @@ def open_erasures(
     tombstones: Tombstones,
 ) -> Erasures:
     """Return what erasures are asked for with."""
-    obstacles = Obstacles(ConnectorRows(keyring, record), record, Minimum(keyring))
+    obstacles = Obstacles(ConnectorRows(keyring, record), record, Minimum(keyring), waiting_holds)
     return Erasures(database, keyring, subjects, trail, gate, queue, tombstones, obstacles)
 
 
@@ -64,7 +66,7 @@ def open_erasing(
         entities,
         erasures,
         connectors,
-        Obstacles(connectors, stores.record, Minimum(stores.keyring)),
+        Obstacles(connectors, stores.record, Minimum(stores.keyring), stores.waiting_holds),
         physical,
         partial(open_signer, stores.settings),
     )

@@ -51,6 +51,11 @@ class ConnectorRows:
         query = select(_m.id).where(clause).order_by(_m.id).limit(limit).with_for_update()
         return remove_memories(connection, scope, list(connection.execute(query).scalars()))
 
+    def waiting_ids(self, connection: Connection, scope: Scope, name: str) -> list[UUID]:
+        """Return the memories that wait for a reviewer and carry the connector's name."""
+        query = select(quarantine_table.c.id).where(self._clause(scope, name, quarantine_table))
+        return list(connection.execute(query).scalars())
+
     def count_waiting(self, connection: Connection, scope: Scope, name: str) -> int:
         """Return how many memories that wait for a reviewer carry the connector's name."""
         query = select(func.count()).select_from(quarantine_table).where(self._clause(scope, name, quarantine_table))

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, or_, select
 
 from service.holds.guard import refuse_held, refuse_held_subject, refuse_held_tenant
 from service.holds.minimum import Minimum
+from service.holds.waiting import WaitingHolds
 from service.retention.connectors import ConnectorRows
 from service.retention.ledger import ErasureKind, Target
 from service.scope import Scope
@@ -22,23 +23,28 @@ _AT_ONCE: Final = 500
 class Obstacles:
     """Asked inside the transaction that begins the erasure."""
 
-    def __init__(self, connectors: ConnectorRows, record: Record, minimum: Minimum) -> None:
+    def __init__(
+        self, connectors: ConnectorRows, record: Record, minimum: Minimum, waiting_holds: WaitingHolds
+    ) -> None:
         self._connectors = connectors
         self._record = record
         self._minimum = minimum
+        self._waiting_holds = waiting_holds
 
     def check(self, connection: Connection, scope: Scope, target: Target, subject_id: UUID | None) -> datetime | None:
         """Return the moment before which a minimum retention keeps something of it, or None.
 
         Raises:
-            LegalHold: when a legal hold covers something of it, naming the hold.
+            LegalHold: when a legal hold covers something of it, or keeps what waits, naming the hold.
         """
         if subject_id is not None:
             refuse_held_subject(connection, scope, subject_id)
+            self._waiting_holds.refuse_subject(connection, scope, subject_id)
         elif target.kind is ErasureKind.TENANT:
             refuse_held_tenant(connection, scope)
         else:
             refuse_held(connection, scope, self.memory_ids(connection, scope, target, subject_id))
+            self._waiting_holds.refuse(connection, scope, self._connectors.waiting_ids(connection, scope, target.name))
         ids = self.memory_ids(connection, scope, target, subject_id)
         ends: list[datetime] = []
         for start in range(0, len(ids), _AT_ONCE):

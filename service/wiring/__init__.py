@@ -29,6 +29,7 @@ from service.engine import Engine, refuse_environment
 from service.engine.mem0_import import import_mem0 as import_mem0
 from service.errors import MemvaultError
 from service.holds.membership import Membership
+from service.holds.waiting import WaitingHolds
 from service.index.edge import EdgeIndex as EdgeIndex
 from service.index.interface import Index
 from service.index.interface import IndexDamaged as IndexDamaged
@@ -141,7 +142,7 @@ class Installation:
     database: Database
     keyring: Keyring
     record: Record
-    membership: Membership
+    waiting_holds: WaitingHolds
     announcer: Announcer
     tenants: Tenants
     languages: Languages
@@ -267,6 +268,7 @@ def open_installation(settings: Settings, connections: Connections, stack: ExitS
     announcer = open_announcer(settings, queue)
     membership = Membership(keyring)
     record = AnnouncedRecord(keyring, membership, announcer)
+    waiting_holds = WaitingHolds(Quarantine(keyring, record), membership)
     journal = HoldJournal(database, keyring, record, tombstones)
     issuer = settings.auth.oidc.issuer or ""
     keys = Keys(database, keyring, subjects, trail, gate, tombstones, issuer=issuer)
@@ -278,7 +280,7 @@ def open_installation(settings: Settings, connections: Connections, stack: ExitS
         tenants=Tenants(database, keyring, trail, languages),
         languages=languages,
         record=record,
-        membership=membership,
+        waiting_holds=waiting_holds,
         announcer=announcer,
         keys=keys,
         key_changes=KeyChanges(database, keys, trail, gate),
@@ -298,7 +300,7 @@ def open_installation(settings: Settings, connections: Connections, stack: ExitS
         queue=queue,
         tasks=Tasks(database),
         tombstones=tombstones,
-        erasures=open_erasures(database, keyring, record, subjects, trail, gate, queue, tombstones),
+        erasures=open_erasures(database, keyring, record, waiting_holds, subjects, trail, gate, queue, tombstones),
     )
 
 
@@ -325,7 +327,7 @@ def open_services(installation: Installation, stack: ExitStack, *, upkeep: bool 
         keyring=installation.keyring,
         record=record,
         quarantine=Quarantine(installation.keyring, record),
-        membership=installation.membership,
+        waiting_holds=installation.waiting_holds,
         subjects=installation.subjects,
         index=index,
         generations=generations,

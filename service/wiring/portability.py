@@ -50,7 +50,7 @@ def open_portability(installation: Installation, stack: ExitStack) -> Portabilit
         keyring=installation.keyring,
         record=installation.record,
         quarantine=Quarantine(installation.keyring, installation.record),
-        membership=installation.membership,
+        waiting_holds=installation.waiting_holds,
         subjects=installation.subjects,
         # Nothing here searches.
         index=cast(Index, None),

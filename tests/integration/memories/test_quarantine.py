@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -23,6 +23,7 @@ from service.memories.reviews import MOST_AT_ONCE, Decision
 from service.portability.exports import Wanted
 from service.records import Change, Event, EventStatus, Message, NewMemories, SubjectNames
 from service.retention.holds import NewHold
+from service.retention.ledger import ErasureKind, Target
 from service.scope import Caller, Permission, SubjectKind
 from service.wiring import Services
 from tests.conftest import MakeServices, Postgres, caller_of
@@ -319,6 +320,41 @@ def test_a_legal_hold_keeps_of_what_waits_what_it_would_cover_once_approved(
     assert services.reviews.approve(caller, caller.scope, [held])[0].decision is Decision.APPROVED
     with pytest.raises(LegalHold):
         services.memories.delete(caller, caller.scope, held)
+
+
+REMOVALS: dict[str, Callable[[Services, Caller], object]] = {
+    "the user": lambda services, caller: services.entities.delete(caller, caller.scope, SubjectKind.USER, "alice"),
+    "the user's erasure": lambda services, caller: services.erasures.request(
+        caller, caller.scope, Target(ErasureKind.USER, "alice")
+    ),
+    "the agent's erasure": lambda services, caller: services.erasures.request(
+        caller, caller.scope, Target(ErasureKind.AGENT, "bot")
+    ),
+    "the connector": lambda services, caller: services.erasures.remove_connector(caller, caller.scope, "mail"),
+}
+
+
+@pytest.mark.parametrize("remove", REMOVALS.values(), ids=REMOVALS)
+@pytest.mark.parametrize("pattern", ["CONTRACT", "lawsuit"])
+def test_a_hold_of_which_only_what_waits_would_be_a_member_refuses_what_would_remove_it(
+    remove: Callable[[Services, Caller], object],
+    pattern: str,
+    services: Services,
+    caller: Caller,
+    database: Postgres,
+) -> None:
+    review(services, caller)
+    names = SubjectNames(user_id="alice", agent_id="bot")
+    waits = add(services, caller, "the contract of June", subjects=names, metadata={"connector": "mail"})
+    hold = NewHold("case-1", "because", where=parse_filter({"text": {"icontains": pattern}}))
+    services.installation.holds.place(caller, caller.scope, hold)
+    if pattern == "lawsuit":
+        remove(services, caller)
+        return
+    with pytest.raises(LegalHold, match="case-1"):
+        remove(services, caller)
+    assert rows(database, "SELECT id FROM quarantine") == [(waits.results[0].memory_id,)]
+    assert services.reviews.approve(caller, caller.scope, [waits.results[0].memory_id])[0].decision is Decision.APPROVED
 
 
 def test_a_legal_hold_on_memories_by_id_keeps_nothing_that_waits(services: Services, caller: Caller) -> None:
