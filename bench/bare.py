@@ -79,15 +79,12 @@ class Bare:
     def fill(self, scope: Scope, entries: Iterable[IndexEntry]) -> None:
         """Store a tenant's memories, before `start`."""
         assert self._engine is not None
-        for chunk in chunks(list(entries)):
-            kept = [(entry.memory.id, entry.memory.text) for entry in chunk]
-            with psycopg.connect(self._dsn) as connection, connection.cursor() as cursor:
-                cursor.executemany(_KEEP, kept)
-            points = [
-                _point(entry.memory.id, self._users[scope.tenant_id], entry.vector, self._terms, entry.memory.text)
-                for entry in chunk
-            ]
-            self._engine.write([stored(scope.tenant_id, points, MiniLM.dimensions)])
+        user = self._users[scope.tenant_id]
+        with psycopg.connect(self._dsn) as connection, connection.cursor() as cursor:
+            for chunk in chunks(list(entries)):
+                cursor.executemany(_KEEP, [(entry.memory.id, entry.memory.text) for entry in chunk])
+                points = [_point(one.memory.id, user, one.vector, self._terms, one.memory.text) for one in chunk]
+                self._engine.write([stored(scope.tenant_id, points, MiniLM.dimensions)])
 
     def start(self) -> int:
         """Serve from now on; return the process's id. Calls wait until it is ready."""
