@@ -16,7 +16,7 @@ from service.storage.stored import StoredMemory
 
 
 class WaitingHolds:
-    """What the guard is for the record. Whoever removes something from quarantine asks here, in the same transaction.
+    """What the guard is for the record: the way by which what waits is removed, unless its subject's erasure has begun.
 
     What waits is in no hold yet, since a hold's members are memories of the record. It is kept by those that it would
     join when it is approved, so that its removal is refused just where its deletion afterwards would be.
@@ -26,8 +26,22 @@ class WaitingHolds:
         self._quarantine = quarantine
         self._membership = membership
 
-    def kept(self, connection: Connection, scope: Scope, ids: Collection[UUID]) -> dict[UUID, LegalHold]:
-        """Return those of what waits that a live hold keeps, with the refusal of each."""
+    def remove(self, connection: Connection, scope: Scope, ids: Collection[UUID]) -> None:
+        """Remove all of what waits under these ids, or nothing.
+
+        Raises:
+            LegalHold: when a live hold keeps any of it, naming the holds.
+        """
+        self.refuse(connection, scope, ids)
+        self._quarantine.remove(connection, ids)
+
+    def remove_free(self, connection: Connection, scope: Scope, ids: Collection[UUID]) -> set[UUID]:
+        """Remove those that no live hold keeps, and return which."""
+        free = set(ids) - self._kept(connection, scope, ids).keys()
+        self._quarantine.remove(connection, free)
+        return free
+
+    def _kept(self, connection: Connection, scope: Scope, ids: Collection[UUID]) -> dict[UUID, LegalHold]:
         if not ids:
             return {}
 
@@ -43,7 +57,7 @@ class WaitingHolds:
         Raises:
             LegalHold: naming the holds.
         """
-        refusals = self.kept(connection, scope, ids).values()
+        refusals = self._kept(connection, scope, ids).values()
         if refusals:
             named = {name: id_ for one in refusals for name, id_ in zip(one.names, one.hold_ids, strict=True)}
             raise LegalHold(sorted(named), hold_ids=[named[name] for name in sorted(named)])

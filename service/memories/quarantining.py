@@ -79,6 +79,5 @@ def forget_waiting(
     """
     clause = compile_sql(where, lookup, quarantine_table).clause
     found = stores.quarantine.ids(connection, clause, users=lookup.users)
-    stores.waiting_holds.refuse(connection, scope, found)
-    stores.quarantine.remove(connection, found)
+    stores.waiting_holds.remove(connection, scope, found)
     return found

@@ -239,8 +239,7 @@ class Reviews:
         recorded = stores.gate.recorded(caller, Action.REJECT_REVIEWS, targets=wanted)
         with recorded, stores.database.transaction(scope) as connection:
             waiting = self._find(connection, scope, wanted, lock=True)
-            stores.waiting_holds.refuse(connection, scope, [one.memory.id for one in waiting])
-            stores.quarantine.remove(connection, [one.memory.id for one in waiting])
+            stores.waiting_holds.remove(connection, scope, [one.memory.id for one in waiting])
             for one in waiting:
                 settle_result(connection, one.memory, Change.REJECTED, one.memory.id)
             stores.trail.write(
@@ -265,11 +264,10 @@ class Reviews:
                 if not expired:
                     return removed
                 after = max(expired)
-                kept = stores.waiting_holds.kept(connection, scope, expired)
-                gone = {one: subjects for one, subjects in expired.items() if one not in kept}
+                free = stores.waiting_holds.remove_free(connection, scope, expired)
+                gone = {one: subjects for one, subjects in expired.items() if one in free}
                 if not gone:
                     continue
-                stores.quarantine.remove(connection, gone)
                 stores.trail.write(
                     connection,
                     installation_caller(scope.tenant_id),

@@ -7,7 +7,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import orjson
-from sqlalchemy import ColumnElement, Connection, delete, false, func, or_, select
+from sqlalchemy import ColumnElement, Connection, false, func, or_, select
 
 from service.auth.tables import keys_of_connector
 from service.filters.ast import Condition, Field, Op
@@ -60,11 +60,6 @@ class ConnectorRows:
         """Return how many memories that wait for a reviewer carry the connector's name."""
         query = select(func.count()).select_from(quarantine_table).where(self._clause(scope, name, quarantine_table))
         return int(connection.execute(query).scalar_one())
-
-    def remove_waiting(self, connection: Connection, scope: Scope, name: str) -> int:
-        """Remove its memories that wait for a reviewer; return how many."""
-        theirs = delete(quarantine_table).where(self._clause(scope, name, quarantine_table))
-        return int(connection.execute(theirs).rowcount)
 
     def cancel(self, connection: Connection, scope: Scope, name: str) -> int:
         """Cancel what waits for the LLM and carries the connector's name; return how many."""

@@ -6,9 +6,9 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, or_, select
+from sqlalchemy import Connection, select
 
-from service.holds.guard import refuse_held, refuse_held_subject, refuse_held_tenant
+from service.holds.guard import belongs_to, refuse_held, refuse_held_subject, refuse_held_tenant
 from service.holds.minimum import Minimum
 from service.holds.waiting import WaitingHolds
 from service.retention.connectors import ConnectorRows
@@ -58,6 +58,5 @@ class Obstacles:
             return self._connectors.ids(connection, scope, target.name)
         query = select(_m.id)
         if subject_id is not None:
-            columns = (_m.user_id, _m.agent_id, _m.app_id, _m.run_id)
-            query = query.where(or_(*(column == subject_id for column in columns)))
+            query = query.where(belongs_to(subject_id))
         return list(connection.execute(query).scalars())

@@ -221,10 +221,13 @@ class ErasureWork:
             self._indexing.apply(scope, [], gone=dict.fromkeys(removed.memory_ids, GONE))
             ended = len(removed.memory_ids) < _AT_ONCE
         with stores.database.transaction(scope) as connection:
+            waiting = self._connectors.waiting_ids(connection, scope, name)
+            # Once more: a hold may have been placed since the erasure was begun.
+            stores.waiting_holds.remove(connection, scope, waiting)
             rest = {
                 "messages": self._connectors.forget_messages(connection),
                 "history": self._connectors.remove_history(connection, scope, name),
-                "quarantine": self._connectors.remove_waiting(connection, scope, name),
+                "quarantine": len(waiting),
             }
             note(connection, Removed(rows=rest))
 

@@ -357,6 +357,23 @@ def test_a_hold_of_which_only_what_waits_would_be_a_member_refuses_what_would_re
     assert services.reviews.approve(caller, caller.scope, [waits.results[0].memory_id])[0].decision is Decision.APPROVED
 
 
+def test_a_hold_that_is_placed_while_a_connector_is_erased_keeps_what_waits(
+    services: Services, caller: Caller, database: Postgres
+) -> None:
+    review(services, caller)
+    waits = add(services, caller, "the contract of June", metadata={"connector": "mail"}).results[0].memory_id
+    erasure = services.erasures.remove_connector(caller, caller.scope, "mail")
+    hold = NewHold("case-1", "because", where=parse_filter({"text": {"icontains": "CONTRACT"}}))
+    placed = services.installation.holds.place(caller, caller.scope, hold)
+    with pytest.raises(LegalHold, match="case-1"):
+        services.erasing.run(str(caller.principal.tenant_id), str(erasure.id))
+    assert rows(database, "SELECT id FROM quarantine") == [(waits,)]
+    ben = caller_of(services, caller.principal.tenant_id, role="compliance_officer", owner="ben@example.org")
+    services.installation.holds.release(ben, ben.scope, placed.stored.id, "settled")
+    services.erasing.run(str(caller.principal.tenant_id), str(erasure.id))
+    assert rows(database, "SELECT id FROM quarantine") == []
+
+
 def test_a_legal_hold_on_memories_by_id_keeps_nothing_that_waits(services: Services, caller: Caller) -> None:
     new = NewMemories([Message("user", "the contract of May")], SubjectNames(user_id="alice"), infer=False)
     member = services.adds.add(caller, caller.scope, new).results[0].memory_id
