@@ -27,9 +27,9 @@ _REMOVED_LEAST: Final = 1000
 _REMOVED_SHARE: Final = 0.05
 #: or when something deleted has been on the disk for this many seconds,
 _REMOVED_SECONDS: Final = 24 * 3600.0
-#: or when this many points were written, or this share of all.
-_STORED_LEAST: Final = 2_000
-_STORED_SHARE: Final = 0.25
+#: or when this many points, or this share of all, came since the last one, in this process or before it.
+_UNCOMPRESSED_LEAST: Final = 2_000
+_UNCOMPRESSED_SHARE: Final = 0.25
 #: Writes that go to a new shard while others wait; more go there before, while others go on.
 _LAST_WRITES: Final = 20
 
@@ -69,7 +69,9 @@ class EdgeIndex:
         self._journal: list[Write] | None = None
         self._rebuild: EdgeRebuild | None = None
         self._filled: Shard | None = None
-        self._stored = self._removed = 0
+        self._removed = 0
+        # What the last compaction has left, for there may be too few to be compressed.
+        self._left = 0
         self._closed = False
 
     def of(self, scope: Scope) -> TenantIndex:
@@ -121,7 +123,6 @@ class EdgeIndex:
             if left_behind:
                 self._folder.mark_removed()
             self._shard.write([write])
-            self._stored += len(stored)
             self._removed += left_behind
             if self._journal is not None:
                 self._journal.append(write)
@@ -145,7 +146,7 @@ class EdgeIndex:
                 self._flush(shard)
                 with self._writing:
                     old = self._replace(shard, removed=rebuild.left_behind, complete=True)
-                    self._rebuild = None
+                    self._rebuild, self._left = None, 0
             except BaseException:
                 with self._writing:
                     self._rebuild = None
@@ -164,7 +165,7 @@ class EdgeIndex:
         total, waiting = self.count(), self._folder.removed_seconds()
         due = (
             self._removed >= max(_REMOVED_LEAST, total * _REMOVED_SHARE)
-            or self._stored >= max(_STORED_LEAST, total * _STORED_SHARE)
+            or self._uncompressed() - self._left >= max(_UNCOMPRESSED_LEAST, total * _UNCOMPRESSED_SHARE)
             or (waiting is not None and waiting >= _REMOVED_SECONDS)
         )
         return due and self.compact()
@@ -224,6 +225,10 @@ class EdgeIndex:
             finally:
                 self._folder.close()
 
+    def _uncompressed(self) -> int:
+        with self.using("count") as call:
+            return int(call("uncompressed"))
+
     def _open(self, fresh: bool) -> Shard:
         current = None if fresh else self._folder.current()
         if current is None:
@@ -254,10 +259,13 @@ class EdgeIndex:
     def _compact(self) -> None:
         target = self._folder.new()
         try:
+            # One that fails is tried again when as much has come as makes it due.
+            self._left = self._uncompressed()
             with self._writing:
-                self._journal, self._stored, self._removed = [], 0, 0
+                self._journal, self._removed = [], 0
             self._fill(target)
             self._catch_up(Shard.load(target, held=self._folder.held)).discard()
+            self._left = self._uncompressed()
         except (IndexUnavailable, OSError) as error:
             if self._closed:
                 raise

@@ -17,12 +17,13 @@ import pytest
 
 from service.errors import IndexUnavailable
 from service.index.edge import EdgeIndex
-from service.index.interface import IndexDamaged, IndexLocked
+from service.index.interface import IndexDamaged, IndexLocked, ScopedWriter
 from tests.integration.index.points import NOON, SIZE, found, point, scope, vector
 
 pytestmark = pytest.mark.integration
 
 TENANT = UUID(int=1)
+_WIDE = 384
 ROOT = Path(__file__).parents[3]
 
 _WRITER = """
@@ -187,6 +188,51 @@ def test_maintain_compacts_when_it_is_due(index: EdgeIndex) -> None:
     assert index.maintain()
     assert not index.maintain()
     assert part.count() == 100
+
+
+def _wide(folder: Path) -> EdgeIndex:
+    """An index whose vectors are long enough that some thousand are compressed."""
+    return _open(folder, dimensions=_WIDE)
+
+
+def _fill(part: ScopedWriter, count: int) -> None:
+    part.upsert([point(text="tea" if number % 2 else "", dense=vector(number, _WIDE)) for number in range(count)])
+
+
+def test_what_came_before_a_restart_is_compacted_once(tmp_path: Path) -> None:
+    first = _wide(tmp_path)
+    _fill(first.of(scope(TENANT)), 2200)
+    first.close()
+    second = _wide(tmp_path)
+    assert second.maintain()
+    assert not second.maintain()
+    _fill(second.of(scope(TENANT)), 1900)
+    assert not second.maintain()
+    second.close()
+    third = _wide(tmp_path)
+    assert not third.maintain()
+    _fill(third.of(scope(TENANT)), 200)
+    assert third.maintain()
+    third.close()
+
+
+def test_a_rebuilt_index_is_compacted(tmp_path: Path) -> None:
+    index = _wide(tmp_path)
+    with index.rebuild() as rebuild:
+        _fill(rebuild.of(scope(TENANT)), 2200)
+    assert index.maintain()
+    assert not index.maintain()
+    index.close()
+
+
+def test_what_is_too_little_to_be_compressed_is_not_compacted_over_and_over(index: EdgeIndex) -> None:
+    part = index.of(scope())
+    part.upsert([point() for _ in range(2100)])
+    assert index.maintain()
+    assert not index.maintain()
+    part.upsert([point() for _ in range(2100)])
+    assert index.maintain()
+    assert not index.maintain()
 
 
 def test_it_serves_and_takes_writes_while_it_is_compacted(index: EdgeIndex) -> None:
