@@ -353,34 +353,50 @@ class Indexing:
             points = self._points(scope, entries, unreadable)
             # Its outbox row is there and its row is not: it was deleted, whatever version the outbox row is of.
             gone = behind - {point.memory_id for point in points} - unreadable.keys()
-            self._apply(scope, points, dict.fromkeys(gone, GONE))
+            self._apply(scope, points, dict.fromkeys(gone, GONE), recorded=True)
         return unreadable
 
     def _behind_of(self, scope: Scope, due: Sequence[Due]) -> set[UUID]:
         """Return the memories whose points are to be looked at: what this process has not applied, or, where it is not
         the only one that writes, what differs from the record now."""
         if not self._index.shared and self._following is None:
-            tenant = scope.tenant_id
-            return {one.memory_id for one in due if self._applied.get((tenant, one.memory_id), 0) < one.version}
+            return {one.memory_id for one in due if not self._has_applied(scope.tenant_id, one)}
         ids = {one.memory_id for one in due}
         present = self._index.of(scope).existing(ids)
         with self._database.transaction(scope) as connection:
             known = versions(connection, ids)
         return {one for one in ids if present.get(one) != known.get(one)}
 
-    def _apply(self, scope: Scope, points: Sequence[Point], gone: Mapping[UUID, int]) -> None:
+    def _has_applied(self, tenant_id: TenantId, due: Due) -> bool:
+        """Tell whether the record need not be looked at again. What was taken out may have been imported since."""
+        applied = self._applied.get((tenant_id, due.memory_id), 0)
+        return applied == due.version or (applied > due.version and applied != GONE)
+
+    def _apply(
+        self, scope: Scope, points: Sequence[Point], gone: Mapping[UUID, int], *, recorded: bool = False
+    ) -> None:
+        """Write what is newer than what was applied. `recorded`: the points were read under the lock, so that one that
+        had been taken out is there again."""
         with self._lock:
             tenant = scope.tenant_id
-            newer = [point for point in points if self._applied.get((tenant, point.memory_id), 0) < point.version]
+            known = {point.memory_id: self._applied.get((tenant, point.memory_id), 0) for point in points}
+            back = {memory_id for memory_id, version in known.items() if version == GONE}
+            newer = [
+                one for one in points if known[one.memory_id] < one.version or (recorded and one.memory_id in back)
+            ]
             scoped = self._index.of(scope)
             if newer:
                 scoped.upsert(newer)
             if gone:
                 scoped.delete(list(gone))
             for memory_id, version in [*((one.memory_id, one.version) for one in newer), *gone.items()]:
-                self._applied[tenant, memory_id] = max(version, self._applied.pop((tenant, memory_id), 0))
+                self._applied.pop((tenant, memory_id), None)
+                self._applied[tenant, memory_id] = version
             while len(self._applied) > _REMEMBERED:
                 self._applied.popitem(last=False)
+            if back and not recorded:
+                # A writer that comes late, or an import under the same id: only the record knows.
+                self._behind.set()
 
     def _points(self, scope: Scope, entries: Sequence[IndexEntry], unreadable: Unreadable) -> list[Point]:
         points = []

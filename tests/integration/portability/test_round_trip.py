@@ -243,6 +243,19 @@ def test_a_line_of_history_adds_nothing_to_a_memory_that_is_there(
         services.memories.history(alice, alice.scope, UUID(bobs["id"]))
 
 
+def test_what_was_deleted_and_is_imported_again_is_found(services: Services, caller: Caller, lived: list[UUID]) -> None:
+    before = exported(services, caller)
+    services.indexing.drain()
+    services.memories.delete(caller, caller.scope, lived[0])
+    imported(services, caller, before)
+    assert services.indexing.behind
+    services.indexing.drain()
+    assert found(services, caller, "where does she live?", {"user_id": "alice"})[0] == "Ich wohne in Ålesund 北"
+    services.memories.update(caller, caller.scope, lived[0], Edit(text="She lives in Bergen"))
+    assert not services.indexing.behind
+    assert found(services, caller, "where does she live?", {"user_id": "alice"})[0] == "She lives in Bergen"
+
+
 def test_an_event_does_not_show_what_came_to_be_another_user_s(
     services: Services, caller: Caller, lived: list[UUID]
 ) -> None:
