@@ -375,16 +375,17 @@ class Indexing:
     def _apply(
         self, scope: Scope, points: Sequence[Point], gone: Mapping[UUID, int], *, recorded: bool = False
     ) -> None:
-        """Write what is newer than what was applied. `recorded`: the points were read under the lock, so that one that
-        had been taken out is there again."""
+        """Write what is newer than what was applied. `recorded`: the points were read under the lock and are what is
+        so, whatever was applied before: an id that was taken out, here or by another process, may be imported again."""
         with self._lock:
             tenant = scope.tenant_id
-            known = {point.memory_id: self._applied.get((tenant, point.memory_id), 0) for point in points}
-            back = {memory_id for memory_id, version in known.items() if version == GONE}
-            newer = [
-                one for one in points if known[one.memory_id] < one.version or (recorded and one.memory_id in back)
-            ]
             scoped = self._index.of(scope)
+            applied = {point.memory_id: self._applied.get((tenant, point.memory_id), 0) for point in points}
+            newer = [one for one in points if recorded or applied[one.memory_id] < one.version]
+            if recorded and points:
+                # The index keeps the newer version of two.
+                present = scoped.existing(list(applied))
+                scoped.delete([one.memory_id for one in points if present.get(one.memory_id, 0) > one.version])
             if newer:
                 scoped.upsert(newer)
             if gone:
@@ -394,8 +395,8 @@ class Indexing:
                 self._applied[tenant, memory_id] = version
             while len(self._applied) > _REMEMBERED:
                 self._applied.popitem(last=False)
-            if back and not recorded:
-                # A writer that comes late, or an import under the same id: only the record knows.
+            if len(newer) < len(points):
+                # A writer that comes late, or an import under an id that was here before: the record knows.
                 self._behind.set()
 
     def _points(self, scope: Scope, entries: Sequence[IndexEntry], unreadable: Unreadable) -> list[Point]:

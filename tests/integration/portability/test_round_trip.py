@@ -256,6 +256,22 @@ def test_what_was_deleted_and_is_imported_again_is_found(services: Services, cal
     assert found(services, caller, "where does she live?", {"user_id": "alice"})[0] == "She lives in Bergen"
 
 
+def test_what_another_process_deleted_and_is_imported_again_is_found(
+    services: Services, caller: Caller, lived: list[UUID]
+) -> None:
+    before = exported(services, caller)
+    services.memories.update(caller, caller.scope, lived[0], Edit(text="She lives in Bergen"))
+    services.indexing.drain()
+    # Another process tells of it by the outbox alone.
+    with services.installation.database.transaction(caller.scope) as connection:
+        record = services.installation.record
+        doomed = record.find(connection, caller.scope, [lived[0]], users=None, on=None)
+        record.delete(connection, caller.scope, list(doomed.values()), keep_texts=False)
+    imported(services, caller, before)
+    services.indexing.drain()
+    assert services.index.of(caller.scope).existing([lived[0]]) == {lived[0]: 1}
+
+
 def test_an_event_does_not_show_what_came_to_be_another_user_s(
     services: Services, caller: Caller, lived: list[UUID]
 ) -> None:
