@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
@@ -25,6 +26,9 @@ from service.storage.record import Record, memories_table, one_of
 from service.storage.tombstones import Tombstone, TombstoneKind, Tombstones, tombstone_id
 
 _m: Final[Any] = memories_table.c
+#: A name of 64 characters at most: what is kept of one that is taken, and digits of the hold's id, which are random.
+_NAME_ROOM: Final = 51
+_ID_DIGITS: Final = 12
 
 
 class HoldJournal:
@@ -55,7 +59,11 @@ class HoldJournal:
         self._write(connection, scope, TombstoneKind.HOLD_RELEASED, [hold.id], value, hold.released_at or clock.now())
 
     def place_again(self, tombstone: Tombstone) -> None:
-        """Place a hold in a database that was restored to a time before it; what it covers there is looked for anew."""
+        """Place a hold in a database that was restored to a time before it; what it covers there is looked for anew.
+
+        One whose transaction failed in its last step is placed too: it may have been acknowledged. Where another has
+        its name by now, it gets the name with the end of its id.
+        """
         scope = Scope.of(service_principal(tombstone.tenant_id))
         value = self._opened(scope, tombstone)
         if value is None:
@@ -68,17 +76,19 @@ class HoldJournal:
             self._register.lock(connection)
             if self._register.find(connection, scope, hold_id) is not None:
                 return
-            self._register.place(
+            place = partial(
+                self._register.place,
                 connection,
                 scope,
                 hold_id,
-                value["name"],
                 subject_ids=subject_ids,
                 where=where,
                 reason=value["reason"],
                 placed=_read(value["by"]),
                 at=tombstone.at,
             )
+            if not place(value["name"]):
+                place(f"{value['name'][:_NAME_ROOM]}-{hold_id.hex[-_ID_DIGITS:]}")
             there = connection.execute(select(_m.id).where(one_of(_m.id, members))).scalars()
             found = self.matching(connection, scope, subject_ids, where)
             add_members(connection, scope, hold_id, list(dict.fromkeys([*there, *found])))

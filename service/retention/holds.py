@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -29,6 +29,7 @@ from service.storage.database import Database
 from service.storage.kept_filters import pinned, pinned_subjects, unpinned
 from service.storage.keyring import Keyring
 from service.storage.record import memories_table, one_of
+from service.tenants.actions import is_leaving
 from service.tenants.subjects import Subjects
 
 _m: Final[Any] = memories_table.c
@@ -95,7 +96,7 @@ class Holds:
             InvalidInput: for a bad name or reason, or not exactly one thing to cover.
             NotFound: when one of the memories that are named does not exist.
             NameTaken: when another hold has or had the name.
-            Conflict: when a subject that is named is being erased.
+            Conflict: when a subject that is named, or the tenant, is being erased.
         """
         self._gate.check(caller, Action.PLACE_HOLD, targets=new.memory_ids)
         self._gate.check_unbound(caller, Action.PLACE_HOLD)
@@ -106,6 +107,8 @@ class Holds:
         with self._trail.conflicts(caller, Action.PLACE_HOLD), self._database.transaction(scope) as connection:
             subject_ids, where = self._pinned(connection, scope, new)
             self._register.lock(connection)
+            named = set(subject_ids or ()) if where is None else pinned_subjects(where)
+            self._refuse_leaving(connection, scope, named)
             free = self._register.place(
                 connection,
                 scope,
@@ -275,6 +278,16 @@ class Holds:
             check_names(names)
             ids[(kind, name)] = self._subjects.ensure(connection, scope, names).owner
         return None, pinned(new.where, ids)
+
+    def _refuse_leaving(self, connection: Connection, scope: Scope, subject_ids: Collection[UUID]) -> None:
+        """Return when neither the tenant nor one of the subjects is being erased.
+
+        Under the register's lock: who asked to erase them asked for holds first, and has committed or waits for this.
+        """
+        if is_leaving(connection, scope.tenant_id):
+            raise Conflict("the tenant is being deleted, for good; nothing can be held any more")
+        if self._subjects.lock(connection, subject_ids) != set(subject_ids):
+            raise Conflict("one of those who are named is being erased; nothing of them can be held any more")
 
     def _covered(
         self,

@@ -21,7 +21,7 @@ from service.audit.events import AuditEvent
 from service.audit.signing import Signer
 from service.auth.endings import journal_ends_with_connector
 from service.errors import LegalHold
-from service.holds.guard import held_among
+from service.holds.guard import held_among, refuse_held_subject, refuse_held_tenant
 from service.memories.entities import Entities, Note
 from service.memories.indexing import Indexing
 from service.memories.stores import Stores
@@ -176,23 +176,44 @@ class ErasureWork:
         ERASURES.labels(erasure.kind.value, "removed").inc()
 
     def erase_again(self, tombstone: Tombstone) -> None:
-        """Do again what a tombstone stands for, in a database that does not know of it. Doing so twice is harmless."""
+        """Do again what a tombstone stands for, in a database that does not know of it. Doing so twice is harmless.
+
+        What a hold covers there stays, key included, until a start after its release: nothing that is held stops one.
+        """
         scope = _scope(tombstone.tenant_id)
         if tombstone.kind is TombstoneKind.TENANT_REMOVED:
-            self._remove_tenant(scope, None)
+            if self._is_free(scope, lambda connection: refuse_held_tenant(connection, scope)):
+                self._remove_tenant(scope, None)
         elif tombstone.kind is TombstoneKind.MEMORIES_ERASED:
             with self._stores.database.transaction(scope) as connection:
-                # A hold that came after the erasure was placed without them; nothing that is held stops a start.
+                # A hold that came after the erasure was placed without them.
                 held = held_among(connection, scope, tombstone.ids)
                 ids = [one for one in lock_memories(connection, tombstone.ids) if one not in held]
                 removed = remove_memories(connection, scope, ids)
             self._indexing.apply(scope, [], gone=dict.fromkeys(removed.memory_ids, GONE))
         else:
             for subject_id in tombstone.ids:
-                with self._stores.database.transaction(scope) as connection:
-                    erasure = self._ledger.find_running(connection, scope, subject_id)
-                note = None if erasure is None else self._counting(scope, erasure)
-                self._entities.finish(scope, subject_id, note=note)
+                self._erase_subject_again(scope, subject_id)
+
+    def _erase_subject_again(self, scope: Scope, subject_id: UUID) -> None:
+        if not self._is_free(scope, lambda connection: refuse_held_subject(connection, scope, subject_id)):
+            return
+        with self._stores.database.transaction(scope) as connection:
+            erasure = self._ledger.find_running(connection, scope, subject_id)
+        note = None if erasure is None else self._counting(scope, erasure)
+        self._entities.finish(scope, subject_id, note=note)
+
+    def _is_free(self, scope: Scope, refuse: Callable[[Connection], None]) -> bool:
+        try:
+            with self._stores.database.transaction(scope) as connection:
+                refuse(connection)
+        except LegalHold as error:
+            holds = [str(one) for one in error.hold_ids]
+            _log.error(
+                "what was erased before a restore is held there and stays until a release", extra={"holds": holds}
+            )
+            return False
+        return True
 
     def _counting(self, scope: Scope, erasure: Erasure) -> Note:
         def note(connection: Connection, removed: Removed) -> None:

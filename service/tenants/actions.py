@@ -32,6 +32,7 @@ DEFAULT_TENANT: Final = "default"
 #: Fits into a bigint, and into a number of JSON that every reader takes.
 _MOST: Final = 2**53
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_LEAVING: Final = ("deleting", "deleted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +153,7 @@ class Tenants:
             with self._database.transaction(caller.scope) as connection:
                 if connection.execute(taken).first() is not None:
                     raise Conflict(f"there is a tenant {name} already")
-                live = _tenants.c.status.not_in(["deleting", "deleted"])
+                live = _tenants.c.status.not_in(_LEAVING)
                 renamed = update(_tenants).where(_tenants.c.id == tenant.id, live)
                 if not connection.execute(renamed.values(name=name, updated_at=clock.now())).rowcount:
                     raise Conflict(f"the tenant {tenant.name} is deleted, for good")
@@ -206,7 +207,7 @@ class Tenants:
         tenant = self.get(name_or_id)
         caller = installation_caller(tenant.id)
         with self._database.transaction(caller.scope) as connection:
-            live = _tenants.c.status.not_in(["deleting", "deleted"])
+            live = _tenants.c.status.not_in(_LEAVING)
             changed = connection.execute(
                 update(_tenants).where(_tenants.c.id == tenant.id, live).values(status=status, updated_at=clock.now())
             ).rowcount
@@ -221,6 +222,12 @@ def is_active(connection: Connection, tenant_id: TenantId) -> bool:
     """Tell whether the tenant's keys may work."""
     state = find_state(connection, tenant_id)
     return state is not None and state.active
+
+
+def is_leaving(connection: Connection, tenant_id: TenantId) -> bool:
+    """Tell whether the tenant is being deleted or was."""
+    status = connection.execute(select(_tenants.c.status).where(_tenants.c.id == tenant_id)).scalar()
+    return status in _LEAVING
 
 
 def find_state(connection: Connection, tenant_id: TenantId) -> TenantState | None:

@@ -11,7 +11,8 @@ from service import clock
 from service.errors import LegalHold
 from service.filters.ast import EVERYTHING
 from service.retention.ledger import ErasureKind, ErasureStatus, Target
-from service.scope import Caller
+from service.scope import Caller, SubjectKind
+from service.storage.tombstones import TombstoneKind, tombstone_id
 from service.wiring import Services
 from tests.integration.holds.conftest import Add, Place
 from tests.integration.retention.test_erasures import keep_for
@@ -88,3 +89,19 @@ def test_a_hold_that_was_placed_meanwhile_puts_a_scheduled_erasure_off(
     assert put_off.due_at is not None
     assert put_off.due_at > clock.now()
     assert texts(services, caller) == {"evidence"}
+
+
+def test_what_was_erased_before_a_restore_and_is_held_since_stops_no_start(
+    services: Services, caller: Caller, add: Add, place: Place
+) -> None:
+    add("evidence")
+    place("smith-v-acme", user="alice")
+    scope, installation = caller.scope, services.installation
+    with installation.database.transaction(scope) as connection:
+        (alice,) = installation.subjects.find(connection, scope, [(SubjectKind.USER, "alice")]).values()
+    for kind, ids in ((TombstoneKind.SUBJECT_ERASED, [alice]), (TombstoneKind.TENANT_REMOVED, [])):
+        tombstone = installation.tombstones.append(
+            kind, scope.tenant_id, ids, tombstone=tombstone_id(kind, scope.tenant_id, alice)
+        )
+        services.erasing.erase_again(tombstone)
+        assert texts(services, caller) == {"evidence"}

@@ -17,11 +17,17 @@ from tests.integration.holds.conftest import Add, Place
 pytestmark = pytest.mark.integration
 
 
-def restore_to_before(database: Postgres) -> None:
-    """Do to the database what a restore to a time before the holds and the keys of their people does."""
+def lose_holds(database: Postgres) -> None:
+    """Do to the database what a commit does that is lost, or a restore to a time before the holds."""
     with psycopg.connect(database.admin, autocommit=True) as connection:
         connection.execute("TRUNCATE hold_releases, hold_members, holds")
         connection.execute("DELETE FROM tombstones WHERE kind LIKE 'hold:%'")
+
+
+def restore_to_before(database: Postgres) -> None:
+    """Do to the database what a restore to a time before the holds and the keys of their people does."""
+    lose_holds(database)
+    with psycopg.connect(database.admin, autocommit=True) as connection:
         connection.execute("DELETE FROM api_keys WHERE owner_id IS NOT NULL AND label IS NULL")
 
 
@@ -44,6 +50,25 @@ def test_holds_and_releases_are_done_again(
     with pytest.raises(LegalHold, match="alone, live"):
         services.memories.delete(caller, caller.scope, held)
     services.memories.delete(caller, caller.scope, free)
+
+
+def test_a_hold_whose_name_another_has_by_now_is_placed_under_one_of_its_own(
+    services: Services, ada: Caller, add: Add, place: Place, database: Postgres
+) -> None:
+    """The commit of the first was lost after its line was written, and its person asked again."""
+    held = add(channel="legal")
+    name = "c" * 64
+    lost = place(name, filters={"metadata": {"channel": "legal"}})
+    (tombstone,) = (one for one in services.installation.tombstones.all() if one.kind is TombstoneKind.HOLD_PLACED)
+    lose_holds(database)
+    again = place(name, memory_ids=[held])
+    for _ in range(2):
+        replays(services.installation, services.erasing)[tombstone.kind](tombstone)
+    holds = services.installation.holds
+    found = holds.get(ada, ada.scope, lost.stored.id).stored
+    assert (found.where, found.members) == (lost.stored.where, 1)
+    assert found.name == "c" * 51 + "-" + lost.stored.id.hex[-12:]
+    assert holds.get(ada, ada.scope, again.stored.id).stored.name == name
 
 
 def test_the_journal_tells_nobody_anything(services: Services, place: Place) -> None:

@@ -14,10 +14,12 @@ import pytest
 
 from service.errors import Conflict, InvalidInput, LegalHold, NotFound
 from service.filters.ast import EVERYTHING
+from service.holds.guard import refuse_held_subject, refuse_held_tenant
 from service.memories.actions import Edit
 from service.records import SubjectNames
 from service.retention.holds import Hold, NewHold
 from service.scope import Caller, SubjectKind, TenantId
+from service.tenants.actions import begin_deleting
 from service.wiring import Services
 from tests.conftest import Postgres
 from tests.integration.holds.conftest import Add, Place
@@ -162,6 +164,43 @@ def test_a_hold_waits_for_a_delete_that_is_under_way_and_a_later_one_sees_it(
     assert members(hold) == {staying}
     with pytest.raises(LegalHold):
         services.memories.delete(caller, caller.scope, staying)
+
+
+def test_no_hold_is_placed_on_who_is_being_erased_meanwhile(
+    services: Services, caller: Caller, add: Add, place: Place, database: Postgres
+) -> None:
+    scope = caller.scope
+    add()
+    with services.installation.database.transaction(scope) as connection:
+        alice = services.installation.subjects.find(connection, scope, [(SubjectKind.USER, "alice")])
+    (subject_id,) = alice.values()
+    with ThreadPoolExecutor() as pool:
+        with services.installation.database.transaction(scope) as connection:
+            refuse_held_subject(connection, scope, subject_id)
+            services.entities.begin(connection, scope, subject_id)
+            placed = [
+                pool.submit(place, "on-her", user="alice"),
+                pool.submit(place, "by-filter", filters={"user_id": "alice"}),
+            ]
+            assert waits(database)
+        for one in placed:
+            with pytest.raises(Conflict, match="being erased"):
+                one.result(60)
+    assert services.entities.finish(scope, subject_id) == 1
+
+
+def test_no_hold_is_placed_on_a_tenant_that_is_being_deleted_meanwhile(
+    services: Services, caller: Caller, add: Add, place: Place, database: Postgres
+) -> None:
+    add()
+    with ThreadPoolExecutor() as pool:
+        with services.installation.database.transaction(caller.scope) as connection:
+            refuse_held_tenant(connection, caller.scope)
+            begin_deleting(connection, caller.scope.tenant_id)
+            placed = pool.submit(place, user="alice")
+            assert waits(database)
+        with pytest.raises(Conflict, match="deleted"):
+            placed.result(60)
 
 
 def test_an_add_and_an_update_that_meet_a_hold_being_placed_end_up_under_it(
