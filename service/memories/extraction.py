@@ -38,6 +38,7 @@ from service.scope import Caller, Permission, Principal, PrincipalKind, Scope, T
 from service.storage.encryption import Place
 from service.storage.keyring import KeyDestroyed, KeyMissing
 from service.storage.stored import IndexEntry
+from service.storage.superseding import current
 from service.storage.tables import MessageRow
 from service.tenants.actions import is_active
 from service.tenants.projects import Projects, ProjectSettings
@@ -374,7 +375,10 @@ class _Reader:
         self._index = index
 
     def similar(self, text: str, limit: int, *, vector: Vector) -> Sequence[Recalled]:
-        """Return the memories of the same subjects that are most like the text."""
+        """Return the current memories of the same subjects that are most like the text.
+
+        What a newer one supersedes is not shown: a model that sees it leaves a fact out that is true again.
+        """
         scope, stores = self._scope, self._stores
         names = self._work.new.subjects
         where = subjects_filter(names)
@@ -384,8 +388,10 @@ class _Reader:
         answer = self._index.of(scope).search(
             vector, terms, where, lookup, limit=_CANDIDATES, users=None, on=clock.today()
         )
-        ranked = fuse(answer.candidates).part(0, limit)
+        ranked = fuse(answer.candidates).part(0, _CANDIDATES)
         with stores.database.transaction(scope) as connection:
+            now = current(connection, [one.memory_id for one in ranked], clock.today())
+            ranked = [one for one in ranked if one.memory_id in now][:limit]
             ids = [one.memory_id for one in ranked]
             found = stores.record.find(connection, scope, ids, users=None, on=clock.today())
             stores.trail.write(

@@ -18,6 +18,7 @@ from service.scope import Caller, Scope
 from service.storage.filter_sql import compile_sql
 from service.storage.quarantine import quarantine_table
 from service.storage.stored import StoredMemory
+from service.storage.superseding import restate
 
 
 def keep_for_review(
@@ -33,7 +34,8 @@ def keep_for_review(
 ) -> Kept:
     """Put memories into quarantine with their audit row, and return what their event tells.
 
-    What the record has already, in the same or in like words, stays what it is (NONE). Nothing reaches the index.
+    What the record has already, in the same or in like words, stays what it is (NONE) and is current again. Nothing
+    reaches the index.
     """
     own = {memory.id for memory in memories}
     twins = find_twins(stores, connection, scope, memories, vectors, embedder=embedder)
@@ -41,6 +43,7 @@ def keep_for_review(
     alike = {memory_id: twin for memory_id, twin in twins.items() if twin.id not in own}
     known = {memory_id: twin.id for memory_id, twin in alike.items()}
     known |= stores.record.known(connection, scope, [memory for memory in memories if memory.id not in alike])
+    restate(connection, known.values())
     fresh = [(memory, vector) for memory, vector in zip(memories, vectors, strict=True) if memory.id not in known]
     tokenizer = stores.tokenizer(scope)
     waiting = stores.quarantine.put(

@@ -59,7 +59,7 @@ def supersede(
 
     Only memories of the same user, agent, app and run are linked, so that whoever finds the older one finds the newer
     one too. What says something anew is current itself, whatever superseded it before. Not `anew` is what was said
-    before and is linked now: then what supersedes the newer one stays, and no link is made that closes a circle.
+    before and is linked now: then what supersedes the newer one stays. No link is made that closes a circle.
     """
     wanted = {newer: sorted(set(older) - {newer}) for newer, older in links.items()}
     wanted = {newer: older for newer, older in wanted.items() if older}
@@ -69,7 +69,7 @@ def supersede(
     moment = literal(clock.now(), DateTime(timezone=True))
     new = memories_table.alias("newer")
     for newer, older in wanted.items():
-        above = set() if anew else _above(connection, newer)
+        above = _above(connection, newer)
         older = [one for one in older if one not in above]
         same = and_(*(_m[name].is_not_distinct_from(new.c[name]) for name in _SUBJECTS))
         query = (

@@ -101,6 +101,13 @@ def test_what_is_said_again_is_current_and_no_circle_hides_both(services: Servic
     assert listed(services, caller) == ["Alice lives in Rome"]
 
 
+def test_two_that_supersede_each_other_in_one_add_do_not_hide_each_other(services: Services, caller: Caller) -> None:
+    rome, oslo = one(services, caller, "Alice lives in Rome"), one(services, caller, "Alice lives in Oslo")
+    with services.installation.database.transaction(caller.scope) as connection:
+        assert supersede(connection, caller.scope, {rome: [oslo], oslo: [rome]}) == {rome: [oslo]}
+    assert listed(services, caller) == ["Alice lives in Rome"]
+
+
 def test_only_memories_of_the_same_subjects_are_linked(services: Services, caller: Caller, database: Postgres) -> None:
     newer = one(services, caller, "lives in Oslo")
     others = [
@@ -180,3 +187,32 @@ def test_an_extraction_links_what_the_model_names(
     assert listed(services, caller) == ["Alice has a cat called Tom", "Alice moved to Oslo with Tom"]
     services.reviews.approve(caller, caller.scope, [event.results[0].memory_id])
     assert listed(services, caller) == ["Alice has a cat called Tom", "Alice moved to Lima"]
+
+
+@pytest.mark.xdist_group("extraction")
+@pytest.mark.parametrize("required", [False, True], ids=["at-once", "reviewed"])
+def test_a_fact_that_is_true_again_is_current_again(
+    make_services: MakeServices, llm: ScriptedLLM, required: bool
+) -> None:
+    flags = {"provider": "openai", "config": llm.config, "timeout": 5.0}
+    services = make_services(worker=True, llm=flags, queue={"poll_interval": 0.1})
+    caller = caller_of(services, services.installation.tenants.create("acme").id)
+    llm.facts("Alice lives in Rome")
+    (first,) = ended(services, caller, ask(services, caller, "I live in Rome")).results
+    llm.facts({"text": "Alice moved to Lisbon", "supersedes": ["0"]})
+    current = ended(services, caller, ask(services, caller, "I moved to Lisbon")).results[0].memory_id
+    assert listed(services, caller) == ["Alice moved to Lisbon"]
+    review(services, caller, required=required)
+    # What is past is not among what the model sees, so that what it says again is not left out.
+    llm.facts("Alice lives in Rome")
+    event = ended(services, caller, ask(services, caller, "I am back, I live in Rome"))
+    assert "Alice moved to Lisbon" in llm.requests[-1].prompt
+    assert "Alice lives in Rome" not in llm.requests[-1].prompt
+    assert [(result.memory_id, result.change) for result in event.results] == [(first.memory_id, Change.NONE)]
+    assert listed(services, caller) == ["Alice lives in Rome", "Alice moved to Lisbon"]
+    review(services, caller, required=False)
+    with services.installation.database.transaction(caller.scope) as connection:
+        supersede(connection, caller.scope, {current: [first.memory_id]})
+    llm.facts({"text": "Alice lives in Rome", "supersedes": ["0"]})
+    ended(services, caller, ask(services, caller, "As I said, Lisbon is over and I live in Rome"))
+    assert listed(services, caller) == ["Alice lives in Rome"]
