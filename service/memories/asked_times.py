@@ -12,32 +12,11 @@ from typing import Any, Final, TypeAlias
 from dateparser.date import DateDataParser
 
 from service.memories.asked_events import Event, Side, asked_event
+from service.memories.english_times import english_times, is_loose
 from service.memories.time_tables import TIME_WORDS
-from service.memories.time_words import COUNTED, Named, TimeWords, folded
+from service.memories.time_words import Named, TimeWords, folded
 from service.settings.languages import Language
 
-_MONTH: Final = (
-    r"(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?"
-    r"|nov(?:ember)?|dec(?:ember)?)"
-)
-_DAY: Final = r"\d{1,2}(?:st|nd|rd|th)?"
-_UNIT: Final = r"(?:day|week|month|year)s?"
-_NUMBER: Final = r"(?:\d{1,3}|an?|one|two|three|four|five|six|seven|eight|nine|ten)"
-#: What names a time. A month alone counts after a word that says so, for "may" and "march" are other words too.
-_TIME: Final = re.compile(
-    rf"""\b(?:(?P<side>before|until|after|since|in|on|during|of|by|from)\s+)?(?P<time>
-      \d{{4}}-\d{{2}}-\d{{2}}
-    | {_DAY}\s+(?:of\s+)?{_MONTH}(?:,?\s+\d{{4}})?
-    | {_MONTH}\s+{_DAY}(?!\d)(?:,?\s+\d{{4}})?
-    | {_MONTH},?\s+\d{{4}}
-    | {_NUMBER}\s+{_UNIT}\s+ago
-    | (?:the\s+day\s+before\s+)?yesterday | today
-    | (?:last|this|past)\s+(?:week|month|year)
-    | (?<=before\s){_MONTH} | (?<=after\s){_MONTH} | (?<=since\s){_MONTH} | (?<=in\s){_MONTH} | (?<=during\s){_MONTH}
-    | (?:(?<=before\s)|(?<=after\s)|(?<=since\s)|(?<=in\s)|(?<=during\s))\d{{4}}(?!\s*{COUNTED})
-    )\b""",
-    re.IGNORECASE | re.VERBOSE,
-)
 _PRESENT: Final = re.compile(
     r"\b(?:current(?:ly)?|nowadays|now|at the moment|these days|latest|newest|most recent(?:ly)?|up to date)\b",
     re.IGNORECASE,
@@ -46,9 +25,13 @@ _PAST: Final = re.compile(
     r"\b(?:before|previous(?:ly)?|former(?:ly)?|earlier|originally|used to|back then|in the past|history)\b",
     re.IGNORECASE,
 )
-_SIDES: Final = {"before": "before", "until": "before", "since": "since", "after": "after"}
+#: What stands between the ends of a span that needs no word.
+_DASHES: Final = frozenset("-\u2013\u2014")
 _YEAR: Final = re.compile(r"\b\d{4}\b")
 Span: TypeAlias = tuple[datetime, datetime]
+#: The ends of a span that is open.
+_FIRST: Final = datetime.min.replace(tzinfo=UTC)
+_LAST: Final = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +61,10 @@ def asked_time(question: str, today: date, language: Language = Language.ENGLISH
     """
     words = TIME_WORDS.get(language)
     text = question if words is None else folded(question)
-    named = [
-        Named(match.start(), match.end(), _SIDES.get((match["side"] or "").lower(), ""), match["time"])
-        for match in _TIME.finditer(text)
-    ]
+    named = list(english_times(text))
     if words is not None:
         named = _best([*words.times(text), *named])
-    spans = tuple(_spans(named, text, words, today))
+    spans = _narrowed(tuple(_spans(named, text, words, today)))
     event = None if spans else asked_event(question)
     # What was so until, or when, something happened need not be so now.
     past = _PAST.search(question) is not None or (event is not None and event.side is not Side.AFTER)
@@ -97,9 +77,9 @@ def asked_time(question: str, today: date, language: Language = Language.ENGLISH
 def span_at(moment: datetime, side: Side) -> Span:
     """Return the span that an event of a moment makes of the side that is asked about; "when" is its day."""
     if side is Side.BEFORE:
-        return datetime.min.replace(tzinfo=UTC), moment
+        return _FIRST, moment
     if side is Side.AFTER:
-        return moment, datetime.max.replace(tzinfo=UTC)
+        return moment, _LAST
     day = moment.astimezone(UTC).date()
     return _moment(day), _moment(day + timedelta(days=1))
 
@@ -117,24 +97,44 @@ def _spans(named: Sequence[Named], text: str, words: TimeWords | None, today: da
     rest = list(named)
     while rest:
         one = rest.pop(0)
-        if words is not None and rest and _joined(one, rest[0], text, words):
+        if rest and _joined(one, rest[0], text, words):
             other = rest.pop(0)
-            year = _YEAR.search(other.time)
-            first = one.time if year is None or _YEAR.search(one.time) else f"{one.time} {year[0]}"
-            ends = _span(first, today), _span(other.time, today)
-            if ends[0] is not None and ends[1] is not None:
+            ends = _span(_with_year_of(one.time, other.time), today), _span(_with_year_of(other.time, one.time), today)
+            if ends[0] is not None and ends[1] is not None and ends[0][0] < ends[1][1]:
                 yield ends[0][0], ends[1][1]
             continue
-        span = _span(one.time, today)
         # Behind "to" a number alone need not be a year.
-        if span is not None and not (one.side == "to" and one.time.isdigit()):
+        loose = is_loose(one) or (one.side == "to" and one.time.isdigit())
+        span = None if loose else _span(one.time, today)
+        if span is not None:
             yield _sided(span, one.side)
 
 
-def _joined(one: Named, other: Named, text: str, words: TimeWords) -> bool:
+def _joined(one: Named, other: Named, text: str, words: TimeWords | None) -> bool:
     """Whether two times are the ends of one span: "from March to May", "since March until May"."""
-    between = text[one.end : other.start]
-    return words.joins(between) or (other.side in ("before", "to") and not between.strip())
+    between = text[one.end : other.start].strip()
+    if other.side == "and":
+        return one.side == "between" and not between
+    if words is not None:
+        return words.joins(between) or (other.side in ("before", "until", "to", "through") and not between)
+    ends = (other.side in ("until", "through") and not between) or (not other.side and between in _DASHES)
+    return ends and one.side not in ("before", "after")
+
+
+def _with_year_of(time: str, other: str) -> str:
+    """Return a time with the year of another, if it names none itself."""
+    year = _YEAR.search(other)
+    return time if year is None or _YEAR.search(time) else f"{time} {year[0]}"
+
+
+def _narrowed(spans: tuple[Span, ...]) -> tuple[Span, ...]:
+    """Return what two times mean together where one is open at its beginning and the other at its end."""
+    if len(spans) != 2:
+        return spans
+    (begin, end), (other_begin, other_end) = sorted(spans)
+    if begin == _FIRST and other_end == _LAST and other_begin < end < _LAST:
+        return ((other_begin, end),)
+    return spans
 
 
 def _span(words: str, today: date) -> Span | None:
@@ -163,12 +163,14 @@ def _whole(named: str, found: Any) -> Span | None:
 
 def _sided(span: Span, side: str) -> Span:
     match side:
-        case "before":
-            return datetime.min.replace(tzinfo=UTC), span[0]
+        case "before" | "until":
+            return _FIRST, span[0]
+        case "up to":
+            return _FIRST, span[1]
         case "since":
-            return span[0], datetime.max.replace(tzinfo=UTC)
+            return span[0], _LAST
         case "after":
-            return span[1], datetime.max.replace(tzinfo=UTC)
+            return span[1], _LAST
     return span
 
 

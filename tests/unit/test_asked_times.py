@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.memories.asked_events import Side
 from service.memories.asked_times import asked_time
 
 pytestmark = pytest.mark.unit
@@ -32,6 +33,23 @@ TODAY = date(2026, 11, 26)
         ("what changed after August", "2026-09-01", "9999-12-31"),
         ("what did she do in May?", "2026-05-01", "2026-06-01"),
         ("where did they go last year?", "2025-01-01", "2026-01-01"),
+        ("Where was she before the 5th of May 2025?", "0001-01-01", "2025-05-05"),
+        ("what changed since the 3rd of March", "2026-03-03", "9999-12-31"),
+        ("who was there until the 2nd of June", "0001-01-01", "2026-06-02"),
+        ("before the end of March 2025", "0001-01-01", "2025-04-01"),
+        ("after the beginning of March 2025", "2025-03-01", "9999-12-31"),
+        ("since the end of 2024", "2025-01-01", "9999-12-31"),
+        ("What changed after March 2025 and before June 2025?", "2025-04-01", "2025-06-01"),
+        ("before June 2025 but after March 2025", "2025-04-01", "2025-06-01"),
+        ("from January 2025 until March 2025", "2025-01-01", "2025-04-01"),
+        ("between 2025-01-01 and 2025-03-31", "2025-01-01", "2025-04-01"),
+        ("from March to May 2025", "2025-03-01", "2025-06-01"),
+        ("March to May 2025", "2025-05-01", "2025-06-01"),
+        ("from March 2025 through May", "2025-03-01", "2025-06-01"),
+        ("between 2019 and 2021", "2019-01-01", "2022-01-01"),
+        ("from 5 May 2024 - 7 May 2024", "2024-05-05", "2024-05-08"),
+        ("since the 3rd of March until the 5th of May", "2026-03-03", "2026-05-06"),
+        ("in March before June moved out", "2026-03-01", "2026-04-01"),
     ],
 )
 def test_a_named_time(question: str, first: str, end: str) -> None:
@@ -52,6 +70,17 @@ def test_a_named_time(question: str, first: str, end: str) -> None:
         "on the 31 February",
         "in 0000",
         "April likes tea",
+        "Which apps on Windows 11 may be slow?",
+        "How many of 30 may come",
+        "Did he march 10 km?",
+        "Did he march 10",
+        "Is Jan 20 years old?",
+        "What did she do before June moved out?",
+        "after April joined the team",
+        "what did she get from June?",
+        "from 2000 to 3000 steps",
+        "tea and may be milk",
+        "between May and her sister",
     ],
 )
 def test_no_time(question: str) -> None:
@@ -64,7 +93,19 @@ def test_the_present(question: str) -> None:
 
 
 def test_two_times() -> None:
-    assert len(asked_time("was it in May 2024 or in June 2024?", TODAY).spans) == 2
+    for question in (
+        "was it in May 2024 or in June 2024?",
+        "in May 2024 and June 2024",
+        "before March 2025 or after June 2025",
+        "on 2025-03-04 and 2025-03-06",
+    ):
+        assert len(asked_time(question, TODAY).spans) == 2, question
+
+
+def test_what_somebody_did_who_is_called_like_a_month_is_an_event() -> None:
+    asked = asked_time("What did she do before June moved out?", TODAY)
+    assert asked.event is not None
+    assert asked.event.side is Side.BEFORE
 
 
 @given(st.text(max_size=60), st.dates())

@@ -1,0 +1,74 @@
+"""Finds the times that an English text names, with the side of each that is meant."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from service.memories.time_words import COUNTED, Named
+
+_MONTH: Final = (
+    r"(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?"
+    r"|nov(?:ember)?|dec(?:ember)?)"
+)
+_DAY: Final = r"\d{1,2}(?:st|nd|rd|th)?"
+_UNIT: Final = r"(?:day|week|month|year)s?"
+_NUMBER: Final = r"(?:\d{1,3}|an?|one|two|three|four|five|six|seven|eight|nine|ten)"
+#: What makes somebody's name of a month before it: "before June moved out".
+_DID: Final = (
+    r"(?:\w+ed|was|had|went|left|got|came|told|said|gave|took|became|began|started|met|bought|found|made|quit)\b"
+)
+#: What a number behind a month counts, so that it is no day.
+_OF_ANYTHING: Final = rf"(?:{COUNTED}|(?:{_UNIT}|hours?|minutes?|times)\b)"
+_TIME: Final = re.compile(
+    rf"""\b(?:(?P<side>before|until|till|after|since|in|on|during|of|by|from|between|to|through|and)\s+)?
+    (?:(?:the\s+)?(?P<edge>end|start|beginning)\s+of\s+)?(?:the\s+)?(?P<time>
+      \d{{4}}-\d{{2}}-\d{{2}}
+    | {_DAY}\s+(?:of\s+)?{_MONTH}(?:,?\s+\d{{4}})?
+    | {_MONTH}\s+{_DAY}(?!\d)(?!\s*{_OF_ANYTHING})(?:,?\s+\d{{4}})?
+    | {_MONTH},?\s+\d{{4}}
+    | {_NUMBER}\s+{_UNIT}\s+ago
+    | (?:the\s+day\s+before\s+)?yesterday | today
+    | (?:last|this|past)\s+(?:week|month|year)
+    | (?P<bare>{_MONTH}(?!\s+{_DID}) | \d{{4}}(?!\s*{COUNTED}))
+    )\b""",
+    re.IGNORECASE | re.VERBOSE,
+)
+#: A month or a year alone counts behind a word that says so, for "may" and "march" are other words too. Behind those
+#: of the second line it counts as an end of a span only: "from June" may be a person, "to 2000" a number.
+_TELLING: Final = frozenset({"before", "until", "till", "after", "since", "in", "during"})
+_ENDS: Final = {"from": "from", "between": "between", "to": "through", "through": "through", "and": "and"}
+_SIDES: Final = {"before": "before", "until": "until", "till": "until", "since": "since", "after": "after"} | _ENDS
+#: The side of the whole time that the side of its end or its beginning is.
+_OF_EDGE: Final = {
+    ("before", "end"): "up to",
+    ("until", "end"): "up to",
+    ("since", "end"): "after",
+    ("after", "start"): "since",
+    ("after", "beginning"): "since",
+}
+#: Words of their own in small letters: "30 may come", "how many of 30 may", "march 10 miles".
+_NO_DAY: Final = frozenset({"", "of", "and"})
+_OTHER_WORD: Final = re.compile(r"\d{1,2}\s+(?:may|march)|(?:may|march)\s+\d{1,2}")
+
+
+def english_times(text: str) -> Iterator[Named]:
+    """Yield the times that a text names, one behind the other.
+
+    Their sides are "before", "until", "since", "after", those of an end of a span ("from", "between", "through",
+    "and"), and "up to", which means the time itself too.
+    """
+    for match in _TIME.finditer(text):
+        said, time = (match["side"] or "").lower(), match["time"]
+        if match["bare"] and said not in _TELLING and said not in _ENDS:
+            continue
+        if said in _NO_DAY and _OTHER_WORD.fullmatch(time):
+            continue
+        side = _SIDES.get(said, "")
+        yield Named(match.start(), match.end(), _OF_EDGE.get((side, (match["edge"] or "").lower()), side), time)
+
+
+def is_loose(named: Named) -> bool:
+    """Whether a time is none where it is not one of the two ends of a span: a month or a year alone."""
+    return named.side in _ENDS.values() and re.fullmatch(rf"\d{{4}}|{_MONTH}", named.time, re.IGNORECASE) is not None
