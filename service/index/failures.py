@@ -18,3 +18,8 @@ def failures(doing: str, *, what_to_do: str) -> Iterator[None]:
     # A panic of the embedded engine is not an Exception.
     except BaseException as error:
         raise IndexUnavailable(f"The index failed ({doing}). The request can be sent again; {what_to_do}") from error
+
+
+def incomplete() -> IndexUnavailable:
+    """Return the error of a search while the index lacks what the record has."""
+    return IndexUnavailable("the index is being made again from the record; try again in a minute")

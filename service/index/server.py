@@ -22,21 +22,18 @@ from qdrant_client import QdrantClient, models
 
 from service import clock
 from service.errors import IndexUnavailable
-from service.index.failures import failures
-from service.index.finding import Found, find, found
+from service.index.failures import failures, incomplete
 from service.index.interface import Dense, Point, ScopedWriter
-from service.index.points import checked, identity
-from service.index.questions import ByMeaning, ByWords, Finding, Search
+from service.index.points import checked
 from service.index.scoped import TenantIndex, chunks
-from service.index.selection import IDENTITY, Every, Selection, point_ids
+from service.index.selection import Every, point_ids
 from service.index.server_layout import differences
+from service.index.server_reader import Reach, ServerReader
 from service.index.server_requests import (
     Layout,
-    Quantized,
     collection,
     payload_indexes,
     point_structs,
-    query_request,
     server_filter,
 )
 from service.index.server_shards import made_with, make_missing, refused, shard_key
@@ -59,7 +56,7 @@ class ServerIndex:
 
     `model` names what makes the vectors: each has collections of its own, so that two are never compared. Nothing is
     sent before the first use, so that the service starts while the server is away; a server that is away or too old
-    is `IndexUnavailable`.
+    is `IndexUnavailable`. So is a search until the index is complete: another process may have begun it anew.
     """
 
     compacts: bool = False
@@ -77,9 +74,10 @@ class ServerIndex:
         self._made_for = {"format": _FORMAT, "dimensions": dimensions, "model": model}
         self._alias = f"{name}-{hashlib.sha256(made_for.encode()).hexdigest()[:10]}"
         self._closed = False
-        # The collections that serve and that are being filled, as they were some moments ago, and the number of shard
-        # keys that each of those that were met was made with.
+        # The collections that serve, that are complete and that are being filled, as they were some moments ago, and
+        # the number of shard keys that each of those that were met was made with.
         self._served: str | None = None
+        self._whole: str | None = None
         self._next: str | None = None
         self._looked: float | None = None
         self._keys: dict[str, int] = {}
@@ -92,14 +90,14 @@ class ServerIndex:
         return TenantIndex(self, scope)
 
     @contextmanager
-    def reading(self, doing: str, tenant_id: TenantId) -> Iterator[_Reader]:
+    def reading(self, doing: str, tenant_id: TenantId) -> Iterator[ServerReader]:
         """See `Engine`."""
         with self._using(doing):
             own_idf = self._version is not None and self._version >= OWN_IDF
             if self._layout.shard_keys or self._number(self._alias):
                 self._look()
-            reach = _Reach(self, self._alias, tenant_id)
-            yield _Reader(self._client, reach, own_idf=own_idf, quantization=self._layout.quantization)
+            reach, whole = (Reach(self, alias, tenant_id) for alias in (self._alias, self._complete_alias))
+            yield ServerReader(self._client, reach, whole, own_idf=own_idf, quantization=self._layout.quantization)
 
     def checked(self, vector: Dense) -> list[float]:
         """See `Engine`."""
@@ -150,10 +148,8 @@ class ServerIndex:
     def is_complete(self) -> bool:
         """See `Index`."""
         with self._using("look"):
-            aliases = self._aliases()
-            return aliases.get(self._alias) is not None and aliases.get(self._alias) == aliases.get(
-                self._complete_alias
-            )
+            self._look(now=True)
+            return self._served is not None and self._served == self._whole
 
     def mark_complete(self) -> None:
         """See `Index`."""
@@ -277,7 +273,9 @@ class ServerIndex:
         if self._alias not in self._aliases():
             first = f"{self._alias}-first"
             self._create(first)
-            self._move({self._alias: first})
+            if self._alias not in self._aliases():
+                self._move({self._alias: first})
+            self._fixed = ()
         else:
             self._fit()
         self._look(now=True)
@@ -366,6 +364,10 @@ class ServerIndex:
         if now or self._looked is None or at - self._looked >= _LOOK_EVERY:
             before, aliases = self._served, self._aliases()
             self._served, self._next = aliases.get(self._alias), aliases.get(self._next_alias)
+            self._whole = aliases.get(self._complete_alias)
+            if self._served is None:
+                # The server has lost its data: the next use begins anew.
+                self._opened = False
             if self._served is not None and before not in (None, self._served):
                 # Another process has made it again.
                 info = self._client.get_collection(self._served)
@@ -374,8 +376,13 @@ class ServerIndex:
             self._looked = at
 
     def _number(self, name: str) -> int:
-        """Return how many shard keys a collection has, or the one that serves by its alias."""
-        collection = name if name != self._alias else self._served or name
+        """Return how many shard keys a collection has, which may be named by an alias."""
+        if name == self._complete_alias and self._whole is None:
+            self._look(now=True)
+            if self._whole is None:
+                raise incomplete()
+        known = {self._alias: self._served, self._complete_alias: self._whole}
+        collection = known.get(name) or name
         number = self._keys.get(collection)
         if number is None:
             number = self._keys[collection] = made_with(self._client.get_collection(collection))
@@ -390,69 +397,6 @@ class ServerIndex:
         for one in self._client.get_collections().collections:
             if one.name.startswith(f"{self._alias}-") and one.name not in kept:
                 self._client.delete_collection(one.name)
-
-
-class _Reach:
-    """The collection that serves and, where it has shard keys, one tenant's shards of it."""
-
-    def __init__(self, index: ServerIndex, name: str, tenant_id: TenantId) -> None:
-        self._index = index
-        self._name = name
-        self._tenant = tenant_id
-
-    def __call__(self, call: Callable[[str, str | None], _T], /) -> _T:
-        return self._index.addressed(self._name, self._tenant, call)
-
-
-class _Reader:
-    """See `Reader`."""
-
-    def __init__(self, client: QdrantClient, reach: _Reach, *, own_idf: bool, quantization: Quantized) -> None:
-        self._quantization = quantization
-        self._client = client
-        self._reach = reach
-        self._own_idf = own_idf
-
-    def find(self, search: Search) -> Finding:
-        """See `Reader`."""
-        return find(self._ask, search)
-
-    def _ask(self, asked: Sequence[ByMeaning | ByWords | None]) -> list[dict[int, Found]]:
-        questions = {number: question for number, question in enumerate(asked) if question is not None}
-
-        def ask(name: str, key: str | None) -> list[models.QueryResponse]:
-            requests = [
-                query_request(question, own_idf=self._own_idf, quantization=self._quantization, key=key)
-                for question in questions.values()
-            ]
-            return self._client.query_batch_points(name, requests)
-
-        answers = dict(zip(questions, self._reach(ask) if questions else [], strict=True))
-        return [found(answers[number].points) if number in answers else {} for number in range(len(asked))]
-
-    def scroll(self, where: Selection, *, limit: int, after: UUID | None = None) -> tuple[dict[UUID, int], UUID | None]:
-        """See `Reader`."""
-
-        def scroll(name: str, key: str | None) -> tuple[list[models.Record], Any]:
-            return self._client.scroll(
-                name,
-                scroll_filter=server_filter(where),
-                limit=limit,
-                offset=None if after is None else str(after),
-                with_payload=IDENTITY,
-                shard_key_selector=key,
-            )
-
-        records, cursor = self._reach(scroll)
-        return dict(identity(record.payload) for record in records), None if cursor is None else UUID(str(cursor))
-
-    def count(self, where: Selection) -> int:
-        """See `Reader`."""
-
-        def count(name: str, key: str | None) -> models.CountResult:
-            return self._client.count(name, count_filter=server_filter(where), exact=True, shard_key_selector=key)
-
-        return self._reach(count).count
 
 
 class _Rebuild:

@@ -17,6 +17,7 @@ from sqlalchemy import Connection
 from service import clock
 from service.embeddings import Embedder
 from service.errors import IndexUnavailable, KeyringUnavailable, Unavailable
+from service.index.failures import incomplete
 from service.index.interface import Index, Point, ScopedWriter
 from service.index.terms import Bm25Terms, TenantTerms
 from service.memories.agreement import Agreement
@@ -136,14 +137,19 @@ class Indexing:
             IndexUnavailable: while the index is being made again from the record after it was lost.
         """
         if self._incomplete.is_set():
-            raise IndexUnavailable("the index is being made again from the record; try again in a minute")
+            raise incomplete()
 
     def heal(self, tenants: Callable[[], Sequence[TenantId]]) -> None:
         """Make the index again if it began empty beside a record with memories; searches wait for it.
 
-        The index itself keeps in mind whether that is done, so that a heal that was cut short is begun again.
+        The index itself keeps in mind whether that is done, so that a heal that was cut short is begun again. It is to
+        be called from time to time: a server may lose its data while this process runs.
+
+        Raises:
+            IndexUnavailable: when the index does not answer, and while another process makes it again.
         """
         if not self._index.is_complete():
+            self._incomplete.set()
             if any(self._has_memories(tenant_id) for tenant_id in tenants()):
                 _log.warning("the index lacks what the record has and is made again from it")
                 self.rebuild(tenants)

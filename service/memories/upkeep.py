@@ -69,13 +69,13 @@ class Upkeep:
         return ("failed", "; ".join(reasons)) if reasons else ("ok", None)
 
     def _keep_in_step(self) -> None:
-        healed, due = False, 0.0
+        due = 0.0
         while not self._stopping.is_set():
             try:
-                if not healed:
+                passing = clock.monotonic() >= due
+                if passing:
                     self._indexing.heal(self._tenants)
-                    healed = True
-                if self._indexing.behind or clock.monotonic() >= due:
+                if passing or self._indexing.behind:
                     due = 0.0
                     self._indexing.drain()
                     due = clock.monotonic() + _PASS_EVERY

@@ -31,6 +31,7 @@ from service.errors import MemvaultError
 from service.holds.membership import Membership
 from service.holds.waiting import WaitingHolds
 from service.index.edge import EdgeIndex as EdgeIndex
+from service.index.failures import incomplete
 from service.index.interface import Index
 from service.index.interface import IndexDamaged as IndexDamaged
 from service.jobs.handlers import Jobs
@@ -240,6 +241,9 @@ class Services:
 
     def _ask_index(self) -> None:
         self.indexing.check()
+        if not self.index.is_complete():
+            # A server that has lost its data, which the upkeep will notice too.
+            raise incomplete()
         self.index.count()
 
 

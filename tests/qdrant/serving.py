@@ -111,6 +111,21 @@ def open_server(server: Qdrant, *, name: str | None = None, **given: Any) -> Ser
     return ServerIndex(client, **{"dimensions": SIZE, "model": "test", "name": name or f"test-{uuid4().hex}"} | given)
 
 
+def open_complete(server: Qdrant, *, name: str | None = None, **given: Any) -> ServerIndex:
+    """Open an index that answers searches, as one of a record that was empty too."""
+    index = open_server(server, name=name, **given)
+    index.mark_complete()
+    return index
+
+
+def lose_data(server: Qdrant) -> None:
+    """Leave the server with nothing, as with an empty volume. Aliases go with what they name."""
+    headers = {} if server.api_key is None else {"api-key": server.api_key}
+    with httpx.Client(base_url=server.url, headers=headers, trust_env=False) as client:
+        for one in client.get("/collections").json()["result"]["collections"]:
+            client.delete(f"/collections/{one['name']}").raise_for_status()
+
+
 def has_shard_keys(server: Qdrant) -> bool:
     """Whether a server makes shard keys: one of the tests' own does, a real one when it is a cluster."""
     if server.made is not None:

@@ -12,7 +12,7 @@ from service.index.interface import Index
 from service.index.server import ServerIndex
 from service.index.server_requests import Layout
 from tests.integration.index.points import SIZE
-from tests.qdrant.serving import Qdrant, has_shard_keys, open_server, qdrant_for_tests
+from tests.qdrant.serving import Qdrant, has_shard_keys, open_complete, qdrant_for_tests
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def qdrant_over_grpc() -> Iterator[Qdrant]:
 @pytest.fixture
 def grpc_index(qdrant_over_grpc: Qdrant) -> Iterator[ServerIndex]:
     """An empty index on the server, over gRPC."""
-    opened = open_server(qdrant_over_grpc)
+    opened = open_complete(qdrant_over_grpc)
     yield opened
     opened.close()
 
@@ -46,7 +46,7 @@ def grpc_index(qdrant_over_grpc: Qdrant) -> Iterator[ServerIndex]:
 @pytest.fixture
 def server_index(qdrant: Qdrant) -> Iterator[ServerIndex]:
     """An empty index on the server, with collections of its own."""
-    opened = open_server(qdrant)
+    opened = open_complete(qdrant)
     yield opened
     opened.close()
 
@@ -66,7 +66,7 @@ def keyed_grpc_index(qdrant_over_grpc: Qdrant) -> Iterator[ServerIndex]:
 def _keyed(served: Qdrant) -> Iterator[ServerIndex]:
     if not has_shard_keys(served):
         pytest.skip("Qdrant cluster absent: the server that is named makes no shard keys")
-    opened = open_server(served, layout=Layout(shard_keys=5))
+    opened = open_complete(served, layout=Layout(shard_keys=5))
     yield opened
     opened.close()
 

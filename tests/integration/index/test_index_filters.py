@@ -21,7 +21,7 @@ from tests.filters.strategies import TREES, populations
 from tests.filters.truth_rows import BY_ID, LOOKUP, ROWS
 from tests.filters.truth_table import CASES, Case
 from tests.integration.index.points import NOON, SIZE, KnowsAll, found, point, point_of, scope, vector
-from tests.qdrant.serving import Qdrant, open_server
+from tests.qdrant.serving import Qdrant, open_complete
 
 pytestmark = [pytest.mark.integration, pytest.mark.qdrant_suite]
 
@@ -34,7 +34,7 @@ def shard(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     opened: Index = (
         EdgeIndex(tmp_path_factory.mktemp("data") / "index", dimensions=SIZE, model="test")
         if request.param == "edge"
-        else open_server(qdrant)
+        else open_complete(qdrant)
     )
     for one in (TABLE, scope()):
         opened.of(one).upsert([point_of(row) for row in ROWS.values()])

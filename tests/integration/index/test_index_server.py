@@ -21,7 +21,7 @@ from service.index.server import ServerIndex
 from service.index.server_requests import Layout
 from tests.integration.index.points import TERMS, KnowsAll, found, point, scope, vector
 from tests.qdrant.certificates import made_in
-from tests.qdrant.serving import Qdrant, Tls, open_server, qdrant
+from tests.qdrant.serving import Qdrant, Tls, lose_data, open_complete, open_server, qdrant
 
 pytestmark = pytest.mark.integration
 
@@ -66,7 +66,7 @@ def test_the_collection_is_made_for_many_tenants(recorded: Qdrant) -> None:
 
 
 def test_every_question_carries_the_tenant_and_its_own_statistics(recorded: Qdrant) -> None:
-    index, tenant = open_server(recorded), scope()
+    index, tenant = open_complete(recorded), scope()
     index.of(tenant).upsert([point(text="tea")])
     found(index.of(tenant), text="tea")
     questions = asked(recorded, "query")
@@ -80,7 +80,7 @@ def test_every_question_carries_the_tenant_and_its_own_statistics(recorded: Qdra
 
 def test_an_older_server_is_told_apart() -> None:
     with qdrant(version="1.17.3") as served:
-        index = open_server(served)
+        index = open_complete(served)
         index.of(scope()).upsert([point(text="tea")])
         found(index.of(scope()), text="tea")
         assert all(getattr(question.params, "idf", None) is None for question in asked(served, "query"))
@@ -125,7 +125,7 @@ def test_it_opens_while_the_server_is_away(recorded: Qdrant) -> None:
 
 
 def test_two_processes_see_the_same_index(recorded: Qdrant) -> None:
-    one, other = open_server(recorded, name="same"), open_server(recorded, name="same")
+    one, other = open_complete(recorded, name="same"), open_complete(recorded, name="same")
     tenant, id_ = scope(), uuid4()
     one.of(tenant).upsert([point(id_, "tea", version=2)])
     assert found(other.of(tenant), text="tea")[id_].version == 2
@@ -187,6 +187,7 @@ def test_a_rebuild_that_fails_is_abandoned(recorded: Qdrant, monkeypatch: pytest
     assert not rebuild.__exit__(RuntimeError, failure, None)
     assert collections(recorded) == before
     assert not index.is_complete()
+    index.mark_complete()
     assert index.of(tenant).search(vector(), TERMS.query("tea"), EVERYTHING, KnowsAll(), limit=5).candidates
     index.of(tenant).upsert([point()])
     index.close()
@@ -212,6 +213,45 @@ def test_a_rebuild_that_was_cut_short_is_swept(recorded: Qdrant, monkeypatch: py
     again.close()
 
 
+def test_an_index_that_another_process_begins_anew_answers_no_search(
+    recorded: Qdrant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _quick(monkeypatch)
+    one, other = open_complete(recorded, name="same"), open_complete(recorded, name="same")
+    tenant, kept, added = scope(), point(text="tea"), point(text="tea")
+    one.of(tenant).upsert([kept])
+    assert found(other.of(tenant), text="tea")
+    lose_data(recorded)
+    # Nobody has looked at the server yet.
+    with pytest.raises(IndexUnavailable):
+        found(other.of(tenant), text="tea")
+    restarted = open_server(recorded, name="same")
+    with restarted.rebuild() as fresh:
+        other.of(tenant).upsert([added])
+        assert other.of(tenant).existing([added.memory_id, kept.memory_id]) == {added.memory_id: 1}
+        for index in (one, other, restarted):
+            assert not index.is_complete()
+            with pytest.raises(IndexUnavailable, match="made again from the record"):
+                found(index.of(tenant), text="tea")
+        fresh.of(tenant).upsert([kept])
+    for index in (one, other, restarted):
+        assert found(index.of(tenant), text="tea").keys() == {kept.memory_id, added.memory_id}
+        index.close()
+
+
+def test_a_process_that_is_open_begins_anew_where_the_server_lost_its_data(recorded: Qdrant) -> None:
+    index, tenant = open_complete(recorded), scope()
+    index.of(tenant).upsert([point()])
+    lose_data(recorded)
+    assert not index.is_complete()
+    index.of(tenant).upsert([point(text="tea")])
+    assert index.count() == 1
+    assert not index.is_complete()
+    index.mark_complete()
+    assert found(index.of(tenant), text="tea")
+    index.close()
+
+
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look for a new collection at each write, so that nothing has to wait for what processes remember."""
     monkeypatch.setattr("service.index.server._LOOK_EVERY", 0.0)
@@ -219,7 +259,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_everything_goes_over_grpc_where_its_port_is_named() -> None:
     with qdrant(api_key="k" * 40, grpc=True) as served:
-        index, tenant = open_server(served, name="same", layout=Layout(shards=3, quantization="scalar")), scope()
+        index, tenant = open_complete(served, name="same", layout=Layout(shards=3, quantization="scalar")), scope()
         index.of(tenant).upsert([point(text="tea")])
         assert found(index.of(tenant), text="tea")
         assert index.of(tenant).count() == 1

@@ -21,7 +21,7 @@ from service.index.server_requests import Layout
 from service.index.server_shards import shard_key, shard_keys
 from service.scope import Scope, TenantId
 from tests.integration.index.points import TERMS, KnowsAll, found, point, scope
-from tests.qdrant.serving import Qdrant, open_server, qdrant
+from tests.qdrant.serving import Qdrant, open_complete, open_server, qdrant
 
 pytestmark = pytest.mark.integration
 
@@ -101,7 +101,7 @@ def test_the_catalogue_has_all_that_is_done_for_one_tenant() -> None:
 
 @pytest.mark.parametrize("layout", [KEYED, Layout()], ids=["on", "off"])
 def test_each_request_about_a_tenant_names_its_key(watched: Qdrant, layout: Layout) -> None:
-    index = open_server(watched, layout=layout)
+    index = open_complete(watched, layout=layout)
     for tenant in [scope() for _ in range(4)]:
         expected = key_of(tenant) if layout.shard_keys else None
         for name, act in OF_A_TENANT.items():
@@ -188,7 +188,7 @@ def test_without_the_setting_nothing_is_said_of_keys(watched: Qdrant) -> None:
 
 
 def test_a_tenant_does_not_depend_on_the_shards_of_another(watched: Qdrant) -> None:
-    index, (mine, theirs) = open_server(watched, layout=KEYED), two_apart()
+    index, (mine, theirs) = open_complete(watched, layout=KEYED), two_apart()
     for one in (mine, theirs):
         index.of(one).upsert([point(ID, "tea")])
     (name,) = {name for name, _ in asked(watched, "key")}
@@ -208,7 +208,7 @@ def test_a_tenant_does_not_depend_on_the_shards_of_another(watched: Qdrant) -> N
 
 
 def test_tenants_of_one_key_do_not_see_each_other(watched: Qdrant) -> None:
-    index = open_server(watched, layout=Layout(shard_keys=1))
+    index = open_complete(watched, layout=Layout(shard_keys=1))
     mine, theirs = scope(), scope()
     for one in (mine, theirs):
         index.of(one).upsert([point(ID, "tea"), point(None, "tea")])
