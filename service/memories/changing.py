@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 from sqlalchemy import Connection
@@ -130,12 +131,12 @@ class ModelChange:
 
     def tidy(self) -> None:
         """Remove the indexes of models that no longer serve, once no process can be asking them any more."""
+        shared = self._generations.serving.index.shared
         for model in self._models.all():
             if model.state is not ModelState.RETIRED:
                 continue
-            if not self._generations.serving.index.shared or model.updated_at < clock.now() - STALE_AFTER:
-                self._remove(model)
-                self._models.forget(model)
+            if not shared or model.updated_at < clock.now() - STALE_AFTER:
+                self._models.forget(model, partial(self._remove, model), shared=shared)
 
     def is_stale(self) -> bool:
         """Tell whether a model is to be brought in and nobody has worked at it for some time."""

@@ -165,10 +165,20 @@ class EmbeddingModels:
             also(connection)
         return True
 
-    def forget(self, model: EmbeddingModel) -> None:
-        """Forget a model whose index is gone."""
+    def forget(self, model: EmbeddingModel, remove: Callable[[], None], *, shared: bool) -> None:
+        """Forget a model that no longer serves, and remove its index; what `remove` raises leaves it known.
+
+        A `shared` index is the same for all generations of a model: the last one that is forgotten takes it along. No
+        model begins or takes over meanwhile.
+        """
         with self._database.tenant_blind() as connection:
-            connection.execute(delete(_models).where(_m.id == model.id, _m.state == ModelState.RETIRED.value))
+            _lock(connection)
+            retired = _m.id == model.id, _m.state == ModelState.RETIRED.value
+            if connection.execute(delete(_models).where(*retired).returning(_m.id)).first() is None:
+                return
+            same = select(_m.id).where(_m.name == model.name, _m.dimensions == model.dimensions)
+            if not shared or connection.execute(same.limit(1)).first() is None:
+                remove()
 
     def _insert(
         self,

@@ -244,3 +244,34 @@ def test_the_other_replica_takes_the_new_model_with_the_switch(
         names = httpx.get(f"{server.url}/collections", trust_env=False).json()["result"]["collections"]
         assert len({name["name"].rsplit("-", 1)[0] for name in names}) == 1
         assert found(other, caller, "She drinks tea")[0] == "She drinks tea"
+
+
+def test_a_model_that_is_brought_back_keeps_its_index(
+    index_url: str | None,
+    words: ScriptedEmbeddings,
+    stack: ExitStack,
+    database: Postgres,
+    data_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    services = opened(database, data_dir, stack, index_url)
+    caller = caller_of(services, services.installation.tenants.create("acme").id)
+    add(services, caller, "She lives in Rome", "She drinks tea")
+    with changing_to(services, words, held_at=1):
+        pass
+    # The settings of this process name the old model.
+    wiring.ask_for(services.installation, "minilm")
+    services.change.run()
+    monkeypatch.setattr(changing, "STALE_AFTER", changing.STALE_AFTER * 0)
+    for _ in range(2):
+        services.change.tidy()
+    assert semantic(services, caller, "hot beverages")["She drinks tea"] > 0.3
+    assert agrees(services, caller, database)
+    with psycopg.connect(database.admin) as admin:
+        rows = admin.execute("SELECT generation, name, state FROM embedding_models").fetchall()
+    assert rows == [(3, BUILT_IN, "serving")]
+    if index_url is None:
+        assert [folder.name for folder in data_dir.glob("index*")] == ["index-3"]
+    else:
+        names = httpx.get(f"{index_url}/collections", trust_env=False).json()["result"]["collections"]
+        assert len({name["name"].rsplit("-", 1)[0] for name in names}) == 1
