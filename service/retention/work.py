@@ -33,7 +33,7 @@ from service.retention.ledger import Erasure, ErasureKind, ErasureStatus, Ledger
 from service.retention.leftovers import Leftovers
 from service.retention.obstacles import Obstacles
 from service.retention.physical import Physical, PhysicalPass
-from service.retention.receipts import body_of, sign, what_remains
+from service.retention.receipts import Checked, body_of, sign, what_remains
 from service.scope import Caller, Scope, TenantId, service_principal
 from service.storage.erasers import erase_connector, erase_tenant, strip_tenant
 from service.storage.erasing import Removed, lock_memories, purge_tenant_memories, remove_memories
@@ -168,9 +168,11 @@ class ErasureWork:
         elif erasure.kind is ErasureKind.TENANT:
             self._remove_tenant(scope, note)
         elif erasure.connector is not None:
-            self._remove_connector(scope, erasure.connector, note)
+            self._remove_connector(scope, erasure, erasure.connector, note)
         at = clock.now() + timedelta(seconds=self._stores.settings.erasure.physical_delay)
         with self._stores.database.transaction(scope) as connection:
+            if self._still(connection, scope, erasure) is None:
+                return
             self._ledger.removed(connection, scope, erasure.id, at)
             self._erasures.defer(connection, scope, erasure.id, at=at, purging=True)
         ERASURES.labels(erasure.kind.value, "removed").inc()
@@ -221,9 +223,22 @@ class ErasureWork:
 
         return note
 
-    def _remove_connector(self, scope: Scope, name: str, note: Note) -> None:
+    def _still(self, connection: Connection, scope: Scope, erasure: Erasure) -> Erasure | None:
+        """Lock an erasure until the transaction ends and return it; None where another process has gone on with it.
+
+        A command works beside the queue, so that two processes may be at the same erasure.
+        """
+        current = self._ledger.find(connection, scope, erasure.id, lock=True)
+        if current is None or (current.status, current.removed_at) != (erasure.status, erasure.removed_at):
+            return None
+        return current
+
+    def _remove_connector(self, scope: Scope, erasure: Erasure, name: str, note: Note) -> None:
+        """Remove what came through a connector. What comes after another process has done so stays."""
         stores = self._stores
         with stores.database.transaction(scope) as connection:
+            if self._still(connection, scope, erasure) is None:
+                return
             journal_ends_with_connector(connection, stores.tombstones, scope, name)
             rows = erase_connector(connection, scope, name)
             cancelled = self._connectors.cancel(connection, scope, name)
@@ -231,6 +246,8 @@ class ErasureWork:
         ended = False
         while not ended:
             with stores.database.transaction(scope) as connection:
+                if self._still(connection, scope, erasure) is None:
+                    return
                 removed = self._connectors.remove(connection, scope, name, limit=_AT_ONCE)
                 stores.announcer.announce(connection, scope, Change.DELETE, removed.memory_ids)
                 if removed.memory_ids:
@@ -242,6 +259,8 @@ class ErasureWork:
             self._indexing.apply(scope, [], gone=dict.fromkeys(removed.memory_ids, GONE))
             ended = len(removed.memory_ids) < _AT_ONCE
         with stores.database.transaction(scope) as connection:
+            if self._still(connection, scope, erasure) is None:
+                return
             waiting = self._connectors.waiting_ids(connection, scope, name)
             # Once more: a hold may have been placed since the erasure was begun.
             stores.waiting_holds.remove(connection, scope, waiting)
@@ -281,15 +300,24 @@ class ErasureWork:
     def _complete(self, scope: Scope, erasure: Erasure, physical: Physical) -> int:
         """Look for what is left; sign the receipt when that is nothing, else let the erasure run again."""
         checked = self._leftovers.look(scope, erasure)
-        if checked.left:
-            _log.error("an erasure left something and runs again", extra={"rows": checked.left})
-            with self._stores.database.transaction(scope) as connection:
-                self._ledger.again(connection, scope, erasure.id)
-                self._erasures.defer(connection, scope, erasure.id)
-            return 0
-        at = clock.now()
-        settings = self._stores.settings.erasure
-        document = physical.document()
+        with self._stores.database.transaction(scope) as connection:
+            # What was looked at and the physical pass are of the erasure as it was then.
+            current = self._still(connection, scope, erasure)
+            if current is None:
+                return 0
+            if checked.left:
+                _log.error("an erasure left something and runs again", extra={"rows": checked.left})
+                self._ledger.again(connection, scope, current.id)
+                self._erasures.defer(connection, scope, current.id)
+                return 0
+            self._keep_receipt(connection, scope, current, checked, physical)
+        ERASURES.labels(erasure.kind.value, "completed").inc()
+        return 1
+
+    def _keep_receipt(
+        self, connection: Connection, scope: Scope, erasure: Erasure, checked: Checked, physical: Physical
+    ) -> None:
+        at, settings, document = clock.now(), self._stores.settings.erasure, physical.document()
         remains = what_remains(
             erasure,
             at=at,
@@ -299,22 +327,19 @@ class ErasureWork:
             rows=self._stores.settings.keyring.url is not None,
         )
         receipt = sign(body_of(erasure, at=at, checked=checked, physical=document, remains=remains), self._signer())
-        with self._stores.database.transaction(scope) as connection:
-            self._ledger.complete(connection, scope, erasure.id, at=at, physical=document, receipt=receipt)
-            self._stores.trail.write(
-                connection,
-                _caller(erasure),
-                AuditEvent.ERASURE_COMPLETED,
-                subjects=_subjects(erasure),
-                targets=[erasure.id],
-                detail=ErasureCompleted(
-                    kind=Erased(erasure.kind.value),
-                    memories=erasure.removed.get("memories", 0),
-                    physical=physical.files.done,
-                ),
-            )
-        ERASURES.labels(erasure.kind.value, "completed").inc()
-        return 1
+        self._ledger.complete(connection, scope, erasure.id, at=at, physical=document, receipt=receipt)
+        self._stores.trail.write(
+            connection,
+            _caller(erasure),
+            AuditEvent.ERASURE_COMPLETED,
+            subjects=_subjects(erasure),
+            targets=[erasure.id],
+            detail=ErasureCompleted(
+                kind=Erased(erasure.kind.value),
+                memories=erasure.removed.get("memories", 0),
+                physical=physical.files.done,
+            ),
+        )
 
     def _count(self, connection: Connection, scope: Scope, erasure: Erasure, removed: Removed) -> None:
         """Write down what one batch removed."""

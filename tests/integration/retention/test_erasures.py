@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from copy import copy
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from service.memories.edits import Edit
 from service.observability.metrics import WORK
 from service.policy.table import ROLES
 from service.records import Message, NewMemories, SubjectNames
+from service.retention import work as work_module
 from service.retention.ledger import ErasureKind, ErasureStatus, Target
 from service.retention.receipts import verify
 from service.scope import Caller, SubjectKind
@@ -386,6 +389,71 @@ def test_several_erasures_share_one_physical_pass(
     for who, erasure_id in asked:
         services.erasing.run(str(who.principal.tenant_id), str(erasure_id))
     assert passes == ["index"]
+
+
+def another_process(services: Services) -> Any:
+    """What works on erasures in another process: on the same database, with locks of its own."""
+    other = copy(services.erasing)
+    other._one_pass = threading.Lock()
+    return other
+
+
+def test_two_processes_complete_an_erasure_once(
+    services: Services, caller: Caller, admin: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(services, caller, "from the crm", connector="crm")
+    tenant_id = caller.principal.tenant_id
+    erasure = services.erasures.remove_connector(caller, caller.scope, "crm")
+    services.erasing.run(str(tenant_id), str(erasure.id))
+    other, real = another_process(services), services.erasing._physical
+    stored: list[Any] = []
+
+    class Overtaken:
+        """A physical pass during which the other process carries the erasure out."""
+
+        def make(self, *, names: bool) -> Any:
+            physical = real.make(names=names)
+            assert other.purge() == 1
+            stored.append(services.erasures.look(tenant_id, erasure.id))
+            add(services, caller, "from a new crm", connector="crm")
+            return physical
+
+    monkeypatch.setattr(services.erasing, "_physical", Overtaken())
+    assert services.erasing.purge() == 0
+    assert stored[0].status is ErasureStatus.COMPLETED
+    assert services.erasures.look(tenant_id, erasure.id) == stored[0]
+    services.erasing.run(str(tenant_id), str(erasure.id))
+    assert texts(services, caller) == {"from a new crm"}
+    assert [event for event, _ in events(admin, "erasure:completed")] == ["erasure:completed"]
+    assert services.erasing.resume() == 0
+
+
+def test_a_process_that_comes_late_removes_nothing_that_came_since(
+    services: Services, caller: Caller, admin: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work_module, "_AT_ONCE", 2)
+    for number in range(2):
+        add(services, caller, f"note {number} from the crm", connector="crm")
+    tenant_id = caller.principal.tenant_id
+    erasure = services.erasures.remove_connector(caller, caller.scope, "crm")
+    other, real = another_process(services), services.indexing.apply
+    stored: list[Any] = []
+
+    def apply(*given: Any, **named: Any) -> None:
+        """Between two batches of this process the other one carries the erasure out."""
+        real(*given, **named)
+        if not stored:
+            stored.append(None)
+            other.finish(tenant_id, erasure.id)
+            stored.append(services.erasures.look(tenant_id, erasure.id))
+            add(services, caller, "from a new crm", connector="crm")
+
+    monkeypatch.setattr(services.indexing, "apply", apply)
+    services.erasing.finish(tenant_id, erasure.id)
+    assert stored[1].status is ErasureStatus.COMPLETED
+    assert services.erasures.look(tenant_id, erasure.id) == stored[1]
+    assert texts(services, caller) == {"from a new crm"}
+    assert [event for event, _ in events(admin, "erasure:completed")] == ["erasure:completed"]
 
 
 def test_a_pass_that_cannot_be_made_now_is_made_later(
