@@ -25,6 +25,8 @@ from service.scope import Scope, TenantId
 #: Compaction is worth it after this many removals, or this share of the points,
 _REMOVED_LEAST: Final = 1000
 _REMOVED_SHARE: Final = 0.05
+#: (they are written down after so many, for the next process)
+_REMOVED_KEPT_AFTER: Final = 100
 #: or when something deleted has been on the disk for this many seconds,
 _REMOVED_SECONDS: Final = 24 * 3600.0
 #: or when this many points, or this share of all, came since the last one, in this process or before it.
@@ -69,7 +71,8 @@ class EdgeIndex:
         self._journal: list[Write] | None = None
         self._rebuild: EdgeRebuild | None = None
         self._filled: Shard | None = None
-        self._removed = 0
+        # Points of the shard that serves whose deleted data are in its files, and how many of them are written down.
+        self._removed = self._removed_kept = self._folder.removed_count()
         # What the last compaction has left, for there may be too few to be compressed.
         self._left = 0
         self._closed = False
@@ -124,6 +127,8 @@ class EdgeIndex:
                 self._folder.mark_removed()
             self._shard.write([write])
             self._removed += left_behind
+            if self._removed - self._removed_kept >= _REMOVED_KEPT_AFTER:
+                self._keep_removed()
             if self._journal is not None:
                 self._journal.append(write)
             if self._rebuild is not None:
@@ -163,6 +168,8 @@ class EdgeIndex:
     def maintain(self) -> bool:
         """See `Index`."""
         total, waiting = self.count(), self._folder.removed_seconds()
+        with self._writing:
+            self._keep_removed()
         due = (
             self._removed >= max(_REMOVED_LEAST, total * _REMOVED_SHARE)
             or self._uncompressed() - self._left >= max(_UNCOMPRESSED_LEAST, total * _UNCOMPRESSED_SHARE)
@@ -221,9 +228,17 @@ class EdgeIndex:
                 self._rebuild.shard.discard()
         with self._replacing, self._writing:
             try:
+                self._keep_removed()
                 self._shard.close()
             finally:
                 self._folder.close()
+
+    def _keep_removed(self) -> None:
+        """Write down how many points were removed. Writes are locked; where it fails, it is done with the next ones."""
+        if self._removed != self._removed_kept:
+            with suppress(OSError):
+                self._folder.count_removed(self._removed)
+                self._removed_kept = self._removed
 
     def _uncompressed(self) -> int:
         with self.using("count") as call:
@@ -262,9 +277,9 @@ class EdgeIndex:
             # One that fails is tried again when as much has come as makes it due.
             self._left = self._uncompressed()
             with self._writing:
-                self._journal, self._removed = [], 0
+                self._journal, gone = [], self._removed
             self._fill(target)
-            self._catch_up(Shard.load(target, held=self._folder.held)).discard()
+            self._catch_up(Shard.load(target, held=self._folder.held), gone).discard()
             self._left = self._uncompressed()
         except (IndexUnavailable, OSError) as error:
             if self._closed:
@@ -307,8 +322,11 @@ class EdgeIndex:
                 self._filled = None
             shard.discard()
 
-    def _catch_up(self, shard: Shard) -> Shard:
-        """Apply to a new shard what was written since its copy was taken, put it in place, and return the old one."""
+    def _catch_up(self, shard: Shard, gone: int) -> Shard:
+        """Apply to a new shard what was written since its copy was taken, put it in place, and return the old one.
+
+        `gone` points had been removed before: it has nothing of them.
+        """
         try:
             while True:
                 with self._writing:
@@ -316,7 +334,8 @@ class EdgeIndex:
                     if len(missed) <= _LAST_WRITES:
                         shard.write(missed)
                         self._flush(shard)
-                        return self._replace(shard, removed=self._removed, complete=self._folder.complete)
+                        left = self._removed - gone
+                        return self._replace(shard, removed=left, complete=self._folder.complete)
                 shard.write(missed)
         except BaseException:
             shard.discard()
@@ -327,10 +346,10 @@ class EdgeIndex:
         self._folder.switch(shard.folder, complete=complete)
         with self._swap:
             old, self._shard = self._shard, shard
-        self._removed = removed
+        self._removed = self._removed_kept = removed
         # From here on nothing may fail. A mark that stays costs one more compaction.
         with suppress(OSError):
-            self._folder.renew_removed() if removed else self._folder.clear_removed()
+            self._folder.renew_removed(removed) if removed else self._folder.clear_removed()
         return old
 
     def _discard(self, shard: Shard) -> None:

@@ -4,7 +4,7 @@ index/
 ├── lock          held by the process that serves, and by those of its shards; its pid inside
 ├── current       JSON: the generation that serves, whether it has all that the record has, and what it was made for;
 │                 replaced atomically
-├── removed       there is deleted data in the files; its time says since when
+├── removed       there is deleted data in the files; its time says since when, and what is in it how many points
 └── <generation>/ one Edge shard
 """
 
@@ -169,9 +169,13 @@ class IndexFolder:
         if not mark.exists():
             mark.touch(mode=0o600)
 
-    def renew_removed(self) -> None:
-        """Remember that the files hold deleted data since now, whatever they held before."""
-        (self.path / "removed").touch(mode=0o600)
+    def count_removed(self, count: int) -> None:
+        """Remember of how many points the files hold deleted data, since when they did before."""
+        self._write_removed(count, (self.path / "removed").stat().st_mtime_ns)
+
+    def renew_removed(self, count: int) -> None:
+        """Remember that the files hold deleted data of so many points since now, whatever they held before."""
+        self._write_removed(count, None)
 
     def clear_removed(self) -> None:
         """Remember that they hold none."""
@@ -183,6 +187,22 @@ class IndexFolder:
             return max(0.0, clock.now().timestamp() - (self.path / "removed").stat().st_mtime)
         except FileNotFoundError:
             return None
+
+    def removed_count(self) -> int:
+        """Return of how many points the files hold deleted data, as it was remembered last."""
+        try:
+            return max(0, int((self.path / "removed").read_bytes()))
+        except (OSError, ValueError):
+            # There is no such file, or it has nothing in it yet.
+            return 0
+
+    def _write_removed(self, count: int, since: int | None) -> None:
+        fresh = self.path / "removed.new"
+        fresh.touch(mode=0o600)
+        fresh.write_bytes(b"%d" % count)
+        if since is not None:
+            os.utime(fresh, ns=(since, since))
+        fresh.replace(self.path / "removed")
 
     def close(self) -> None:
         """Let others have the folder."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import struct
@@ -188,6 +189,61 @@ def test_maintain_compacts_when_it_is_due(index: EdgeIndex) -> None:
     assert index.maintain()
     assert not index.maintain()
     assert part.count() == 100
+
+
+def _removals(folder: Path) -> tuple[list[UUID], EdgeIndex]:
+    """An index of which so much was removed that it is to be compacted, and what is left of it."""
+    index, ids = _open(folder), [uuid4() for _ in range(1500)]
+    part = index.of(scope(TENANT))
+    part.upsert([point(one) for one in ids])
+    part.delete(ids[:1050])
+    return ids[1050:], index
+
+
+def test_what_was_removed_before_a_restart_makes_a_compaction_due(tmp_path: Path) -> None:
+    left, first = _removals(tmp_path)
+    mark = tmp_path / "removed"
+    os.utime(mark, (NOON.timestamp(),) * 2)
+    first.of(scope(TENANT)).delete(left[:1])
+    first.close()
+    # Since when the first of it has been there outlives that it is counted.
+    assert mark.stat().st_mtime == NOON.timestamp()
+    os.utime(mark)
+    second = _open(tmp_path)
+    assert second.maintain()
+    assert not second.maintain()
+    assert second.count() == 449
+    # Too few to be compacted, and counted on by the next process.
+    second.of(scope(TENANT)).delete(left[1:400])
+    second.close()
+    third = _open(tmp_path)
+    assert not third.maintain()
+    third.of(scope(TENANT)).upsert([point(one, version=2) for one in left[400:] for _ in range(13)])
+    assert third.maintain()
+    assert not mark.exists()
+    third.close()
+
+
+def test_a_killed_process_leaves_how_much_was_removed(tmp_path: Path) -> None:
+    _, index = _removals(tmp_path / "index")
+    # What is on the disk at this moment, with nothing closed.
+    shutil.copytree(tmp_path / "index", tmp_path / "killed")
+    index.close()
+    again = _open(tmp_path / "killed")
+    assert again.maintain()
+    assert again.count() == 450
+    again.close()
+
+
+def test_a_compaction_that_fails_stays_due(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, index = _removals(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "executable", shutil.which("false"))
+        with pytest.raises(IndexUnavailable, match="serves on"):
+            index.maintain()
+    assert index.maintain()
+    assert not index.maintain()
+    index.close()
 
 
 def _wide(folder: Path) -> EdgeIndex:
