@@ -14,10 +14,13 @@ from typing import Final
 
 #: What may stand at the end of a text without a meaning. A question mark has one, and so has a closing bracket.
 _CLOSING: Final = " .!…。！｡"
+#: Vowel signs, accents and the like, which are no letters to `\w`: without them a word of Hindi falls apart.
+_MARKS: Final = "".join(chr(code) for code in range(0x300, 0x20000) if unicodedata.category(chr(code)).startswith("M"))
+_LETTER: Final = rf"[\w{_MARKS}]"
 _APOSTROPHES: Final = str.maketrans(dict.fromkeys("\u2019\u2018\u02bc`\u00b4", "'"))
 #: A number keeps what is inside of it ("1.5", "10:30", "2019-04-01"), a word its apostrophes, inner dots and hyphens. A
 #: quotation mark behind a number is a measure (5', 5").
-_PIECE: Final = re.compile(r"\d+(?:[.,:/\-]\d+)*['\"]|\d+(?:[.,:/\-]\d+)+|\w+(?:['.&/@\-]\w+)*|[^\w\s]")
+_PIECE: Final = re.compile(rf"\d+(?:[.,:/\-]\d+)*['\"]|\d+(?:[.,:/\-]\d+)+|{_LETTER}+(?:['.&/@\-]{_LETTER}+)*|[^\w\s]")
 #: Written without a meaning of their own. Signs of every other kind ("-5", "C++", "50 %", "?", ":)") are kept.
 _PASSED_OVER: Final = frozenset(",;:.!\"'…、。“”„«»‹›¡")
 #: Forms of a digit that are not the digit: 2⁵ is not 25, 1½ is not 11/2.
@@ -58,8 +61,8 @@ def roughly(text: str) -> str:
 
 def _composed(text: str) -> str:
     if not text.isascii():
-        forms = ((letter, unicodedata.decomposition(letter).partition(" ")[0]) for letter in text)
-        text = "".join(_RAISED.get(form, "") + letter for letter, form in forms)
+        forms = ((letter, unicodedata.decomposition(letter).partition(" ")[0]) for letter in set(text))
+        text = text.translate({ord(letter): _RAISED[form] + letter for letter, form in forms if form in _RAISED})
     return unicodedata.normalize("NFKC", text).translate(_APOSTROPHES)
 
 
@@ -77,9 +80,10 @@ def _written_out(piece: str) -> list[str]:
     lower = piece.casefold()
     if lower in _DENIED:
         return _DENIED[lower].split()
-    if lower.endswith("n't"):
-        return [piece[:-3], "not"]
-    for short, long in _SHORT.items():
-        if lower.endswith(short):
-            return [piece[: -len(short)], long]
-    return piece.split("-") if piece.replace("-", "").isalpha() else [piece]
+    if "'" in piece:
+        if lower.endswith("n't"):
+            return [piece[:-3], "not"]
+        for short, long in _SHORT.items():
+            if lower.endswith(short):
+                return [piece[: -len(short)], long]
+    return piece.split("-") if "-" in piece and piece.replace("-", "").isalpha() else [piece]

@@ -56,6 +56,8 @@ OTHER_FACTS = [
     ("You like tea?", "You like tea"),
     ("I failed :)", "I failed :("),
     ("likes 北京", "likes 南京"),
+    ("लड़का बीमार है", "लड़की बीमार है"),
+    ("वह काम है", "वह का म है"),
     ("works at a-b-c", "works at a-b-d"),
     # "The" is a part of a name, "that" is what is known, and a denial turns on the word beside it.
     ("User listens to the Police", "User listens to police"),
