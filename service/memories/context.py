@@ -114,7 +114,7 @@ def _without_duplicates(hits: Sequence[Hit]) -> tuple[list[Hit], list[frozenset[
             standing |= dict.fromkeys(forms, number)
         best[newest] = min(best.get(newest, number), number)
     places = sorted((place, newest) for newest, place in best.items())
-    kept = [replace(hits[newest], score=hits[place].score) for place, newest in places]
+    kept = [replace(hits[place], memory=hits[newest].memory) for place, newest in places]
     return kept, [_words(gists[newest]) for _, newest in places]
 
 

@@ -136,6 +136,16 @@ def test_what_repeats_the_best_goes_behind_something_new() -> None:
     assert order(found) == ["red apples and green pears", "She sails", "red apples and green plums"]
 
 
+def test_the_newest_of_what_says_the_same_has_the_place_and_the_score_of_the_best() -> None:
+    best, other, last = ranked(("She sails", 1.0), ("He cooks", 0.9), ("she sails.", 0.1))
+    newest = replace(last, memory=replace(last.memory, updated_at=START + timedelta(days=1)))
+    context = compose([best, other, newest], max_tokens=10_000)
+    assert [(one.text, one.score) for one in context.snippets] == [
+        ("she sails.", best.score),
+        ("He cooks", other.score),
+    ]
+
+
 def test_the_newer_goes_first_of_two_that_are_worth_the_same() -> None:
     old, new = ranked(("She sails", 1.0), ("He cooks", 1.0))
     later = replace(new, memory=replace(new.memory, created_at=START + timedelta(days=90)))
