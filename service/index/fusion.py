@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Final, NamedTuple
 from uuid import UUID
 
@@ -41,7 +42,7 @@ class Ranking:
     """Memories in their order, the best first. Each is made into an object when it is asked for."""
 
     ids: NDArray[np.str_]
-    #: One row for each of the signals, in the order of `Signals`, under one of the scores.
+    #: One row for each of the signals, in the order of `Signals`.
     _figures: Floats
 
     def __len__(self) -> int:
@@ -51,11 +52,16 @@ class Ranking:
         return iter(self.part(0, len(self)))
 
     def part(self, start: int, end: int) -> list[Scored]:
-        """Return some in their order, as a slice does."""
-        return [
-            Scored(UUID(str(id_)), score, Signals(*signals))
-            for id_, (score, *signals) in zip(self.ids[start:end], self._figures[:, start:end].T.tolist(), strict=True)
-        ]
+        """Return some in their order, as a slice does, with the scores of an answer of these alone."""
+        signals = [Signals(*figures) for figures in self._figures[:, start:end].T.tolist()]
+        scores = falling([one.fused for one in signals])
+        ids = (UUID(str(id_)) for id_ in self.ids[start:end])
+        return [Scored(*one) for one in zip(ids, scores, signals, strict=True)]
+
+
+def falling(own: Sequence[float]) -> list[float]:
+    """Return what the results of an answer are shown with: the own score, or that of a later one where it is more."""
+    return list(accumulate(reversed(own), max))[::-1]
 
 
 def keyword(bm25: Floats) -> Floats:
@@ -71,7 +77,7 @@ def fuse(
     The own score is 1 - (1 - semantic) * (1 - keyword). It depends on the cosine and the BM25 of the candidate
     and not on what else was found. The order goes by the cosine and the share that the BM25 has
     of the request's best (or of 12, if that is less), and by what `neighbours` and `boosts` (one for each candidate)
-    add. The score that is shown follows the order: it is the own one, or that of a later candidate where that is more.
+    add.
     """
     semantic, bm25 = candidates.semantic, candidates.bm25
     meaning, words = np.clip(semantic, 0.0, 1.0), keyword(bm25)
@@ -85,10 +91,8 @@ def fuse(
     # What differs by rounding alone is equal.
     order = np.lexsort((candidates.ids, -rank.round(_DIGITS)))
     order = order[own[order] >= threshold]
-    # From the last to the first, none is less than one behind it.
-    shown = np.maximum.accumulate(own[order][::-1])[::-1]
     signals = np.array([semantic, words, bm25, own, lifted, boosted, rank])
-    return Ranking(candidates.ids[order], np.vstack([shown, signals[:, order]]))
+    return Ranking(candidates.ids[order], signals[:, order])
 
 
 def _strengths(semantic: Floats, bm25: Floats) -> Floats:

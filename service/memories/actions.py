@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import partial
 from typing import Any, Final
@@ -22,7 +22,7 @@ from service.filters.evaluate import matches
 from service.filters.metadata_limits import validate_metadata
 from service.holds.guard import refuse_held
 from service.holds.minimum import Minimum
-from service.index.fusion import Ranking, fuse
+from service.index.fusion import Ranking, falling, fuse
 from service.index.interface import Index, SearchAnswer
 from service.index.questions import SparseTerms
 from service.memories.anchors import anchored
@@ -119,7 +119,8 @@ class Memories:
                         detail=MemorySearched(limit=query.limit),
                         may_wait=True,
                     )
-                    return hits
+                    scores = falling([hit.signals.fused for hit in hits])
+                    return [replace(hit, score=score) for hit, score in zip(hits, scores, strict=True)]
             asked *= 4
 
     def asked_time(self, scope: Scope, question: str, today: date) -> AskedTime:
@@ -376,7 +377,7 @@ class Memories:
                 memory = presented.get(one.memory_id)
                 # Evaluated on the row even when the index was exact: it may be a version behind.
                 if memory is not None and matches(query.where, memory):
-                    hits.append(Hit(memory, one.score, one.signals))
+                    hits.append(Hit(memory, one.signals.fused, one.signals))
                     if len(hits) == query.limit:
                         return hits
         return hits

@@ -111,6 +111,14 @@ def test_scores_follow_the_order() -> None:
     assert list(fuse(candidates, threshold=0.99)) == []
 
 
+def test_what_an_answer_leaves_out_lends_no_score() -> None:
+    ranked = fuse(candidates_of((0.9, 100.0), (0.5, 0.0), (0.3, 20.0)))
+    whole = list(ranked)
+    assert [one.memory_id.int for one in whole] == [0, 1, 2]
+    assert whole[1].score == whole[2].signals.fused > whole[1].signals.fused
+    assert ranked.part(0, 2)[1].score == whole[1].signals.fused
+
+
 @given(st.lists(st.tuples(COSINES, BM25S), max_size=30))
 def test_the_order_is_that_of_the_strengths(pairs: list[tuple[float, float]]) -> None:
     """The index chooses whose surroundings it looks at by the same formula, one candidate after the other."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime
 
 import pytest
 
+from service.filters.parse import parse_filter
 from service.memories.actions import Query
 from service.records import Message, NewMemories, SubjectNames
 from service.scope import Caller
 from service.settings.languages import Language
+from service.storage.superseding import supersede
 from service.wiring import Services
 
 pytestmark = pytest.mark.integration
@@ -65,6 +68,28 @@ def test_a_time_in_the_language_of_the_tenant(moved: Services, caller: Caller) -
         found, time = first(moved, caller, asked)
         assert (asked, found) == (asked, text)
         assert time >= 0.3
+
+
+def test_a_score_is_that_of_a_hit_of_the_answer(moved: Services, caller: Caller) -> None:
+    """What is left out by the number, by a newer memory or by a filter that the index cannot decide shows nothing."""
+    question, where = "Did she go to Italy in March 2025?", parse_filter({"text": {"contains": "Oslo"}})
+    whole = Query(question, reference=TODAY)
+    hits = {hit.memory.text: hit for hit in moved.memories.search(caller, caller.scope, whole)}
+    oslo, rome = hits["I moved to Oslo"], hits["I moved to Rome"]
+    assert next(iter(hits)) == "I moved to Oslo"
+    assert oslo.score == rome.score == rome.signals.fused > oslo.signals.fused
+    with moved.installation.database.transaction(caller.scope) as connection:
+        supersede(connection, caller.scope, {oslo.memory.id: [rome.memory.id]})
+    for query in (replace(whole, limit=1), replace(whole, where=where), replace(whole, latest=True)):
+        found = moved.memories.search(caller, caller.scope, query)
+        assert found[0].memory.id == oslo.memory.id
+        own = [hit.signals.fused for hit in found]
+        assert [hit.score for hit in found] == [max(own[place:]) for place in range(len(own))]
+        assert found[0].score < rome.score
+    # The threshold is compared with what a memory has itself, whatever it is shown with.
+    between = (oslo.signals.fused + rome.signals.fused) / 2
+    above = moved.memories.search(caller, caller.scope, replace(whole, threshold=between))
+    assert [hit.memory.id for hit in above] == [rome.memory.id]
 
 
 def test_without_a_time_the_new_gets_a_little(moved: Services, caller: Caller) -> None:
