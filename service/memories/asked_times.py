@@ -22,11 +22,14 @@ _PRESENT: Final = re.compile(
     re.IGNORECASE,
 )
 _PAST: Final = re.compile(
-    r"\b(?:before|previous(?:ly)?|former(?:ly)?|earlier|originally|used to|back then|in the past|history)\b",
+    r"\b(?:previous(?:ly)?|former(?:ly)?|earlier|originally|used to|back then|in the past|before(?=\s*[?!.;]|\W*$))\b",
     re.IGNORECASE,
 )
 #: What stands between the ends of a span that needs no word.
 _DASHES: Final = frozenset("-\u2013\u2014")
+#: "Before" inside of a question is of the past with a verb of the past: "what does she drink before bed?" is not.
+_BEFORE: Final = re.compile(r"\bbefore\b", re.IGNORECASE)
+_WAS: Final = re.compile(r"\b(?:did|had|was|were)\b", re.IGNORECASE)
 _YEAR: Final = re.compile(r"\b\d{4}\b")
 Span: TypeAlias = tuple[datetime, datetime]
 #: The ends of a span that is open.
@@ -68,6 +71,7 @@ def asked_time(question: str, today: date, language: Language = Language.ENGLISH
     event = None if spans else asked_event(question)
     # What was so until, or when, something happened need not be so now.
     past = _PAST.search(question) is not None or (event is not None and event.side is not Side.AFTER)
+    past = past or (_BEFORE.search(question) is not None and _WAS.search(question) is not None)
     present = _PRESENT.search(question) is not None
     if words is not None:
         past, present = past or words.means_past(text), present or words.means_present(text)
