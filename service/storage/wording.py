@@ -17,6 +17,7 @@ _CLOSING: Final = " .!…。！｡"
 #: Vowel signs, accents and the like, which are no letters to `\w`: without them a word of Hindi falls apart.
 _MARKS: Final = "".join(chr(code) for code in range(0x300, 0x20000) if unicodedata.category(chr(code)).startswith("M"))
 _LETTER: Final = rf"[\w{_MARKS}]"
+_IN_WORDS: Final = str.maketrans(dict.fromkeys(_MARKS + "-", ""))
 _APOSTROPHES: Final = str.maketrans(dict.fromkeys("\u2019\u2018\u02bc`\u00b4", "'"))
 #: A number keeps what is inside of it ("1.5", "10:30", "2019-04-01"), a word its apostrophes, inner dots and hyphens. A
 #: quotation mark behind a number is a measure (5', 5").
@@ -67,7 +68,8 @@ def _composed(text: str) -> str:
 
 
 def _folded(text: str) -> str:
-    return unicodedata.normalize("NFKC", text.casefold())
+    # Not `casefold`, to which "in Maßen" (moderately) is "in Massen" (in masses). A final sigma is no other letter.
+    return unicodedata.normalize("NFKC", text.lower().replace("ς", "σ"))
 
 
 def _pieces(text: str) -> Iterator[str]:
@@ -77,7 +79,7 @@ def _pieces(text: str) -> Iterator[str]:
 
 
 def _written_out(piece: str) -> list[str]:
-    lower = piece.casefold()
+    lower = piece.lower()
     if lower in _DENIED:
         return _DENIED[lower].split()
     if "'" in piece:
@@ -86,4 +88,4 @@ def _written_out(piece: str) -> list[str]:
         for short, long in _SHORT.items():
             if lower.endswith(short):
                 return [piece[: -len(short)], long]
-    return piece.split("-") if "-" in piece and piece.replace("-", "").isalpha() else [piece]
+    return piece.split("-") if "-" in piece and piece.translate(_IN_WORDS).isalpha() else [piece]

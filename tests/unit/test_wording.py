@@ -14,6 +14,9 @@ SAME_BUT_FOR_FORM = [
     ("I like tea", "  i LIKE\n tea !"),
     ("Ich wohne in \u00c5lesund", "ICH WOHNE IN A\u030aLESUND"),
     ("ﬁnds tea fine", "finds tea ﬁne…"),
+    ("GROẞE FÜẞE", "große Füße"),
+    ("Ο ΟΔΥΣΣΕΥΣ ΗΡΘΕ", "ο οδυσσευς ηρθε"),
+    ("Lives in İzmir", "LIVES in İzmir."),
     ("I don’t like tea", "I don't like tea"),
 ]
 #: The same but for punctuation, contractions and needless words: the vector has the last word.
@@ -26,6 +29,7 @@ SAME_GIST = [
     ("She said that she moved to Rome", "She said she moved to Rome"),
     ('My favourite movie is "Inception"', "My favourite movie is Inception"),
     ("Bob is a part-time nurse", "Bob is a part time nurse"),
+    ("İzmir-Ankara treni", "İzmir Ankara treni"),
     ("Yes, I moved to Rome", "Yes I moved to Rome"),
 ]
 #: Two facts, however near they are to a model: a number, a sign, a name, a denial, an order, a time, a small word.
@@ -56,6 +60,10 @@ OTHER_FACTS = [
     ("You like tea?", "You like tea"),
     ("I failed :)", "I failed :("),
     ("likes 北京", "likes 南京"),
+    ("trinkt Bier in Maßen", "trinkt Bier in Massen"),
+    ("zahlte die Buße", "zahlte die Busse"),
+    ("ılık severim", "ilik severim"),
+    ("ILIK SEVERİM", "İLİK SEVERİM"),
     ("लड़का बीमार है", "लड़की बीमार है"),
     ("वह काम है", "वह का म है"),
     ("works at a-b-c", "works at a-b-d"),
