@@ -56,7 +56,8 @@ def decide(rules: Sequence[Rule], facts: Facts, now: datetime, *, expired_after:
     hiding = first is not None and first.body.action is RuleAction.HIDE
     if planned is None and not hiding and memory.expires_on is not None and expired_after is not None:
         ended = datetime.combine(memory.expires_on, time.max, UTC)
-        if ended + expired_after < now:
+        # From this side: a day near the end of the calendar has no moment so long after it.
+        if ended < now - expired_after:
             planned = Planned(memory.id, Step.DELETE, ended + expired_after)
     if planned is not None and planned.step is Step.DELETE:
         until = kept_until(matching, memory)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -92,6 +92,18 @@ def test_a_dry_run_is_what_the_real_run_does(
     assert not held & (deleted | hidden)
     assert all(after[one][1] == before[one][1] for one in hidden)
     assert run(dry=False) == []
+
+
+def test_a_memory_of_the_last_day_of_the_calendar_holds_up_no_run(
+    services: Services, caller: Caller, add_old: AddOld, run: Run, state: State, database: Postgres
+) -> None:
+    stays, gone = add_old("stays", 40, expires_on=date.max), add_old("goes", 40, expires_on=date.max)
+    with psycopg.connect(database.admin, autocommit=True) as connection:
+        connection.execute("UPDATE memories SET expires_on = '2000-01-01' WHERE id = %s", [gone])
+    for dry in (True, False):
+        assert [one.memory_id for one in run(dry=dry)] == [gone]
+    assert state().keys() == {stays}
+    assert services.installation.retention_runs.unfinished(caller.scope) == []
 
 
 def test_the_deleted_leave_history_index_and_messages(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -169,6 +170,27 @@ def test_no_rule_touches_nothing() -> None:
         ingested_at=NOW,
     )
     assert decide([], Facts(memory), NOW, expired_after=None) is None
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(rule(), max_size=3), facts(), st.dates(), st.integers(0, 36_500))
+def test_no_day_of_the_calendar_stops_the_plan(
+    rules: list[Rule], known: Facts, expires_on: date, expired_days: int
+) -> None:
+    for day in (expires_on, date.min, date.max):
+        decide(
+            rules,
+            replace(known, memory=replace(known.memory, expires_on=day)),
+            NOW,
+            expired_after=timedelta(days=expired_days),
+        )
+
+
+def test_what_expires_at_the_end_of_the_calendar_is_not_due() -> None:
+    memory = StoredMemory(
+        uuid4(), 1, UUID(int=1), None, None, None, "", {}, (), None, None, False, NOW, NOW, date.max, ingested_at=NOW
+    )
+    assert decide([], Facts(memory), NOW, expired_after=timedelta(days=30)) is None
 
 
 @pytest.mark.parametrize("text", ["", "30", "P", "P-1D", "-P1D", "30D", "P1000Y", "P1H", "x" * 99, "P1DT", "PT1H "])
