@@ -24,8 +24,14 @@ class Erasure(Section):
         "and tries again later.",
     )
     backup_days: int | None = Field(
-        None, ge=0, description="Days that backups of the data live. Receipts say until when. Not set: they cannot."
+        None,
+        ge=0,
+        le=36_500,
+        description="Days that backups of the data live. Receipts say until when. Not set: they cannot.",
     )
     keyring_backup_days: int | None = Field(
-        None, ge=0, description="Days that backups of the keyring live. Receipts say until when. Not set: they cannot."
+        None,
+        ge=0,
+        le=36_500,
+        description="Days that backups of the keyring live. Receipts say until when. Not set: they cannot.",
     )

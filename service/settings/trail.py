@@ -64,7 +64,7 @@ class Audit(Section):
         (), description="PEM files with the public keys of retired signing keys, which `audit verify` accepts too."
     )
     retention_days: int | None = Field(
-        None, description="Days that rows of the trail are kept, 183 or more. Not set: for ever."
+        None, le=36_500, description="Days that rows of the trail are kept, 183 or more. Not set: for ever."
     )
     syslog: AuditSyslog = Field(default_factory=AuditSyslog)
     stream: bool = Field(False, description="Write each event of the trail to standard output, one JSON object a line.")

@@ -176,6 +176,9 @@ def test_an_empty_file_is_no_mistake(tmp_path: Path) -> None:
         ("MEMVAULT_BOOTSTRAP_KEY", "short"),
         ("MEMVAULT_LLM__BASE_URL", "llm.local"),
         ("MEMVAULT_DATABASE__OWNER_URL", "not a url"),
+        ("MEMVAULT_ERASURE__BACKUP_DAYS", "4000000"),
+        ("MEMVAULT_ERASURE__KEYRING_BACKUP_DAYS", "4000000"),
+        ("MEMVAULT_AUDIT__RETENTION_DAYS", "4000000"),
     ],
 )
 def test_a_mistake_in_the_environment_names_the_variable(variable: str, value: str) -> None:
