@@ -9,6 +9,7 @@ from uuid import UUID
 
 import orjson
 
+from service.filters.times import in_utc
 from service.portability.records import Incoming, IncomingHistory, IncomingMemory, IncomingSubject, Placed, Unreadable
 from service.records import Change, SubjectNames
 from service.scope import SubjectKind
@@ -139,6 +140,8 @@ def _read(where: str, line: bytes) -> Incoming | None:
             return _history(fields)
     except Unreadable:
         raise
+    except OverflowError:
+        raise Unreadable(where, "has a time that is before the year 1 or after the year 9999 in UTC") from None
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         # Of a KeyError the key alone is known to be ours.
         missing = f"lacks {error}" if isinstance(error, KeyError) else "has a field of a wrong kind"
@@ -221,8 +224,8 @@ def _ids(names: SubjectNames) -> dict[str, str | None]:
 
 
 def _moment(value: Any) -> datetime:
-    moment = datetime.fromisoformat(value)
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    # In UTC at once: what the calendar has in another zone alone could be stored, and never be read again.
+    return in_utc(datetime.fromisoformat(value))
 
 
 def _told(moment: datetime) -> str:

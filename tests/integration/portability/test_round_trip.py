@@ -24,7 +24,7 @@ from service.portability.exports import Wanted
 from service.portability.folder import ExportFolder, read_folder, verified
 from service.portability.imports import Imported
 from service.portability.lines import read_lines
-from service.portability.records import IncomingMemory, Placed
+from service.portability.records import IncomingMemory, Placed, Unreadable
 from service.records import Message, NewMemories, SubjectNames
 from service.retention.holds import NewHold
 from service.scope import Caller, SubjectKind
@@ -181,6 +181,44 @@ def test_what_cannot_be_imported_is_refused_as_a_whole_or_passed_over(
     assert f"line {number}" in refused.value.detail
     assert [line["type"] for line in exported(services, rival)] == ["export", "end"]
     assert imported(services, rival, lines, skip_refused=True).memories == 4
+
+
+@pytest.mark.parametrize("moment", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("memory", "created_at"),
+        ("memory", "updated_at"),
+        ("history", "created_at"),
+        ("history", "updated_at"),
+        ("subject", "created_at"),
+    ],
+)
+def test_a_time_that_no_calendar_has_in_utc_is_refused(
+    services: Services, caller: Caller, rival: Caller, lived: list[UUID], kind: str, name: str, moment: str
+) -> None:
+    """Stored, it could never be read again, and every list and every rebuild of the index would fail at it."""
+    lines = exported(services, caller)
+    number = next(place for place, line in enumerate(lines, 1) if line["type"] == kind)
+    lines[number - 1] |= {name: moment}
+    with pytest.raises(Unreadable, match="year") as refused:
+        imported(services, rival, lines)
+    assert refused.value.where == f"line {number}"
+    assert [line["type"] for line in exported(services, rival)] == ["export", "end"]
+
+
+def test_the_first_and_the_last_moment_are_imported(
+    services: Services, caller: Caller, rival: Caller, lived: list[UUID]
+) -> None:
+    lines = exported(services, caller)
+    at = {line["type"]: line for line in lines}
+    at["memory"] |= {"created_at": "0001-01-01T14:00:00+14:00", "updated_at": "0001-01-01T00:00:00Z"}
+    at["subject"] |= {"created_at": "0001-01-01T00:00:00+00:00"}
+    assert imported(services, rival, lines).refused == 0
+    (memory,) = (one for one in exported(services, rival) if one.get("id") == at["memory"]["id"])
+    assert memory["created_at"] == memory["updated_at"] == "0001-01-01T00:00:00.000000+00:00"
+    services.indexing.drain()
+    assert not services.indexing.left_out
 
 
 def test_a_person_s_export_has_all_of_that_person_and_nothing_of_others(
