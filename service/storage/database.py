@@ -140,7 +140,12 @@ class Database:
         self._engine.dispose()
 
     def _connect(self) -> PipeliningConnection:
-        return PipeliningConnection.connect(self._dsn, autocommit=True, prepare_threshold=self._threshold)
+        connection = PipeliningConnection.connect(self._dsn, autocommit=True, prepare_threshold=self._threshold)
+        # Elsewhere the first and the last hours of the calendar are of years that cannot be read. Not by an option of
+        # the URL, which poolers refuse.
+        if connection.info.parameter_status("TimeZone") != "UTC":
+            connection.execute("SET TIME ZONE 'UTC'")
+        return connection
 
 
 def _told(error: DBAPIError) -> MemvaultError | None:

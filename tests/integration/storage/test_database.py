@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 
 import psycopg
 import pytest
@@ -67,6 +68,22 @@ def test_a_deadlock_is_told_as_one_and_the_same_work_succeeds_again(
     assert str(busy.__cause__) == "SQLSTATE 40P01"
     with app.transaction(scope) as connection:
         assert connection.execute(text("SELECT sum(count) FROM pair")).scalar() == 2
+
+
+@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Etc/GMT+12", "UTC"])
+def test_every_moment_of_the_calendar_is_read_back_whatever_the_zone_of_the_server(
+    zone: str, scope: Scope, database: Postgres
+) -> None:
+    options = f"-c timezone={zone} -c statement_timeout=12345"
+    app = Database(make_conninfo(database.app, options=options), pool_size=1)
+    try:
+        with app.transaction(scope) as connection:
+            for moment in (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)):
+                assert connection.execute(text("SELECT cast(:at AS timestamptz)"), {"at": moment}).scalar() == moment
+            # What else the URL asks for stays.
+            assert connection.execute(text("SHOW statement_timeout")).scalar() == "12345ms"
+    finally:
+        app.close()
 
 
 @pytest.mark.parametrize(
