@@ -84,8 +84,7 @@ def span_at(moment: datetime, side: Side) -> Span:
         return _FIRST, moment
     if side is Side.AFTER:
         return moment, _LAST
-    day = moment.astimezone(UTC).date()
-    return _moment(day), _moment(day + timedelta(days=1))
+    return _days(moment.astimezone(UTC).date(), 1)
 
 
 def _best(named: Iterable[Named]) -> list[Named]:
@@ -156,13 +155,22 @@ def _whole(named: str, found: Any) -> Span | None:
     day = found.date_obj.date()
     if "week" in named:
         first = day - timedelta(days=day.weekday())
-        return _moment(first), _moment(first + timedelta(days=7))
+        return _days(first, 7)
     if found.period == "year" or "year" in named:
-        return _moment(date(day.year, 1, 1)), _moment(date(day.year + 1, 1, 1))
+        return _days(date(day.year, 1, 1), 366 if calendar.isleap(day.year) else 365)
     if found.period == "month" or "month" in named:
         first = day.replace(day=1)
-        return _moment(first), _moment(first + timedelta(days=calendar.monthrange(day.year, day.month)[1]))
-    return _moment(day), _moment(day + timedelta(days=1))
+        return _days(first, calendar.monthrange(day.year, day.month)[1])
+    return _days(day, 1)
+
+
+def _days(first: date, count: int) -> Span:
+    """Return the span of some days; one that reaches behind the calendar ends with it."""
+    begin = datetime.combine(first, time(), tzinfo=UTC)
+    try:
+        return begin, begin + timedelta(days=count)
+    except OverflowError:
+        return begin, _LAST
 
 
 def _sided(span: Span, side: str) -> Span:
@@ -176,10 +184,6 @@ def _sided(span: Span, side: str) -> Span:
         case "after":
             return span[1], _LAST
     return span
-
-
-def _moment(day: date) -> datetime:
-    return datetime.combine(day, time(), tzinfo=UTC)
 
 
 def _parser(today: date) -> Any:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import UTC, date, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from service.memories.asked_events import Side
-from service.memories.asked_times import asked_time
+from service.memories.asked_times import asked_time, span_at
 
 pytestmark = pytest.mark.unit
 
 TODAY = date(2026, 11, 26)
+FIRST, LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
@@ -57,6 +58,22 @@ def test_a_named_time(question: str, first: str, end: str) -> None:
     ((begins, ends),) = asked.spans
     assert (begins.date().isoformat(), ends.date().isoformat()) == (first, end)
     assert not asked.present
+
+
+@pytest.mark.parametrize(
+    ("question", "first"),
+    [("what was on 9999-12-31", "9999-12-31"), ("who left in 9999?", "9999-01-01"), ("in December 9999", "9999-12-01")],
+)
+def test_a_time_up_to_the_end_of_the_calendar_ends_with_it(question: str, first: str) -> None:
+    ((begins, ends),) = asked_time(question, date.max).spans
+    assert (begins.date().isoformat(), ends) == (first, LAST)
+
+
+@pytest.mark.parametrize("moment", [FIRST, datetime(9999, 12, 31, tzinfo=UTC), LAST])
+@pytest.mark.parametrize("side", Side)
+def test_an_event_at_an_edge_of_the_calendar_makes_a_span(moment: datetime, side: Side) -> None:
+    begins, ends = span_at(moment, side)
+    assert FIRST <= begins <= ends <= LAST
 
 
 @pytest.mark.parametrize(

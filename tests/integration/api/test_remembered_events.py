@@ -65,6 +65,19 @@ def test_an_event_prefers_the_memories_of_its_side(client: TestClient) -> None:
     assert jobs(times(client, "Where did she work since she moved?")) == [BAKER, NURSE]
 
 
+@pytest.mark.parametrize("day", ["0001-01-01", "9999-12-31"])
+def test_an_event_may_be_at_an_edge_of_the_calendar(client: TestClient, day: str) -> None:
+    add(client, LIFE[0], (MOVED, day))
+    for query in (BEFORE, AFTER, "What did she do when she moved to Lisbon?"):
+        for more in ({}, {"reference_date": day}, {"reference_date": "9999-12-31"}):
+            assert times(client, query, show_expired=True, **more).keys() == {NURSE, MOVED}
+    assert times(client, "What did she do when she moved to Lisbon?")[MOVED] >= 0.2 - LITTLE
+    listed = client.post("/v3/memories/", json={"filters": {"user_id": "alice", "created_at": {"lte": day}}})
+    assert listed.status_code == 200, listed.text
+    context = client.post("/tools/get_user_context", json={"user_id": "alice", "query": AFTER})
+    assert context.status_code == 200, context.text
+
+
 def test_a_context_is_composed_by_the_event_too(client: TestClient) -> None:
     add(client, *LIFE)
     for query, first in ((BEFORE, NURSE), (AFTER, BAKER)):
