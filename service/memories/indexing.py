@@ -13,6 +13,7 @@ from typing import Final
 from uuid import UUID
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import DataError
 
 from service import clock
 from service.embeddings import Embedder
@@ -191,8 +192,9 @@ class Indexing:
     ) -> int:
         """Make the whole index anew from the record, beside the old one, and switch; return how many points it has.
 
-        Searches and writes go on meanwhile; what is written reaches both. Memories that cannot be opened are left to
-        the outbox. `tenants` is asked after the new index has begun: what is written to a later tenant reaches it.
+        Searches and writes go on meanwhile; what is written reaches both. Memories that cannot be read or opened are
+        left to the outbox. `tenants` is asked after the new index has begun: what is written to a later tenant reaches
+        it.
         """
         done, left_out = 0, 0
         with self.claimed() as alive, self._index.rebuild() as fresh:
@@ -204,7 +206,7 @@ class Indexing:
             # What another process deleted while it was being copied may have come back.
             self._agreement.mend(tenants())
         if left_out:
-            _log.error("memories that the new index lacks: they cannot be opened", extra={"memories": left_out})
+            _log.error("memories that the new index lacks: they cannot be read or opened", extra={"memories": left_out})
         self._incomplete.clear()
         return done
 
@@ -264,27 +266,38 @@ class Indexing:
 
     def _copy(self, scope: Scope, fresh: ScopedWriter, after: UUID | None) -> tuple[int, int, UUID | None]:
         """Write the next memories into a new index; return how many, how many were left out, and where to go on."""
+        with self._database.transaction(scope) as connection:
+            ids = self._record.next_ids(connection, after=after, limit=_REBUILD_BATCH)
+        copied, left_out = self._copy_these(scope, fresh, ids) if ids else (0, [])
+        if left_out:
+            with self._database.transaction(scope) as connection:
+                enqueue(connection, scope, dict.fromkeys(left_out, 1))
+        return copied, len(left_out), ids[-1] if len(ids) == _REBUILD_BATCH else None
+
+    def _copy_these(self, scope: Scope, fresh: ScopedWriter, ids: Sequence[UUID]) -> tuple[int, list[UUID]]:
+        """Write some memories into a new index; return how many, and which were left out."""
         unreadable: Unreadable = {}
-        cursor: UUID | None = None
 
         def read(connection: Connection) -> Sequence[IndexEntry]:
-            nonlocal cursor
             unreadable.clear()
-            entries, cursor = self._record.all_index_entries(
-                connection, scope, after=after, limit=_REBUILD_BATCH, unreadable=unreadable
-            )
-            return entries
+            return list(self._record.index_entries(connection, scope, ids, unreadable=unreadable).values())
 
-        # Read and written under the lock: a delete that commits in between is applied after, to both indexes.
-        with self._of_this_model(scope, read) as entries:
-            points = self._points(scope, entries, unreadable)
-            fresh.upsert(points)
-            for memory_id in unreadable:
-                self._applied.pop((scope.tenant_id, memory_id), None)
-        if unreadable:
-            with self._database.transaction(scope) as connection:
-                enqueue(connection, scope, dict.fromkeys(unreadable, 1))
-        return len(points), len(unreadable), cursor
+        try:
+            # Read and written under the lock: a delete that commits in between is applied after, to both indexes.
+            with self._of_this_model(scope, read) as entries:
+                points = self._points(scope, entries, unreadable)
+                fresh.upsert(points)
+                for memory_id in unreadable:
+                    self._applied.pop((scope.tenant_id, memory_id), None)
+        except DataError:
+            # The driver cannot read a row, and does not say which.
+            if len(ids) == 1:
+                self._applied.pop((scope.tenant_id, ids[0]), None)
+                return 0, list(ids)
+            half = len(ids) // 2
+            (first, bad), (second, worse) = (self._copy_these(scope, fresh, part) for part in (ids[:half], ids[half:]))
+            return first + second, bad + worse
+        return len(points), list(unreadable)
 
     @contextmanager
     def _of_this_model(

@@ -257,18 +257,10 @@ class Record:
         query = select(memories_table).where(one_of(_m.id, list(ids)))
         return {entry.memory.id: entry for entry in self._entries(scope, connection.execute(query), unreadable)}
 
-    def all_index_entries(
-        self, connection: Connection, scope: Scope, *, after: UUID | None, limit: int, unreadable: Unreadable
-    ) -> tuple[list[IndexEntry], UUID | None]:
-        """Return the next entries by id, for a rebuild, and the id to go on after, None at the end.
-
-        Those that cannot be opened are put into `unreadable`.
-        """
-        query = select(memories_table).order_by(_m.id).limit(limit)
-        if after is not None:
-            query = query.where(_m.id > after)
-        rows = connection.execute(query).all()
-        return list(self._entries(scope, rows, unreadable)), rows[-1].id if len(rows) == limit else None
+    def next_ids(self, connection: Connection, *, after: UUID | None, limit: int) -> list[UUID]:
+        """Return the next ids in their order, for a rebuild."""
+        query = select(_m.id).order_by(_m.id).limit(limit)
+        return list(connection.execute(query if after is None else query.where(_m.id > after)).scalars())
 
     def replace_vectors(self, connection: Connection, scope: Scope, entries: Sequence[IndexEntry]) -> None:
         """Write the vectors that another model made of the same texts; a memory that was changed meanwhile stays."""

@@ -214,6 +214,27 @@ def test_a_row_that_cannot_be_indexed_holds_up_no_others(
     assert services.index.of(caller.scope).existing(ids) == dict.fromkeys(ids, 2)
 
 
+def test_a_row_that_cannot_be_read_ends_no_rebuild(
+    services: Services, caller: Caller, database: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(indexing_module, "_REBUILD_BATCH", 4)
+    ids = [result.memory_id for result in add(services, caller, *(f"note {number}" for number in range(9))).results]
+    other = caller_of(services, services.installation.tenants.create("other").id)
+    add(services, other, "what the other said")
+    services.indexing.drain()
+    with psycopg.connect(database.admin, autocommit=True) as admin:
+        admin.execute("UPDATE memories SET created_at = '0001-06-01 BC' WHERE id = ANY(%s)", [[ids[1], ids[6]]])
+        assert services.jobs.rebuild(lambda done: None) == 8
+        assert found(services, other, "what the other said") == ["what the other said"]
+        assert services.index.of(caller.scope).existing(ids).keys() == set(ids) - {ids[1], ids[6]}
+        services.indexing.drain()
+        assert services.outbox.size() == services.indexing.left_out == 2
+
+        admin.execute("UPDATE memories SET created_at = updated_at WHERE id = ANY(%s)", [[ids[1], ids[6]]])
+    services.indexing.drain()
+    assert (services.outbox.size(), services.indexing.left_out, services.index.count()) == (0, 0, 10)
+
+
 def test_a_deleted_memory_does_not_come_back_by_a_late_write(
     services: Services, caller: Caller, database: Postgres
 ) -> None:
