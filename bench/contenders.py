@@ -197,10 +197,12 @@ class InProcess:
         while True:
             with installation.database.transaction(scope) as connection:
                 user = installation.subjects.find(connection, scope, [name])[name]
-                part, after = record.all_index_entries(connection, scope, after=after, limit=1000, unreadable={})
-            yield [entry for entry in part if entry.memory.user_id == user]
-            if after is None:
+                ids = record.next_ids(connection, after=after, limit=1000)
+                part = record.index_entries(connection, scope, ids)
+            yield [entry for entry in part.values() if entry.memory.user_id == user]
+            if len(ids) < 1000:
                 return
+            after = ids[-1]
 
     def search(self, number: int) -> None:
         """See `Contender`."""
