@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import partial
+from itertools import islice
 from typing import Any, Final
 from uuid import UUID
 
@@ -49,7 +50,7 @@ from service.storage.superseding import current, is_current
 _CANDIDATES_EACH: Final = 4
 _FEWEST_CANDIDATES: Final = 60
 _MOST_CANDIDATES: Final = 50_000
-_DELETE_BATCH: Final = 500
+_BATCH: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,8 +340,8 @@ class Memories:
                     forget_messages(connection, subject_ids=reached)
                 clause = compile_sql(where, lookup, memories_table).clause
                 removed = list(stores.record.stream(connection, scope, clause, users=lookup.users, on=None))
-                for start in range(0, len(removed), _DELETE_BATCH):
-                    self._remove(connection, scope, removed[start : start + _DELETE_BATCH])
+                for start in range(0, len(removed), _BATCH):
+                    self._remove(connection, scope, removed[start : start + _BATCH])
                 waiting = forget_waiting(stores, connection, scope, where, lookup)
             stores.trail.write(
                 connection,
@@ -393,10 +394,8 @@ class Memories:
         on: date | None,
     ) -> Iterator[Memory]:
         clause = and_(compile_sql(where, lookup, memories_table).clause, wanted)
-        batch: list[StoredMemory] = []
-        rows = list(self._stores.record.stream(connection, scope, clause, users=lookup.users, on=on))
-        for start in range(0, len(rows), _DELETE_BATCH):
-            batch = rows[start : start + _DELETE_BATCH]
+        rows = self._stores.record.stream(connection, scope, clause, users=lookup.users, on=on)
+        while batch := list(islice(rows, _BATCH)):
             for memory in self._stores.presented(connection, scope, batch):
                 if matches(where, memory):
                     yield memory

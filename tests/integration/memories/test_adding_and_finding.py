@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import date
+from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
@@ -21,6 +22,7 @@ from service.errors import (
 )
 from service.filters.ast import EVERYTHING
 from service.filters.parse import parse_filter
+from service.memories import actions as actions_module
 from service.memories.actions import Edit, Query
 from service.records import Change, Event, EventStatus, Message, NewMemories, SubjectNames
 from service.scope import Caller, SubjectKind
@@ -213,6 +215,26 @@ def test_inexact_filters_fill_up_to_the_asked_number(services: Services, caller:
         caller, caller.scope, parse_filter({"metadata": {"n": {"gte": 2}}}), page=1, size=1, on=None
     )
     assert (page.total, len(page.items)) == (2, 1)
+
+
+def test_what_an_inexact_filter_looks_at_is_read_in_parts(
+    services: Services, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(actions_module, "_BATCH", 2)
+    add(services, caller, *(f"note {number}" for number in range(7)), "a letter")
+    sizes = []
+    presented = type(services.memories._stores).presented
+
+    def counted(stores: Any, connection: Any, scope: Any, memories: Any) -> Any:
+        sizes.append(len(memories))
+        return presented(stores, connection, scope, memories)
+
+    monkeypatch.setattr(type(services.memories._stores), "presented", counted)
+    where = parse_filter({"text": {"icontains": "NOTE"}})
+    pages = [services.memories.list(caller, caller.scope, where, page=n, size=3, on=None) for n in (1, 2, 3)]
+    assert [memory.text for page in pages for memory in page.items] == [f"note {n}" for n in reversed(range(7))]
+    assert {page.total for page in pages} == {7}
+    assert sizes == [2, 2, 2, 2] * 3
 
 
 def test_paging_is_complete_and_newest_first(services: Services, caller: Caller) -> None:
