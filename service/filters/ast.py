@@ -6,6 +6,7 @@ above the tree by the record and by the index, so that no filter, however shaped
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -88,12 +89,18 @@ class Condition:
     op: Op
     value: Scalar | tuple[Scalar, ...] = None
     path: tuple[str, ...] = ()
+    #: The values of `in` to look one up in, each beside whether it is a boolean: to Python True is 1.
+    options: frozenset[tuple[bool, Scalar]] = dataclasses.field(
+        init=False, repr=False, compare=False, default=frozenset()
+    )
 
     def __post_init__(self) -> None:
         if bool(self.path) is not (self.field is Field.METADATA):
             raise ValueError("a condition on metadata has a path, any other has none")
         if isinstance(self.value, tuple) is not (self.op is Op.IN):
             raise ValueError("a condition with `in` has a tuple of values, any other has one value")
+        if isinstance(self.value, tuple):
+            object.__setattr__(self, "options", frozenset((isinstance(one, bool), one) for one in self.value))
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import date, datetime
 from typing import Any, Final
 
-from service.filters.ast import All, Any_, Condition, Field, Node, Not, Op
+from service.filters.ast import All, Any_, Condition, Field, Node, Not, Op, Scalar
 from service.filters.times import day_start, read_time
 from service.records import Json, Memory
 
@@ -54,8 +54,7 @@ def _holds(condition: Condition, op: Op, memory: Memory) -> bool:
         case Op.EQ:
             return any(_same(value, wanted) for value in _elements(reached))
         case Op.IN:
-            options = wanted if isinstance(wanted, tuple) else ()
-            return any(_same(value, option) for value in _elements(reached) for option in options)
+            return any(_is_one_of(value, condition.options) for value in _elements(reached))
         case Op.CONTAINS:
             return any(_contains(value, wanted) for value in reached)
         case Op.ICONTAINS:
@@ -115,6 +114,11 @@ def _elements(values: list[Json] | tuple[Json, ...]) -> Iterator[Json]:
 
 def _same(value: Json, wanted: Json) -> bool:
     return isinstance(value, bool) is isinstance(wanted, bool) and value is not None and bool(value == wanted)
+
+
+def _is_one_of(value: Json, options: frozenset[tuple[bool, Scalar]]) -> bool:
+    # An object is no value of a condition, and cannot be looked up.
+    return value is not None and not isinstance(value, Mapping) and (isinstance(value, bool), value) in options
 
 
 def _contains(value: Json, wanted: Json) -> bool:

@@ -101,6 +101,7 @@ class _Parser:
     def __init__(self, limits: FilterLimits) -> None:
         self._limits = limits
         self._conditions = 0
+        self._values = 0
 
     def trees(self, raw: object, where: str, depth: int) -> list[Node]:
         if not isinstance(raw, list) or not raw:
@@ -215,6 +216,10 @@ class _Parser:
             raise InvalidInput(f"{where}: must be a list")
         if len(value) > self._limits.values:
             raise InvalidInput(f"{where}: must have at most {self._limits.values} values")
+        self._values += len(value)
+        most = self._limits.all_values
+        if self._values > most:
+            raise InvalidInput(f"{where}: the lists of a filter may have at most {most} values together")
         return value
 
     def _moment(self, field: Field, operator: Op, value: object, where: str) -> Node:

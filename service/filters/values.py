@@ -21,11 +21,12 @@ _UUID: Final = re.compile(r"[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?
 
 @dataclass(frozen=True, slots=True)
 class FilterLimits:
-    """What a filter may grow to. Lengths are in code points."""
+    """What a filter may grow to: `values` in one list, `all_values` in all its lists. Lengths are in code points."""
 
     depth: int = 10
     conditions: int = 200
     values: int = 1000
+    all_values: int = 2000
     string: int = 1000
     id: int = 255
 

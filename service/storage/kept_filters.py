@@ -20,7 +20,9 @@ from service.storage.keyring import Keyring
 from service.storage.stored import StoredMemory
 
 #: Wider than what callers may send: a tree that was accepted once is always read again, rendered with more objects.
-_LIMITS: Final = FilterLimits(depth=100, conditions=10_000, values=10_000, string=10_000, id=10_000)
+_LIMITS: Final = FilterLimits(
+    depth=100, conditions=10_000, values=10_000, all_values=1_000_000, string=10_000, id=10_000
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 
-from service.filters.ast import Condition, Field, Not, Op
+from service.filters.ast import Condition, Field, Not, Op, Scalar
 from service.filters.evaluate import matches
 from service.filters.parse import parse_filter
 from service.filters.tokens import Tokenizer, condition_tokens, needed_token, token_texts
-from service.records import Memory
+from service.records import Json, Memory
 from tests.filters.strategies import CONDITIONS, TREES, populations
 from tests.filters.truth_rows import BY_ID, ROWS
 from tests.filters.truth_table import CASES, Case
@@ -28,6 +30,51 @@ def test_the_table_is_worth_its_name() -> None:
     assert len({case.name for case in CASES}) == len(CASES) >= 150
     assert set().union(*(case.expected for case in CASES if len(case.expected) < len(ROWS))) == BY_ID.keys()
     assert sum(0 < len(case.expected) < len(ROWS) for case in CASES) > len(CASES) * 0.75
+
+
+class Counted(str):
+    """A text that counts how often it is compared."""
+
+    __slots__ = ()
+    compared = 0
+
+    def __eq__(self, other: object) -> bool:
+        Counted.compared += 1
+        return str.__eq__(self, other)
+
+    __hash__ = str.__hash__
+
+
+def test_in_does_not_compare_each_with_each() -> None:
+    """A filter of many values on a memory of many would hold the interpreter for seconds."""
+    row = replace(next(iter(ROWS.values())), metadata={"k": [Counted(number) for number in range(199)]})
+    wanted = Condition(Field.METADATA, Op.IN, tuple(Counted(-1 - number) for number in range(1000)), ("k",))
+    Counted.compared = 0
+    assert not matches(wanted, row)
+    assert Counted.compared <= 199
+    assert matches(replace(wanted, value=(*wanted.value[:-1], "198")), row)  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("stored", "wanted", "met"),
+    [
+        (True, 1, False),
+        (1, True, False),
+        (0, False, False),
+        (1, 1.0, True),
+        (-0.0, 0, True),
+        (2**53 + 1, float(2**53), False),
+        ("1", 1, False),
+        (True, True, True),
+        ({}, "x", False),
+        ([None, [{"a": 1}, True]], True, True),
+        (None, "x", False),
+    ],
+)
+def test_in_is_eq_with_any_of_its_values(stored: Json, wanted: Scalar, met: bool) -> None:
+    row = replace(next(iter(ROWS.values())), metadata={"k": stored})
+    one = Condition(Field.METADATA, Op.IN, ("other", wanted), ("k",))
+    assert matches(one, row) is matches(replace(one, op=Op.EQ, value=wanted), row) is met
 
 
 @settings(max_examples=500, deadline=None)

@@ -198,6 +198,11 @@ def test_numbers_of_conditions_and_values() -> None:
             parse_filter({key: ["2024-05-01"] * 1001})
     with pytest.raises(InvalidInput, match="at most 2 values"):
         parse_filter({"metadata": {"k": [1, 2, 3]}}, limits=FilterLimits(values=2))
+    two, one = ({"metadata": {"k": list(range(number))}} for number in (1000, 1))
+    parse_filter({"OR": [two, two]})
+    for more in (one, {"memory_ids": ["x"]}, {"created_at": ["2024-05-01"]}, {"NOT": {"user_id": ["a"]}}):
+        with pytest.raises(InvalidInput, match="at most 2000 values together"):
+            parse_filter({"OR": [two, two, more]})
 
 
 @settings(max_examples=500, deadline=None)
