@@ -11,8 +11,11 @@ from typing import Any, Final
 
 from service.engine.errors import LlmAnswerMalformed, LlmAnswerUnparsable
 
-_THOUGHTS: Final = re.compile(r"<think>.*?</think>", re.DOTALL)
+_THOUGHT: Final = "<think>"
+_THOUGHT_END: Final = "</think>"
 _FENCE: Final = re.compile(r"^```[a-zA-Z0-9]*\n([\s\S]*?)\n```$")
+#: Thoughts and fences of an answer that are inside each other, at most: each costs a look through all of it.
+_LAYERS: Final = 20
 _SPEAKERS: Final = frozenset({"user", "assistant"})
 
 
@@ -87,11 +90,15 @@ def read_answer(raw: object, limits: AnswerLimits, categories: Collection[str] =
 
 def read_procedure(raw: object, limits: AnswerLimits) -> str:
     """Return the account of a procedure, without thoughts and fences. Raises like `read_answer`."""
-    text, before = text_of(raw, limits), None
-    while text != before:  # until Mem0, which takes the same away, has nothing left to take
+    text = text_of(raw, limits)
+    for _ in range(_LAYERS):  # until Mem0, which takes the same away, has nothing left to take
         before = text
         fenced = _FENCE.match(text.strip())
-        text = _THOUGHTS.sub("", fenced.group(1) if fenced else text).strip()
+        text = _without_thoughts(fenced.group(1) if fenced else text).strip()
+        if text == before:
+            break
+    else:
+        raise LlmAnswerMalformed(f"the LLM's answer has more than {_LAYERS} thoughts and fences inside each other")
     if not text:
         raise LlmAnswerUnparsable("the LLM's answer is empty")
     if len(text) > limits.procedure:
@@ -120,7 +127,7 @@ def document_of(text: str) -> Any:
 
     Raises LlmAnswerUnparsable when there is none.
     """
-    text = _THOUGHTS.sub("", text).strip()
+    text = _without_thoughts(text).strip()
     if not text:
         raise LlmAnswerUnparsable("the LLM's answer is empty")
     begin, end = text.find("{"), text.rfind("}")
@@ -131,6 +138,21 @@ def document_of(text: str) -> Any:
             continue
     # Raised outside of the handler: the parser's error would carry the whole document.
     raise LlmAnswerUnparsable("the LLM's answer is not JSON")
+
+
+def _without_thoughts(text: str) -> str:
+    """Return a text without its `<think>` blocks, as Mem0 takes them away.
+
+    Not by a pattern, which looks through the rest of the text once for each block that nothing closes.
+    """
+    kept, at = [], 0
+    while (begin := text.find(_THOUGHT, at)) >= 0:
+        end = text.find(_THOUGHT_END, begin + len(_THOUGHT))
+        if end < 0:
+            break
+        kept.append(text[at:begin])
+        at = end + len(_THOUGHT_END)
+    return "".join([*kept, text[at:]])
 
 
 def _offered(document: Any) -> list[Any]:

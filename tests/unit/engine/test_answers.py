@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from service.engine.answers import AnswerLimits, Item, read_answer, read_procedure
 from service.engine.errors import LlmAnswerMalformed, LlmAnswerUnparsable
@@ -122,6 +125,32 @@ def test_mem0_gets_each_text_whole(tmp_path: Path) -> None:
 
 def test_a_thought_inside_of_an_answer_is_taken_out_as_mem0_does() -> None:
     assert texts('{"memory": [{"text": "a<think>b</think>c"}]}') == ["ac"]
+
+
+@given(st.lists(st.sampled_from(["<think>", "</think>", "<think", ">", "a", "\n"]), max_size=20).map("".join))
+def test_thoughts_are_taken_out_as_mem0_takes_them(text: str) -> None:
+    raw = json.dumps({"memory": [{"text": f"x{text}"}]})
+    taken = json.loads(re.sub(r"<think>.*?</think>", "", raw, flags=re.DOTALL))["memory"][0]["text"]
+    assert list(read_answer(raw, AnswerLimits()).items) == [taken.strip()]
+
+
+@pytest.mark.parametrize("unit", ["<think>", "<think>a</think>", "</think>", "<think"])
+def test_an_answer_of_thoughts_alone_is_read_at_once(unit: str) -> None:
+    """Each of a million characters is looked at a few times, not each time that something opens before it."""
+    raw = unit * (1_000_000 // len(unit))
+    for read in (read_answer, read_procedure):
+        with pytest.raises((LlmAnswerUnparsable, LlmAnswerMalformed)):
+            read(raw, AnswerLimits())
+
+
+@pytest.mark.parametrize(
+    ("head", "opens", "inner", "closes"),
+    [("", "```\n", "steps", "\n```"), ("steps", "<thi", "<think></think>", "nk></think>")],
+)
+def test_wrapping_inside_of_wrapping_has_an_end(head: str, opens: str, inner: str, closes: str) -> None:
+    assert read_procedure(head + opens * 5 + inner + closes * 5, LIMITS) == "steps"
+    with pytest.raises(LlmAnswerMalformed, match="inside each other"):
+        read_procedure(head + opens * 40_000 + inner + closes * 40_000, AnswerLimits())
 
 
 @pytest.mark.parametrize(
