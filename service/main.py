@@ -28,6 +28,6 @@ def create_app(
     if settings is None:
         raise TypeError("create_app needs settings when the services are not open yet")
     app = http_face.create_app(services, settings=settings, on_failure=on_failure)
-    mcp = create_mcp(app.state.opening.find, settings)
+    mcp = create_mcp(app.state.opening.services, settings)
     http_face.add_face(app, mcp.routes, mcp.lifespan)
     return app

@@ -9,7 +9,7 @@ from typing import Final
 
 from service import clock
 from service.errors import ConfigurationError, StillStarting, Unavailable
-from service.wiring import Part, Services
+from service.wiring import Part, Services, check_database
 
 _log = logging.getLogger("memvault.api")
 
@@ -56,13 +56,8 @@ class Opening:
             Unavailable: when opening them failed, or the database was found to be another one than it was.
         """
         if self._services is not None:
-            if any(keeper.changed for keeper in self._services.keepers):
-                # As when it was restored under the running service: what was erased since may be in it again.
-                raise Unavailable(
-                    "the database is not the one that was signed over; nothing is served until the service is started"
-                    " again or that is cleared up",
-                    retry_after=30,
-                )
+            # It may have been restored under the running service: what was erased since is in it again then.
+            check_database(self._services)
             return self._services
         if self._failure is not None:
             raise Unavailable("the service could not start; its log says why", retry_after=30)

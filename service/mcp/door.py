@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service import clock
 from service.audit.trail import printable, purpose_of
 from service.auth.acting import HEADER, acting_user
-from service.errors import InsufficientScope, MemvaultError, StillStarting, Unauthenticated
+from service.errors import InsufficientScope, MemvaultError, Unauthenticated
 from service.mcp.bodies import peeked
 from service.mcp.metadata import ProtectedResource
 from service.mcp.needs import Intent, intent_of
@@ -62,8 +62,8 @@ def allowed(hosts: list[str]) -> TransportSecuritySettings:
 class Door:
     """An ASGI app that lets a request through to another one when it may come in.
 
-    Answers 421 to a foreign Host and 403 to a foreign Origin (a web page that was rebound to this address), 503 until
-    the services are there, 401 with a challenge to what is no valid credential, and 405 to all methods but POST: the
+    Answers 421 to a foreign Host and 403 to a foreign Origin (a web page that was rebound to this address), 503 while
+    nothing can be served, 401 with a challenge to what is no valid credential, and 405 to all methods but POST: the
     service keeps no sessions, so there is no stream to open (GET) and none to end (DELETE). A message that an access
     token does not suffice for is 403 with the scopes that are missing, for which its client can ask the issuer; with
     an API key it goes through, and the protocol answers with an error that an agent can read.
@@ -72,7 +72,7 @@ class Door:
     def __init__(
         self,
         app: ASGIApp,
-        services: Callable[[], Services | None],
+        services: Callable[[], Services],
         threads: Threads,
         security: TransportSecuritySettings,
         resource: ProtectedResource,
@@ -115,10 +115,8 @@ class Door:
         if "access_token" in request.query_params:
             told = {"WWW-Authenticate": self._resource.malformed()}
             return _answer(400, "invalid_request", _IN_URL, request_id, told)
-        services = self._services()
         try:
-            if services is None:
-                raise StillStarting("the service is starting; try again in a moment")
+            services = self._services()
             principal = await self._threads.run(partial(_principal_of, services, request, request_id))
             purpose = purpose_of(request.headers.get("x-purpose"))
         except Unauthenticated as error:

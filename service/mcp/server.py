@@ -31,7 +31,7 @@ class MountableMcp:
     Routes and not a mount: a mount at `/mcp` redirects to `/mcp/`, and clients do not follow with their credential.
     """
 
-    def __init__(self, services: Callable[[], Services | None], settings: Settings, *, call_seconds: float) -> None:
+    def __init__(self, services: Callable[[], Services], settings: Settings, *, call_seconds: float) -> None:
         self._settings = settings
         self._threads = Threads(seconds=call_seconds)
         self._server = create_server(self._threads)
@@ -66,9 +66,9 @@ class MountableMcp:
 
 
 def create_mcp(
-    services: Callable[[], Services | None], settings: Settings, *, call_seconds: float = CALL_SECONDS
+    services: Callable[[], Services], settings: Settings, *, call_seconds: float = CALL_SECONDS
 ) -> MountableMcp:
-    """Return the MCP face. `services` is asked at each request and may answer None while the service starts."""
+    """Return the MCP face. `services` is asked at each request, and raises Unavailable while none can be served."""
     return MountableMcp(services, settings, call_seconds=call_seconds)
 
 

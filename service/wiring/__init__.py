@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
+from service.audit.continuity import Continuity
 from service.audit.keeper import Keeper
 from service.audit.matching import Matching
 from service.audit.reading import Reading
@@ -108,8 +109,9 @@ from service.wiring.reaching import Connections as Connections
 from service.wiring.reaching import prepare_data_dir as prepare_data_dir
 from service.wiring.reaching import reach_record as reach_record
 from service.wiring.sealing import audited_tenants as audited_tenants
+from service.wiring.sealing import check_database as check_database
+from service.wiring.sealing import held_back, open_continuity, sealing_state, trail_jobs
 from service.wiring.sealing import seal_trail as seal_trail
-from service.wiring.sealing import trail_jobs
 from service.wiring.settling import settle as settle
 from service.wiring.tracing import open_tracing as open_tracing
 from service.wiring.tracing import traced, traced_actions
@@ -204,6 +206,7 @@ class Services:
     change: ModelChange
     outbox: Outbox
     upkeep: Upkeep | None
+    continuity: Continuity
     #: One where this process runs the worker, which seals the trail too; none elsewhere.
     keepers: list[Keeper] = field(default_factory=list)
 
@@ -231,12 +234,7 @@ class Services:
                 None if in_process else "queue.in_process is off: nothing extracts here",
             )
         )
-        for keeper in self.keepers:
-            state, reason = keeper.state()
-            # Sinks may be late; a database that is not the one that was signed over must not be served.
-            parts.append(Part("audit sealing", state, reason, needed=keeper.changed))
-        if not self.keepers:
-            parts.append(Part("audit sealing", "off", "the process that runs the worker seals the trail"))
+        parts.append(Part("audit sealing", *sealing_state(self)))
         return parts
 
     def _ask_index(self) -> None:
@@ -424,6 +422,7 @@ def open_services(installation: Installation, stack: ExitStack, *, upkeep: bool 
         change=change,
         outbox=outbox,
         upkeep=keeper,
+        continuity=open_continuity(database, stack, watched=upkeep),
     )
     if upkeep:
         watch(services, stack)
@@ -438,19 +437,21 @@ def start_worker(services: Services, stack: ExitStack) -> Worker:
     """
     settings = services.settings
     sealing = seal_trail(services.installation)
+    handlers = {**services.jobs.handlers(), **services.retention_jobs.handlers()}
+    periodic = {
+        **services.jobs.periodic(),
+        **trail_jobs(services.installation, sealing),
+        **services.retention_jobs.periodic(),
+        **services.installation.consolidations.periodic(
+            settings.duplicates.look,
+            services.jobs.tenant_ids,
+            changed=open_changed(services.installation, services.engine),
+        ),
+    }
     worker = Worker(
         services.installation.database.dsn,
-        {**services.jobs.handlers(), **services.retention_jobs.handlers()},
-        {
-            **services.jobs.periodic(),
-            **trail_jobs(services.installation, sealing),
-            **services.retention_jobs.periodic(),
-            **services.installation.consolidations.periodic(
-                settings.duplicates.look,
-                services.jobs.tenant_ids,
-                changed=open_changed(services.installation, services.engine),
-            ),
-        },
+        {name: held_back(services, handler) for name, handler in handlers.items()},
+        {name: (cron, held_back(services, work)) for name, (cron, work) in periodic.items()},
         concurrency=settings.queue.concurrency,
         poll_interval=settings.queue.poll_interval,
         stalled_seconds=settings.queue.stalled_seconds,

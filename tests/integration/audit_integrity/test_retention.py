@@ -11,6 +11,7 @@ import pytest
 
 from service import clock
 from service.audit.chain import Kind
+from service.audit.continuity import Continuity
 from service.errors import ConfigurationError
 from service.settings import load_settings
 from service.storage.database import Database
@@ -60,9 +61,13 @@ def test_what_is_older_than_the_setting_goes_and_the_rest_verifies(aged: House, 
     assert {(part.tenant_id, part.rows) for part in found} == {(tenant_id, 11), (other, 1)}
     assert aged.lines(tenant_id) == before
 
+    continuity = Continuity(aged.installation.database)
+    continuity.look()
     dropped = aged.sealing.old_parts.drop(aged.tenants, 200, maintenance)
     assert dropped == found
     aged.seal()
+    continuity.look()
+    assert continuity.problem is None
     after = aged.lines(tenant_id)
     assert after[:5] == before[11:]
     assert b"trail:dropped" in after[5]

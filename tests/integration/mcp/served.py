@@ -23,7 +23,7 @@ ACCEPT = "application/json, text/event-stream"
 
 
 @contextmanager
-def serve(services: Callable[[], Services | None], settings: Settings, *, call_seconds: float = 30.0) -> Iterator[str]:
+def serve(services: Callable[[], Services], settings: Settings, *, call_seconds: float = 30.0) -> Iterator[str]:
     """Serve until the context ends and return the base URL."""
     face = create_mcp(services, settings, call_seconds=call_seconds)
     app = Starlette(routes=face.routes, lifespan=lambda app: face.lifespan())

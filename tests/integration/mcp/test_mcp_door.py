@@ -5,6 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
+from service.api.opening import Opening
 from service.wiring import Services
 from tests.conftest import MakeServices, principal_of
 from tests.integration.mcp.served import ACCEPT, MODERN, Wire, serve
@@ -39,7 +40,7 @@ def test_a_web_page_of_another_origin_is_refused(wire: Wire) -> None:
 
 
 def test_until_the_services_are_there_the_answer_is_503(services: Services) -> None:
-    with serve(lambda: None, services.settings) as url:
+    with serve(Opening(lambda: services).services, services.settings) as url:
         answer = Wire(url, "mv_any").modern("tools/list")
     assert answer.status_code == 503
     assert answer.json()["error"]["data"]["code"] == "starting"
