@@ -35,6 +35,17 @@ class _Checked:
     principal: Principal
 
 
+@dataclass(slots=True)
+class _Refused:
+    """Refusals since the last row, and who was refused last."""
+
+    count: int = 0
+    told_at: float = float("-inf")
+    request_id: str = ""
+    client: str = ""
+    face: str = ""
+
+
 class Authenticator:
     """Checks secrets, and trusts what it checked for a few seconds, so that the steady state needs no database.
 
@@ -58,8 +69,7 @@ class Authenticator:
         self._watch = watch
         self._lock = threading.Lock()
         self._cache: OrderedDict[bytes, _Checked] = OrderedDict()
-        self._refused = 0
-        self._reported = -_REFUSALS_EVERY
+        self._refused = _Refused()
 
     def authenticate(self, secret: str | None, *, request_id: str, client: str, face: str) -> Principal:
         """Return the principal of a secret.
@@ -77,7 +87,10 @@ class Authenticator:
             return self._of_key(secret)
         except Unauthenticated:
             CREDENTIALS_REFUSED.labels(face).inc()
-            self._report(request_id, client, face)
+            with self._lock:
+                self._refused.count += 1
+                self._refused.request_id, self._refused.client, self._refused.face = request_id, client, face
+            self.flush()
             raise
 
     def known(self, secret: str | None, *, face: str) -> Principal | None:
@@ -86,6 +99,30 @@ class Authenticator:
             return None
         is_token = self._tokens is not None and looks_like_token(secret)
         return self._find_checked(_token_hash(secret, face) if is_token else key_hash(secret))
+
+    def flush(self, *, at_once: bool = False) -> None:
+        """Write down what was refused since the last row, if that one is old enough or at once.
+
+        Raises:
+            RecordUnavailable: when the trail cannot be written; what was refused stays counted.
+        """
+        refused = self._refused
+        with self._lock:
+            moment = clock.monotonic()
+            if not refused.count or (moment - refused.told_at < _REFUSALS_EVERY and not at_once):
+                return
+            count, before, last = refused.count, refused.told_at, (refused.request_id, refused.client, refused.face)
+            refused.count, refused.told_at = 0, moment
+        request_id, client, face = last
+        try:
+            self._trail.credential_refused(
+                request_id=request_id, client=client, face=face, count=count, code="unauthenticated"
+            )
+        except RecordUnavailable:
+            # Not in the trail, so not answered either; the next refusal tries again with all that were counted.
+            with self._lock:
+                refused.count, refused.told_at = refused.count + count, before
+            raise
 
     def scopes(self, permissions: Iterable[Permission]) -> tuple[str, ...]:
         """Return the scopes to ask the issuer for to get these permissions; none where there is no issuer."""
@@ -145,24 +182,6 @@ class Authenticator:
                 self._cache[hashed] = checked
                 while len(self._cache) > _CACHED:
                     self._cache.popitem(last=False)
-
-    def _report(self, request_id: str, client: str, face: str) -> None:
-        with self._lock:
-            self._refused += 1
-            if clock.monotonic() - self._reported < _REFUSALS_EVERY:
-                return
-            count, self._refused = self._refused, 0
-        try:
-            self._trail.credential_refused(
-                request_id=request_id, client=client, face=face, count=count, code="unauthenticated"
-            )
-        except RecordUnavailable:
-            # Not in the trail, so not answered either; the next refusal tries again with all that were counted.
-            with self._lock:
-                self._refused += count
-            raise
-        with self._lock:
-            self._reported = clock.monotonic()
 
 
 def _token_hash(secret: str, face: str) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from service import clock
 from service.errors import MemvaultError
@@ -24,11 +24,10 @@ class CredentialWatch:
     does not answer, nothing is confirmed any more, and whoever wants to know has to look for itself.
     """
 
-    def __init__(self, database: Database, *, trusted_seconds: float, also: Callable[[], None] | None = None) -> None:
-        """Take for how long an answer counts. `also` is done once an interval, whether anybody asked or not."""
+    def __init__(self, database: Database, *, trusted_seconds: float) -> None:
+        """Take for how long an answer counts."""
         self._database = database
         self._trusted = trusted_seconds
-        self._also = also
         self._lock = threading.Lock()
         self._sum: tuple[int, int] | None = None
         self._versions: Mapping[TenantId, int] = {}
@@ -75,8 +74,6 @@ class CredentialWatch:
             try:
                 if wanted:
                     self.look()
-                if self._also is not None:
-                    self._also()
             except MemvaultError:
                 # Told by whoever needs the database; here it only means that nothing is confirmed.
                 continue

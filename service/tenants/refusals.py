@@ -51,21 +51,25 @@ class Refusals:
             counted.caller, counted.count = caller, counted.count + 1
         self._tell(key)
 
-    def flush(self) -> None:
-        """Write down what has been counted long enough, and forget who has been quiet."""
+    def flush(self, *, at_once: bool = False) -> None:
+        """Write down what has been counted long enough, or all at once, and forget who has been quiet.
+
+        Raises:
+            RecordUnavailable: when the trail cannot be written; what is not written stays counted.
+        """
         with self._lock:
             keys = list(self._counted)
         for key in keys:
-            self._tell(key)
+            self._tell(key, at_once=at_once)
         with self._lock:
             if len(self._counted) > _MOST:
                 self._counted = {key: one for key, one in self._counted.items() if one.count}
 
-    def _tell(self, key: tuple[TenantId, Limit]) -> None:
+    def _tell(self, key: tuple[TenantId, Limit], *, at_once: bool = False) -> None:
         with self._lock:
             counted = self._counted.get(key)
             moment = clock.monotonic()
-            if counted is None or not counted.count or moment - counted.told_at < EVERY:
+            if counted is None or not counted.count or (moment - counted.told_at < EVERY and not at_once):
                 return
             caller, count, before = counted.caller, counted.count, counted.told_at
             counted.count, counted.told_at = 0, moment
