@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from service import clock
 from service.memories.stores import Stores
 from service.retention.connectors import ConnectorRows
 from service.retention.ledger import Erasure, ErasureKind
-from service.retention.receipts import Checked
+from service.retention.receipts import DESTROYED, NONE_OF_ITS_OWN, Checked
 from service.scope import Scope
 from service.storage.erasers import left_of_tenant, references, undeclared
 from service.storage.keyring import KeyDestroyed, KeyMissing
-
-DESTROYED: Final = "destroyed"
-#: An erasure of a connector destroys nobody's key: the other memories of the same people stay readable.
-NONE_OF_ITS_OWN: Final = "has none of its own"
 
 
 class Leftovers:
@@ -53,14 +47,11 @@ class Leftovers:
         return self._stores.index.of(scope).count(subject=erasure.subject_id)
 
     def _key(self, scope: Scope, erasure: Erasure) -> str:
-        keyring = self._stores.keyring
+        if erasure.subject_id is None and erasure.kind is not ErasureKind.TENANT:
+            return NONE_OF_ITS_OWN
         try:
-            if erasure.subject_id is not None:
-                keyring.subject(scope.tenant_id, erasure.subject_id)
-            elif erasure.kind is ErasureKind.TENANT:
-                keyring.tenant_secret(scope.tenant_id, "tenant-content")
-            else:
-                return NONE_OF_ITS_OWN
+            # Another process may have destroyed it, or not: what this one remembers is no evidence.
+            self._stores.keyring.check(scope.tenant_id, erasure.subject_id)
         except KeyDestroyed:
             return DESTROYED
         except KeyMissing:

@@ -18,6 +18,10 @@ from service.retention.ledger import Erasure, ErasureKind
 
 TYPE: Final = "memvault-erasure-receipt/1"
 _HEAD: Final = b"memvault erasure receipt 1\n"
+#: What became of the key of what was erased.
+DESTROYED: Final = "destroyed"
+#: An erasure of a connector destroys nobody's key: the other memories of the same people stay readable.
+NONE_OF_ITS_OWN: Final = "has none of its own"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +35,9 @@ class Checked:
 
     @property
     def left(self) -> int:
-        """How much was found."""
-        return sum(self.tables.values()) + self.index_points
+        """How much was found: rows, points, and a key that is not known to be destroyed."""
+        keys = 0 if self.key in (DESTROYED, NONE_OF_ITS_OWN) else 1
+        return sum(self.tables.values()) + self.index_points + keys
 
 
 @dataclass(frozen=True, slots=True)

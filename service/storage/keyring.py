@@ -78,6 +78,12 @@ class Keyring(Protocol):
     def tenant_secret(self, tenant_id: TenantId, purpose: str) -> bytes:
         """Return the tenant's 256-bit secret for a purpose. Raises KeyDestroyed or KeyMissing."""
 
+    def check(self, tenant_id: TenantId, subject_id: UUID | None = None) -> None:
+        """Return when the key of a subject, or the tenant's own, is there now, whatever is remembered of it.
+
+        Raises KeyDestroyed or KeyMissing.
+        """
+
 
 class FileKeyring:
     """A keyring of files in a private folder, one small file a key."""
@@ -92,7 +98,7 @@ class FileKeyring:
         self._lock = threading.Lock()
         # Another process may destroy a key: after some seconds its file is looked at again.
         self._cache: OrderedDict[tuple[TenantId, UUID], tuple[float, Cipher]] = OrderedDict()
-        self._secrets: dict[tuple[TenantId, str], bytes] = {}
+        self._secrets: dict[tuple[TenantId, str], tuple[float, bytes]] = {}
         self._destroyed = 0
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -177,12 +183,24 @@ class FileKeyring:
     def tenant_secret(self, tenant_id: TenantId, purpose: str) -> bytes:
         """Return the tenant's secret for a purpose, derived with HKDF-SHA256 (RFC 5869) from the tenant's key."""
         known = (tenant_id, purpose)
-        if secret := self._secrets.get(known):
-            return secret
+        with self._lock:
+            since, cached = self._secrets.get(known, (0.0, None))
+            if cached is not None and clock.monotonic() - since <= BELIEVED_SECONDS:
+                return cached
+            destroyed = self._destroyed
         key = self._unwrapped(self._tenant_path(tenant_id))
         secret = HKDF(SHA256(), KEY_BYTES, salt=None, info=f"memvault/{purpose}".encode()).derive(key)
-        self._secrets[known] = secret
+        with self._lock:
+            # Else a key was destroyed since this one was read. It may be this one, and would be kept.
+            if self._destroyed == destroyed:
+                self._secrets[known] = (clock.monotonic(), secret)
         return secret
+
+    def check(self, tenant_id: TenantId, subject_id: UUID | None = None) -> None:
+        """Return when the key of a subject, or the tenant's own, is there now, whatever is remembered of it."""
+        self._unwrapped(
+            self._tenant_path(tenant_id) if subject_id is None else self._subject_path(tenant_id, subject_id)
+        )
 
     def each(self) -> Iterator[tuple[TenantId, UUID | None, bytes | None]]:
         """Yield all keys with whose they are; None for a tenant's own subject, and for a key that was destroyed."""

@@ -165,6 +165,10 @@ class DatabaseKeyring:
                 self._secrets[known] = secret
         return secret
 
+    def check(self, tenant_id: TenantId, subject_id: UUID | None = None) -> None:
+        """Return when the key of a subject, or the tenant's own, is there now, whatever is remembered of it."""
+        self._read(tenant_id, OWN if subject_id is None else subject_id)
+
     def rewrap(self) -> int:
         """Wrap all keys by the present wrapping key, let go of others that wrap nothing more, return how many."""
         others = [] if self._wrapping.second is None else [self._wrapping.second.check_value]

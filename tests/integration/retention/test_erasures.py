@@ -29,7 +29,7 @@ from service.records import Message, NewMemories, SubjectNames
 from service.retention import work as work_module
 from service.retention.ledger import ErasureKind, ErasureStatus, Target
 from service.retention.receipts import verify
-from service.scope import Caller, SubjectKind
+from service.scope import Caller, Scope, SubjectKind, TenantId, service_principal
 from service.storage.encryption import Cipher
 from service.storage.erasers import erasers
 from service.storage.keyring import FileKeyring, KeyDestroyed
@@ -317,6 +317,42 @@ def test_what_is_found_afterwards_lets_the_erasure_run_again(
     assert services.erasures.look(tenant_id, erasure.id).status is ErasureStatus.RUNNING
     assert finish(services, caller, erasure.id).status is ErasureStatus.COMPLETED
     assert count(admin, "history") == 0
+
+
+@pytest.mark.parametrize("harm", ["there", "missing"])
+def test_a_key_that_is_not_destroyed_lets_the_erasure_run_again(
+    harm: str, services: Services, caller: Caller, admin: psycopg.Connection[Any]
+) -> None:
+    """As when a copy of the keyring was put back: no receipt says that a key is there."""
+    add(services, caller, "I like figs")
+    with services.installation.database.transaction(caller.scope) as connection:
+        named = services.installation.subjects.find(connection, caller.scope, [(SubjectKind.USER, "alice")])
+    [path] = (services.settings.data_dir / "keys").rglob(f"{named[(SubjectKind.USER, 'alice')]}.key")
+    key = path.read_bytes()
+    erasure = services.erasures.request(caller, caller.scope, ALICE)
+    tenant_id = caller.principal.tenant_id
+    services.erasing.run(str(tenant_id), str(erasure.id))
+    if harm == "there":
+        path.write_bytes(key)
+    else:
+        path.unlink()
+    assert services.erasing.purge() == 0
+    assert services.erasures.look(tenant_id, erasure.id).status is ErasureStatus.RUNNING
+    done = finish(services, caller, erasure.id)
+    assert done.receipt["receipt"]["checked"]["key"] == "destroyed"
+    assert path.read_bytes() != key
+
+
+def test_a_key_that_another_process_destroyed_is_not_told_to_be_there(services: Services, tenant: TenantId) -> None:
+    """What this process remembers of a tenant that another one deletes is not what its receipt says."""
+    keyring = services.installation.keyring
+    erasure = services.erasures.request_for_installation(tenant, Target(ErasureKind.TENANT))
+    assert keyring.tenant_secret(tenant, "tenant-content")
+    scope = Scope.of(service_principal(tenant))
+    assert services.erasing._leftovers.look(scope, erasure).key == "there"
+    FileKeyring(services.settings.data_dir / "keys").destroy_tenant(tenant)
+    assert keyring.tenant_secret(tenant, "tenant-content")
+    assert services.erasing._leftovers.look(scope, erasure).key == "destroyed"
 
 
 def test_what_a_minimum_retention_keeps_is_erased_when_it_is_due(

@@ -101,6 +101,22 @@ def test_a_key_that_is_destroyed_while_it_is_read_is_not_remembered(tmp_path: Pa
         keyring.subject(TENANT, SUBJECT)
 
 
+def test_a_tenant_s_key_that_is_destroyed_while_it_is_read_is_not_remembered(tmp_path: Path) -> None:
+    class Destroying(FileKeyring):
+        """Destroys each key just after it was read."""
+
+        def _unwrapped(self, path: Path) -> bytes:
+            key = super()._unwrapped(path)
+            self.destroy_tenant(TENANT)
+            return key
+
+    FileKeyring(tmp_path).create_tenant(TENANT)
+    keyring = Destroying(tmp_path)
+    keyring.tenant_secret(TENANT, "names")
+    with pytest.raises(KeyDestroyed):
+        keyring.tenant_secret(TENANT, "names")
+
+
 @pytest.mark.parametrize(
     "harm",
     [

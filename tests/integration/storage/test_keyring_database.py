@@ -22,7 +22,7 @@ from service.migrations.keyring import upgrade_keyring
 from service.scope import SubjectKind, TenantId
 from service.settings import Settings, load_settings
 from service.storage.encryption import Cipher, Place
-from service.storage.keyring import FileKeyring, KeyDestroyed, Keyring
+from service.storage.keyring import FileKeyring, KeyDestroyed, KeyMissing, Keyring
 from service.storage.keyring_copies import take_in, write_journal, write_keys
 from service.storage.keyring_database import KeyringDatabase
 from service.storage.tombstones import FileTombstones, TombstoneKind, Tombstones, TombstonesDamaged, tombstone_id
@@ -139,6 +139,27 @@ def test_a_tenant_s_key_goes_with_those_of_its_subjects_and_no_other(
             keyring.tenant_secret(TENANT, "names")
     with pytest.raises(KeyDestroyed):
         elsewhere.subject(TENANT, others[0])
+    with pytest.raises(KeyDestroyed):
+        elsewhere.tenant_secret(TENANT, "names")
+    assert elsewhere.tenant_secret(rival, "names")
+
+
+def test_whether_a_key_is_there_is_asked_anew(kept: OpenKeys) -> None:
+    here, elsewhere = kept()[0], kept()[0]
+    here.create_tenant(TENANT)
+    here.create_subject(TENANT, SUBJECT)
+    with pytest.raises(KeyMissing):
+        elsewhere.check(TENANT, UUID(int=9))
+    secret = elsewhere.tenant_secret(TENANT, "names")
+    for one in (SUBJECT, None):
+        elsewhere.check(TENANT, one)
+    here.destroy_subject(TENANT, SUBJECT)
+    here.destroy_tenant(TENANT)
+    for one in (SUBJECT, None):
+        with pytest.raises(KeyDestroyed):
+            elsewhere.check(TENANT, one)
+    # What is remembered is believed for seconds, and is no answer to that.
+    assert elsewhere.tenant_secret(TENANT, "names") == secret
 
 
 def test_many_processes_make_one_key(kept: OpenKeys) -> None:
