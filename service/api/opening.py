@@ -74,7 +74,9 @@ class Opening:
             return [Part(name, state, self._failure, needed=True) for name in _PARTS]
         with self._lock:
             if self._known is None or clock.monotonic() - self._known[0] > _FRESH_SECONDS:
-                self._known = (clock.monotonic(), self._services.readiness())
+                parts = self._services.readiness()
+                # From when they are known: whoever waited meanwhile does not ask anew.
+                self._known = (clock.monotonic(), parts)
             return self._known[1]
 
     def _run(self, open_services: Callable[[], Services]) -> None:

@@ -85,6 +85,12 @@ class Indexing:
         # Set until it is known that the index does not lack what the record had before.
         self._incomplete = threading.Event()
         self._incomplete.set()
+        self._looked = threading.Event()
+
+    @property
+    def looked(self) -> bool:
+        """Whether it was tried to find out if the index lacks anything, with whatever outcome."""
+        return self._looked.is_set()
 
     @property
     def behind(self) -> bool:
@@ -149,14 +155,18 @@ class Indexing:
         Raises:
             IndexUnavailable: when the index does not answer, and while another process makes it again.
         """
-        if not self._index.is_complete():
-            self._incomplete.set()
-            if any(self._has_memories(tenant_id) for tenant_id in tenants()):
-                _log.warning("the index lacks what the record has and is made again from it")
-                self.rebuild(tenants)
-            else:
-                self._index.mark_complete()
-        self._incomplete.clear()
+        try:
+            if not self._index.is_complete():
+                self._incomplete.set()
+                if any(self._has_memories(tenant_id) for tenant_id in tenants()):
+                    _log.warning("the index lacks what the record has and is made again from it")
+                    self._looked.set()
+                    self.rebuild(tenants)
+                else:
+                    self._index.mark_complete()
+            self._incomplete.clear()
+        finally:
+            self._looked.set()
 
     def drain(self) -> int:
         """Do what the outbox says and forget the rows once the index is durable; return how many were done.
@@ -208,6 +218,7 @@ class Indexing:
         if left_out:
             _log.error("memories that the new index lacks: they cannot be read or opened", extra={"memories": left_out})
         self._incomplete.clear()
+        self._looked.set()
         return done
 
     def copied(

@@ -91,6 +91,7 @@ from service.wiring.adapters import engine_home, sinks
 from service.wiring.adapters import llm_settings as llm_settings
 from service.wiring.asking import ask_index_server as ask_index_server
 from service.wiring.asking import index_owner as index_owner
+from service.wiring.asking_briefly import BrieflyAsked
 from service.wiring.authentication import open_authenticator
 from service.wiring.backups import make_backup as make_backup
 from service.wiring.backups import restore_backup as restore_backup
@@ -202,6 +203,7 @@ class Services:
     jobs: Jobs
     engine: Engine
     index: Index
+    index_asked: BrieflyAsked
     indexing: Indexing
     change: ModelChange
     outbox: Outbox
@@ -216,7 +218,7 @@ class Services:
         parts = [
             _asked("record", self.installation.database.ping),
             _asked("keyring", self.installation.keyring.ping),
-            _asked("index", self._ask_index),
+            self._index_part(),
             Part("upkeep", *(self.upkeep.state() if self.upkeep else ("off", "another process keeps the index"))),
             Part("embeddings", "ok", needed=True),
             *(Part("embedding model", *state) for state in [self.change.state()] if state is not None),
@@ -237,12 +239,16 @@ class Services:
         parts.append(Part("audit sealing", *sealing_state(self)))
         return parts
 
-    def _ask_index(self) -> None:
-        self.indexing.check()
-        if not self.index.is_complete():
-            # A server that has lost its data, which the upkeep will notice too.
-            raise incomplete()
-        self.index.count()
+    def _index_part(self) -> Part:
+        """Searches alone need the index, so it takes no service out of rotation; one that starts looks at it first."""
+        if not self.indexing.looked:
+            return Part("index", "starting", "it is being looked at whether the index is whole", needed=True)
+        try:
+            self.indexing.check()
+            self.index_asked.ask()
+        except MemvaultError as error:
+            return Part("index", "failed", error.detail)
+        return Part("index", "ok")
 
 
 def open_installation(settings: Settings, connections: Connections, stack: ExitStack) -> Installation:
@@ -418,6 +424,7 @@ def open_services(installation: Installation, stack: ExitStack, *, upkeep: bool 
         jobs=jobs,
         engine=engine,
         index=index,
+        index_asked=BrieflyAsked(partial(_ask_index, index)),
         indexing=indexing,
         change=change,
         outbox=outbox,
@@ -463,6 +470,13 @@ def start_worker(services: Services, stack: ExitStack) -> Worker:
     worker.start()
     stack.callback(worker.stop)
     return worker
+
+
+def _ask_index(index: Index) -> None:
+    if not index.is_complete():
+        # A server that has lost its data, which the upkeep will notice too.
+        raise incomplete()
+    index.count()
 
 
 def _asked(name: str, ask: Callable[[], object]) -> Part:

@@ -123,7 +123,7 @@ class Memvault:
         return self
 
     def wait_ready(self) -> None:
-        """Return once the process says where it serves and `/readyz` answers 200."""
+        """Return once the process says where it serves, `/readyz` answers 200 and searches are answered."""
         address = eventually(self._address, seconds=START_SECONDS)
         self.url = address.rstrip("/")
         eventually(self._is_ready, seconds=START_SECONDS)
@@ -140,7 +140,8 @@ class Memvault:
         return found[1].rstrip("/") if found else None
 
     def _is_ready(self) -> bool:
-        return httpx.get(f"{self.url}/readyz", trust_env=False, timeout=10).status_code == 200
+        answer = httpx.get(f"{self.url}/readyz", trust_env=False, timeout=10)
+        return answer.status_code == 200 and answer.json()["parts"]["index"]["status"] == "ok"
 
     def stop(self, number: int = signal.SIGINT) -> int:
         """Ask the process to end, as Ctrl-C does, and return its exit code."""

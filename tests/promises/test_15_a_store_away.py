@@ -31,6 +31,9 @@ def test_the_index_away(make_services: MakeServices, connect: Connect) -> None:
     assert (refused.status_code, refused.json()["code"]) == (503, "index_unavailable")
     assert int(refused.headers["Retry-After"]) > 0
     assert client.get("/healthz").status_code == 200
+    # Who asks it before sending a request here goes on to send.
+    assert eventually(lambda: client.get("/readyz").json()["parts"]["index"]["status"] == "failed")
+    assert client.get("/readyz").status_code == 200
 
     again = connect(make_services())
     eventually(lambda: again.get("/readyz").status_code == 200)

@@ -1,8 +1,12 @@
 """Nobody passes without a credential, and the few public routes tell nothing that is not for everybody."""
 
 import re
+import socket
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
 
 import httpx
 import pytest
@@ -18,10 +22,11 @@ from service.mcp.tools import TOOLS
 from service.scope import Action, Caller, TenantId
 from service.settings import load_settings
 from service.wiring import Services
-from tests.conftest import principal_of
+from tests.conftest import MakeServices, principal_of
 from tests.integration.api.conftest import MakeClient, assert_error
 from tests.isolation.attack import lines, surface
 from tests.isolation.attack.scene import MAKERS
+from tests.qdrant.serving import qdrant
 
 pytestmark = pytest.mark.integration
 
@@ -45,6 +50,42 @@ def readiness(client: TestClient, wanted: int) -> httpx.Response:
         time.sleep(0.05)
     assert answer.status_code == wanted
     return answer
+
+
+def index_told(client: TestClient, state: str, *, seconds: float) -> Any:
+    """What readiness tells once it tells this of the index."""
+    deadline = time.monotonic() + seconds
+    while (told := client.get("/readyz").json())["parts"]["index"]["status"] != state:
+        assert time.monotonic() < deadline, told
+        time.sleep(0.05)
+    return told
+
+
+@contextmanager
+def hanging() -> Iterator[tuple[dict[str, Any], threading.Event]]:
+    """Settings of an index on a Qdrant server that says nothing any more while the event is set."""
+    hang = threading.Event()
+
+    def pump(source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                while hang.is_set():
+                    time.sleep(0.02)
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                one, _ = listener.accept()
+                other = socket.create_connection(("127.0.0.1", server.grpc_port or 0))
+                for ends in ((one, other), (other, one)):
+                    threading.Thread(target=pump, args=ends, daemon=True).start()
+
+    with qdrant(grpc=True) as server, socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=accept, daemon=True).start()
+        yield {"url": server.url, "grpc_port": listener.getsockname()[1]}, hang
+        hang.clear()
 
 
 def filled(path: str) -> str:
@@ -314,11 +355,41 @@ def test_services_that_cannot_be_opened_are_told_and_stop_nothing_else() -> None
         assert_error(client.get("/v1/ping/"), 503, "unavailable")
 
 
-def test_readiness_follows_the_index(services: Services, client: TestClient) -> None:
-    assert client.get("/readyz").status_code == 200
+def test_an_index_that_is_away_is_told_and_takes_nothing_out_of_rotation(
+    services: Services, client: TestClient
+) -> None:
+    assert readiness(client, 200).json()["parts"]["index"] == {"status": "ok", "reason": None}
     services.index.close()
-    body = readiness(client, 503).json()
-    assert body["status"] == "failed"
-    assert body["parts"]["index"]["status"] == "failed"
+    body = index_told(client, "failed", seconds=5)
+    assert body["status"] == "ok"
     assert body["parts"]["index"]["reason"]
     assert body["parts"]["record"]["status"] == "ok"
+
+
+def test_an_index_that_hangs_keeps_no_probe_waiting(make_services: MakeServices) -> None:
+    with hanging() as (index, hang):
+        services = make_services(index=index)
+        with TestClient(create_app(services)) as client:
+            index_told(client, "ok", seconds=30)
+            hang.set()
+            assert index_told(client, "failed", seconds=10)["status"] == "ok"
+            for _ in range(5):
+                began = time.monotonic()
+                answer = client.get("/readyz")
+                assert time.monotonic() - began < 2, "a probe that gives up after three seconds would fail"
+                assert (answer.status_code, answer.json()["parts"]["index"]["status"]) == (200, "failed")
+                time.sleep(0.6)
+            hang.clear()
+            index_told(client, "ok", seconds=30)
+
+
+def test_a_service_that_starts_without_its_index_becomes_ready(make_services: MakeServices) -> None:
+    with hanging() as (index, hang):
+        hang.set()
+        services = make_services(index=index | {"timeout": 1.0})
+        with TestClient(create_app(services)) as client:
+            # First it is tried whether the index is whole: who is let in after that need not wait for it.
+            index_told(client, "failed", seconds=30)
+            readiness(client, 200)
+            hang.clear()
+            index_told(client, "ok", seconds=30)

@@ -1,0 +1,49 @@
+"""Asks a store that may hang, so that whoever wants to know how it stands waits for a moment only."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Final
+
+from service import clock
+from service.errors import IndexUnavailable
+
+#: Less than a probe waits for, together with what else it asks.
+_SECONDS: Final = 1.0
+
+
+class BrieflyAsked:
+    """A question in a thread of its own. One is asked at a time, and all who wait share its answer."""
+
+    def __init__(self, question: Callable[[], object], *, seconds: float = _SECONDS) -> None:
+        self._question = question
+        self._seconds = seconds
+        self._lock = threading.Lock()
+        self._asked: tuple[float, Future[None]] | None = None
+
+    def ask(self) -> None:
+        """Return once the index has answered. One that was asked long ago already is not waited for.
+
+        Raises:
+            IndexUnavailable: when it does not answer, or not in time.
+        """
+        with self._lock:
+            if self._asked is None or self._asked[1].done():
+                self._asked = clock.monotonic(), Future()
+                asking = threading.Thread(target=self._run, args=(self._asked[1],), name="memvault-ask", daemon=True)
+                asking.start()
+            since, answer = self._asked
+        try:
+            answer.result(max(0.0, since + self._seconds - clock.monotonic()))
+        except TimeoutError:
+            raise IndexUnavailable("the index does not answer in time") from None
+
+    def _run(self, answer: Future[None]) -> None:
+        try:
+            self._question()
+        except BaseException as error:
+            answer.set_exception(error)
+        else:
+            answer.set_result(None)
