@@ -97,7 +97,7 @@ sbom: $(VENV)/.sbom ## Write dist/memvault.cdx.json: what the image holds, as Cy
 .PHONY: lock
 lock: ## Regenerate the hashed requirement files (needs uv); UPGRADE=--upgrade takes newer versions
 	@command -v uv >/dev/null || { echo "make lock needs uv on the PATH"; exit 1; }
-	$(COMPILE) --group model --group build -o $(REQUIREMENTS)/runtime.txt
+	$(COMPILE) --all-extras --group model --group build -o $(REQUIREMENTS)/runtime.txt
 	$(COMPILE) --group model --group build --group test -c $(REQUIREMENTS)/runtime.txt -o $(REQUIREMENTS)/test.txt
 	echo cyclonedx-bom | uv pip compile --quiet - $(HASHED) -o $(REQUIREMENTS)/sbom.txt
 	echo mem0ai==1.0.11 | $(COMPILE_CLIENT) -o $(REQUIREMENTS)/client-1.0.11.txt

@@ -149,6 +149,18 @@ def test_pins_are_in_step_with_the_project(file: str, groups: list[str]) -> None
         assert all(wanted.specifier.contains(version, prereleases=True) for version in versions), wanted
 
 
+def test_the_image_and_make_run_bring_every_extra() -> None:
+    """What a setting can name must be there: the image has no pip, and the chart's values name object storage."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    extras = [Requirement(one) for some in project["project"]["optional-dependencies"].values() for one in some]
+    assert "boto3" in {one.name for one in extras}, "the audit trail's sink of `audit.s3` needs it"
+    installed = {canonicalize_name(one.name): one.specifier for one, _ in pins("runtime.txt")}
+    for wanted in extras:
+        assert canonicalize_name(wanted.name) in installed, f"{wanted}: make lock"
+        (exact,) = installed[canonicalize_name(wanted.name)]
+        assert wanted.specifier.contains(exact.version, prereleases=True), wanted
+
+
 def test_the_tests_run_on_what_the_service_runs_on() -> None:
     assert {str(requirement) for requirement, _ in pins("runtime.txt")} <= {
         str(requirement) for requirement, _ in pins("test.txt")

@@ -31,7 +31,11 @@ class S3Sink:
             boto3, config = import_module("boto3"), import_module("botocore.config")
             self._errors: Any = import_module("botocore.exceptions")
         except ImportError:
-            raise ConfigurationError("audit.s3.bucket: needs boto3: pip install 'memvault[s3]'") from None
+            raise ConfigurationError(
+                "audit.s3.bucket: boto3 is not installed here. Where pip installed memvault: pip install "
+                "'memvault[s3]'. A checkout (`make run`) and the image have it from config/requirements/runtime.txt: "
+                "install that file again, or build the image anew"
+            ) from None
         access, secret = settings.access_key_id, settings.secret_access_key
         self._bucket = settings.bucket
         self._prefix = settings.prefix
