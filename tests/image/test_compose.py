@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from service.settings import load_settings
 from tests.image.compose import FILE, Service, services, whole
@@ -24,6 +25,7 @@ OURS = [name for name, one in ALL.items() if one.is_ours]
 SETTLED = ["migrate", "service", "worker"]
 IMAGE = read().stages["runtime"]
 MAKE = REPOSITORY / "deploy" / "compose" / "make_secrets.py"
+EGRESS = REPOSITORY / "deploy" / "compose" / "egress.yaml"
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +130,23 @@ def test_only_the_service_is_reached_and_only_from_this_machine() -> None:
     }
     for name in ("postgres", "qdrant", "migrate", "worker"):
         assert ALL[name].told["networks"] == ["backend"]
+
+
+def test_a_way_out_is_for_the_worker_and_for_who_asks_for_it() -> None:
+    """What it calls is elsewhere (a language model, webhooks, object storage); the stores stay where they are."""
+    done = subprocess.run(
+        [Path(sys.executable).with_name("check-jsonschema"), "--builtin-schema", "vendor.compose-spec", EGRESS],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    more = yaml.safe_load(EGRESS.read_text())
+    assert set(more) == {"services", "networks"}
+    assert more["networks"] == {"egress": {}}
+    assert more["services"] == {"worker": {"networks": {"egress": {}}}}
+    assert "egress" not in whole()["networks"]
+    page = (REPOSITORY / "docs" / "operate" / "compose.md").read_text()
+    assert "COMPOSE_FILE=docker-compose.yml:deploy/compose/egress.yaml" in page
 
 
 def test_the_order_of_the_start() -> None:
