@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -25,7 +26,7 @@ from service.audit.signing import TrustedKeys, key_id, public_pem, read_public_k
 from service.audit.sinks.folder import read_checkpoints
 from service.audit.verify import Report, Verifier
 from service.cli.options import Config, DataDir, Json, installation_of, settings_from, show
-from service.errors import ConfigurationError
+from service.errors import ConfigurationError, Unavailable
 from service.scope import SYSTEM_TENANT, TenantId
 from service.settings import Settings
 from service.storage.database import Database
@@ -50,11 +51,11 @@ def verify(
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
-    """Verify the trail against its signed checkpoints; exit code 1 when anything is not as it was sealed."""
+    """Verify the trail against its signed checkpoints; exit code 1 when anything is not as it was sealed, 2 untold."""
     settings = settings_from(config, data_dir)
     keys = _keys(settings, public_key)
     exported = _exported(settings, checkpoints, needed=export is not None)
-    with _progress(json) as progress:
+    with _progress(json) as progress, _untold():
         if export is not None:
             only = None if tenant is None else _uuid(tenant)
             report = _verify(read_chain(exported, (), keys), read_export(export), only, progress)
@@ -263,6 +264,16 @@ def _uuid(text: str) -> UUID:
         return UUID(text)
     except ValueError:
         raise ConfigurationError("--tenant: an export knows tenants by id only") from None
+
+
+@contextmanager
+def _untold() -> Iterator[None]:
+    """End with exit code 2 when a store goes away: 1 says that the trail was changed, which nobody has found."""
+    try:
+        yield
+    except Unavailable as error:
+        print(f"memvault: {error.detail}: whether the trail is as it was sealed could not be told", file=sys.stderr)
+        raise SystemExit(2) from None
 
 
 @contextmanager

@@ -89,7 +89,9 @@ def verify_receipt(
 
 
 def follow(installation: wiring.Installation, erasure: Erasure, stack: ExitStack, *, quiet: bool) -> Erasure:
-    """Wait until an erasure is completed, or due later, and return it; with no service running, carry it out here.
+    """Wait until an erasure is completed, or due later, and return it; carry it out here where that can be done.
+
+    That is with no service running, in a process that has the key which signs receipts.
 
     Raises:
         MemvaultError: when no worker takes it up.
@@ -98,6 +100,9 @@ def follow(installation: wiring.Installation, erasure: Erasure, stack: ExitStack
         return erasure
     with _progress(visible=not quiet) as progress:
         bar = progress.add_task("erasing", total=None)
+        if not installation.settings.embedded and installation.settings.audit.signing_key is None:
+            # As in the pod of a service: whoever cannot sign the receipt leaves all of it to the worker, who can.
+            return _waited(installation, erasure, progress, bar)
         try:
             services = wiring.open_services(installation, stack, upkeep=False)
         except IndexLocked:
@@ -146,8 +151,8 @@ def _waited(installation: wiring.Installation, erasure: Erasure, progress: Progr
             progress.update(bar, description=f"{now.status.value}, {sum(now.removed.values())} rows removed")
         if clock.monotonic() - asked > _NOBODY_SECONDS + installation.settings.erasure.physical_delay:
             raise MemvaultError(
-                f"nothing has moved for a minute; the erasure stays queued as {erasure.id}. The process that serves"
-                " must run the queue (queue.in_process), and its log says what fails"
+                f"nothing has moved for a minute; the erasure stays queued as {erasure.id}. A process must run the"
+                " queue (the service by queue.in_process, or `memvault worker`), and its log says what fails"
             )
         time.sleep(_POLL_SECONDS)
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.deploy.chart import CI_FILES, Object, Rendered, render
+from tests.deploy.chart import CI_FILES, Object, Rendered, refusal, render
 
 pytestmark = pytest.mark.deploy
 
@@ -366,3 +366,14 @@ def test_what_the_chart_made_is_kept_by_upgrades_and_removals() -> None:
     assert set(secret["data"]) == wanted
     assert len(base64.b64decode(base64.b64decode(secret["data"]["wrapping-key"]))) == 32
     assert set(render("try-own-database").of("Secret")["generated"]["data"]) == {"qdrant-api-key"}
+
+
+def test_the_longest_name_fits_what_kubernetes_allows() -> None:
+    """52 letters for a CronJob, whose jobs get a suffix, and 63 for whatever becomes a label or a host name."""
+    longest = "m" * 39
+    made = render("external", f'fullnameOverride="{longest}"').objects
+    cron = [one["metadata"]["name"] for one in made if one["kind"] == "CronJob"]
+    assert f"{longest}-audit-verify" in cron
+    assert all(len(name) <= 52 for name in cron)
+    assert all(len(one["metadata"]["name"]) <= 63 for one in made)
+    assert "fullnameOverride" in refusal("external", f'fullnameOverride="{longest}m"')

@@ -109,6 +109,23 @@ def test_an_entity_erased_by_one_is_gone_from_the_other_at_once(replicas: Replic
         assert list(listed(one, user="leaver")) == [again]
 
 
+def test_a_command_that_cannot_sign_leaves_an_erasure_to_the_worker(replicas: Replicas, tmp_path: Path) -> None:
+    """As in the pod or container of a service, which has no signing key and waits for the receipt."""
+    settings = yaml.safe_load(replicas.config.read_text())
+    del settings["audit"]["signing_key"]
+    unsigned = tmp_path / "service.yaml"
+    unsigned.write_text(yaml.safe_dump(settings))
+    with replicas.client(0) as one:
+        add(one, "I live in Faro", user="goer")
+    command = replicas.members[1]
+    erased = command.json("erase", "--tenant", "default", "--user", "goer", "--config", str(unsigned))
+    assert (erased["status"], erased["removed"]["memories"]) == ("completed", 1)
+    assert erased["receipt"]["signatures"]
+    replicas.json("tenant", "create", "leaving")
+    deleted = command.json("tenant", "delete", "leaving", "--yes", "--config", str(unsigned))
+    assert (deleted["kind"], deleted["status"]) == ("tenant", "completed")
+
+
 def _added(client: httpx.Client, text: str, *, user: str) -> list[str] | None:
     """Add, or return None while the other service is still erasing."""
     body = {"messages": [{"role": "user", "content": text}], "user_id": user, "infer": False}

@@ -7,13 +7,17 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import yaml
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from typer.testing import CliRunner
 
+from service import wiring
 from service.audit.signing import public_pem
 from service.cli.app import app
 from service.errors import ConfigurationError, MemvaultError
+from service.wiring import Installation
 from tests.integration.audit_integrity.conftest import House
 
 pytestmark = pytest.mark.integration
@@ -163,3 +167,32 @@ def test_retention_that_is_not_set_drops_nothing(house: House, config: str) -> N
     settings["audit"]["retention_days"] = 183
     Path(config).write_text(yaml.safe_dump(settings))
     assert run("audit", "drop-old", "--dry-run", "--config", config) == {"dry_run": True, "dropped": []}
+
+
+def test_a_database_that_goes_away_in_the_middle_is_no_verdict(
+    house: House, config: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit code 1 is for what was found; that nothing could be found out is 2."""
+    house.write(house.tenants[0], 3)
+    name = conninfo_to_dict(house.postgres.admin)["dbname"]
+    found = wiring.audited_tenants
+
+    def cut(installation: Installation) -> Any:
+        tenants = found(installation)
+        admit(allowed=False)
+        return tenants
+
+    def admit(*, allowed: bool) -> None:
+        elsewhere = make_conninfo(house.postgres.admin, dbname="template1")
+        with psycopg.connect(elsewhere, autocommit=True) as connection:
+            connection.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS {allowed}')  # type: ignore[call-overload]
+            if not allowed:
+                connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+
+    monkeypatch.setattr(wiring, "audited_tenants", cut)
+    try:
+        result = CliRunner().invoke(app, ["audit", "verify", "--config", config])
+    finally:
+        admit(allowed=True)
+    assert result.exit_code == 2, result.output
+    assert "could not be told" in result.stderr
