@@ -114,3 +114,48 @@ def test_a_key_without_the_permission_is_refused(make_client: MakeClient, role: 
     assert_error(client.post("/v1/exports/", json={}), 403)
     assert_error(client.post("/v1/exports/get/", json={}), 403)
     assert_error(client.post("/v1/imports/", content=b""), 403)
+
+
+def test_references_cannot_multiply_what_a_schema_comes_to(told: TestClient) -> None:
+    twelve = {f"p{number}": {"$ref": "#/d/A"} for number in range(12)}
+    endless = {"d": {"A": {"properties": twelve}}, "properties": {"r": {"$ref": "#/d/A"}}}
+    levels = {f"L{level}": _level(f"#/d/L{level + 1}") for level in range(8)} | {"L8": {"properties": {"memory": {}}}}
+    without_an_end = {"d": levels, "properties": {"r": {"$ref": "#/d/L0"}}}
+    of_each = {
+        "d": {"E": {"properties": {f"p{number}": {"type": "string"} for number in range(200)}}},
+        "properties": {name: {"type": "array", "items": {"$ref": "#/d/E"}} for name in ("a", "b")},
+    }
+    for schema, said in ((endless, "10000 properties"), (without_an_end, "10000"), (of_each, "250 properties of each")):
+        answer = told.post("/v1/exports/", json={"schema": schema, "user_id": "alice"})
+        assert said in assert_error(answer, 400, "invalid_input")["detail"]
+
+
+def test_a_schema_that_contains_itself_ends(told: TestClient) -> None:
+    person = {
+        "properties": {
+            "mood": {"type": "string"},
+            "mother": {"anyOf": [{"$ref": "#/d/P"}, {"type": "null"}]},
+            "father": {"anyOf": [{"$ref": "#/d/P"}, {"type": "null"}]},
+        }
+    }
+    schema = {"d": {"P": person}, "properties": {"person": {"$ref": "#/d/P"}, "loop": {"$ref": "#/properties/loop"}}}
+    made = told.post("/v1/exports/", json={"schema": schema, "user_id": "alice"})
+    assert made.status_code == 201, made.text
+    export = told.post("/v1/exports/get/", json={"memory_export_id": made.json()["id"]}).json()
+    assert export["loop"] is None
+    at, deep = export["person"], 0
+    while at["mother"] is not None:
+        assert at["mood"] == "awake"
+        at, deep = at["mother"], deep + 1
+    assert deep == 7
+
+
+def test_a_long_schema_is_refused_in_either_form(told: TestClient) -> None:
+    schema = {"properties": {f"property_{number}": {"type": "string"} for number in range(2_000)}}
+    for form in (schema, json.dumps(schema)):
+        answer = told.post("/v1/exports/", json={"schema": form})
+        assert "50000 characters" in assert_error(answer, 400, "invalid_input")["detail"]
+
+
+def _level(below: str) -> dict[str, Any]:
+    return {"properties": {f"p{number}": {"$ref": below} for number in range(5)}}
