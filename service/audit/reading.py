@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final, Protocol
@@ -36,6 +37,13 @@ class Checks(Protocol):
         """Return if the caller may take the action."""
 
 
+class Standing(Protocol):
+    """What asks again whether a credential stands, two floors above."""
+
+    def transaction(self, caller: Caller, scope: Scope, action: Action) -> AbstractContextManager[Connection]:
+        """One transaction of the record, in which the caller may still take the action."""
+
+
 class Names(Protocol):
     """The subjects of a tenant, which stand a floor above."""
 
@@ -66,11 +74,14 @@ class Exported:
 class Reading:
     """The trail of the caller's tenant, for whoever may read it."""
 
-    def __init__(self, database: Database, keyring: Keyring, trail: Trail, gate: Checks, subjects: Names) -> None:
+    def __init__(
+        self, database: Database, keyring: Keyring, trail: Trail, gate: Checks, standing: Standing, subjects: Names
+    ) -> None:
         self._database = database
         self._keyring = keyring
         self._trail = trail
         self._gate = gate
+        self._standing = standing
         self._subjects = subjects
 
     def page(
@@ -123,7 +134,12 @@ class Reading:
         """Yield every matching row in the order in which rows are sealed; the export is in the trail before it begins.
 
         Rows of transactions that are still under way are left out; nothing before them is. It reads in short
-        transactions of their own, so that a slow reader holds nothing up.
+        transactions of their own, so that a slow reader holds nothing up, and each asks again whether the credential
+        stands.
+
+        Raises:
+            Unauthenticated: also in the middle, once the tenant, the key or the token has ended; the trail tells of it.
+            Forbidden: without `audit:read`, or with a key that is bound to users; in the middle when it lost the right.
         """
         self._check(caller, Action.EXPORT_AUDIT)
         with self._database.transaction(scope) as connection:
@@ -136,7 +152,7 @@ class Reading:
                 subjects=resolved.subjects if resolved else (),
                 detail=AuditExported(format=export_format, filters=selection.filters()),
             )
-        return iter(()) if resolved is None else self._exported(scope, resolved, int(horizon))
+        return iter(()) if resolved is None else self._exported(caller, scope, resolved, int(horizon))
 
     def tail(self, caller: Caller, scope: Scope, *, last: int) -> Iterator[Sequence[Entry]]:
         """Yield the last rows, then, each time it is asked, those that have come since: every row once, in order."""
@@ -210,7 +226,7 @@ class Reading:
             return None
         return replace(selection, subjects=(*selection.subjects, *(found[name] for name in wanted)))
 
-    def _exported(self, scope: Scope, selection: Selection, horizon: int) -> Iterator[Exported]:
+    def _exported(self, caller: Caller, scope: Scope, selection: Selection, horizon: int) -> Iterator[Exported]:
         place = (-1, -1)
         while True:
             query = (
@@ -224,7 +240,7 @@ class Reading:
                 .order_by(text(ORDER))
                 .limit(_EXPORT_BATCH)
             )
-            with self._database.transaction(scope) as connection:
+            with self._standing.transaction(caller, scope, Action.EXPORT_AUDIT) as connection:
                 rows = connection.execute(query).all()
             for row in rows:
                 yield Exported(row.line, entry_of(row))

@@ -16,7 +16,8 @@ from sqlalchemy import Connection, delete, insert, select
 from service import clock
 from service.audit.details import MemoryAddEnded
 from service.audit.events import AuditEvent, Outcome
-from service.auth.keys import find_live_key, key_acts_for, permissions_of
+from service.auth.keys import key_acts_for, permissions_of
+from service.auth.standing import Lost, find_lost
 from service.embeddings.embedder import Vector
 from service.engine.engine import Engine
 from service.engine.errors import EngineError
@@ -40,7 +41,6 @@ from service.storage.keyring import KeyDestroyed, KeyMissing
 from service.storage.stored import IndexEntry
 from service.storage.superseding import current
 from service.storage.tables import MessageRow
-from service.tenants.actions import is_active
 from service.tenants.projects import Projects, ProjectSettings
 from service.tenants.subjects import SubjectIds
 
@@ -318,15 +318,13 @@ class Extractions:
 
     def _check(self, connection: Connection, scope: Scope, row: Any) -> tuple[Caller | None, str]:
         """Return the caller that the event acts for, or None with the code of what changed since it asked."""
-        if not is_active(connection, scope.tenant_id):
-            return None, "tenant_suspended"
-        principal = _principal_of(connection, scope, row)
-        if principal is None:
-            return None, "key_revoked"
-        if Permission.MEMORY_WRITE not in principal.permissions:
-            return None, "permission_lost"
+        kind = PrincipalKind(row.principal_kind)
+        key, lost = find_lost(connection, scope.tenant_id, row.principal_id, kind, Permission.MEMORY_WRITE)
+        if lost is not None:
+            return None, lost.value
         if self._stores.subjects.lock(connection, row.subject_ids) != set(row.subject_ids):
             return None, "erased"
+        principal = _principal_of(scope, row, key)
         return Caller(principal, request_id=row.request_id, client=row.client, face=row.face), ""
 
     def _cancel(self, connection: Connection, scope: Scope, row: Any, code: str) -> None:
@@ -422,31 +420,27 @@ class _Reader:
 
 
 _OBSTACLES: Final = {
-    "tenant_suspended": "the tenant was suspended meanwhile",
-    "key_revoked": "the key that asked was revoked or expired meanwhile",
-    "permission_lost": "the key that asked may not write any more",
+    Lost.TENANT: "the tenant was suspended meanwhile",
+    Lost.KEY: "the key that asked was revoked or expired meanwhile",
+    Lost.PERMISSION: "the key that asked may not write any more",
     "erased": "the user, agent, app or run was erased meanwhile",
 }
 
 
-def _principal_of(connection: Connection, scope: Scope, row: Any) -> Principal | None:
-    """Return whom an event acts for, as it may act now, or None when its key was revoked or expired.
+def _principal_of(scope: Scope, row: Any, key: Any | None) -> Principal:
+    """Return whom an event acts for, as it may act now by the row of its key.
 
-    A token cannot be asked about again: it is not kept, and its issuer tells no one what became of it. What was allowed
-    when it was presented is carried out also after it ended; suspending the tenant or erasing the subject stops it.
+    Without one it was a token: what was allowed when it was presented is carried out also after it ended; suspending
+    the tenant or erasing the subject stops it.
     """
-    kind = PrincipalKind(row.principal_kind)
-    if kind is PrincipalKind.TOKEN:
+    if key is None:
         return Principal(
             scope.tenant_id,
             row.principal_id,
             frozenset({Permission.MEMORY_WRITE}),
-            kind=kind,
+            kind=PrincipalKind.TOKEN,
             acts_for=row.acting_id,
         )
-    key = find_live_key(connection, row.principal_id)
-    if key is None:
-        return None
     return Principal(
         scope.tenant_id,
         row.principal_id,

@@ -10,6 +10,7 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from service.audit.trail import Trail
+from service.auth.standing import Standing
 from service.embeddings.embedder import Embedder
 from service.filters.ast import Node, subject_names
 from service.filters.tokens import Tokenizer
@@ -46,6 +47,7 @@ class Stores:
     generations: Generations
     trail: Trail
     gate: Gate
+    standing: Standing
     tombstones: Tombstones
     quotas: Quotas
     announcer: Announcer

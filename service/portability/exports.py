@@ -141,9 +141,12 @@ class Exports:
         """Yield the export in batches, each read and audited in one transaction before it leaves.
 
         It goes on behind `after`, which the batch before told. What is changed meanwhile is as it is when it is read.
+        Each batch asks again whether the credential stands.
 
         Raises:
             InvalidInput: for an `after` that is none.
+            Unauthenticated: also in the middle, once the tenant, the key or the token has ended; the trail tells of it.
+            Forbidden: without `memory:export`; in the middle when the key has lost it.
         """
         self._stores.gate.check(caller, Action.READ_EXPORT)
         where = self._checked(caller, Action.READ_EXPORT, wanted)
@@ -177,7 +180,7 @@ class Exports:
         at: _Cursor | None = cursor or _Cursor(_Phase.SUBJECTS)
         first: list[dict[str, Any]] = [header(scope.tenant_id, clock.now())]
         while at is not None:
-            with stores.database.transaction(scope) as connection:
+            with stores.standing.transaction(caller, scope, Action.READ_EXPORT) as connection:
                 lookup = stores.lookup(connection, scope, where)
                 # Short phases share a batch, so that a small export is one, with one audit row.
                 lines, memory_ids = first, list[UUID]()

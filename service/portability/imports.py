@@ -98,6 +98,7 @@ class Imports:
             InvalidInput: when something in the source is refused, unless `skip_refused`; nothing is imported then.
             Forbidden: when a key that is bound to users imports for another.
             QuotaExceeded: when the tenant has no room for a batch; those before it are stored, and known the next time.
+            Unauthenticated: the same, once the tenant, the key or the token has ended; the trail tells of it.
         """
         self._stores.gate.check(caller, Action.IMPORT_MEMORIES)
         report = Imported(clock.new_id(), dry_run)
@@ -179,7 +180,7 @@ class Imports:
     ) -> None:
         stores = self._stores
         memories = [one for one in batch if isinstance(one, IncomingMemory)]
-        with stores.database.transaction(scope) as connection:
+        with stores.standing.transaction(caller, scope, Action.IMPORT_MEMORIES) as connection:
             known = self._arriving.known(connection, [one.id for one in memories])
             new = [one for one in memories if one.id not in known]
             if report.dry_run:
@@ -196,7 +197,7 @@ class Imports:
         embedder = stores.embedder
         vectors = list(embedder.embed_documents([searchable(one.text, one.actor) for one in new])) if new else []
         tokenizer = stores.tokenizer(scope)
-        with stores.database.transaction(scope) as connection:
+        with stores.standing.transaction(caller, scope, Action.IMPORT_MEMORIES) as connection:
             arrivals = []
             for memory, vector in zip(new, vectors, strict=True):
                 ids = stores.subjects.ensure(connection, scope, memory.subjects)

@@ -22,6 +22,7 @@ from service.auth.acting import ActingUsers
 from service.auth.authenticator import Authenticator
 from service.auth.keys import Keys
 from service.auth.rotation import KeyChanges
+from service.auth.standing import Standing
 from service.embeddings import Embedder as Embedder
 from service.embeddings.batching import Batched as Batched
 from service.embeddings.minilm import MiniLM as MiniLM
@@ -152,6 +153,7 @@ class Installation:
     languages: Languages
     keys: Keys
     key_changes: KeyChanges
+    standing: Standing
     trail: Trail
     reading: Reading
     matching: Matching
@@ -280,6 +282,7 @@ def open_installation(settings: Settings, connections: Connections, stack: ExitS
     journal = HoldJournal(database, keyring, record, tombstones)
     issuer = settings.auth.oidc.issuer or ""
     keys = Keys(database, keyring, subjects, trail, gate, tombstones, issuer=issuer)
+    standing = Standing(database, trail, leeway=settings.auth.oidc.leeway)
     return Installation(
         settings=settings,
         connections=connections,
@@ -293,7 +296,8 @@ def open_installation(settings: Settings, connections: Connections, stack: ExitS
         keys=keys,
         key_changes=KeyChanges(database, keys, trail, gate),
         trail=trail,
-        reading=Reading(database, keyring, trail, gate, subjects),
+        standing=standing,
+        reading=Reading(database, keyring, trail, gate, standing, subjects),
         matching=Matching(database, keyring, trail, gate, subjects, per_minute=settings.audit.matches_per_minute),
         gate=gate,
         subjects=subjects,
@@ -341,6 +345,7 @@ def open_services(installation: Installation, stack: ExitStack, *, upkeep: bool 
         generations=generations,
         trail=installation.trail,
         gate=installation.gate,
+        standing=installation.standing,
         tombstones=installation.tombstones,
         quotas=installation.quotas,
         announcer=installation.announcer,

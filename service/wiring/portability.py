@@ -57,6 +57,7 @@ def open_portability(installation: Installation, stack: ExitStack) -> Portabilit
         generations=Generations(Serving(open_serving_embedder(installation, stack), cast(Index, None))),
         trail=installation.trail,
         gate=installation.gate,
+        standing=installation.standing,
         tombstones=installation.tombstones,
         quotas=installation.quotas,
         announcer=installation.announcer,
