@@ -15,11 +15,12 @@ from sqlalchemy import Connection, insert, select
 from service import clock
 from service.audit.events import AuditEvent, Outcome
 from service.audit.moves import ExportPart, ExportRead
-from service.errors import InvalidInput, NotFound
+from service.errors import Conflict, InvalidInput, NotFound
 from service.filters.ast import Node, subject_names
 from service.filters.build import and_, subjects_filter
 from service.filters.evaluate import matches
 from service.filters.parse import parse_filter
+from service.memories.limits import check_names
 from service.memories.stores import Stores, TenantLookup
 from service.portability.lines import encoded, ending, header, history_line, memory_line, subject_line
 from service.portability.tables import ExportRow
@@ -79,17 +80,21 @@ class Exports:
     def request(self, caller: Caller, scope: Scope, wanted: Wanted) -> UUID:
         """Note what is to be exported, and return the id to read it by.
 
+        Who is not known yet becomes known: the request holds the names, and leaves with each of them.
+
         Raises:
-            InvalidInput: for a filter that cannot be understood.
+            InvalidInput: for a filter that cannot be understood, or a name that none can have.
             Forbidden: when a key that is bound to users names another.
+            Conflict: while one of those named is being erased; for a new user whose id is an account that is linked.
         """
         stores = self._stores
         stores.gate.check(caller, Action.REQUEST_EXPORT)
         where = self._checked(caller, Action.REQUEST_EXPORT, wanted)
         export_id = clock.new_id()
         cipher = stores.subjects.tenant_cipher(scope)
-        with stores.database.transaction(scope) as connection:
-            subject_ids = stores.lookup(connection, scope, where).subject_ids()
+        conflicts = stores.trail.conflicts(caller, Action.REQUEST_EXPORT)
+        with conflicts, stores.database.transaction(scope) as connection:
+            subject_ids = self._living(connection, scope, where)
             connection.execute(
                 insert(_exports).values(
                     tenant_id=scope.tenant_id,
@@ -300,6 +305,23 @@ class Exports:
             if kind is SubjectKind.USER:
                 self._stores.gate.check_user(caller, action, SubjectNames(user_id=name), writing=False)
         return where
+
+    def _living(self, connection: Connection, scope: Scope, where: Node) -> list[UUID]:
+        """Return the subjects that a filter names or the scope is bound to; none is erased before this commits."""
+        subjects = self._stores.subjects
+        named = subject_names(where) | {(SubjectKind.USER, user) for user in scope.users or ()}
+        # Again where one was erased by another process, whose name this one remembers.
+        for _ in range(2):
+            # In one order, so that two requests with the same new names never wait for each other.
+            for kind, name in sorted(named):
+                names = SubjectNames(**{f"{kind.value}_id": name})
+                check_names(names)
+                subjects.ensure(connection, scope, names)
+            ids = self._stores.lookup(connection, scope, where).subject_ids()
+            if not ids or subjects.lock(connection, ids) == set(ids):
+                return ids
+            subjects.forget_names()
+        raise Conflict("one of those named is being erased; try again later")
 
     def _mac(self, scope: Scope, wanted: Wanted) -> bytes:
         secret = self._stores.keyring.tenant_secret(scope.tenant_id, "export-requests")

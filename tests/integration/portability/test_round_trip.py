@@ -374,6 +374,16 @@ def test_an_erased_person_s_request_is_gone_and_the_export_is_empty(
         assert connection.execute("SELECT count(*) FROM exports").fetchone() == (0,)
 
 
+def test_a_request_and_an_erasure_follow_each_other(
+    services: Services, caller: Caller, lived: list[UUID], database: Postgres
+) -> None:
+    with psycopg.connect(database.admin) as connection:
+        connection.execute("UPDATE subjects SET erasing_at = now()")
+    services.installation.subjects.forget_names()
+    with pytest.raises(Conflict, match="being erased"):
+        services.exports.request(caller, caller.scope, Wanted(SubjectNames(user_id="alice")))
+
+
 def test_an_export_goes_on_behind_any_batch(
     services: Services, caller: Caller, lived: list[UUID], monkeypatch: pytest.MonkeyPatch
 ) -> None:

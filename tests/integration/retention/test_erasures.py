@@ -25,6 +25,7 @@ from service.memories import entities as entities_module
 from service.memories.edits import Edit
 from service.observability.metrics import WORK
 from service.policy.table import ROLES
+from service.portability.exports import Wanted
 from service.records import Message, NewMemories, SubjectNames
 from service.retention import work as work_module
 from service.retention.ledger import ErasureKind, ErasureStatus, Target
@@ -94,6 +95,28 @@ def events(admin: psycopg.Connection[Any], like: str) -> list[tuple[str, str]]:
     """The trail's events of a kind with their outcomes, in order."""
     rows = admin.execute("SELECT event, outcome FROM audit WHERE event LIKE %s ORDER BY xid, seq", [like])
     return [(str(row[0]), str(row[1])) for row in rows]
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        Wanted(SubjectNames(user_id="alice", agent_id="helper")),
+        Wanted(filters={"OR": [{"user_id": "alice"}, {"NOT": {"run_id": "r1"}}]}),
+    ],
+)
+def test_a_request_for_an_export_leaves_with_whom_it_named_before_anything_else_did(
+    services: Services, caller: Caller, admin: psycopg.Connection[Any], wanted: Wanted
+) -> None:
+    services.exports.request(caller, caller.scope, wanted)
+    bound = caller_of(services, caller.principal.tenant_id, users=frozenset({"alice"}))
+    services.exports.request(bound, bound.scope, Wanted())
+    services.exports.request(caller, caller.scope, Wanted(SubjectNames(user_id="bob")))
+    add(services, caller, "I like figs")
+    done = finish(services, caller, services.erasures.request(caller, caller.scope, ALICE).id)
+    assert done.status is ErasureStatus.COMPLETED
+    assert done.removed["exports"] == 2
+    assert set(done.receipt["receipt"]["checked"]["rows_left"].values()) == {0}
+    assert count(admin, "exports") == 1
 
 
 def test_a_person_is_erased_with_everything_and_a_receipt_says_so(
