@@ -115,6 +115,7 @@ class Exports:
         """Return what an export is of, by its id, or the newest that was asked for with the same filters.
 
         Raises:
+            InvalidInput: for filters that cannot be understood.
             NotFound: when there is none within the caller's reach; the trail tells of it.
         """
         stores = self._stores
@@ -123,7 +124,10 @@ class Exports:
         if export_id is not None:
             query = query.where(_exports.c.id == export_id)
         else:
-            query = query.where(_exports.c.request_mac == self._mac(scope, wanted or Wanted()))
+            same = wanted or Wanted()
+            # What it cannot be asked for with cannot be written down either.
+            parse_filter(same.filters)
+            query = query.where(_exports.c.request_mac == self._mac(scope, same))
         if scope.users is not None:
             query = query.where(_exports.c.principal_id == caller.principal.id)
         with stores.database.transaction(scope) as connection:

@@ -36,7 +36,12 @@ def read_schema(raw: Any) -> dict[str, Any] | None:
             raise InvalidInput("schema: is not JSON; send a JSON schema, as an object or as a string") from None
     if not isinstance(raw, dict) or not isinstance(raw.get("properties", {}), dict):
         raise InvalidInput("schema: must be a JSON schema with `properties`")
-    if len(orjson.dumps(raw).decode()) > _MOST_CHARS:
+    try:
+        # As it is kept, within the request.
+        written = orjson.dumps({"schema": raw}).decode()
+    except TypeError:
+        raise InvalidInput("schema: has a number that is too long, or too many levels, to be kept") from None
+    if len(written) > _MOST_CHARS + len('{"schema":}'):
         raise _too_long()
     _Shape(raw).check()
     return raw

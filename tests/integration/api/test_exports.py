@@ -157,5 +157,28 @@ def test_a_long_schema_is_refused_in_either_form(told: TestClient) -> None:
         assert "50000 characters" in assert_error(answer, 400, "invalid_input")["detail"]
 
 
+_HUGE = 2**64
+
+
+def _nested(depth: int, key: str) -> Any:
+    value: Any = {}
+    for _ in range(depth):
+        value = {key: value}
+    return value
+
+
+def test_what_cannot_be_written_down_is_refused(told: TestClient) -> None:
+    for filters in ({"metadata": {"n": _HUGE}}, _nested(300, "NOT"), _nested(254, "metadata")):
+        for path in ("/v1/exports/get/", "/v1/exports/"):
+            answer = told.post(path, json={"filters": filters})
+            assert "filters" in assert_error(answer, 400, "invalid_input")["detail"]
+    # About as deep as can be written: one level more or less, it is kept or refused.
+    deepest = [told.post("/v1/exports/", json={"schema": _nested(depth, "properties")}) for depth in range(250, 257)]
+    assert {answer.status_code for answer in deepest} == {201, 400}
+    for schema in ({"maximum": _HUGE}, _nested(300, "properties")):
+        answer = told.post("/v1/exports/", json={"schema": schema})
+        assert "schema" in assert_error(answer, 400, "invalid_input")["detail"]
+
+
 def _level(below: str) -> dict[str, Any]:
     return {"properties": {f"p{number}": {"$ref": below} for number in range(5)}}
