@@ -21,7 +21,7 @@ from service.filters.ast import EVERYTHING, Node, subject_names
 from service.filters.build import subjects_filter
 from service.filters.evaluate import matches
 from service.filters.metadata_limits import validate_metadata
-from service.holds.guard import refuse_held
+from service.holds.guard import refuse_held, wait_for_placing
 from service.holds.minimum import Minimum
 from service.index.fusion import Ranking, falling, fuse
 from service.index.interface import Index, SearchAnswer
@@ -33,16 +33,17 @@ from service.memories.events import cancel_events, forget_messages
 from service.memories.indexing import Indexing
 from service.memories.limits import check_characters, check_text
 from service.memories.provenance import check_connector
-from service.memories.quarantining import forget_waiting
+from service.memories.quarantining import lock_waiting
 from service.memories.stores import Stores, TenantLookup
 from service.memories.timing import boosts, day_end
 from service.records import HistoryEntry, Hit, Memory, Page, SubjectNames
 from service.scope import Action, Caller, Scope, SubjectKind
 from service.storage.erasers import erase_with_memories
+from service.storage.erasing import lock_matching
 from service.storage.filter_sql import compile_sql
 from service.storage.keyring import KeyDestroyed
 from service.storage.outbox import GONE
-from service.storage.record import memories_table
+from service.storage.record import memories_table, one_of
 from service.storage.stored import IndexEntry, Slice, StoredMemory, searchable
 from service.storage.superseding import current, is_current
 
@@ -327,8 +328,7 @@ class Memories:
             raise ScopeRequired("name a scope: user_id, agent_id, app_id or run_id; nothing was deleted")
         stores.gate.check_user(caller, Action.DELETE_ALL, names, writing=False)
         where = subjects_filter(names)
-        recorded = stores.gate.recorded(caller, Action.DELETE_ALL)
-        with recorded, stores.database.transaction(scope) as connection:
+        with stores.gate.recorded(caller, Action.DELETE_ALL), stores.database.transaction(scope) as connection:
             lookup = stores.lookup(connection, scope, where)
             subject_ids = [lookup.subject(kind, name) for kind, name in names.items()]
             known = [one for one in subject_ids if one is not None]
@@ -338,11 +338,15 @@ class Memories:
                 for reached in _reached(known, lookup.users):
                     cancel_events(connection, reached, code="deleted", reason="its scope was deleted meanwhile")
                     forget_messages(connection, subject_ids=reached)
+                # Before the memories are looked for: an approval that is under way ends first, and is seen.
+                waiting = lock_waiting(stores, connection, where, lookup)
+                wait_for_placing(connection)
                 clause = compile_sql(where, lookup, memories_table).clause
-                removed = list(stores.record.stream(connection, scope, clause, users=lookup.users, on=None))
+                theirs = one_of(memories_table.c.id, lock_matching(connection, clause, users=lookup.users))
+                removed = list(stores.record.stream(connection, scope, theirs, users=lookup.users, on=None))
                 for start in range(0, len(removed), _BATCH):
                     self._remove(connection, scope, removed[start : start + _BATCH])
-                waiting = forget_waiting(stores, connection, scope, where, lookup)
+                stores.waiting_holds.remove(connection, scope, waiting)
             stores.trail.write(
                 connection,
                 caller,

@@ -1,4 +1,4 @@
-"""Puts what was extracted into quarantine instead of into the record, and takes it out when its scope is deleted."""
+"""Puts what was extracted into quarantine instead of into the record, and finds it when its scope is deleted."""
 
 from __future__ import annotations
 
@@ -72,15 +72,10 @@ def keep_for_review(
     return Kept([], results, [alike.get(memory.id, memory) for memory in memories])
 
 
-def forget_waiting(
-    stores: Stores, connection: Connection, scope: Scope, where: Node, lookup: TenantLookup
-) -> dict[UUID, list[UUID]]:
-    """Remove what waits and matches a filter that SQL can decide alone; return the ids, each with its subjects.
+def lock_waiting(stores: Stores, connection: Connection, where: Node, lookup: TenantLookup) -> dict[UUID, list[UUID]]:
+    """Return the ids of what waits and matches a filter that SQL can decide alone, each with its subjects, locked.
 
-    Raises:
-        LegalHold: when a hold keeps any of it.
+    Reviewers that decide on any of it at present end first.
     """
     clause = compile_sql(where, lookup, quarantine_table).clause
-    found = stores.quarantine.ids(connection, clause, users=lookup.users)
-    stores.waiting_holds.remove(connection, scope, found)
-    return found
+    return stores.quarantine.ids(connection, clause, users=lookup.users)

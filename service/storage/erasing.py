@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, delete, or_, select
+from sqlalchemy import ColumnElement, Connection, delete, or_, select
 
 from service.scope import Scope
 from service.storage.erasers import erase_with_memories
@@ -53,6 +53,17 @@ def purge_tenant_memories(connection: Connection, scope: Scope, *, limit: int) -
 def lock_memories(connection: Connection, ids: Sequence[UUID]) -> list[UUID]:
     """Return those of these memories that are there, locked."""
     return list(connection.execute(select(_m.id).where(one_of(_m.id, ids)).order_by(_m.id).with_for_update()).scalars())
+
+
+def lock_matching(connection: Connection, where: ColumnElement[bool], *, users: frozenset[UUID] | None) -> list[UUID]:
+    """Return the memories that match, of these users only where they are given, locked in the order of their ids.
+
+    One that somebody else deletes at present is waited for, and is not among them once it is gone.
+    """
+    query = select(_m.id).where(where)
+    if users is not None:
+        query = query.where(_m.user_id.in_(list(users)))
+    return list(connection.execute(query.order_by(_m.id).with_for_update()).scalars())
 
 
 def deleted_with_texts(connection: Connection) -> list[UUID]:
