@@ -79,7 +79,8 @@ _METADATA_RULE: Final = _Rule(_SETS | _RANGES | {Op.CONTAINS, Op.ICONTAINS}, Op.
 _ID_RULE: Final = _Rule(frozenset({Op.EQ, Op.IN}), Op.EQ, values.uuid_or_none)
 
 _LOGICAL: Final = ("AND", "OR", "NOT")
-_KEYS: Final = (*_LOGICAL, *_RULES, *_MOMENTS, "metadata", "memory_ids")
+#: What may stand at the root of a filter.
+KEYS: Final = (*_LOGICAL, *_RULES, *_MOMENTS, "metadata", "memory_ids")
 
 
 def parse_filter(raw: object, *, limits: FilterLimits = LIMITS, where: str = "filters") -> Node:
@@ -141,7 +142,7 @@ class _Parser:
         if key in _RULES:
             field, rule = _RULES[key]
             return self._field(field, (), rule, value, here)
-        raise InvalidInput(f"{where}: unknown key {_shown(key)}; allowed are {', '.join(_KEYS)}")
+        raise InvalidInput(f"{where}: unknown key {_shown(key)}; allowed are {', '.join(KEYS)}")
 
     def _field(self, field: Field, path: tuple[str, ...], rule: _Rule, value: object, where: str) -> Node:
         return and_(*(self._condition(field, path, rule, *one) for one in self._operations(value, where, rule)))

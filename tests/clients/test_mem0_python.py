@@ -135,6 +135,9 @@ def test_delete_all_deletes_what_it_names_and_never_everything(client: MemoryCli
     client.add(TEA, user_id="bob", infer=False)
     with pytest.raises(ValidationError, match="name a scope"):
         client.delete_all()
+    # It would reach us as Python's text, and without it all of Alice's would go.
+    with pytest.raises(ValidationError, match="metadata: cannot narrow a deletion"):
+        client.delete_all(user_id="alice", metadata={"session": "s1"})
     assert client.get_all(filters={})["count"] == 2
     assert "message" in client.delete_all(user_id="alice")
     assert [memory["user_id"] for memory in client.get_all(filters={})["results"]] == ["bob"]

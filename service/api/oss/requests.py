@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from service import clock
 from service.api.oss.schemas import OssAddIn, OssSearchIn, OssSubjects, OssUpdateIn
-from service.api.reading import expiry_of
+from service.api.reading import SUBJECTS, expiry_of
 from service.errors import InvalidInput, ScopeRequired
 from service.filters.ast import Node
 from service.filters.build import and_, subjects_filter
@@ -20,9 +20,8 @@ from service.records import Message, NewMemories, SubjectNames
 DEFAULT_TOP_K: Final = 20
 DEFAULT_THRESHOLD: Final = 0.1
 _PROCEDURAL: Final = "procedural_memory"
-_IDS: Final = ("user_id", "agent_id", "run_id", "app_id")
 #: Keys that are fields of a memory here; every other key of a filter is one of the metadata.
-_FIELDS: Final = frozenset((*_IDS, "actor_id", "created_at", "updated_at", "expiration_date", "categories"))
+_FIELDS: Final = frozenset((*SUBJECTS, "actor_id", "created_at", "updated_at", "expiration_date", "categories"))
 _LOGIC: Final = ("AND", "OR", "NOT")
 #: Deeper than any filter may be, so that the parser is the one that says so.
 _DEEPEST: Final = 50
@@ -34,9 +33,13 @@ def names_of(subjects: OssSubjects) -> SubjectNames:
     Raises:
         InvalidInput: for an id that cannot be one.
     """
-    names = SubjectNames(user_id=subjects.user_id, agent_id=subjects.agent_id, run_id=subjects.run_id)
+    names = _named(subjects)
     check_names(names)
     return names
+
+
+def _named(subjects: OssSubjects) -> SubjectNames:
+    return SubjectNames(**{name: getattr(subjects, name) for name in SUBJECTS})
 
 
 def new_memories(body: OssAddIn) -> NewMemories:
@@ -51,7 +54,7 @@ def new_memories(body: OssAddIn) -> NewMemories:
     procedural = body.memory_type == _PROCEDURAL and body.agent_id is not None
     return NewMemories(
         messages=[Message(role=one.role, content=one.content, name=one.name) for one in body.messages],
-        subjects=SubjectNames(user_id=body.user_id, agent_id=body.agent_id, run_id=body.run_id),
+        subjects=_named(body),
         metadata=body.metadata or {},
         infer=procedural or body.infer is None or body.infer,
         expires_on=None if body.expiration_date is None else expiry_of(body.expiration_date),
@@ -142,7 +145,7 @@ def _conditions(key: str, condition: Any) -> list[dict[str, Any]]:
 
 def _names_one(filters: Mapping[str, Any]) -> bool:
     """Tell whether a filter names a subject at its root, or in an AND there."""
-    if any(filters.get(name) is not None for name in _IDS):
+    if any(filters.get(name) is not None for name in SUBJECTS):
         return True
     inner = filters.get("AND")
     return isinstance(inner, list) and any(isinstance(one, Mapping) and _names_one(one) for one in inner)

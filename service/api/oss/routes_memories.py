@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Header, Path, Query
+from fastapi import APIRouter, Header, Path, Query, Request
 from starlette.responses import Response
 
 from service import clock
@@ -23,9 +23,10 @@ from service.api.oss.schemas import (
     OssSubjects,
     OssUpdateIn,
 )
-from service.api.reading import uuid_in_path
+from service.api.reading import narrowing, refuse_narrowed_deletion, uuid_in_path
 from service.api.replies import Reply
 from service.api.waiting import add_and_wait
+from service.errors import InvalidInput
 from service.filters.build import subjects_filter
 from service.scope import Action
 
@@ -38,6 +39,7 @@ _USUAL: Final = 20
 MemoryId = Annotated[str, Path(description="Id of a memory.")]
 UserId = Annotated[str | None, Query(description="The user.")]
 AgentId = Annotated[str | None, Query(description="The agent.")]
+AppId = Annotated[str | None, Query(description="The app.")]
 RunId = Annotated[str | None, Query(description="The run or session.")]
 
 
@@ -61,10 +63,12 @@ async def add(
 @router.get("/memories", summary="List memories", response_model=OssListOut, responses=errors())
 @acts(Action.LIST)
 def list_memories(
+    request: Request,
     caller: CallerDep,
     services: ServicesDep,
     user_id: UserId = None,
     agent_id: AgentId = None,
+    app_id: AppId = None,
     run_id: RunId = None,
     top_k: Annotated[
         int | None, Query(ge=0, le=_LARGEST, description="How many at most: 20 by default, 1000 when no id is given.")
@@ -72,7 +76,11 @@ def list_memories(
     show_expired: Annotated[bool, Query(description="Also what is past its expiration date.")] = False,
 ) -> Response:
     """List memories of these ids, all of them together, the newest first; without an id all that the key reaches."""
-    names = names_of(OssSubjects(user_id=user_id, agent_id=agent_id, run_id=run_id))
+    if narrowed := narrowing(request.query_params):
+        raise InvalidInput(
+            f"{', '.join(narrowed)}: not taken here; POST /search takes filters, POST /v3/memories/ lists by them"
+        )
+    names = names_of(OssSubjects(user_id=user_id, agent_id=agent_id, app_id=app_id, run_id=run_id))
     size = (_USUAL if names else _LARGEST) if top_k is None else top_k
     found = services.memories.list(
         caller,
@@ -133,9 +141,16 @@ def history(caller: CallerDep, services: ServicesDep, memory_id: MemoryId) -> Re
 @router.delete("/memories", summary="Delete all memories of a scope", response_model=OssMessageOut, responses=errors())
 @acts(Action.DELETE_ALL)
 def delete_all(
-    caller: CallerDep, services: ServicesDep, user_id: UserId = None, agent_id: AgentId = None, run_id: RunId = None
+    request: Request,
+    caller: CallerDep,
+    services: ServicesDep,
+    user_id: UserId = None,
+    agent_id: AgentId = None,
+    app_id: AppId = None,
+    run_id: RunId = None,
 ) -> Response:
-    """Delete every memory of these ids, all of them together. Without an id nothing is deleted."""
-    names = names_of(OssSubjects(user_id=user_id, agent_id=agent_id, run_id=run_id))
+    """Delete every memory of these ids, all of them together. Without an id, or with a filter, nothing is deleted."""
+    refuse_narrowed_deletion(request.query_params)
+    names = names_of(OssSubjects(user_id=user_id, agent_id=agent_id, app_id=app_id, run_id=run_id))
     services.memories.delete_all(caller, caller.scope, names)
     return Reply({"message": "All relevant memories deleted"})

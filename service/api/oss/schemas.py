@@ -36,6 +36,7 @@ class OssSubjects(_Taken):
 
     user_id: str | None = Field(None, description="The user.", examples=["alice"])
     agent_id: str | None = Field(None, description="The agent.")
+    app_id: str | None = Field(None, description="The app, which Mem0's own server does not know.")
     run_id: str | None = Field(None, description="The run or session.")
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from service import clock
 from service.api.platform.schemas import AddIn, ListFields, MessageIn, SearchFields, Subjects, UpdateIn
-from service.api.reading import expiry_of, moment_of
+from service.api.reading import SUBJECTS, expiry_of, moment_of
 from service.api.reading import uuid_in_path as uuid_in_path
 from service.errors import InvalidInput
 from service.filters.ast import Node
@@ -23,7 +23,6 @@ from service.records import EventStatus, Identity, Message, NewMemories, Subject
 
 DEFAULT_TOP_K: Final = 10
 DEFAULT_THRESHOLD: Final = 0.1
-_IDS: Final = ("user_id", "agent_id", "app_id", "run_id")
 #: Fields of an add by which a caller would write policy; they are ignored and the answer says so.
 _IGNORED: Final = (
     "prompt",
@@ -64,7 +63,7 @@ def ignored_fields(body: AddIn) -> list[str]:
 
 def names_of(subjects: Subjects) -> SubjectNames:
     """Return the ids that stand at the top level of a body."""
-    return SubjectNames(**{name: getattr(subjects, name) for name in _IDS})
+    return SubjectNames(**{name: getattr(subjects, name) for name in SUBJECTS})
 
 
 def names_to_delete(names: SubjectNames) -> SubjectNames:
@@ -155,13 +154,13 @@ def _message(message: MessageIn, where: str) -> Message:
 
 
 def _subjects_of_add(body: AddIn) -> SubjectNames:
-    found = {name: value for name in _IDS if (value := getattr(body, name)) is not None}
+    found = {name: value for name in SUBJECTS if (value := getattr(body, name)) is not None}
     for part in _flat(body.filters):
         for name, value in part.items():
             if value is None:
                 continue
-            if name not in _IDS or not isinstance(value, str):
-                raise InvalidInput(f"filters: an add takes only {', '.join(_IDS)} here, each a string")
+            if name not in SUBJECTS or not isinstance(value, str):
+                raise InvalidInput(f"filters: an add takes only {', '.join(SUBJECTS)} here, each a string")
             if found.setdefault(name, value) != value:
                 raise InvalidInput(f"{name}: stands twice, with two values")
     return SubjectNames(**found)

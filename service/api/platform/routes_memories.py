@@ -45,9 +45,8 @@ from service.api.platform.schemas import (
     SearchOut,
     UpdateIn,
 )
-from service.api.reading import uuid_in_path
+from service.api.reading import refuse_narrowed_deletion, uuid_in_path
 from service.api.replies import Reply
-from service.errors import ScopeRequired
 from service.records import SubjectNames
 from service.scope import Action
 
@@ -142,20 +141,16 @@ def history(caller: CallerDep, services: ServicesDep, memory_id: MemoryId) -> Re
 @router.delete("/v1/memories/", summary="Delete all memories of a scope", response_model=DeletedOut, responses=errors())
 @acts(Action.DELETE_ALL)
 def delete_all(
+    request: Request,
     caller: CallerDep,
     services: ServicesDep,
     user_id: UserId = None,
     agent_id: AgentId = None,
     app_id: AppId = None,
     run_id: RunId = None,
-    filters: Annotated[
-        str | None, Query(description="Refused: name the scope by `user_id`, `agent_id`, `app_id` or `run_id`.")
-    ] = None,
 ) -> Response:
-    """Delete every memory of these ids, all of them together. Without an id nothing is deleted."""
-    if filters is not None:
-        # A client writes its dictionary as Python's text here; ignoring it would delete more than was meant.
-        raise ScopeRequired("filters: name a scope by user_id, agent_id, app_id or run_id instead; nothing was deleted")
+    """Delete every memory of these ids, all of them together. Without an id, or with a filter, nothing is deleted."""
+    refuse_narrowed_deletion(request.query_params)
     names = names_to_delete(SubjectNames(user_id=user_id, agent_id=agent_id, app_id=app_id, run_id=run_id))
     count = services.memories.delete_all(caller, caller.scope, names)
     return Reply({"message": "Memories deleted successfully!", "count": count})

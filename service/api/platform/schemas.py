@@ -7,11 +7,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.config import JsonDict
 
-from service.api.reading import Moment
+from service.api.reading import SUBJECTS, Moment
 
 Filter = dict[str, Any] | list[dict[str, Any]] | None
 
-_SUBJECTS = ("user_id", "agent_id", "app_id", "run_id")
 _EXAMPLE_MEMORY: JsonDict = {
     "id": "0190a1b2-3c4d-7e5f-8a9b-0c1d2e3f4a5b",
     "memory": "Likes tea with lemon",
@@ -139,7 +138,7 @@ class ListFields(_Narrowed):
 
 def _without_ids(value: Any) -> Any:
     if isinstance(value, dict):
-        for name in _SUBJECTS:
+        for name in SUBJECTS:
             if value.get(name) is not None:
                 raise ValueError(f"{name} does not stand at the top level here: put it into filters")
     return value

@@ -246,6 +246,13 @@ NO_SCOPES: Any = [
     "?user_id=*",
     "?filters=%7B%27user_id%27%3A+%27alice%27%7D",
     "?user_id=alice&filters=x",
+    "?user_id=alice&metadata=%7B%27session%27%3A+%27s1%27%7D",
+    "?user_id=alice&metadata=",
+    "?user_id=alice&categories=food",
+    "?user_id=alice&keywords=milk",
+    "?user_id=alice&start_date=2026-01-01",
+    "?user_id=alice&created_at=2026-01-01",
+    "?user_id=alice&AND=x",
     "?org_id=a&project_id=b",
     "?user_id=%00",
     "?user_id=" + "x" * 10_000,
@@ -258,12 +265,17 @@ def test_a_deletion_without_a_scope_deletes_nothing(client: TestClient, subtests
         with subtests.test(repr(query)[:80]):
             assert client.post(ADD, json=an_add()).status_code == 200
             assert_error(client.delete(f"/v1/memories/{query}"), 400)
+            assert_error(client.delete(f"/memories{query}"), 400)
             assert client.post(LIST, json={}).json()["count"] == 1
 
 
 def test_a_deletion_without_a_scope_says_so(client: TestClient) -> None:
-    for query in ("", "?filters=%7B%27user_id%27%3A+%27alice%27%7D"):
-        assert_error(client.delete(f"/v1/memories/{query}"), 400, "scope_required")
+    for path in ("/v1/memories/", "/memories"):
+        for query in ("", "?filters=%7B%27user_id%27%3A+%27alice%27%7D", "?user_id=alice&metadata=%7B%7D"):
+            assert_error(client.delete(path + query), 400, "scope_required")
+    told = assert_error(client.delete("/memories?user_id=alice&metadata=x&filters=y"), 400)["detail"]
+    assert "filters, metadata: cannot narrow a deletion" in told
+    assert "nothing was deleted" in told
 
 
 BAD_UPDATES: Any = [

@@ -217,6 +217,33 @@ def test_lists_and_entities(client: TestClient) -> None:
     assert [one["id"] for one in client.get("/entities").json()] == ["helper"]
 
 
+def test_an_app_is_one_of_the_ids(client: TestClient) -> None:
+    for app, text in (("shop", "likes tea"), ("crm", "likes milk"), (None, "likes cake")):
+        body = {"messages": messages(text), "user_id": "alice", "app_id": app, "infer": False}
+        assert client.post("/memories", json=body).status_code == 200
+
+    def found(answer: Any) -> list[str]:
+        return sorted(one["memory"] for one in answer.json()["results"])
+
+    assert found(client.get("/memories?app_id=shop")) == ["likes tea"]
+    assert found(client.get("/memories?user_id=alice&app_id=crm")) == ["likes milk"]
+    search = {"query": "likes", "user_id": "alice", "threshold": 0.0}
+    assert found(client.post("/search", json=search | {"app_id": "shop"})) == ["likes tea"]
+    assert client.delete("/memories?user_id=alice&app_id=shop").status_code == 200
+    assert found(client.get("/memories?user_id=alice")) == ["likes cake", "likes milk"]
+    assert_error(client.delete("/memories?user_id=alice&app_id="), 400)
+
+
+def test_a_list_is_not_narrowed_by_what_it_does_not_take(client: TestClient) -> None:
+    client.post("/memories", json={"messages": messages(TEA), "user_id": "alice", "infer": False})
+    for query in ("filters=%7B%7D", "metadata=%7B%7D", "categories=food", "keywords=milk", "start_date=2026-01-01"):
+        told = assert_error(client.get(f"/memories?user_id=alice&{query}"), 400, "invalid_input")["detail"]
+        assert query.split("=")[0] in told
+        assert "POST /search" in told
+    # What narrows nothing is of no consequence.
+    assert len(client.get("/memories?user_id=alice&source=CLI&org_id=o").json()["results"]) == 1
+
+
 def test_expired_memories_are_shown_only_on_request(client: TestClient, services: Services, monkeypatch: Any) -> None:
     today = clock.today()
     body = {"messages": messages(TEA), "user_id": "alice", "infer": False, "expiration_date": today.isoformat()}
