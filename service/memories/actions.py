@@ -45,7 +45,7 @@ from service.storage.keyring import KeyDestroyed
 from service.storage.outbox import GONE
 from service.storage.record import memories_table, one_of
 from service.storage.stored import IndexEntry, Slice, StoredMemory, searchable
-from service.storage.superseding import current, is_current
+from service.storage.superseding import current, is_current, superseded_by
 
 #: Candidates that are asked of the index for each memory wanted, so that fusion has something to choose from.
 _CANDIDATES_EACH: Final = 4
@@ -283,7 +283,8 @@ class Memories:
     def delete(self, caller: Caller, scope: Scope, memory_id: UUID, *, linked: bool = False) -> int:
         """Delete a memory, expired or not, and its text wherever it is kept, in one transaction; return how many.
 
-        `linked` also deletes the older memories that it superseded, and those that they did, within the scope.
+        `linked` also deletes the older memories that it supersedes, and those that they do, within the scope: what an
+        extraction linked or a consolidation accepted, and not what is only related.
 
         Raises:
             NotFound: when the caller's scope does not reach such a memory.
@@ -453,15 +454,13 @@ class Memories:
         return found.get(memory_id)
 
     def _superseded(self, connection: Connection, scope: Scope, newest: StoredMemory) -> Sequence[StoredMemory]:
-        """Return the older memories that a memory superseded, through all generations, locked."""
+        """Return the older memories that a memory supersedes, through all generations, locked."""
         users = None if scope.users is None else self._stores.lookup(connection, scope, EVERYTHING).users
-        found: dict[UUID, StoredMemory] = {}
-        ahead = set(newest.linked_ids) - {newest.id}
-        while ahead:
-            older = self._stores.record.find(connection, scope, ahead, users=users, on=None, lock=True)
-            found |= older
-            ahead = {one for memory in older.values() for one in memory.linked_ids} - found.keys() - {newest.id}
-        return list(found.values())
+        older = superseded_by(connection, newest.id)
+        found = self._stores.record.find(connection, scope, older, users=users, on=None, lock=True)
+        # What was said anew until the lock was had is current itself.
+        still = superseded_by(connection, newest.id)
+        return [memory for memory in found.values() if memory.id in still]
 
     def _actor(self, scope: Scope, memory_id: UUID) -> str | None:
         """Return who said a memory, which never changes, before the transaction that changes the text."""

@@ -69,7 +69,7 @@ def supersede(
     moment = literal(clock.now(), DateTime(timezone=True))
     new = memories_table.alias("newer")
     for newer, older in wanted.items():
-        above = _above(connection, newer)
+        above = _reached(connection, newer, _links.c.older_id, _links.c.newer_id)
         older = [one for one in older if one not in above]
         same = and_(*(_m[name].is_not_distinct_from(new.c[name]) for name in _SUBJECTS))
         query = (
@@ -156,11 +156,16 @@ def dismiss(connection: Connection, links: Sequence[Link]) -> None:
         connection.execute(update(_links).where(this, _links.c.state == "proposed").values(state="dismissed"))
 
 
-def _above(connection: Connection, memory_id: UUID) -> set[UUID]:
-    """Return what supersedes a memory, through all generations."""
-    walk = select(_links.c.newer_id).where(_links.c.older_id == memory_id, _LINKED).cte("above", recursive=True)
-    further = select(_links.c.newer_id).join(walk, _links.c.older_id == walk.c.newer_id).where(_LINKED)
-    return set(connection.execute(select(walk.union(further).c.newer_id)).scalars())
+def superseded_by(connection: Connection, memory_id: UUID) -> set[UUID]:
+    """Return what a memory supersedes, through all generations."""
+    return _reached(connection, memory_id, _links.c.newer_id, _links.c.older_id) - {memory_id}
+
+
+def _reached(connection: Connection, memory_id: UUID, near: Any, far: Any) -> set[UUID]:
+    """Return what links lead to from a memory, from their near end to their far one, through all generations."""
+    walk = select(far.label("id")).where(near == memory_id, _LINKED).cte("walk", recursive=True)
+    further = select(far).join(walk, near == walk.c.id).where(_LINKED)
+    return set(connection.execute(select(walk.union(further).c.id)).scalars())
 
 
 def is_current(on: date | None) -> ColumnElement[bool]:

@@ -117,7 +117,7 @@ def delete(
     services: ServicesDep,
     memory_id: MemoryId,
     delete_linked: Annotated[
-        bool, Query(description="Also the older memories that it superseded, and those that they did.")
+        bool, Query(description="Also the older memories that it supersedes, and those that they do.")
     ] = False,
 ) -> Response:
     """Delete a memory, and its text wherever it is kept."""
