@@ -7,6 +7,7 @@ raise at Mem0's own service too.
 from __future__ import annotations
 
 import contextlib
+import json
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -224,6 +225,14 @@ def paging(generation: Generation, client: Client) -> None:
     if generation.is_first:
         page = client("get_all", user_id="alice", page=2, page_size=2)
         assert (page["count"], len(page["results"])) == (5, 2)
+        # It writes a list as a parameter for each item, and a dictionary as Python's text.
+        assert client("get_all", user_id="alice", categories=["food", "drink"]) == []
+        listed = client(
+            "get_all", user_id="bob", metadata="{}", filters=json.dumps(ALICE), fields=["memory", "user_id"]
+        )
+        assert listed == []
+        with raises(generation, 400, "invalid_input", says="filters: is not valid JSON"):
+            client("get_all", filters={"user_id": "alice"})
 
 
 def batches(generation: Generation, client: Client) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request
 from starlette.concurrency import run_in_threadpool
@@ -12,6 +12,7 @@ from starlette.responses import Response
 from service import clock
 from service.api.deps import CallerDep, GuardedRoute, ServicesDep, acts
 from service.api.errors import errors
+from service.api.json_body import strict_object
 from service.api.platform.answers import add_out, hit_out, memory_out, page_out
 from service.api.platform.parameters import (
     DEFAULT_PAGE_SIZE,
@@ -36,10 +37,15 @@ from service.api.platform.schemas import (
     ResultOut,
     SearchOut,
 )
+from service.api.reading import narrowing
 from service.api.replies import Reply
 from service.api.waiting import add_and_wait
+from service.errors import InvalidInput
 from service.scope import Action, Caller
 from service.wiring import Services
+
+#: What narrows a list, and may stand in its query.
+_TAKEN: Final = frozenset({"filters", "metadata", "categories", "keywords", "start_date", "end_date"})
 
 router = APIRouter(route_class=GuardedRoute, tags=["older clients"])
 
@@ -104,25 +110,37 @@ def list_by_query(
     agent_id: AgentId = None,
     app_id: AppId = None,
     run_id: RunId = None,
+    filters: Annotated[str | None, Query(description="Conditions, a JSON object as text.")] = None,
+    metadata: Annotated[str | None, Query(description="Like `filters.metadata`, a JSON object as text.")] = None,
+    categories: Annotated[list[str] | None, Query(description="Any of these categories; repeat it.")] = None,
     keywords: Annotated[str | None, Query(description="Texts that contain this, whatever the case.")] = None,
     start_date: Annotated[str | None, Query(description="Created on or after this day or moment.")] = None,
     end_date: Annotated[str | None, Query(description="Created on or before this day or moment.")] = None,
     show_expired: Annotated[bool, Query(description="Also what is past its expiration date.")] = False,
+    latest_only: Annotated[bool, Query(description="Not what a newer memory supersedes.")] = False,
+    fields: Annotated[list[str] | None, Query(description="Only these fields of each memory; repeat it.")] = None,
     top_k: Annotated[int | None, Query(ge=1, le=LARGEST_PAGE, description="How many at most, without pages.")] = None,
     limit: Annotated[int | None, Query(ge=1, le=LARGEST_PAGE, description="Another name of `top_k`.")] = None,
     page: PageNumber = None,
     page_size: PageSize = None,
 ) -> Response:
     """List memories, the newest first: a bare list, or one page when a page is asked for."""
+    if unknown := [name for name in narrowing(request.query_params) if name not in _TAKEN]:
+        raise InvalidInput(f"{', '.join(unknown)}: not taken here by itself; put it into filters")
     body = OldListIn(
         user_id=user_id,
         agent_id=agent_id,
         app_id=app_id,
         run_id=run_id,
+        filters=None if filters is None else strict_object(filters, "filters"),
+        metadata=None if metadata is None else strict_object(metadata, "metadata"),
+        categories=categories,
         keywords=keywords,
         start_date=start_date,
         end_date=end_date,
         show_expired=show_expired,
+        latest_only=latest_only,
+        fields=fields,
         top_k=top_k,
         limit=limit,
     )

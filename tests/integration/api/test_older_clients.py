@@ -1,5 +1,6 @@
 """The routes of older clients (0.1.x, 1.0.x): ids at the top level, bare lists, adds that wait."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -65,6 +66,49 @@ def test_a_list_answers_a_list_or_a_page(client: TestClient) -> None:
     assert len(client.post("/v2/memories/", json={"filters": {"user_id": "bob"}}).json()) == 1
     page = client.post("/v2/memories/?page=1&page_size=2", json={"filters": {"AND": [{"user_id": "alice"}]}}).json()
     assert (page["count"], len(page["results"])) == (3, 2)
+
+
+def test_a_list_by_query_is_narrowed_by_all_that_it_names(client: TestClient) -> None:
+    add(client, "likes tea", user_id="alice", metadata={"kind": "food", "n": 1}, categories=["drink"])
+    add(client, "likes cake", user_id="alice", metadata={"kind": "food"}, categories=["sweet"])
+    add(client, "plays chess", user_id="bob", metadata={"kind": "hobby"}, categories=["game"])
+
+    def found(**query: Any) -> list[str]:
+        answer = client.get("/v1/memories/", params=query)
+        assert answer.status_code == 200, answer.text
+        return sorted(one["memory"] for one in answer.json())
+
+    assert found(filters=json.dumps({"AND": [{"user_id": "alice"}]})) == ["likes cake", "likes tea"]
+    assert found(filters=json.dumps({"user_id": "bob"}), user_id="alice") == []
+    assert found(metadata=json.dumps({"kind": "food"})) == ["likes cake", "likes tea"]
+    assert found(metadata=json.dumps({"kind": "food", "n": 1}), user_id="alice") == ["likes tea"]
+    assert found(categories=["drink", "game"]) == ["likes tea", "plays chess"]
+    assert found(categories="sweet") == ["likes cake"]
+    listed = client.get("/v1/memories/", params={"user_id": "bob", "fields": ["memory", "user_id"]}).json()
+    assert [set(one) for one in listed] == [{"id", "memory", "user_id"}]
+    assert client.get("/v1/memories/", params={"latest_only": True}).status_code == 200
+
+
+BAD_QUERIES: Any = [
+    # What the client 0.1 makes of a dictionary.
+    ({"filters": "{'user_id': 'alice'}"}, "filters: is not valid JSON"),
+    ({"metadata": "{'kind': 'food'}"}, "metadata: is not valid JSON"),
+    ({"metadata": "7"}, "metadata: must be a JSON object"),
+    ({"filters": "[1]"}, "filters: must be a JSON object"),
+    ({"filters": ""}, "filters: must be a JSON object"),
+    ({"filters": '{"user_id": "a", "user_id": "b"}'}, "filters: a key stands twice"),
+    ({"filters": '{"owner": "alice"}'}, "filters: unknown key"),
+    ({"metadata": '{"a": NaN}'}, "metadata: is not valid JSON"),
+    ({"created_at": "2026-01-01"}, "created_at: not taken here by itself; put it into filters"),
+    ({"identity": "{}", "user_id": "alice"}, "identity: not taken here"),
+    ({"filters": ["{}", "{}"]}, "more than once"),
+]
+
+
+def test_a_list_by_query_that_cannot_be_understood(client: TestClient, subtests: pytest.Subtests) -> None:
+    for query, told in BAD_QUERIES:
+        with subtests.test(str(query)):
+            assert told in assert_error(client.get("/v1/memories/", params=query), 400, "invalid_input")["detail"]
 
 
 @pytest.fixture
