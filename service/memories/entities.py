@@ -43,13 +43,14 @@ class Entities:
         self._stores = stores
         self._indexing = indexing
 
-    def list(self, caller: Caller, scope: Scope, *, page: int, size: int) -> Page[Entity]:
-        """Return one page of the tenant's subjects, the oldest first; a bound principal sees its users only."""
+    def list(self, caller: Caller, scope: Scope, *, page: int = 1, size: int | None = None) -> Page[Entity]:
+        """Return one page of the tenant's subjects, or all; the oldest first. A bound principal sees its users only."""
         stores = self._stores
         stores.gate.check(caller, Action.LIST_ENTITIES)
         with stores.database.transaction(scope) as connection:
             users = stores.lookup(connection, scope, EVERYTHING).users
             subjects = stores.subjects.list(connection, scope, ids=None if users is None else list(users))
+            size = size or max(1, len(subjects))
             counts = stores.record.counts(connection, on=clock.today())
             part = subjects[(page - 1) * size : page * size]
             entities = []

@@ -163,6 +163,20 @@ def test_users_are_listed_and_deleted(client: MemoryClient) -> None:
     assert client.get_all(filters={})["count"] == 0
 
 
+def test_more_users_than_a_page_holds(client: MemoryClient) -> None:
+    for number in range(103):
+        client.add(TEA, user_id=f"user {number}", infer=False)
+    users = client.users()
+    assert (users["count"], len(users["results"]), users["next"], users["previous"]) == (103, 103, None, None)
+    page = client.client.get("/v1/entities/?page=2").json()
+    assert (page["count"], len(page["results"]), page["next"]) == (103, 3, None)
+    assert client.client.get("/v1/entities/?page_size=50").json()["next"] is not None
+    assert "message" in client.reset()
+    empty = client.users()
+    assert (empty["count"], empty["results"], empty["next"]) == (0, [], None)
+    assert client.get_all(filters={})["count"] == 0
+
+
 def test_events_tell_of_each_add(client: MemoryClient) -> None:
     event_id = client.add(TEA, user_id="alice", infer=False)["event_id"]
     event = client.client.get(f"/v1/event/{event_id}/").json()

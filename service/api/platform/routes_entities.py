@@ -36,8 +36,10 @@ def list_entities(
     page: PageNumber = None,
     page_size: PageSize = None,
 ) -> Response:
-    """List the entities that the key can see, the oldest first."""
-    found = services.entities.list(caller, caller.scope, page=page or 1, size=page_size or DEFAULT_PAGE_SIZE)
+    """List the entities that the key can see, the oldest first: all of them, or one page when a page is asked for."""
+    # Clients delete everybody by a list that they ask for without a page: what it left out would stay, unsaid.
+    size = None if page is None and page_size is None else page_size or DEFAULT_PAGE_SIZE
+    found = services.entities.list(caller, caller.scope, page=page or 1, size=size)
     tenant_id = caller.principal.tenant_id
     answer = page_out(request, found, [entity_out(entity, tenant_id) for entity in found.items])
     return Reply(answer | {"total_users": found.total})

@@ -360,7 +360,7 @@ class EntityOut(BaseModel):
 
 
 class EntitiesOut(_PageOut):
-    """One page of entities, the oldest first."""
+    """Entities, the oldest first: all of them, or one page where one is asked for."""
 
     total_users: int = Field(description="How many entities there are on all pages.")
     results: list[EntityOut]
