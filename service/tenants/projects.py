@@ -95,10 +95,10 @@ class Projects:
     def update(
         self, caller: Caller, scope: Scope, organisation: str, project: str, changes: dict[ProjectField, Any]
     ) -> Project:
-        """Change what is given, by the name of the setting, and return the project as it is now.
+        """Change what is given, if anything, by the name of the setting, and return the project as it is now.
 
         Raises:
-            InvalidInput: when nothing is given, or a value breaks a limit.
+            InvalidInput: when a value breaks a limit.
             NotFound: when the two ids are not those of the caller's tenant.
             Conflict: for another language while the words of the memories are still taken anew for the last one.
         """
@@ -115,7 +115,8 @@ class Projects:
                 )
                 before = self.settings(connection, scope)
                 content = {name.value: value for name, value in changes.items() if name is not ProjectField.LANGUAGE}
-                self._store(connection, scope, replace(before, **content))
+                if changes:
+                    self._store(connection, scope, replace(before, **content))
                 if ProjectField.LANGUAGE in changes:
                     self._languages.set(connection, scope.tenant_id, changes[ProjectField.LANGUAGE])
                 changed = self._project(connection, scope)
@@ -171,8 +172,6 @@ def _is_own(scope: Scope, organisation: str, project: str) -> bool:
 
 
 def _check(changes: dict[ProjectField, Any]) -> None:
-    if not changes:
-        raise InvalidInput(f"nothing to change: give one of {', '.join(ProjectField)}")
     for name in (ProjectField.CUSTOM_INSTRUCTIONS, ProjectField.AGENT_CUSTOM_INSTRUCTIONS):
         if changes.get(name) is not None:
             _check_text(changes[name], name, INSTRUCTIONS_CHARS)
@@ -194,7 +193,7 @@ def _check(changes: dict[ProjectField, Any]) -> None:
 
 def _check_text(text: str, where: str, most: int) -> None:
     if not text.strip():
-        raise InvalidInput(f"{where}: must not be empty; null takes it away")
+        raise InvalidInput(f"{where}: must not be blank")
     if len(text) > most:
         raise InvalidInput(f"{where}: must have {most} characters at most")
     if "\x00" in text or any("\ud800" <= character <= "\udfff" for character in text):

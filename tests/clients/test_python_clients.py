@@ -290,6 +290,9 @@ def project(generation: Generation, client: Client, served: set[str], llm: Scrip
         }
         assert client("update_project", custom_instructions="Only drinks")["message"]
         assert client("get_project", fields=["custom_instructions"]) == {"custom_instructions": "Only drinks"}
+        # None is dropped before it is sent.
+        assert client("project.update", custom_instructions="")["message"]
+        assert client("project.get", fields=["custom_instructions"]) == {"custom_instructions": None}
         for method, *arguments in (
             ("project.create", "another"),
             ("project.delete",),

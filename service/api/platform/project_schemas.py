@@ -10,8 +10,8 @@ CategoryIn = str | dict[str, str | None]
 
 
 class ProjectIn(BaseModel):
-    """What to change; what is not sent stays, null takes away. Settings of the Platform that do not exist here are
-    ignored with a warning.
+    """What to change; what is not sent stays, null takes away, and so does an empty text, of instructions. Settings of
+    the Platform that do not exist here are ignored with a warning.
     """
 
     model_config = ConfigDict(extra="ignore", strict=True)

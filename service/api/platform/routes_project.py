@@ -52,8 +52,11 @@ def update_project(
     caller: CallerDep, services: ServicesDep, org_id: OrgId, project_id: ProjectId, body: ProjectIn
 ) -> Response:
     """Change what is sent. It needs `settings:manage`; the trail keeps the names of the changed settings only."""
-    services.projects.update(caller, caller.scope, org_id, project_id, changes_of(body))
+    changes = changes_of(body)
     ignored = [name for name in _IGNORED if getattr(body, name) is not None]
+    if not changes and not ignored:
+        raise InvalidInput(f"nothing to change: give one of {', '.join(ProjectField)}")
+    services.projects.update(caller, caller.scope, org_id, project_id, changes)
     answer: dict[str, Any] = {"message": "Project updated"}
     if ignored:
         answer["warnings"] = [f"{name}: ignored; this service has no such setting" for name in ignored]
@@ -114,6 +117,10 @@ def changes_of(body: ProjectIn) -> dict[ProjectField, Any]:
         InvalidInput: for a null where there must be a value, and for a language that keyword search does not know.
     """
     changes = {name: getattr(body, name.value) for name in ProjectField if name.value in body.model_fields_set}
+    for text in (ProjectField.CUSTOM_INSTRUCTIONS, ProjectField.AGENT_CUSTOM_INSTRUCTIONS):
+        if changes.get(text) == "":
+            # Mem0's Python clients cannot send null.
+            changes[text] = None
     if ProjectField.CUSTOM_CATEGORIES in changes:
         changes[ProjectField.CUSTOM_CATEGORIES] = _categories(body.custom_categories or [])
     if changes.get(ProjectField.REVIEW_REQUIRED, False) is None:

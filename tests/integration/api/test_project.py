@@ -76,8 +76,7 @@ def test_who_may_not_is_refused(make_client: MakeClient, tenant: TenantId) -> No
     ("body", "told"),
     [
         ({}, "nothing to change"),
-        ({"multilingual": True}, "nothing to change"),
-        ({"custom_instructions": " "}, "must not be empty"),
+        ({"custom_instructions": " "}, "must not be blank"),
         ({"custom_instructions": "x" * (INSTRUCTIONS_CHARS + 1)}, str(INSTRUCTIONS_CHARS)),
         ({"custom_instructions": "a\x00b"}, "null byte"),
         ({"custom_instructions": 7}, "custom_instructions"),
@@ -99,6 +98,19 @@ def test_bad_values_are_refused_with_the_reason_and_change_nothing(
 def test_settings_that_do_not_exist_here_are_ignored_with_a_warning(client: TestClient, tenant: TenantId) -> None:
     answer = client.patch(path(tenant), json={"custom_instructions": "x", "multilingual": True, "decay": False}).json()
     assert [warning.partition(":")[0] for warning in answer["warnings"]] == ["multilingual", "decay"]
+    before = client.get(path(tenant)).json()
+    alone = client.patch(path(tenant), json={"multilingual": True})
+    assert (alone.status_code, len(alone.json()["warnings"])) == (200, 1)
+    assert client.get(path(tenant)).json() == before
+    assert_error(client.patch(path("x"), json={"multilingual": True}), 404, "not_found")
+
+
+def test_an_empty_text_takes_instructions_away(client: TestClient, tenant: TenantId) -> None:
+    texts = ("custom_instructions", "agent_custom_instructions")
+    client.patch(path(tenant), json=dict.fromkeys(texts, "Only food."))
+    for name in texts:
+        assert client.patch(path(tenant), json={name: ""}).status_code == 200
+        assert client.get(path(tenant)).json()[name] is None
 
 
 def test_instructions_and_categories_are_readable_in_no_table(
