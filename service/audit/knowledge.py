@@ -10,7 +10,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from service.audit.events import ACTIVITY_OF, Activity
+from service.audit.events import ACTIVITY_OF, Activity, AuditEvent
 from service.scope import Scope
 
 
@@ -26,8 +26,9 @@ class KnownMemory:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a request showed, and when."""
+    """What a request showed, to which key (None: to the service), and when."""
 
+    principal_id: UUID | None
     at: datetime
     memory_ids: tuple[UUID, ...]
 
@@ -43,53 +44,69 @@ class Known:
     shown: tuple[UUID, ...]
 
 
-#: Added for these subjects and not deleted, erased or expired by then. Surrogates are never used twice, so an erased
-#: subject's memories are gone whenever they were added.
+#: Added for these subjects and not deleted, erased or expired by then. What was deleted may be imported again under its
+#: id: rows count from the last time that it came, in the order in which they were written. Surrogates are never used
+#: twice, so an erased subject's memories are gone whenever they were added. A row of an import tells of memories of the
+#: same subjects where it says `alike`; earlier releases joined the subjects of many. What retention hides has had its
+#: last visible day the day before.
 _KNOWN: Final = text("""
 WITH added AS (
-    SELECT DISTINCT ON (m.id) m.id, a.at, a.subject_ids, (a.detail ->> 'expires_on')::date AS expires_on
+    SELECT DISTINCT ON (m.id) m.id, a.at, a.seq, a.subject_ids, (a.detail ->> 'expires_on')::date AS expires_on
     FROM audit a CROSS JOIN LATERAL unnest(a.result_ids) AS m (id)
-    WHERE a.tenant_id = :tenant AND a.event IN ('memory:added', 'review:approved') AND a.outcome = 'done'
-        AND a.at <= :at AND a.subject_ids @> CAST(:subjects AS uuid[])
-    ORDER BY m.id, a.at
+    WHERE a.tenant_id = :tenant AND a.outcome = 'done' AND a.at <= :at AND a.subject_ids @> CAST(:subjects AS uuid[])
+        AND (a.event IN ('memory:added', 'review:approved')
+            OR a.event = 'memories:imported' AND a.detail -> 'alike' = 'true')
+    ORDER BY m.id, a.seq DESC
 ), gone AS (
-    SELECT DISTINCT m.id
+    SELECT m.id, max(a.seq) AS seq
     FROM audit a CROSS JOIN LATERAL unnest(a.target_ids) AS m (id)
-    WHERE a.tenant_id = :tenant
-        AND a.event IN ('memory:deleted', 'memories:deleted', 'memories:forgotten', 'erasure:continued')
-        AND a.outcome = 'done' AND a.at <= :at
+    WHERE a.tenant_id = :tenant AND a.outcome = 'done' AND a.at <= :at
+        AND (a.event IN ('memory:deleted', 'memories:deleted', 'batch:deleted')
+            OR a.event IN ('memories:forgotten', 'erasure:continued')
+            OR a.event = 'tombstone:applied' AND a.detail ->> 'kind' = 'memories:erased')
+    GROUP BY m.id
 ), erased AS (
     SELECT coalesce(array_agg(s.id), '{}') AS ids
     FROM audit a CROSS JOIN LATERAL unnest(a.subject_ids) AS s (id)
     WHERE a.tenant_id = :tenant AND a.outcome = 'done' AND a.at <= :at
         AND (a.event IN ('entity:deleted', 'erasure:continued')
             OR a.event = 'tombstone:applied' AND a.detail ->> 'kind' = 'subject:erased')
-), changed AS (
-    SELECT a.target_ids[1] AS id, max(a.at) AS at,
-        (array_agg(a.detail ORDER BY a.at DESC) FILTER (WHERE a.detail -> 'changed' @> '["expires_on"]'))[1] AS expiry
+), change AS (
+    SELECT a.target_ids[1] AS id, a.at, a.seq, a.detail -> 'changed' @> '["expires_on"]' AS of_expiry,
+        (a.detail ->> 'expires_on')::date AS expires_on
     FROM audit a
-    WHERE a.tenant_id = :tenant AND a.event = 'memory:updated' AND a.outcome = 'done' AND a.at <= :at
-        AND a.subject_ids @> CAST(:subjects AS uuid[])
-    GROUP BY a.target_ids[1]
+    WHERE a.tenant_id = :tenant AND a.event IN ('memory:updated', 'batch:updated') AND a.outcome = 'done'
+        AND a.at <= :at AND a.subject_ids @> CAST(:subjects AS uuid[])
+    UNION ALL
+    SELECT m.id, a.at, a.seq, true, (a.at AT TIME ZONE 'UTC')::date - 1
+    FROM audit a CROSS JOIN LATERAL unnest(a.result_ids) AS m (id)
+    WHERE a.tenant_id = :tenant AND a.event = 'memories:forgotten' AND a.outcome = 'done' AND a.at <= :at
+), changed AS (
+    SELECT change.id, max(change.at) AS at, coalesce(bool_or(change.of_expiry), false) AS of_expiry,
+        (array_agg(change.expires_on ORDER BY change.seq DESC) FILTER (WHERE change.of_expiry))[1] AS expires_on
+    FROM change JOIN added ON added.id = change.id AND change.seq > added.seq
+    GROUP BY change.id
 )
 SELECT added.id, added.at AS added_at, changed.at AS changed_at,
-    CASE WHEN changed.expiry IS NULL THEN added.expires_on
-        ELSE (changed.expiry ->> 'expires_on')::date END AS expires_on
-FROM added LEFT JOIN changed USING (id) LEFT JOIN gone USING (id) CROSS JOIN erased
+    CASE WHEN changed.of_expiry THEN changed.expires_on ELSE added.expires_on END AS expires_on
+FROM added LEFT JOIN changed USING (id) LEFT JOIN gone ON gone.id = added.id AND gone.seq > added.seq CROSS JOIN erased
 WHERE gone.id IS NULL AND NOT added.subject_ids && erased.ids
 ORDER BY added.at, added.id
 """)
 _SHOWN: Final = text("""
-SELECT max(a.at) AS at, array_agg(m.id ORDER BY a.at, m.place) FILTER (WHERE m.id IS NOT NULL) AS ids
+SELECT a.principal_id, max(a.at) AS at, array_agg(m.id ORDER BY a.at, m.place) FILTER (WHERE m.id IS NOT NULL) AS ids
 FROM audit a LEFT JOIN LATERAL unnest(
-    CASE WHEN a.event IN ('memory:read', 'history:read') THEN a.target_ids ELSE a.result_ids END
+    CASE WHEN a.event IN ('memory:read', 'history:read', 'review:read') THEN a.target_ids ELSE a.result_ids END
 ) WITH ORDINALITY AS m (id, place) ON true
 WHERE a.tenant_id = :tenant AND a.request_id = :request AND a.outcome = 'done' AND a.event = ANY (:events)
+    AND (CAST(:principal AS uuid) IS NULL OR a.principal_id = CAST(:principal AS uuid))
+GROUP BY a.principal_id
+ORDER BY a.principal_id
 """)
+#: By these settings and subjects reach somebody, and no memories.
+_OF_NO_MEMORIES: Final = {AuditEvent.PROJECT_READ, AuditEvent.ENTITIES_LISTED}
 _READS: Final = sorted(
-    event.value
-    for event, activity in ACTIVITY_OF.items()
-    if activity is Activity.READ and event.value.split(":")[0] in ("memory", "history", "event", "events")
+    event.value for event, activity in ACTIVITY_OF.items() if activity is Activity.READ and event not in _OF_NO_MEMORIES
 )
 
 
@@ -104,7 +121,13 @@ def known_memories(connection: Connection, scope: Scope, subjects: Sequence[UUID
     ]
 
 
-def shown_by(connection: Connection, scope: Scope, request_id: str) -> Answer | None:
-    """Return which memories a request showed, or None when the trail knows of no answer to it."""
-    row = connection.execute(_SHOWN, {"tenant": scope.tenant_id, "request": request_id, "events": _READS}).one()
-    return None if row.at is None else Answer(row.at, tuple(dict.fromkeys(row.ids or ())))
+def shown_by(
+    connection: Connection, scope: Scope, request_id: str, *, principal_id: UUID | None = None
+) -> Sequence[Answer]:
+    """Return which memories requests of this id showed, an answer for each principal that sent it, or for one only.
+
+    Callers choose the id: another key of the tenant may have sent the same one.
+    """
+    values = {"tenant": scope.tenant_id, "request": request_id, "events": _READS, "principal": principal_id}
+    rows = connection.execute(_SHOWN, values)
+    return [Answer(row.principal_id, row.at, tuple(dict.fromkeys(row.ids or ()))) for row in rows]

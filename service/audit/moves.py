@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from enum import StrEnum
 
 from service.audit.codes import ExportPart as ExportPart
@@ -27,13 +28,18 @@ class ExportRead(Detail):
 
 
 class MemoriesImported(Detail):
-    """Memories were imported: how many are new, how many were there already, and steps of history with them."""
+    """Memories were imported: how many are new, how many were there already, and steps of history with them.
+
+    `alike`: the new ones are of the same users, agents, apps and runs, and have the same last visible day.
+    """
 
     event = AuditEvent.MEMORIES_IMPORTED
     source: ImportSource
     imported: int
     known: int
     history: int
+    alike: bool | None = None
+    expires_on: date | None = None
 
 
 class BackupMade(Detail):

@@ -15,10 +15,10 @@ from service.audit.details import AuditExported, AuditRead, ExportFormat, Reason
 from service.audit.encoding import LINE, ORDER
 from service.audit.entries import SETTLED, Entry, audit_table, entry_of
 from service.audit.events import AuditEvent, Outcome
-from service.audit.knowledge import Known, KnownMemory, known_memories, shown_by
+from service.audit.knowledge import Answer, Known, KnownMemory, known_memories, shown_by
 from service.audit.selection import Place, Selection, read_cursor, write_cursor
 from service.audit.trail import Trail
-from service.errors import Forbidden, NotFound
+from service.errors import Forbidden, InvalidInput, NotFound
 from service.records import SubjectNames
 from service.scope import Action, Caller, Scope, SubjectKind
 from service.storage.database import Database
@@ -173,20 +173,28 @@ class Reading:
         *,
         at: datetime | None,
         request_id: str | None,
+        principal_id: UUID | None = None,
         limit: int,
     ) -> Known:
         """Return which memories of these subjects (all of them together) existed at a moment, from the trail alone.
 
-        The moment is `at`, else that of the request, whose answer is told apart: which memories it was made of.
+        The moment is `at`, else that of the request, whose answer is told apart: which memories it was made of. With
+        `principal_id` it is a request of that key.
 
         Raises:
             NotFound: when the tenant has no such subject or the trail no such answer.
+            InvalidInput: when several keys sent the id of the request and none of them is named.
         """
         self._check(caller, Action.READ_AUDIT)
-        selection = Selection(names=names, subjects=tuple(subject_ids), request_id=request_id, until=at)
+        selection = Selection(
+            names=names, subjects=tuple(subject_ids), request_id=request_id, principal_id=principal_id, until=at
+        )
         with self._database.transaction(scope) as connection:
             resolved = self._resolved(connection, scope, selection)
-            answered = None if request_id is None else shown_by(connection, scope, request_id)
+            answers: Sequence[Answer] = ()
+            if request_id is not None:
+                answers = shown_by(connection, scope, request_id, principal_id=principal_id)
+            answered = answers[0] if len(answers) == 1 else None
             moment = at or (answered.at if answered else None)
             found = resolved is not None and moment is not None and (request_id is None or answered is not None)
             memories: list[KnownMemory] = []
@@ -202,6 +210,9 @@ class Reading:
             )
         if resolved is None:
             raise NotFound("there is no such subject; one that was erased is asked for by its id, as subject_id")
+        if len(answers) > 1:
+            keys = ", ".join(str(one.principal_id) for one in answers if one.principal_id is not None)
+            raise InvalidInput(f"request_id: was sent by several callers; give principal_id, one of {keys}")
         if not found or moment is None:
             raise NotFound("the trail has no answer to that request")
         return Known(

@@ -6,9 +6,10 @@ tenant has is passed over: a killed import is run again and goes on, without dup
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from itertools import islice
 from typing import Any, Final, Protocol, TypeVar
 from uuid import UUID, uuid5
@@ -213,23 +214,58 @@ class Imports:
             steps = self._insert_steps(connection, scope, batch)
             subjects = self._insert_subjects(connection, scope, batch)
             written = {entry.memory.id for entry in entries}
-            history = steps + sum(len(one.history) for one in arrivals if one.memory.id in written)
-            stores.trail.write(
+            lengths = {one.memory.id: len(one.history) for one in arrivals if one.memory.id in written}
+            there = len(memories) - len(entries)
+            self._tell(connection, caller, entries, origin, report, known=there, lengths=lengths, steps=steps)
+        self._indexing.apply(scope, entries)
+        report.memories += len(entries)
+        report.known += there
+        report.history += steps + sum(lengths.values())
+        report.subjects += subjects
+
+    def _tell(
+        self,
+        connection: Connection,
+        caller: Caller,
+        entries: Sequence[IndexEntry],
+        origin: ImportSource,
+        report: Imported,
+        *,
+        known: int,
+        lengths: Mapping[UUID, int],
+        steps: int,
+    ) -> None:
+        """Write a row for memories that are alike, so that the trail says whose each is, and one for all the rest."""
+        groups: dict[tuple[tuple[UUID, ...], date | None], list[UUID]] = defaultdict(list)
+        for entry in entries:
+            groups[tuple(entry.memory.subject_ids()), entry.memory.expires_on].append(entry.memory.id)
+        rows = [
+            (
+                subjects,
+                ids,
+                MemoriesImported(
+                    source=origin,
+                    imported=len(ids),
+                    known=0,
+                    history=sum(lengths[one] for one in ids),
+                    alike=True,
+                    expires_on=expires_on,
+                ),
+            )
+            for (subjects, expires_on), ids in groups.items()
+        ]
+        if known or steps or not rows:
+            rows.append(((), [], MemoriesImported(source=origin, imported=0, known=known, history=steps)))
+        for subjects, ids, detail in rows:
+            self._stores.trail.write(
                 connection,
                 caller,
                 AuditEvent.MEMORIES_IMPORTED,
-                subjects=list(dict.fromkeys(one for entry in entries for one in entry.memory.subject_ids())),
+                subjects=subjects,
                 targets=[report.import_id],
-                results=[entry.memory.id for entry in entries],
-                detail=MemoriesImported(
-                    source=origin, imported=len(entries), known=len(memories) - len(entries), history=history
-                ),
+                results=ids,
+                detail=detail,
             )
-        self._indexing.apply(scope, entries)
-        report.memories += len(entries)
-        report.known += len(memories) - len(entries)
-        report.history += history
-        report.subjects += subjects
 
     @staticmethod
     def _count(batch: Sequence[Incoming], new: Sequence[IncomingMemory], known: set[UUID], report: Imported) -> None:

@@ -145,6 +145,9 @@ def known(
     subject_id: Annotated[str | None, Query(description="Surrogate of a subject; also of an erased one.")] = None,
     at: Annotated[str | None, Query(description="The moment, ISO 8601; that of the request by default.")] = None,
     request_id: Annotated[str | None, Query(description="`X-Request-ID` of a call whose answer is told apart.")] = None,
+    principal_id: Annotated[
+        str | None, Query(description="Id of the key that sent `request_id`, where several keys did.")
+    ] = None,
     limit: Annotated[int, Query(ge=1, le=10_000, description="Memories in the answer.")] = 1000,
 ) -> Response:
     """Tell which memories of these subjects existed at a moment, and which an answer was made of. Ids only."""
@@ -156,6 +159,8 @@ def known(
         raise InvalidInput("name a subject (user_id, agent_id, app_id, run_id or subject_id), a request_id, or both")
     if at is None and request_id is None:
         raise InvalidInput("give at, request_id, or both")
+    if principal_id is not None and request_id is None:
+        raise InvalidInput("principal_id: says whose request is meant; give request_id too")
     found = services.installation.reading.known(
         caller,
         caller.scope,
@@ -163,6 +168,7 @@ def known(
         [] if subject is None else [subject],
         at=moment_of(at, "at"),
         request_id=request_id,
+        principal_id=id_of(principal_id, "principal_id"),
         limit=limit,
     )
     return Reply(known_out(found))
