@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID
@@ -72,11 +73,17 @@ class WebhookAnnouncer:
                     due_at=moment,
                 )
                 connection.execute(insert(_deliveries), [row.model_dump()])
-                # One at a time for each tenant: a slow receiver holds one place of the worker, not all of them.
-                defer(self._queue, connection, scope, row.id, lock=f"webhooks {scope.tenant_id}")
+                defer(self._queue, connection, scope, row.id)
 
 
-def defer(queue: Queue, connection: Connection, scope: Scope, delivery_id: UUID, **how: Any) -> None:
-    """Note the work of one delivery."""
+def defer(queue: Queue, connection: Connection, scope: Scope, delivery_id: UUID, *, at: datetime | None = None) -> None:
+    """Note the work of one delivery, of which each tenant has one at a time.
+
+    So a slow receiver holds one place of the worker and not all of them. What is due later takes its turn when it is: a
+    job that waits for its time with the lock would keep all that comes after it from being done.
+    """
     arguments = {"tenant_id": str(scope.tenant_id), "delivery_id": str(delivery_id)}
-    queue.defer(connection, DELIVER, arguments, **how)
+    if at is not None:
+        queue.defer(connection, DELIVER, arguments, at=at)
+    else:
+        queue.defer(connection, DELIVER, arguments | {"in_turn": "yes"}, lock=f"webhooks {scope.tenant_id}")

@@ -85,9 +85,16 @@ class Deliveries:
         self._outbound = outbound
         self._settings = settings
 
-    def deliver(self, tenant_id: str, delivery_id: str) -> None:
-        """Try to send one notification, and note how it went. Sent twice, it has the same id."""
+    def deliver(self, tenant_id: str, delivery_id: str, in_turn: str | None = None) -> None:
+        """Try to send one notification, and note how it went. Sent twice, it has the same id.
+
+        Unless it is `in_turn`, it has only become due, and waits for its tenant's other tries.
+        """
         scope = Scope.of(service_principal(TenantId(UUID(tenant_id))))
+        if in_turn is None:
+            with self._database.transaction(scope) as connection:
+                defer(self._queue, connection, scope, UUID(delivery_id))
+            return
         due = self._due(scope, UUID(delivery_id))
         if due is None:
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -32,6 +33,10 @@ class Receiver:
     raw: Iterator[bytes] | None = None
     got: list[Received] = field(default_factory=list)
     came: threading.Event = field(default_factory=threading.Event)
+    #: Seconds until it answers.
+    pause: float = 0.0
+    #: The most requests that it had before it at the same time.
+    most_at_once: int = 0
 
     @property
     def host(self) -> str:
@@ -48,9 +53,14 @@ class Receiver:
 def receiving(*, tls: ssl.SSLContext | None = None) -> Iterator[Receiver]:
     """Receive until the context ends."""
     receiver = Receiver(scheme="https" if tls else "http")
+    present: set[int] = set()
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
+            present.add(id(self))
+            receiver.most_at_once = max(receiver.most_at_once, len(present))
+            time.sleep(receiver.pause)
+            present.discard(id(self))
             body = self.rfile.read(int(self.headers.get("content-length", 0)))
             receiver.got.append(Received(self.path, {k.lower(): v for k, v in self.headers.items()}, body))
             receiver.came.set()

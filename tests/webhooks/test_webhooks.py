@@ -13,6 +13,7 @@ import psycopg
 import pytest
 from fastapi.testclient import TestClient
 
+from service.main import create_app
 from service.scope import TenantId
 from service.webhooks.signing import signed_headers
 from service.wiring import Services
@@ -312,6 +313,38 @@ def test_a_lost_job_is_taken_up_and_old_notifications_are_forgotten(
     assert deliveries(client, made["webhook_id"]) == []
 
 
+def test_a_slow_receiver_holds_one_place_of_the_worker_with_all_its_tries(
+    client: TestClient, receiver: Receiver, services: Services, tenant: TenantId, database: Postgres
+) -> None:
+    receiver.statuses, receiver.pause = [500], 0.3
+    made = hook(client, receiver)
+    for text in ("tea", "rain", "hail"):
+        add(client, text)
+    settled(client, made["webhook_id"], 3)
+    assert (len(receiver.got), receiver.most_at_once) == (9, 1)
+    with psycopg.connect(database.admin, autocommit=True) as connection:
+        lost = "UPDATE webhook_deliveries SET status = 'pending', attempts = 0, due_at = now() - interval '1 hour'"
+        connection.execute(lost)
+        services.jobs.sweep_tenant(tenant)
+        settled(client, made["webhook_id"], 3)
+        assert (len(receiver.got), receiver.most_at_once) == (18, 1)
+
+
+def test_what_is_tried_again_later_keeps_nothing_waiting(make_services: MakeServices, receiver: Receiver) -> None:
+    allowed = {"allowed_hosts": [receiver.host], "allowed_networks": ["127.0.0.0/8"]}
+    services = make_services(worker=True, webhooks={**allowed, "retry_wait": 3600.0}, queue={"poll_interval": 0.1})
+    client = TestClient(create_app(services), raise_server_exceptions=False)
+    tenant = services.installation.tenants.create("later").id
+    client.headers["Authorization"] = f"Token {principal_of(services, tenant)[1]}"
+    receiver.statuses = [500, 200]
+    made = hook(client, receiver)
+    add(client, "tea")
+    while not deliveries(client, made["webhook_id"])[0]["attempts"]:
+        threading.Event().wait(0.1)
+    add(client, "rain")
+    assert [one["status"] for one in settled(client, made["webhook_id"], 1)] == ["pending", "delivered"]
+
+
 def test_a_suspended_tenant_tells_nobody_until_it_is_resumed(
     client: TestClient, receiver: Receiver, services: Services, tenant: TenantId, database: Postgres
 ) -> None:
@@ -327,10 +360,10 @@ def test_a_suspended_tenant_tells_nobody_until_it_is_resumed(
         found = connection.execute(row).fetchone()
         assert found is not None
         services.installation.tenants.suspend(str(tenant))
-        services.jobs.handlers()["deliver_webhook"](tenant_id=str(tenant), delivery_id=str(found[0]))
+        services.jobs.handlers()["deliver_webhook"](tenant_id=str(tenant), delivery_id=str(found[0]), in_turn="yes")
         assert not receiver.got
         services.installation.tenants.resume(str(tenant))
-        services.jobs.handlers()["deliver_webhook"](tenant_id=str(tenant), delivery_id=str(found[0]))
+        services.jobs.handlers()["deliver_webhook"](tenant_id=str(tenant), delivery_id=str(found[0]), in_turn="yes")
     assert len(receiver.got) >= 1
     assert deliveries(client, made["webhook_id"])[0]["attempts"] >= 1
 
@@ -339,8 +372,6 @@ def test_off_by_default_and_readyz_says_so(make_services: MakeServices, database
     services = make_services()
     assert {part.name: part.state for part in services.readiness()}["webhooks"] == "off"
     tenant = services.installation.tenants.create("quiet").id
-    from service.main import create_app
-
     client = TestClient(create_app(services), raise_server_exceptions=False)
     client.headers["Authorization"] = f"Token {principal_of(services, tenant)[1]}"
     body = {"url": "https://hook.example/", "name": "x", "event_types": ALL}
