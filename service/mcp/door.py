@@ -136,13 +136,17 @@ class Door:
         return None
 
     async def _out_of_scope(self, visitor: Visitor, intent: Intent | None, request: Request) -> Response | None:
-        """Return the refusal of what the token's scopes do not cover; it is in the trail by then."""
+        """Return the refusal of what the token's scopes do not cover; it is in the trail by then.
+
+        It counts as a request before that, so that what is refused cannot fill the trail faster than what is done.
+        """
         if intent is None or authorize(visitor.principal, intent.action):
             return None
         client = printable(intent.client or request.headers.get("user-agent", ""))
         caller = Caller(visitor.principal, request_id=visitor.request_id, client=client, face="mcp")
         number = intent.message_id
         try:
+            await self._threads.run(partial(visitor.services.rates.admit, caller))
             await self._threads.run(partial(visitor.services.installation.gate.check, caller, intent.action))
         except InsufficientScope as error:
             scopes = visitor.services.authenticator.scopes(error.missing)

@@ -20,7 +20,9 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.auth import OAuthClientInformationFull, OAuthToken, ProtectedResourceMetadata
 
 from service.main import create_app
+from service.scope import Limit
 from service.settings import load_settings
+from service.tenants import rates
 from service.wiring import Services
 from tests.clients.serving import serving
 from tests.conftest import MakeServices, Postgres, principal_of
@@ -177,6 +179,28 @@ def test_a_tool_beyond_the_scopes_is_403_with_all_that_is_missing(url: str, issu
     # What needs no more than the token has, and what is wrong in another way, goes its usual way.
     assert wire.modern("tools/call", {"name": "nope", "arguments": {}}).json()["error"]["code"] == -32602
     assert wire.done("get_memories")["count"] == 0
+
+
+def test_what_is_beyond_the_scopes_counts_as_a_request(
+    trusting: Services, url: str, issuer: Issuer, database: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a token fills the trail with refusals, as fast as it can send them."""
+    monkeypatch.setattr(rates, "_KEPT_SECONDS", 600.0)
+    trusting.installation.tenants.set_limits("acme", {Limit.REQUESTS_PER_SECOND: 1})
+    wire = Wire(url, issuer.token(scope="memory:read"))
+    call = {"name": "add_memory", "arguments": {"text": "tea"}}
+    assert wire.modern("tools/call", call).status_code == 403
+    with psycopg.connect(database.admin, autocommit=True) as connection:
+        connection.execute("UPDATE rate_buckets SET at = now() + interval '1 hour'")
+    for answer in [wire.modern("tools/call", call) for _ in range(3)]:
+        assert answer.status_code == 429
+        body = answer.json()
+        assert (body["id"], body["error"]["data"]["code"]) == (1, "rate_limited")
+        assert int(answer.headers["retry-after"]) >= 1
+        assert answer.headers["x-ratelimit-limit"] == "1"
+    assert wire.modern("tools/list").status_code == 200
+    with psycopg.connect(database.admin) as connection:
+        assert connection.execute("SELECT count(*) FROM audit WHERE event = 'access:denied'").fetchone() == (1,)
 
 
 def test_a_resource_beyond_the_scopes_is_403_too(url: str, issuer: Issuer) -> None:
