@@ -9,7 +9,7 @@ from typing import Final
 from uuid import UUID
 
 from service import clock
-from service.memories.housekeeping import forget_old_events
+from service.memories.housekeeping import forget_old_events, forget_stray_messages
 from service.queue.tasks import Handler, Queue
 from service.retention.runs import Runs
 from service.scope import Permission, Scope, TenantId, installation_caller
@@ -20,6 +20,7 @@ from service.storage.database import Database
 RETAIN: Final = "retain"
 #: The periodic task that begins one for each.
 RETENTION: Final = "retention"
+_STRAY_AT_ONCE: Final = 1000
 _log: Final = logging.getLogger("memvault.retention")
 
 
@@ -65,8 +66,15 @@ class RetentionJobs:
                 _log.error("a retention run could not be begun", extra={"error": type(error).__name__}, exc_info=error)
 
     def run(self, tenant_id: str) -> None:
-        """Carry out what runs of a tenant are under way, then remove the reports and events that are old enough."""
+        """Carry out what runs of a tenant are under way, then remove the reports and events that are old enough.
+
+        Messages whose event is gone leave first: whatever becomes of the runs, an erasure does not find them.
+        """
         scope = installation_caller(TenantId(UUID(tenant_id))).scope
+        left = _STRAY_AT_ONCE
+        while left == _STRAY_AT_ONCE:
+            with self._database.transaction(scope) as connection:
+                left = forget_stray_messages(connection, limit=_STRAY_AT_ONCE)
         for run_id in self._runs.unfinished(scope):
             self._runs.go_on(scope, run_id)
         moment, settings = clock.now(), self._settings.retention

@@ -24,5 +24,9 @@ class Retention(Section):
     )
     run_days: int = Field(_DAYS, ge=1, le=36_500, description="Days that the reports of runs are kept.")
     event_days: int | None = Field(
-        _DAYS, ge=1, le=36_500, description="Days that the events of adds are kept after their end. `null`: for ever."
+        _DAYS,
+        ge=1,
+        le=36_500,
+        description="Days that the events of adds are kept after their end, and the last messages kept for extraction"
+        " with them. `null`: for ever.",
     )

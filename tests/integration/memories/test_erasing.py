@@ -13,6 +13,7 @@ import pytest
 from service.filters.ast import EVERYTHING
 from service.memories import entities as entities_module
 from service.records import EventStatus, Message, NewMemories, SubjectNames
+from service.retention import sweeping
 from service.scope import Caller, SubjectKind
 from service.wiring import Services
 from tests.conftest import MakeServices, Postgres, caller_of, principal_of
@@ -141,6 +142,62 @@ def test_no_message_of_an_erased_agent_stays_with_its_user(
         assert [count(admin, table) for table in ("messages", "events")] == [1, 1]
         services.memories.delete_all(caller, caller.scope, SubjectNames(user_id="alice"))
         assert count(admin, "messages") == 0
+
+
+@pytest.fixture
+def llm() -> Iterator[ScriptedLLM]:
+    """A scripted LLM over HTTP."""
+    with ScriptedLLM() as scripted:
+        yield scripted
+
+
+@pytest.fixture
+def extracting(make_services: MakeServices, llm: ScriptedLLM) -> Services:
+    """Services that extract, and find nothing to remember."""
+    llm.by_default(lambda _: '{"memory": []}')
+    return make_services(
+        worker=True, llm={"provider": "openai", "config": llm.config, "timeout": 5.0}, queue={"poll_interval": 0.1}
+    )
+
+
+def say(services: Services, caller: Caller, text: str, **names: str) -> None:
+    """Have a message extracted."""
+    event = services.adds.add(caller, caller.scope, NewMemories([Message("user", text)], SubjectNames(**names)))
+    assert ended(services, caller, event).status is EventStatus.SUCCEEDED
+
+
+def test_messages_leave_with_their_event_so_that_no_erasure_passes_them_by(
+    extracting: Services, llm: ScriptedLLM, admin: psycopg.Connection[Any]
+) -> None:
+    caller = caller_of(extracting, extracting.installation.tenants.create("acme").id)
+    say(extracting, caller, "my old secret", user_id="alice", run_id="r-1")
+    admin.execute("UPDATE events SET completed_at = completed_at - interval '91 days'")
+    say(extracting, caller, "something new", user_id="alice", run_id="r-2")
+    assert count(admin, "messages") == 2
+    extracting.retention_jobs.run(str(caller.principal.tenant_id))
+    assert [count(admin, table) for table in ("events", "messages")] == [1, 1]
+    say(extracting, caller, "once more", user_id="alice", run_id="r-1")
+    assert "old secret" not in llm.requests[-1].prompt
+    extracting.entities.delete(caller, caller.scope, SubjectKind.RUN, "r-1")
+    assert count(admin, "messages") == 1
+
+
+def test_messages_that_an_earlier_release_left_without_their_event_leave(
+    extracting: Services, llm: ScriptedLLM, admin: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweeping, "_STRAY_AT_ONCE", 1)
+    tenants = extracting.installation.tenants
+    caller, rival = (caller_of(extracting, tenants.create(name).id) for name in ("acme", "rival"))
+    for text in ("my old secret", "another", "a third"):
+        say(extracting, caller, text, user_id="alice")
+    admin.execute("DELETE FROM events")
+    say(extracting, rival, "of the rival", user_id="alice")
+    say(extracting, caller, "of bob", user_id="bob")
+    extracting.retention_jobs.run(str(caller.principal.tenant_id))
+    assert count(admin, "messages") == 2
+    extracting.memories.delete_all(caller, caller.scope, SubjectNames(user_id="alice"))
+    say(extracting, caller, "once more", user_id="alice")
+    assert "old secret" not in llm.requests[-1].prompt
 
 
 @pytest.mark.parametrize("kind", [SubjectKind.AGENT, SubjectKind.APP, SubjectKind.RUN, SubjectKind.USER])
