@@ -43,6 +43,11 @@ def make() -> None:
             "audit-signing.pem": kept["signing"],
         },
         "migrate": {"MEMVAULT_DATABASE__URL": app, "MEMVAULT_DATABASE__OWNER_URL": owner},
+        "restored": {
+            "MEMVAULT_DATABASE__URL": app,
+            "MEMVAULT_DATABASE__OWNER_URL": owner,
+            "audit-signing.pem": kept["signing"],
+        },
     }.items():
         for name, value in files.items():
             _write(OUT / container / name, value, uid=UID, mode=0o400)

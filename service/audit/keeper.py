@@ -156,6 +156,18 @@ class Keeper:
             if head is not None and newest.hash != head.hash:
                 raise TrailChanged(f"checkpoint {number} in the database is not the one that {sink.name} has")
 
+    def find_newest(self) -> Checkpoint | None:
+        """Return the newest checkpoint that a place outside has, if it is as new as the database's own, else None.
+
+        Raises:
+            SinkUnavailable: when a place cannot be read: what it has may be newer.
+        """
+        with self._database.tenant_blind() as connection:
+            head = self._ledger.head(connection)
+        older = max(0, 0 if head is None else head.body.number - 1)
+        found = [newest for sink in self._sinks if (newest := sink.newest(beyond=older)) is not None]
+        return max(found, key=lambda one: one.body.number, default=None)
+
     def find_restored(self, *, certain: bool = False) -> Checkpoint | None:
         """Return the newest delivered checkpoint if the database is an earlier state of what it was sealed over.
 

@@ -65,7 +65,11 @@ class Restoring:
             raise Conflict(f"the database is at checkpoint {resumes} and not behind: there is nothing to declare")
         if behind > 0:
             if owner is None:
-                raise Conflict("the database counts its transactions anew: database.owner_url is needed to go on")
+                raise Conflict(
+                    "the database counts its transactions anew, as after a restore from a dump: database.owner_url is"
+                    " needed to go on, once: `memvault audit restored` with it, which in Compose is `docker compose run"
+                    " --rm restored` and in the chart an upgrade with restored.enabled=true"
+                )
             self._advance(owner, behind)
         caller = installation_caller(SYSTEM_TENANT)
         with self._database.transaction(caller.scope) as connection:

@@ -178,10 +178,18 @@ def restored(
     checkpoints: CheckpointsOption = None, config: Config = None, data_dir: DataDir = None, json: Json = False
 ) -> None:
     """Declare that the database was restored to an earlier state, signed, so that sealing goes on."""
-    settings = settings_from(config, data_dir)
-    last = max(_exported(settings, checkpoints, needed=True), key=lambda one: one.body.number)
     with installation_of(config, data_dir) as installation, ExitStack() as stack:
         sealing = wiring.seal_trail(installation)
+        if checkpoints is None:
+            last = sealing.keeper.find_newest()
+        else:
+            exported = _exported(installation.settings, checkpoints, needed=True)
+            last = max(exported, key=lambda one: one.body.number, default=None)
+        if last is None:
+            raise ConfigurationError(
+                "--checkpoints: is needed: the folder or file with the exported checkpoints; no place of the settings "
+                "(audit.checkpoint_folder, audit.s3.bucket) has one as new as the database's"
+            )
         owner = None
         if installation.connections.owner_dsn is not None:
             owner = stack.enter_context(_as(installation.connections.owner_dsn, "database.owner_url"))

@@ -52,7 +52,7 @@ class Rendered:
 
     def config(self, kind: str) -> Any:
         """The settings of one kind of process."""
-        name = "migrate" if kind == "migrate" else ""
+        name = kind if kind in {"migrate", "restored"} else ""
         return yaml.safe_load(self.of("ConfigMap")[name]["data"][f"{kind}.yaml"])
 
 

@@ -308,6 +308,32 @@ def test_the_migration_is_a_hook_with_all_that_it_needs_before_it() -> None:
     )
 
 
+def test_a_restore_is_declared_by_a_job_that_is_off() -> None:
+    """With the owner's URL, the signing key, the keyring and the checkpoints, between the migration and the rest."""
+    assert "restored" not in render("external").pods()
+    rendered = render("checkpoints-folder", "restored.enabled=true")
+    job = rendered.of("Job")["restored"]
+    mine = [
+        one for one in rendered.objects if one["metadata"]["labels"].get("app.kubernetes.io/component") == "restored"
+    ]
+    assert {one["kind"] for one in mine} == {"Job", "ConfigMap", "NetworkPolicy"}
+    weights = []
+    for one in mine:
+        notes = one["metadata"]["annotations"]
+        assert notes["helm.sh/hook"] == "pre-upgrade"
+        assert notes["helm.sh/hook-delete-policy"] == "before-hook-creation,hook-succeeded"
+        weights.append((int(notes["helm.sh/hook-weight"]), one is job))
+    assert min(weights)[0] > int(rendered.of("Job")["migrate"]["metadata"]["annotations"]["helm.sh/hook-weight"])
+    assert max(weights)[1], "after what it needs"
+    spec = rendered.pods()["restored"]
+    assert spec["containers"][0]["args"] == ["audit", "restored", "--config", "/etc/memvault/config/restored.yaml"]
+    assert {path.removeprefix("MEMVAULT_") for path in secret_files(spec)} == {"DATABASE__URL", "DATABASE__OWNER_URL"}
+    assert {"keys", "checkpoints", "signing"} <= {volume["name"] for volume in spec["volumes"]}
+    stored = render("checkpoints-s3", "restored.enabled=true").pods()["restored"]
+    s3 = {"MEMVAULT_AUDIT__S3__ACCESS_KEY_ID", "MEMVAULT_AUDIT__S3__SECRET_ACCESS_KEY"}
+    assert s3 <= set(secret_files(stored))
+
+
 def test_the_migration_runs_beside_a_postgresql_of_the_release() -> None:
     """A hook would wait for a database that comes after it, and with `--wait` pods for a hook that comes after them."""
     (name,) = render("try").of("Job")

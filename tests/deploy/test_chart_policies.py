@@ -103,6 +103,17 @@ def test_the_stores_of_the_release_are_reached_by_those_who_need_them_and_call_n
     assert out(found["sweep"]) == {"postgresql"}
 
 
+def test_a_declared_restore_reaches_the_record_the_keyring_and_the_checkpoints() -> None:
+    found = policies(render("checkpoints-s3", "restored.enabled=true"))["restored"]
+    wanted = policies(render("checkpoints-s3"))
+    assert out(found) >= out(wanted["migrate"])
+    assert out(found) < out(wanted["worker"])
+    tried = policies(render("try", "restored.enabled=true"))
+    assert out(tried["restored"]) == {"postgresql"}
+    (rule,) = tried["postgresql"]["ingress"]
+    assert "restored" in {peer["podSelector"]["matchLabels"]["app.kubernetes.io/component"] for peer in rule["from"]}
+
+
 def test_only_the_service_is_called_and_only_by_those_who_are_named() -> None:
     plain = policies(render("external"))
     assert {name for name, policy in plain.items() if "ingress" in policy} == {"serve"}

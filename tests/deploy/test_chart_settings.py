@@ -18,7 +18,14 @@ from tests.deploy.chart import CHART, CI_FILES, Object, refusal, render
 
 pytestmark = pytest.mark.deploy
 
-KINDS = {"serve": "serve", "worker": "worker", "sweep": "job", "audit-verify": "verify", "migrate": "migrate"}
+KINDS = {
+    "serve": "serve",
+    "worker": "worker",
+    "sweep": "job",
+    "audit-verify": "verify",
+    "migrate": "migrate",
+    "restored": "restored",
+}
 #: What stands in the secrets, by the setting that it is for.
 SAMPLES = {
     "MEMVAULT_DATABASE__URL": "postgresql://memvault_app:hX2mQ7vN4kT9@db.example.com/memvault",
@@ -84,6 +91,19 @@ def test_every_pod_gets_settings_that_the_service_takes(ci: str, tmp_path: Path)
         if component == "worker":
             assert settings.audit.signing_key == Path("/run/memvault/signing/key.pem")
             assert settings.metrics.port == 9464
+
+
+def test_a_declared_restore_gets_the_owner_and_what_the_worker_signs_with(tmp_path: Path) -> None:
+    restored = loaded("checkpoints-folder", "restored", tmp_path, "restored.enabled=true")
+    assert restored.database.owner_url is not None
+    assert restored.audit.signing_key == Path("/run/memvault/signing/key.pem")
+    assert restored.audit.checkpoint_folder == Path("/var/lib/memvault-checkpoints")
+    assert restored.keyring.folder == Path("/var/lib/memvault-keys")
+    (tmp_path / "s3").mkdir()
+    stored = loaded("checkpoints-s3", "restored", tmp_path / "s3", "restored.enabled=true")
+    assert stored.audit.s3.bucket == "memvault-checkpoints"
+    assert stored.audit.s3.secret_access_key is not None
+    assert stored.llm.provider is None
 
 
 def test_the_features_of_the_ci_files_arrive(tmp_path: Path) -> None:

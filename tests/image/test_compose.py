@@ -22,7 +22,7 @@ pytestmark = pytest.mark.unit
 
 ALL = services()
 OURS = [name for name, one in ALL.items() if one.is_ours]
-SETTLED = ["migrate", "service", "worker"]
+SETTLED = ["migrate", "restored", "service", "worker"]
 IMAGE = read().stages["runtime"]
 MAKE = REPOSITORY / "deploy" / "compose" / "make_secrets.py"
 EGRESS = REPOSITORY / "deploy" / "compose" / "egress.yaml"
@@ -83,10 +83,10 @@ def test_no_service_refuses_what_it_is_given(name: str, made: Path) -> None:
 
 
 def test_each_knows_only_what_it_needs(made: Path) -> None:
-    """The owner of the database is known to the migration alone, the key of the trail to the worker."""
+    """The owner of the database is known to the migration, the key of the trail to the worker, both after a restore."""
     loaded = {name: load_settings(environ=environ(ALL[name], made)) for name in SETTLED}
-    assert [name for name, one in loaded.items() if one.database.owner_url] == ["migrate"]
-    assert [name for name, one in loaded.items() if one.audit.signing_key] == ["worker"]
+    assert [name for name, one in loaded.items() if one.database.owner_url] == ["migrate", "restored"]
+    assert [name for name, one in loaded.items() if one.audit.signing_key] == ["restored", "worker"]
     assert [name for name, one in loaded.items() if one.bootstrap_key] == ["service"]
     assert [name for name, one in loaded.items() if one.index.api_key] == ["service", "worker"]
     assert [name for name, one in loaded.items() if not one.worker_in_process] == ["service"]
@@ -128,7 +128,7 @@ def test_only_the_service_is_reached_and_only_from_this_machine() -> None:
     assert {name: one.told["ports"] for name, one in ALL.items() if "ports" in one.told} == {
         "service": ["127.0.0.1:8080:8080"]
     }
-    for name in ("postgres", "qdrant", "migrate", "worker"):
+    for name in ("postgres", "qdrant", "migrate", "restored", "worker"):
         assert ALL[name].told["networks"] == ["backend"]
 
 
@@ -149,6 +149,22 @@ def test_a_way_out_is_for_the_worker_and_for_who_asks_for_it() -> None:
     assert "COMPOSE_FILE=docker-compose.yml:deploy/compose/egress.yaml" in page
 
 
+def test_a_restore_is_declared_by_a_container_of_its_own_that_no_start_runs(made: Path) -> None:
+    """With the owner's URL and all that the worker signs with; the pages and the error name it."""
+    restored, worker = ALL["restored"], ALL["worker"]
+    assert restored.told["profiles"] == ["restored"]
+    assert restored.told["command"] == ["audit", "restored"]
+    folders = ("/var/lib/memvault-keys", "/var/lib/memvault-checkpoints")
+    assert {path: restored.mounts[path] for path in folders} == {path: worker.mounts[path] for path in folders}
+    one, other = (load_settings(environ=environ(service, made)).audit for service in (restored, worker))
+    assert one.checkpoint_folder == other.checkpoint_folder
+    assert one.signing_key is not None
+    assert other.signing_key is not None
+    assert one.signing_key.read_text() == other.signing_key.read_text()
+    page = (REPOSITORY / "docs" / "operate" / "compose.md").read_text()
+    assert "docker compose run --rm restored" in page.split("## Restore")[1]
+
+
 def test_the_order_of_the_start() -> None:
     done, healthy = "service_completed_successfully", "service_healthy"
     assert {name: one.waits_for for name, one in ALL.items()} == {
@@ -159,6 +175,7 @@ def test_the_order_of_the_start() -> None:
         "service": {"migrate": done, "qdrant": healthy},
         "worker": {"migrate": done, "qdrant": healthy},
         "first-key": {"service": healthy},
+        "restored": {"migrate": done},
         "ollama": {},
     }
     for name in ("postgres", "qdrant", "worker"):

@@ -16,9 +16,10 @@ from typer.testing import CliRunner
 from service import wiring
 from service.audit.signing import public_pem
 from service.cli.app import app
-from service.errors import ConfigurationError, MemvaultError
+from service.errors import ConfigurationError, Conflict, MemvaultError
 from service.wiring import Installation
 from tests.integration.audit_integrity.conftest import House
+from tests.integration.audit_integrity.test_restoring import ORDER
 
 pytestmark = pytest.mark.integration
 
@@ -167,6 +168,37 @@ def test_retention_that_is_not_set_drops_nothing(house: House, config: str) -> N
     settings["audit"]["retention_days"] = 183
     Path(config).write_text(yaml.safe_dump(settings))
     assert run("audit", "drop-old", "--dry-run", "--config", config) == {"dry_run": True, "dropped": []}
+
+
+def test_a_restore_is_declared_by_what_the_configured_places_have(house: House, config: str) -> None:
+    """As in the jobs of the chart and of Compose: no exported file is named, and the owner's URL is given once."""
+    house.superuser(ORDER.format(offset=1_000_000))
+    house.write(house.tenants[0], 3)
+    assert run("audit", "checkpoint", "--config", config)["rows"] == 3
+    # As after a restore from a dump into a new cluster, with a worker that lacks the owner's URL.
+    house.superuser(ORDER.format(offset=0))
+    settings = yaml.safe_load(Path(config).read_text())
+    poor = Path(config).with_name("worker.yaml")
+    poor.write_text(yaml.safe_dump(settings | {"database": {"url": settings["database"]["url"]}}))
+    with pytest.raises(Conflict, match="docker compose run --rm restored"):
+        run("audit", "restored", "--config", str(poor))
+    declared = run("audit", "restored", "--config", config)
+    assert declared["number"] == declared["last"] + 1
+    house.write(house.tenants[0], 2)
+    assert run("audit", "checkpoint", "--config", str(poor))["state"] == "ok"
+    assert run("audit", "verify", "--config", str(poor))["ok"]
+    with pytest.raises(Conflict, match="nothing to declare"):
+        run("audit", "restored", "--config", config)
+
+
+def test_a_restore_without_a_checkpoint_outside_is_not_declared(house: House, config: str) -> None:
+    settings = yaml.safe_load(Path(config).read_text())
+    nowhere = Path(config).with_name("nowhere.yaml")
+    empty = Path(config).with_name("empty")
+    empty.mkdir()
+    nowhere.write_text(yaml.safe_dump(settings | {"audit": settings["audit"] | {"checkpoint_folder": str(empty)}}))
+    with pytest.raises(ConfigurationError, match="--checkpoints: is needed"):
+        run("audit", "restored", "--config", str(nowhere))
 
 
 def test_a_database_that_goes_away_in_the_middle_is_no_verdict(

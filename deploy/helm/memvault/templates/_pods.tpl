@@ -77,14 +77,14 @@ volumeMounts:
   {{- end }}
 {{- end -}}
 
-{{/* Who holds the private key: what runs the queue, and the verification where no public keys are given. */}}
+{{/* Who holds the private key: what runs the queue, what declares a restore, and the verification where no public keys are given. */}}
 {{- define "memvault.mountsSigning" -}}
-{{- $queue := or (eq .component "worker") (and (eq .component "serve") (include "memvault.inProcess" .root)) -}}
+{{- $queue := or (has .component (list "worker" "restored")) (and (eq .component "serve") (include "memvault.inProcess" .root)) -}}
 {{- if or $queue (and (eq .component "audit-verify") (not .root.Values.audit.publicKeysConfigMap)) }}true{{ end -}}
 {{- end -}}
 
 {{- define "memvault.mountsCheckpoints" -}}
-{{- $queue := or (eq .component "worker") (and (eq .component "serve") (include "memvault.inProcess" .root)) -}}
+{{- $queue := or (has .component (list "worker" "restored")) (and (eq .component "serve") (include "memvault.inProcess" .root)) -}}
 {{- if and .root.Values.audit.checkpointsClaim (or $queue (eq .component "audit-verify")) }}true{{ end -}}
 {{- end -}}
 
@@ -93,7 +93,7 @@ volumeMounts:
 {{- $v := .root.Values -}}
 - name: config
   configMap:
-    name: {{ include "memvault.fullname" .root }}{{ if eq .component "migrate" }}-migrate{{ end }}
+    name: {{ include "memvault.fullname" .root }}{{ if has .component (list "migrate" "restored") }}-{{ .component }}{{ end }}
 - name: secrets
   projected:
     defaultMode: 0440

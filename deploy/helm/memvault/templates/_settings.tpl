@@ -40,10 +40,10 @@
 {{- toJson $all -}}
 {{- end -}}
 
-{{/* memvault.yaml of one kind of process: (dict "root" $ "kind" "serve|worker|job|verify"). Each gets what it needs. */}}
+{{/* memvault.yaml of one kind of process: (dict "root" $ "kind" "serve|worker|job|verify|restored"). Each gets what it needs. */}}
 {{- define "memvault.yaml" -}}
 {{- $all := include "memvault.settings" .root | fromJson -}}
-{{- $signs := or (eq .kind "worker") (and (eq .kind "serve") (include "memvault.inProcess" .root)) -}}
+{{- $signs := or (has .kind (list "worker" "restored")) (and (eq .kind "serve") (include "memvault.inProcess" .root)) -}}
 {{- if not $signs -}}
 {{- $keys := and (eq .kind "verify") (not .root.Values.audit.publicKeysConfigMap) -}}
 {{- $away := ternary (list "s3") (list "s3" "signing_key" "previous_signing_key") $keys -}}
@@ -53,7 +53,7 @@
 {{- if ne .kind "worker" -}}
 {{- $_ := set $all "metrics" (omit $all.metrics "host" "port") -}}
 {{- end -}}
-{{- if has .kind (list "job" "verify") -}}
+{{- if has .kind (list "job" "verify" "restored") -}}
 {{- $all = omit $all "index" "llm" "embeddings" "metrics" "telemetry" -}}
 {{- end -}}
 {{- toYaml $all -}}
@@ -65,7 +65,7 @@
 {{- $c := .component -}}
 {{- $runsQueue := or (eq $c "worker") (and (eq $c "serve") (include "memvault.inProcess" .root)) -}}
 {{- $files := list (list "DATABASE__URL" $v.database.existingSecret $v.database.urlKey "url") -}}
-{{- if eq $c "migrate" -}}
+{{- if has $c (list "migrate" "restored") -}}
 {{- $files = append $files (list "DATABASE__OWNER_URL" $v.database.existingSecret $v.database.ownerUrlKey "owner-url") -}}
 {{- end -}}
 {{- if not $v.keyring.existingClaim -}}
@@ -88,10 +88,10 @@
 {{- if and $v.database.existingSecret $v.database.maintenanceUrlKey -}}
 {{- $files = append $files (list "DATABASE__MAINTENANCE_URL" $v.database.existingSecret $v.database.maintenanceUrlKey) -}}
 {{- end -}}
-{{- with $v.audit.s3ExistingSecret -}}
-{{- $files = append $files (list "AUDIT__S3__ACCESS_KEY_ID" . $v.audit.s3AccessKeyIdKey) -}}
-{{- $files = append $files (list "AUDIT__S3__SECRET_ACCESS_KEY" . $v.audit.s3SecretAccessKeyKey) -}}
 {{- end -}}
+{{- if and (or $runsQueue (eq $c "restored")) $v.audit.s3ExistingSecret -}}
+{{- $files = append $files (list "AUDIT__S3__ACCESS_KEY_ID" $v.audit.s3ExistingSecret $v.audit.s3AccessKeyIdKey) -}}
+{{- $files = append $files (list "AUDIT__S3__SECRET_ACCESS_KEY" $v.audit.s3ExistingSecret $v.audit.s3SecretAccessKeyKey) -}}
 {{- end -}}
 {{- range $files }}
 - secret:
