@@ -104,15 +104,21 @@ def erase_subject(connection: Connection, scope: Scope, subject_id: UUID, *, lim
     """Remove rows of a subject from every table, at most `limit` of each, and return how many of which.
 
     Memories are left to `purge_memories`, which tells the index, and the subject's own row to the end of the erasure.
+    Rows by which more rows of another table are known to be the subject's stay until these are gone.
     """
-    removed = {}
+    removed: dict[str, int] = {}
+    needed: set[str] = set()
     for eraser in erasers():
         if eraser.apart:
             continue
-        if eraser.of_subject is not None:
+        if eraser.name in needed:
+            needed.update(eraser.parents.values())
+        elif eraser.of_subject is not None:
             removed[eraser.name] = eraser.of_subject(connection, scope, subject_id)
         elif conditions := _of_subjects(eraser, [subject_id]):
             removed[eraser.name] = _remove(connection, eraser, or_(*conditions), limit)
+            if removed[eraser.name] >= limit:
+                needed.update(eraser.parents.values())
     return _counted(removed)
 
 

@@ -182,6 +182,21 @@ def test_messages_leave_with_their_event_so_that_no_erasure_passes_them_by(
     assert count(admin, "messages") == 1
 
 
+def test_more_messages_than_are_erased_at_once_all_leave(
+    extracting: Services, admin: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(entities_module, "_ERASED_AT_ONCE", 1)
+    caller = caller_of(extracting, extracting.installation.tenants.create("acme").id)
+    for text in ("one", "two", "three"):
+        say(extracting, caller, text, user_id="alice", agent_id="helper")
+    # Those of the last event are found first, and the first event is.
+    admin.execute("CREATE TEMP TABLE kept AS SELECT * FROM messages ORDER BY seq DESC")
+    admin.execute("DELETE FROM messages")
+    admin.execute("INSERT INTO messages OVERRIDING SYSTEM VALUE SELECT * FROM kept")
+    extracting.entities.delete(caller, caller.scope, SubjectKind.AGENT, "helper")
+    assert [count(admin, table) for table in ("messages", "events")] == [0, 0]
+
+
 def test_messages_that_an_earlier_release_left_without_their_event_leave(
     extracting: Services, llm: ScriptedLLM, admin: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
