@@ -12,6 +12,7 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from fastapi.security import APIKeyHeader, HTTPBearer
 from starlette.concurrency import run_in_threadpool
+from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.datastructures import Headers
 from starlette.responses import Response
 
@@ -44,6 +45,16 @@ _token = APIKeyHeader(
     name="Authorization", scheme_name="Token", description="`Authorization: Token <API key>`", auto_error=False
 )
 _header = APIKeyHeader(name="X-API-Key", scheme_name="ApiKey", description="The API key", auto_error=False)
+
+
+class _WholePath(PathConvertor):
+    """The rest of a path, line breaks too: names of an earlier release may hold them, and Starlette stops at one."""
+
+    regex = "(?s:.*)"
+
+
+# Under Starlette's own name, so that the templates of routes stay as logs and metrics have them.
+register_url_convertor("path", _WholePath())
 
 
 class StrictRequest(Request):

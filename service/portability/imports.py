@@ -29,7 +29,7 @@ from service.records import Change, SubjectNames
 from service.scope import Action, Caller, Scope
 from service.storage.arriving import Arrival, Arriving, ArrivingHistory
 from service.storage.stored import IndexEntry, StoredMemory, searchable
-from service.tenants.subjects import SubjectIds
+from service.tenants.subjects import SubjectIds, check_new_name
 
 #: Things that are embedded together and written in one transaction.
 _BATCH: Final = 100
@@ -136,12 +136,13 @@ class Imports:
         what = placed.what
         try:
             if isinstance(what, IncomingSubject):
-                check_names(SubjectNames(**{f"{what.kind.value}_id": what.name}))
-                self._check_user(caller, SubjectNames(**{f"{what.kind.value}_id": what.name}))
+                names = SubjectNames(**{f"{what.kind.value}_id": what.name})
+                _check_names(names)
+                self._check_user(caller, names)
                 return None
             if not what.subjects:
                 return "names no user, agent, app or run; give one with --user"
-            check_names(what.subjects)
+            _check_names(what.subjects)
             self._check_user(caller, what.subjects)
             steps = [what] if isinstance(what, IncomingHistory) else list(what.history)
             if isinstance(what, IncomingMemory):
@@ -295,6 +296,12 @@ class Imports:
             if subject.created_at is not None:
                 self._stores.subjects.date_back(connection, ids.owner, subject.created_at)
         return len(subjects)
+
+
+def _check_names(names: SubjectNames) -> None:
+    check_names(names)
+    for kind, name in names.items():
+        check_new_name(kind, name)
 
 
 def _of(placed: Placed, user: str | None) -> Placed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import threading
+import unicodedata
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from sqlalchemy import Connection, RootTransaction, delete, func, select, tuple_
 from sqlalchemy.dialects.postgresql import insert
 
 from service import clock
-from service.errors import Conflict
+from service.errors import Conflict, InvalidInput
 from service.records import SubjectNames
 from service.scope import Scope, SubjectKind, TenantId
 from service.storage.encryption import Cipher, Place
@@ -59,6 +60,18 @@ class Subject:
     kind: SubjectKind
     name: str
     created_at: Any
+
+
+def check_new_name(kind: SubjectKind, name: str) -> None:
+    """Raise InvalidInput for a name that no subject may be given, since it cannot stand in a URL as it is.
+
+    Clients put names into paths, where `.` and `..` mean something else and control characters get lost. What has such
+    a name from before keeps it.
+    """
+    if name in (".", ".."):
+        raise InvalidInput(f"{kind.value}_id: must not be '.' or '..', which have a meaning in URLs; take another id")
+    if any(unicodedata.category(character) == "Cc" for character in name):
+        raise InvalidInput(f"{kind.value}_id: must not hold line breaks, tabs or other control characters")
 
 
 class Subjects:
@@ -107,6 +120,7 @@ class Subjects:
         """Return the surrogates of the names, making the subjects (and their keys) that are new.
 
         Raises:
+            InvalidInput: for a new one whose name none may be given.
             Conflict: while one of them is being erased, and for a new user whose id is an account that is linked.
         """
         pairs = names.items()
@@ -234,6 +248,7 @@ class Subjects:
         return Cipher(self._keyring.tenant_secret(scope.tenant_id, "tenant-content"))
 
     def _create(self, connection: Connection, scope: Scope, kind: SubjectKind, name: str) -> UUID:
+        check_new_name(kind, name)
         mac = self.name_mac(scope, kind, name)
         if kind is SubjectKind.USER:
             self.lock_user_names(connection, scope, [name])

@@ -153,7 +153,8 @@ def test_limits() -> None:
     assert rows["an id, a speaker's name"] == [limits._NAME_CHARS] == [LIMITS.id]
     assert rows["categories of a memory"] == [limits._CATEGORIES, limits._CATEGORY_CHARS]
     assert rows["`top_k`, `page_size`"] == [LARGEST_PAGE]
-    assert rows["a filter"] == [LIMITS.depth, LIMITS.conditions, LIMITS.values, LIMITS.string]
+    told = [LIMITS.depth, LIMITS.conditions, LIMITS.values, LIMITS.all_values, LIMITS.string]
+    assert rows["a filter"] == told
 
 
 def test_limits_of_tenants() -> None:

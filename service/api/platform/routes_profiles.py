@@ -46,7 +46,7 @@ def profile_job(caller: CallerDep, job_id: Annotated[str, Path(description="Any 
 
 
 @router.get(
-    "/v2/entities/user/{user_id}/profile/",
+    "/v2/entities/user/{user_id:path}/profile/",
     summary="Profiles: not enabled",
     response_model=NotEnabledOut,
     responses=errors(),

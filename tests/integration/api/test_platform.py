@@ -10,6 +10,7 @@ from fastapi.testclient import TestClient
 
 from service import clock
 from service.scope import TenantId
+from service.tenants import subjects
 from service.wiring import Services
 from tests.integration.api.conftest import MakeClient, assert_error
 
@@ -243,6 +244,32 @@ def test_an_entity_of_any_name_is_listed_and_deleted(client: TestClient) -> None
         assert [one["name"] for one in client.get("/v1/entities/").json()["results"]] == ["other"]
         assert listed(client) == ["likes cake"]
     assert client.delete("/v1/entities/user/other/").status_code == 200
+
+
+def test_a_name_of_an_earlier_release_is_listed_and_deleted(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("a\nb", "b\n", "c\r\nd")
+    with monkeypatch.context() as earlier:
+        earlier.setattr(subjects, "check_new_name", lambda kind, name: None)
+        for name in names:
+            add(client, "likes tea", user_id=name)
+    # It goes on as it was, and goes by each path.
+    add(client, "likes milk", user_id=names[0])
+    assert len(client.post("/v3/memories/", json={"filters": {"user_id": names[0]}}).json()["results"]) == 2
+    assert [one["name"] for one in client.get("/v1/entities/").json()["results"]] == list(names)
+    for name, path in zip(names, ("/v2/entities/user/{}/", "/entities/user/{}", "/v1/entities/user/{}/"), strict=True):
+        assert client.delete(path.format(quote(name, safe=""))).status_code == 200
+    assert client.get("/v1/entities/").json()["count"] == 0
+
+
+def test_a_profile_is_not_enabled_whatever_the_name(client: TestClient) -> None:
+    for name in ("alice", "a/b", "a b?&#%", "ünïcode 🍵", "a/profile"):
+        answer = client.get(f"/v2/entities/user/{quote(name, safe='')}/profile/")
+        assert (answer.status_code, answer.json()["status"]) == (200, "not_enabled")
+    # A user whose name ends so is one to delete all the same.
+    add(client, "likes tea", user_id="a/profile")
+    assert client.delete("/v2/entities/user/a%2Fprofile/").status_code == 200
 
 
 def test_events_tell_how_adds_went(client: TestClient) -> None:

@@ -167,6 +167,8 @@ def test_a_dry_run_changes_nothing_and_says_what_would_be_done(
         ({"user_id": None, "agent_id": None, "app_id": None, "run_id": None}, "names no user"),
         ({"metadata": {"tenant_id": "x"}}, "tenant_id"),
         ({"categories": [""]}, "categories"),
+        ({"user_id": "bob\nb"}, "user_id: must not hold line breaks"),
+        ({"app_id": ".."}, "app_id: must not be '.' or '..'"),
     ],
 )
 def test_what_cannot_be_imported_is_refused_as_a_whole_or_passed_over(

@@ -159,7 +159,7 @@ ROUTES: Final[dict[tuple[str, str], Line]] = {
     ("POST", "/v2/profiles/settings/"): Line(),
     ("POST", "/v2/profiles/jobs/"): Line(),
     ("GET", "/v2/profiles/jobs/{job_id}/"): Line(),
-    ("GET", "/v2/entities/user/{user_id}/profile/"): Line(),
+    ("GET", "/v2/entities/user/{user_id:path}/profile/"): Line(),
     ("GET", _PROJECTS): Line(),
     ("POST", _PROJECTS): Line(),
     ("DELETE", _PROJECT): Line(),
