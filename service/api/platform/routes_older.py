@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeAlias
 
 from fastapi import APIRouter, Query, Request
+from pydantic import WithJsonSchema
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
@@ -44,6 +45,11 @@ from service.errors import InvalidInput
 from service.scope import Action, Caller
 from service.wiring import Services
 
+#: In a query one text is a list of one.
+_Texts: TypeAlias = Annotated[
+    list[str] | None,
+    WithJsonSchema({"anyOf": [{"type": "array", "items": {"type": "string"}}, {"type": "string"}]}),
+]
 #: What narrows a list, and may stand in its query.
 _TAKEN: Final = frozenset({"filters", "metadata", "categories", "keywords", "start_date", "end_date"})
 
@@ -112,13 +118,13 @@ def list_by_query(
     run_id: RunId = None,
     filters: Annotated[str | None, Query(description="Conditions, a JSON object as text.")] = None,
     metadata: Annotated[str | None, Query(description="Like `filters.metadata`, a JSON object as text.")] = None,
-    categories: Annotated[list[str] | None, Query(description="Any of these categories; repeat it.")] = None,
+    categories: Annotated[_Texts, Query(description="Any of these categories; repeat it.")] = None,
     keywords: Annotated[str | None, Query(description="Texts that contain this, whatever the case.")] = None,
     start_date: Annotated[str | None, Query(description="Created on or after this day or moment.")] = None,
     end_date: Annotated[str | None, Query(description="Created on or before this day or moment.")] = None,
     show_expired: Annotated[bool, Query(description="Also what is past its expiration date.")] = False,
     latest_only: Annotated[bool, Query(description="Not what a newer memory supersedes.")] = False,
-    fields: Annotated[list[str] | None, Query(description="Only these fields of each memory; repeat it.")] = None,
+    fields: Annotated[_Texts, Query(description="Only these fields of each memory; repeat it.")] = None,
     top_k: Annotated[int | None, Query(ge=1, le=LARGEST_PAGE, description="How many at most, without pages.")] = None,
     limit: Annotated[int | None, Query(ge=1, le=LARGEST_PAGE, description="Another name of `top_k`.")] = None,
     page: PageNumber = None,
