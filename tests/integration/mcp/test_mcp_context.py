@@ -67,19 +67,18 @@ def test_the_context_keeps_its_budget(wire: Wire) -> None:
 
 
 def test_the_context_says_each_thing_once(wire: Wire) -> None:
-    for text in (
-        "User prefers window seats on long flights",
-        "On long flights the user prefers window seats.",
-        "WINDOW seats the user prefers on long flights",
+    texts = (
+        "The user prefers window seats on long flights",
+        "user prefers window seats on long flights.",
+        "User PREFERS window seats, on long flights!",
         "User prefers no window seats on long flights",
-    ):
-        added(wire, text)
+    )
+    # Other metadata, so that none is taken for one that is there when it is added.
+    for number, text in enumerate(texts):
+        added(wire, text, metadata={"number": number})
     found = wire.done("get_user_context", query="seats on flights", user_id="alice")
     assert found["duplicates"] == 2
-    assert {one["text"] for one in found["snippets"]} == {
-        "WINDOW seats the user prefers on long flights",
-        "User prefers no window seats on long flights",
-    }
+    assert {one["text"] for one in found["snippets"]} == set(texts[2:])
 
 
 def test_a_memory_cannot_pass_for_another_line(wire: Wire) -> None:
