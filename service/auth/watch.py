@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Mapping
 
 from service import clock
-from service.errors import MemvaultError
 from service.scope import Principal, TenantId
 from service.storage.database import Database
 from service.tenants.actions import versions, versions_sum
+from service.ticking import Ticker
 
-_log = logging.getLogger("memvault.auth")
 #: Questions in the time that an answer is trusted for, so that one may fail or be late.
 _QUESTIONS: int = 2
 
@@ -33,18 +31,15 @@ class CredentialWatch:
         self._versions: Mapping[TenantId, int] = {}
         self._asked_at = float("-inf")
         self._wanted = False
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="credential-watch", daemon=True)
+        self._ticker = Ticker("credential-watch", trusted_seconds / _QUESTIONS, self._look_if_wanted)
 
     def start(self) -> None:
         """Begin to ask in the background."""
-        self._thread.start()
+        self._ticker.start()
 
     def stop(self) -> None:
         """Ask no more."""
-        self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join(10)
+        self._ticker.stop()
 
     def confirms(self, principal: Principal) -> bool:
         """Tell whether nothing has changed about the credentials of the principal's tenant since it was read."""
@@ -67,15 +62,8 @@ class CredentialWatch:
         with self._lock:
             self._sum, self._versions, self._asked_at = found, known, began
 
-    def _run(self) -> None:
-        while not self._stopping.wait(self._trusted / _QUESTIONS):
-            with self._lock:
-                wanted, self._wanted = self._wanted, False
-            try:
-                if wanted:
-                    self.look()
-            except MemvaultError:
-                # Told by whoever needs the database; here it only means that nothing is confirmed.
-                continue
-            except Exception as error:
-                _log.error("credentials could not be watched", extra={"error": type(error).__name__})
+    def _look_if_wanted(self) -> None:
+        with self._lock:
+            wanted, self._wanted = self._wanted, False
+        if wanted:
+            self.look()

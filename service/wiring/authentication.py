@@ -11,7 +11,7 @@ from service.auth.tokens import Tokens
 from service.auth.watch import CredentialWatch
 from service.errors import MemvaultError
 from service.tenants.refusals import Refusals
-from service.wiring.ticking import Ticker
+from service.ticking import Ticker
 
 if TYPE_CHECKING:
     from service.wiring import Installation

@@ -13,7 +13,7 @@ from service.errors import Unavailable
 from service.queue.tasks import Handler
 from service.scope import SYSTEM_TENANT, TenantId
 from service.storage.database import Database
-from service.wiring.ticking import Ticker
+from service.ticking import Ticker
 
 if TYPE_CHECKING:
     from service.wiring import Installation, Services
