@@ -36,7 +36,7 @@ from service.index.edge_shard import stored
 from service.index.interface import Point
 from service.index.scanning import SCAN_KB
 from service.index.scoped import chunks
-from service.index.selection import DENSE, TERMS, Every, Has, Key, within
+from service.index.selection import DENSE, TERMS, Has, Key, own_subject, within
 from service.index.terms import Bm25Terms
 from service.scope import Scope
 from service.storage.stored import IndexEntry
@@ -128,7 +128,7 @@ class _Work:
         self._terms = _terms()
         self._dsn = dsn
         self._users = users
-        mine = [within(tenant, Every((Has(Key.USER, (str(user),)),))) for tenant, user in users]
+        mine = [within(tenant, Has(Key.USER, (str(own_subject(tenant, user)),))) for tenant, user in users]
         self._filters = [edge_filter(one) for one in mine]
         self._own = threading.local()
 

@@ -29,7 +29,7 @@ from service.index.interface import Point
 from service.index.questions import SparseTerms
 from service.index.scanning import SCAN_KB
 from service.index.scoped import chunks
-from service.index.selection import DENSE, Every, Has, Key, within
+from service.index.selection import DENSE, Has, Key, own_subject, within
 from service.memories.actions import Query
 from service.migrations.runner import upgrade
 from service.policy.table import ROLES
@@ -94,8 +94,9 @@ class Floor:
         (folder / "index").mkdir(parents=True)
         self._engine = EdgeEngine.create(folder / "index", embedder.dimensions, SCAN_KB)
         self._user = clock.new_random_id()
-        mine = Has(Key.USER, (str(self._user),))
-        self._filters = [edge_filter(within(scope.tenant_id, Every((mine,)))) for scope in scopes]
+        tenants = [scope.tenant_id for scope in scopes]
+        mine = [Has(Key.USER, (str(own_subject(tenant, self._user)),)) for tenant in tenants]
+        self._filters = [edge_filter(within(tenant, one)) for tenant, one in zip(tenants, mine, strict=True)]
         # Without a transaction that was begun, each statement commits.
         self._rows = sqlite3.connect(folder / "rows", isolation_level=None, check_same_thread=False)
         self._one_by_one = threading.Lock()

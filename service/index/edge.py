@@ -19,7 +19,7 @@ from service.index.edge_writes import Write
 from service.index.interface import Dense, Point
 from service.index.points import checked
 from service.index.scoped import CHUNK, TenantIndex, chunks
-from service.index.selection import Every, point_ids
+from service.index.selection import Every, own_subject, point_ids
 from service.scope import Scope, TenantId
 
 #: Compaction is worth it after this many removals, or this share of the points,
@@ -80,6 +80,10 @@ class EdgeIndex:
     def of(self, scope: Scope) -> TenantIndex:
         """See `Index`."""
         return TenantIndex(self, scope)
+
+    def subject(self, tenant_id: TenantId, surrogate: UUID) -> UUID:
+        """See `Engine`."""
+        return own_subject(tenant_id, surrogate)
 
     @contextmanager
     def reading(self, doing: str, tenant_id: TenantId) -> Iterator[EdgeReader]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import pickle
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
@@ -24,7 +24,7 @@ from service.index.edge_writes import Remove, Store, StoredPoint, Write
 from service.index.finding import Found, find, found
 from service.index.questions import ByMeaning, ByWords, Finding, Search
 from service.index.rarity import Corpora
-from service.index.scanning import COMPRESS_KB, EF, OVERSAMPLING, QUANTILE
+from service.index.scanning import COMPRESS_KB, EF, OVERSAMPLING
 from service.index.selection import (
     DENSE,
     IDENTITY,
@@ -55,7 +55,7 @@ _SEGMENTS: Final = "segments"
 _READ: Final = 8 << 20
 # The full vectors have the last word on the order; a shard that was not compacted yet has nothing else.
 _BY_MEANING: Final = edge.SearchParams(
-    hnsw_ef=EF, quantization=edge.QuantizationSearchParams(rescore=True, oversampling=OVERSAMPLING["scalar"])
+    hnsw_ef=EF, quantization=edge.QuantizationSearchParams(rescore=True, oversampling=OVERSAMPLING["turbo"])
 )
 
 
@@ -243,14 +243,31 @@ class EdgeEngine:
 
 
 def edge_filter(selection: Selection) -> edge.Filter:
-    """Return the engine's filter for a selection."""
-    return edge.Filter(must=[_condition(selection)])
+    """Return the engine's filter for a selection, with as little in it as says the same.
+
+    What is asked of every point costs most of a scan: 1.5 ms for a condition and 0.5 ms for a filter in a filter, of
+    100,000 points. A subject says its tenant too (`own_subject`), so that the tenant is not asked for beside it.
+    """
+    parts = tuple(_together(selection))
+    if any(isinstance(part, Has) and part.key in SUBJECTS for part in parts):
+        parts = tuple(part for part in parts if not (isinstance(part, Has) and part.key == Key.TENANT))
+    return edge.Filter(must=[_condition(part) for part in parts])
+
+
+def _together(selection: Selection) -> Iterator[Selection]:
+    """Yield what must hold together, without the nodes that only join it."""
+    match selection:
+        case Every(parts):
+            for part in parts:
+                yield from _together(part)
+        case _:
+            yield selection
 
 
 def _condition(selection: Selection) -> Any:
     match selection:
-        case Every(parts):
-            return edge.Filter(must=[_condition(part) for part in parts])
+        case Every():
+            return edge_filter(selection)
         case Some(()) | Has(_, ()):
             return edge.HasIdCondition(set())
         case Some(parts):
@@ -332,7 +349,7 @@ def _config(dimensions: int, scan_kb: int) -> edge.EdgeConfig:
         sparse_vectors=_words(),
         # No graph over all tenants (m=0), one for each tenant that is too large to be scanned.
         hnsw_config=edge.HnswIndexConfig(m=0, payload_m=16, ef_construct=100, full_scan_threshold=scan_kb),
-        quantization_config=edge.ScalarQuantizationConfig(edge.ScalarType.Int8, quantile=QUANTILE),
+        quantization_config=edge.TurboQuantQuantizationConfig(bits=edge.TurboQuantBitSize.Bits4),
         optimizers=edge.EdgeOptimizersConfig(
             deleted_threshold=0.01, vacuum_min_vector_number=100, indexing_threshold=COMPRESS_KB
         ),

@@ -23,7 +23,7 @@ from service import clock
 from service.errors import IndexUnavailable
 from service.index.interface import IndexDamaged, IndexLocked
 
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 #: Bytes that must be free for a write. The engine writes through memory maps: where the disk has no block for one, the
 #: kernel ends the process.
 _LEAST_ROOM: Final = 64 * 1024 * 1024

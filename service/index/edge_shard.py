@@ -20,7 +20,7 @@ from service.index.failures import failures
 from service.index.interface import Point
 from service.index.points import checked, payload_of
 from service.index.scanning import SCAN_KB
-from service.index.selection import point_id
+from service.index.selection import own_subject, point_id
 from service.scope import TenantId
 
 _log = logging.getLogger("memvault.index")
@@ -179,5 +179,5 @@ def _point(tenant_id: TenantId, point: Point, dimensions: int) -> StoredPoint:
         point.version,
         np.asarray(checked(point.dense, dimensions), dtype=np.float32).tobytes(),
         (list(terms.ids), list(terms.weights)) if terms else None,
-        payload_of(tenant_id, point),
+        payload_of(tenant_id, point, own_subject),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -14,8 +14,10 @@ from service.index.times import moment
 from service.scope import TenantId
 
 
-def payload_of(tenant_id: TenantId, point: Point) -> dict[str, Any]:
-    """Return the payload of a point: surrogates, tokens and times, nothing that one can read."""
+def payload_of(
+    tenant_id: TenantId, point: Point, called: Callable[[TenantId, UUID], UUID] = lambda _, surrogate: surrogate
+) -> dict[str, Any]:
+    """Return the payload of a point: subjects as they are called, tokens and times, nothing that one can read."""
     payload: dict[Key, Any] = {
         Key.TENANT: str(tenant_id),
         Key.MEMORY: str(point.memory_id),
@@ -31,7 +33,7 @@ def payload_of(tenant_id: TenantId, point: Point) -> dict[str, Any]:
         Key.APP: point.app_id,
         Key.RUN: point.run_id,
     }
-    payload |= {key: str(surrogate) for key, surrogate in subjects.items() if surrogate is not None}
+    payload |= {key: str(called(tenant_id, surrogate)) for key, surrogate in subjects.items() if surrogate is not None}
     placed = {} if point.place is None else {PLACE: point.place}
     return {key.value: value for key, value in payload.items()} | placed
 

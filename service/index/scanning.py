@@ -13,6 +13,6 @@ COMPRESS_KB: Final = 3_000
 #: precision: what that holds exactly can be compared.
 QUANTILE: Final = 127 / 128
 #: How many times as many candidates as asked for are compared again by their full vectors.
-OVERSAMPLING: Final = {"scalar": 2.0, "binary": 4.0}
+OVERSAMPLING: Final = {"scalar": 2.0, "turbo": 4.0, "binary": 4.0}
 #: Candidates that a walk through a graph keeps in hand.
 EF: Final = 512

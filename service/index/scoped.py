@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import date
 from typing import Final, Protocol, TypeVar
@@ -25,7 +25,7 @@ from service.index.selection import (
     point_ids,
     within,
 )
-from service.scope import Scope, TenantId
+from service.scope import Scope, SubjectKind, TenantId
 
 _T = TypeVar("_T")
 #: Points in one call. The embedded engine does one call after the other, and takes 10 ms for as many.
@@ -52,6 +52,10 @@ class Engine(Protocol):
     """What a scoped index needs of the index that it is a part of."""
 
     dimensions: int
+
+    def subject(self, tenant_id: TenantId, surrogate: UUID) -> UUID:
+        """Return what a subject is called in the points of its tenant."""
+        ...
 
     def reading(self, doing: str, tenant_id: TenantId) -> AbstractContextManager[Reader]:
         """Lend a reader of what serves now, for questions of one tenant; failures inside are `IndexUnavailable`."""
@@ -102,7 +106,9 @@ class TenantIndex:
         """See `ScopedIndex`. Raises ValueError for a bad vector, and when a bound scope comes without its users."""
         if self._bound and users is None:
             raise ValueError("the scope is bound to users: pass their surrogates")
-        compiled = compile_qdrant(where, lookup)
+        compiled = compile_qdrant(where, _Called(lookup, self._called))
+        if users is not None:
+            users = frozenset(map(self._called, users))
         allowed = within(self._tenant, compiled.selection, users=users, on=on)
         search = Search(
             self._engine.checked(vector),
@@ -134,12 +140,33 @@ class TenantIndex:
         """See `ScopedIndex`."""
         meant: Selection = Every()
         if subject is not None:
-            meant = Some(tuple(Has(key, (str(subject),)) for key in sorted(SUBJECTS)))
+            called = str(self._called(subject))
+            meant = Some(tuple(Has(key, (called,)) for key in sorted(SUBJECTS)))
         with self._engine.reading("count", self._tenant) as reader:
             return reader.count(within(self._tenant, meant))
 
+    def _called(self, surrogate: UUID) -> UUID:
+        return self._engine.subject(self._tenant, surrogate)
+
     def _among(self, ids: Collection[UUID]) -> Selection:
         return within(self._tenant, Points(frozenset(ids)))
+
+
+class _Called:
+    """A lookup whose subjects have the names that an index has for them (`Lookup`)."""
+
+    def __init__(self, lookup: Lookup, called: Callable[[UUID], UUID]) -> None:
+        self._lookup = lookup
+        self._called = called
+
+    def subject(self, kind: SubjectKind, name: str) -> UUID | None:
+        """See `Lookup`."""
+        surrogate = self._lookup.subject(kind, name)
+        return None if surrogate is None else self._called(surrogate)
+
+    def token(self, text: str) -> int:
+        """See `Lookup`."""
+        return self._lookup.token(text)
 
 
 def chunks(items: Sequence[_T]) -> Iterator[Sequence[_T]]:

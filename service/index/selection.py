@@ -113,6 +113,11 @@ def point_ids(tenant_id: TenantId, memory_ids: Iterable[UUID]) -> frozenset[UUID
     return frozenset(point_id(tenant_id, memory_id) for memory_id in memory_ids)
 
 
+def own_subject(tenant_id: TenantId, surrogate: UUID) -> UUID:
+    """Return what a tenant's subject is called in an index whose subjects tell their tenant: no other tenant has it."""
+    return uuid5(tenant_id, str(surrogate))
+
+
 def within(
     tenant_id: TenantId, inner: Selection, *, users: frozenset[UUID] | None = None, on: date | None = None
 ) -> Selection:

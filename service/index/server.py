@@ -89,6 +89,10 @@ class ServerIndex:
         """See `Index`."""
         return TenantIndex(self, scope)
 
+    def subject(self, tenant_id: TenantId, surrogate: UUID) -> UUID:
+        """See `Engine`."""
+        return surrogate
+
     @contextmanager
     def reading(self, doing: str, tenant_id: TenantId) -> Iterator[ServerReader]:
         """See `Engine`."""

@@ -24,6 +24,8 @@ FOOD = Condition(Field.CATEGORIES, Op.EQ, "food")
 
 AWKWARD: list[Node] = [
     EVERYTHING,
+    ALICES,
+    All((EVERYTHING, All((ALICES,)))),
     All((EVERYTHING, All())),
     Any_((ALICES, Not(ALICES))),
     Any_((EVERYTHING, NEVER_TRUE)),
