@@ -1,11 +1,9 @@
-"""Searching, listing, reading, changing and deleting memories: the same for every face."""
+"""Listing, reading, changing and deleting memories: the same for every face. Searching is in `searching`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
 from datetime import date
-from functools import partial
 from itertools import islice
 from typing import Any, Final
 from uuid import UUID
@@ -13,31 +11,26 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Connection, and_, true
 
 from service import clock
-from service.audit.details import MemoriesDeleted, MemoryListed, MemorySearched, MemoryUpdated
+from service.audit.details import MemoriesDeleted, MemoryListed, MemoryUpdated
 from service.audit.events import AuditEvent, Outcome
-from service.embeddings.embedder import Vector
 from service.errors import InvalidInput, NotFound, QuotaExceeded, ScopeRequired
-from service.filters.ast import EVERYTHING, Node, subject_names
+from service.filters.ast import EVERYTHING, Node
 from service.filters.build import subjects_filter
 from service.filters.evaluate import matches
 from service.filters.metadata_limits import validate_metadata
 from service.holds.guard import refuse_held, wait_for_placing
 from service.holds.minimum import Minimum
-from service.index.fusion import Ranking, falling, fuse
-from service.index.interface import Index, SearchAnswer
-from service.index.questions import SparseTerms
-from service.memories.anchors import anchored
-from service.memories.asked_times import AskedTime, asked_time
+from service.memories.asked_times import AskedTime
 from service.memories.edits import UNSET, Edit, Unset, changed_fields, edited, grows
 from service.memories.events import cancel_events, forget_messages
 from service.memories.indexing import Indexing
-from service.memories.limits import check_characters, check_text
+from service.memories.limits import check_text
 from service.memories.provenance import check_connector
 from service.memories.quarantining import lock_waiting
+from service.memories.searching import Query, Searching
 from service.memories.stores import Stores, TenantLookup
-from service.memories.timing import boosts, day_end
 from service.records import HistoryEntry, Hit, Memory, Page, SubjectNames
-from service.scope import Action, Caller, Scope, SubjectKind
+from service.scope import Action, Caller, Scope
 from service.storage.erasers import erase_with_memories
 from service.storage.erasing import lock_matching
 from service.storage.filter_sql import compile_sql
@@ -45,30 +38,9 @@ from service.storage.keyring import KeyDestroyed
 from service.storage.outbox import GONE
 from service.storage.record import memories_table, one_of
 from service.storage.stored import IndexEntry, Slice, StoredMemory, searchable
-from service.storage.superseding import current, is_current, superseded_by
+from service.storage.superseding import is_current, superseded_by
 
-#: Candidates that are asked of the index for each memory wanted, so that fusion has something to choose from.
-_CANDIDATES_EACH: Final = 4
-_FEWEST_CANDIDATES: Final = 60
-_MOST_CANDIDATES: Final = 50_000
 _BATCH: Final = 500
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """A search. `threshold` is the least score that counts; `on` the day that expiry is judged by, None for never;
-    `reference` the day on which the question is asked, which "last week" is counted from, None for today. `latest`
-    leaves out what a newer memory supersedes. `asked` is the time that the text asks about, where it was read already.
-    """
-
-    text: str
-    where: Node = EVERYTHING
-    limit: int = 10
-    threshold: float = 0.0
-    on: date | None = field(default_factory=clock.today)
-    reference: date | None = None
-    latest: bool = False
-    asked: AskedTime | None = None
 
 
 class Memories:
@@ -77,65 +49,15 @@ class Memories:
     def __init__(self, stores: Stores, indexing: Indexing) -> None:
         self._stores = stores
         self._indexing = indexing
+        self._searching = Searching(stores, indexing)
 
     def search(self, caller: Caller, scope: Scope, query: Query) -> Sequence[Hit]:
-        """Return the best hits, the best first, by meaning and by words; as many as asked for if so many exist.
-
-        Raises:
-            InvalidInput: for an empty or overlong query.
-            IndexUnavailable: when the index cannot answer.
-        """
-        stores = self._stores
-        stores.gate.check(caller, Action.SEARCH)
-        self._check_users(caller, Action.SEARCH, query.where)
-        check_characters(query.text, "query")
-        if not query.text.strip():
-            raise InvalidInput("query: must not be empty")
-        if len(query.text) > stores.settings.limits.query_chars:
-            raise InvalidInput(f"query: must have {stores.settings.limits.query_chars} characters at most")
-        self._indexing.check()
-        question = stores.generations.question(query.text)
-        terms = self._indexing.terms(scope).query(query.text)
-        lookup = self._lookup(scope, query.where)
-        # By the day, so that the same search has the same answer all day.
-        today = query.reference or clock.today()
-        asked_for, until = query.asked or self.asked_time(scope, query.text, today), day_end(today)
-        if asked_for.event is not None:
-            asked_for = anchored(stores, self._indexing, scope, asked_for, asked_for.event, query, lookup)
-        asked = max(_FEWEST_CANDIDATES, query.limit * _CANDIDATES_EACH)
-        while True:
-            answer = question.ask(partial(self._near, scope, terms, query, lookup, asked))
-            timed = boosts(answer.candidates.created, asked_for, until)
-            ranked = fuse(answer.candidates, threshold=query.threshold, neighbours=answer.exact, boosts=timed)
-            exhausted = answer.exhausted or asked >= _MOST_CANDIDATES
-            with stores.database.transaction(scope) as connection:
-                hits = self._fill(connection, scope, ranked, query, lookup, exact=answer.exact and not query.latest)
-                if len(hits) >= query.limit or exhausted:
-                    stores.trail.write(
-                        connection,
-                        caller,
-                        AuditEvent.MEMORY_SEARCHED,
-                        subjects=lookup.subject_ids(),
-                        results=[hit.memory.id for hit in hits],
-                        query=query.text,
-                        detail=MemorySearched(limit=query.limit),
-                        may_wait=True,
-                    )
-                    scores = falling([hit.signals.fused for hit in hits])
-                    return [replace(hit, score=score) for hit, score in zip(hits, scores, strict=True)]
-            asked *= 4
+        """See `Searching.search`."""
+        return self._searching.search(caller, scope, query)
 
     def asked_time(self, scope: Scope, question: str, today: date) -> AskedTime:
-        """Return the time that a question names in English or in the language of the tenant, as understood on a day."""
-        return asked_time(question, today, self._indexing.language(scope))
-
-    @staticmethod
-    def _near(
-        scope: Scope, terms: SparseTerms, query: Query, lookup: TenantLookup, limit: int, index: Index, vector: Vector
-    ) -> SearchAnswer:
-        return index.of(scope).search(
-            vector, terms, query.where, lookup, limit=limit, users=lookup.users, on=query.on, neighbours=True
-        )
+        """See `Searching.asked_time`."""
+        return self._searching.asked_time(scope, question, today)
 
     def list(
         self,
@@ -151,7 +73,7 @@ class Memories:
         """Return one page of the memories that match, the newest first; `latest` leaves out what is superseded."""
         stores = self._stores
         stores.gate.check(caller, Action.LIST)
-        self._check_users(caller, Action.LIST, where)
+        stores.check_users(caller, Action.LIST, where)
         part = Slice((page - 1) * size, size)
         with stores.database.transaction(scope) as connection:
             lookup = stores.lookup(connection, scope, where)
@@ -359,35 +281,6 @@ class Memories:
         self._indexing.apply(scope, [], gone={memory.id: GONE for memory in removed})
         return len(removed)
 
-    def _fill(
-        self,
-        connection: Connection,
-        scope: Scope,
-        ranked: Ranking,
-        query: Query,
-        lookup: TenantLookup,
-        *,
-        exact: bool,
-    ) -> Sequence[Hit]:
-        """Read ranked candidates until the asked number of hits is there; what the record does not give is no hit."""
-        hits: list[Hit] = []
-        step = query.limit if exact else query.limit * _CANDIDATES_EACH
-        for start in range(0, len(ranked), step):
-            part = ranked.part(start, start + step)
-            ids = [one.memory_id for one in part]
-            if query.latest:
-                ids = list(current(connection, ids, query.on))
-            found = self._stores.record.find(connection, scope, ids, users=lookup.users, on=query.on)
-            presented = {memory.id: memory for memory in self._stores.presented(connection, scope, [*found.values()])}
-            for one in part:
-                memory = presented.get(one.memory_id)
-                # Evaluated on the row even when the index was exact: it may be a version behind.
-                if memory is not None and matches(query.where, memory):
-                    hits.append(Hit(memory, one.signals.fused, one.signals))
-                    if len(hits) == query.limit:
-                        return hits
-        return hits
-
     def _matching(
         self,
         connection: Connection,
@@ -474,20 +367,6 @@ class Memories:
         erase_with_memories(connection, [one.id for one in stored], but=["history"])
         self._stores.record.delete(connection, scope, stored, keep_texts=self._stores.settings.history.keep_deleted)
         forget_messages(connection, event_ids=[one.event_id for one in stored if one.event_id is not None])
-
-    def _lookup(self, scope: Scope, where: Node) -> TenantLookup:
-        """Answer from memory when every name is known, so that the steady state needs no query before the search."""
-        lookup = self._stores.lookup(None, scope, where)
-        if lookup.complete:
-            return lookup
-        with self._stores.database.transaction(scope) as connection:
-            return self._stores.lookup(connection, scope, where)
-
-    def _check_users(self, caller: Caller, action: Action, where: Node) -> None:
-        """Refuse a filter in which a bound principal names another user."""
-        for kind, name in subject_names(where):
-            if kind is SubjectKind.USER:
-                self._stores.gate.check_user(caller, action, SubjectNames(user_id=name), writing=False)
 
 
 def _reached(subject_ids: Sequence[UUID], users: frozenset[UUID] | None) -> list[list[UUID]]:

@@ -17,14 +17,14 @@ from service import clock
 from service.audit.events import AuditEvent, Outcome
 from service.audit.tenant_details import ReviewApproved, ReviewRejected, ReviewsExpired, ReviewsListed, ReviewsSearched
 from service.errors import InvalidInput, NotFound, QuotaExceeded, TooLarge
-from service.filters.ast import EVERYTHING, Node, subject_names
+from service.filters.ast import EVERYTHING, Node
 from service.filters.evaluate import matches
 from service.memories.events import settle_result
 from service.memories.indexing import Indexing
 from service.memories.limits import check_characters
 from service.memories.stores import Stores
-from service.records import Change, Memory, Page, SubjectNames
-from service.scope import Action, Caller, Scope, SubjectKind, installation_caller
+from service.records import Change, Memory, Page
+from service.scope import Action, Caller, Scope, installation_caller
 from service.storage.filter_sql import compile_sql
 from service.storage.places import lined_up
 from service.storage.quarantine import Waiting, quarantine_table
@@ -76,7 +76,7 @@ class Reviews:
         """Return one page of what waits and matches, the longest waiting first."""
         stores = self._stores
         stores.gate.check(caller, Action.LIST_REVIEWS)
-        self._check_users(caller, Action.LIST_REVIEWS, where)
+        self._stores.check_users(caller, Action.LIST_REVIEWS, where)
         with stores.database.transaction(scope) as connection:
             lookup = stores.lookup(connection, scope, where)
             compiled = compile_sql(where, lookup, quarantine_table)
@@ -106,7 +106,7 @@ class Reviews:
         """
         stores = self._stores
         stores.gate.check(caller, Action.SEARCH_REVIEWS)
-        self._check_users(caller, Action.SEARCH_REVIEWS, where)
+        self._stores.check_users(caller, Action.SEARCH_REVIEWS, where)
         check_characters(query, "query")
         most = stores.settings.limits.query_chars
         if not query.strip() or len(query) > most:
@@ -295,12 +295,6 @@ class Reviews:
         since = {one.memory.id: one.since for one in waiting}
         memories = self._stores.presented(connection, scope, [one.memory for one in waiting])
         return [Review(memory, since[memory.id]) for memory in memories]
-
-    def _check_users(self, caller: Caller, action: Action, where: Node) -> None:
-        """Refuse a filter in which a bound principal names another user."""
-        for kind, name in subject_names(where):
-            if kind is SubjectKind.USER:
-                self._stores.gate.check_user(caller, action, SubjectNames(user_id=name), writing=False)
 
 
 def _likeness(vector: np.ndarray, waiting: Waiting, embedder: str) -> float:

@@ -19,7 +19,7 @@ from service.index.interface import Index
 from service.memories.serving import Generations
 from service.policy.gate import Gate
 from service.records import Memory, Provenance, SubjectNames
-from service.scope import Scope, SubjectKind
+from service.scope import Action, Caller, Scope, SubjectKind
 from service.settings import Settings
 from service.storage.announced import Announcer
 from service.storage.database import Database
@@ -60,6 +60,12 @@ class Stores:
     def tokenizer(self, scope: Scope) -> Tokenizer:
         """Return what makes the tenant's filter tokens."""
         return Tokenizer(self.keyring.tenant_secret(scope.tenant_id, "filter-tokens"))
+
+    def check_users(self, caller: Caller, action: Action, where: Node) -> None:
+        """Refuse a filter in which a bound principal names another user: Forbidden."""
+        for kind, name in subject_names(where):
+            if kind is SubjectKind.USER:
+                self.gate.check_user(caller, action, SubjectNames(user_id=name), writing=False)
 
     def lookup(self, connection: Connection | None, scope: Scope, where: Node) -> TenantLookup:
         """Return what a compiler must know of the tenant to compile this filter.

@@ -10,7 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from service import clock
-from service.memories import actions
+from service.memories import searching
 from service.memories.asked_times import AskedTime
 from service.scope import Scope, TenantId, service_principal
 from service.storage.superseding import supersede
@@ -157,7 +157,7 @@ def test_a_question_without_an_event_looks_for_none(client: TestClient, monkeypa
         looked_for.extend([asked.event.words] if asked.event else [])
         return asked
 
-    monkeypatch.setattr(actions, "anchored", noted)
+    monkeypatch.setattr(searching, "anchored", noted)
     for question in ("Where does she work?", "Where did she work before March 2025?", AFTER, "What before lunch?"):
         assert len(times(client, question)) == len(LIFE)
     assert looked_for == ["she moved to Lisbon"]
