@@ -17,7 +17,6 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 
 from service.api.errors import CHALLENGE
-from service.api.json_body import read_object
 from service.api.opening import Opening
 from service.audit.details import Reason
 from service.audit.trail import purpose_of
@@ -25,6 +24,7 @@ from service.auth.acting import HEADER, acting_user, acts_for
 from service.errors import InsufficientScope, InvalidInput, InvalidToken, MalformedId
 from service.policy.table import authorize, names_its_user
 from service.scope import Action, Caller, Principal, SubjectKind
+from service.strict_json import read_object
 from service.wiring import Services
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])

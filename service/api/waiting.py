@@ -9,8 +9,9 @@ from starlette.concurrency import run_in_threadpool
 
 from service import clock
 from service.errors import Conflict, Unavailable
+from service.policy.table import authorize
 from service.records import Event, EventStatus, NewMemories
-from service.scope import Caller
+from service.scope import Action, Caller
 from service.wiring import Services
 
 #: Seconds between looks at an event: often at first, since each look leaves its row in the trail.
@@ -20,6 +21,8 @@ _LONGEST_PAUSE: Final = 2.0
 
 async def add_and_wait(services: Services, caller: Caller, new: NewMemories, idempotency_key: str | None) -> Event:
     """Add memories and return their event once it is final, or as it is after `server.event_wait` seconds.
+
+    For a caller that may not read events it is returned as it is at once.
 
     Raises:
         Unavailable: when the extraction failed.
@@ -40,6 +43,9 @@ async def add_and_wait(services: Services, caller: Caller, new: NewMemories, ide
 
 
 async def _waited_for(caller: Caller, services: Services, event: Event) -> Event:
+    if not authorize(caller.principal, Action.GET_EVENT):
+        # Whoever may only write is told that it was taken.
+        return event
     until = clock.monotonic() + services.settings.server.event_wait
     pause = _FIRST_LOOK
     while not event.status.is_final and (left := until - clock.monotonic()) > 0:

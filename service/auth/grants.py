@@ -47,8 +47,9 @@ def find_wider(
         return Reason.WIDER, Forbidden("a key cannot make a key with permissions that it lacks itself")
     if principal.users is not None and (grant.users is None or not grant.users <= principal.users):
         return Reason.USERS, Forbidden("a key that is bound to users can only make keys that are bound to some of them")
-    if principal.must_name_user and not grant.must_name_user and grant.users is None:
-        return Reason.ACTING, Forbidden("a system agent's key can only make keys of system agents, or bound to users")
+    if principal.must_name_user and not grant.must_name_user and (grant.users is None or len(grant.users) > 1):
+        detail = "a system agent's key can only make keys of system agents, or bound to one user"
+        return Reason.ACTING, Forbidden(detail)
     if principal.connector is not None and grant.connector != principal.connector:
         return Reason.CONNECTOR, Forbidden("a key that is bound to a connector can only make keys for that connector")
     if own_end is not None and (grant.expires_at is None or grant.expires_at > own_end):

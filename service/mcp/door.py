@@ -17,7 +17,7 @@ from service import clock
 from service.audit.trail import printable, purpose_of
 from service.auth.acting import HEADER, acting_user
 from service.errors import InsufficientScope, MemvaultError, Unauthenticated
-from service.mcp.bodies import peeked
+from service.mcp.bodies import fault_of, is_stateless, peeked
 from service.mcp.metadata import ProtectedResource
 from service.mcp.needs import Intent, intent_of
 from service.mcp.threads import Threads, TimeLimitReached
@@ -28,6 +28,8 @@ from service.wiring import Services
 #: Where the visitor of a request stands in its ASGI scope.
 _VISITOR: Final = "memvault.visitor"
 _PATH: Final = "/mcp"
+#: Bytes of a body that are looked at where they arrive.
+_AT_ONCE: Final = 64 * 1024
 _IN_URL: Final = "access_token: does not belong into a URL, where logs keep it; send it as 'Authorization: Bearer'"
 _HOST_REFUSED: Final = "the service does not answer to this host name: add it to server.allowed_hosts"
 _ORIGIN_REFUSED: Final = "web pages of this origin may not call the service: add its host to server.allowed_hosts"
@@ -97,13 +99,11 @@ class Door:
             await refusal(scope, receive, send)
             return
         visitor: Visitor = scope[_VISITOR]
-        if visitor.principal.kind is PrincipalKind.TOKEN:
-            body, receive = await peeked(receive, self._body_limit)
+        body, receive = await peeked(receive, self._body_limit)
+        refusal = await self._faulty(body, request, request_id)
+        if refusal is None and visitor.principal.kind is PrincipalKind.TOKEN:
             refusal = await self._out_of_scope(visitor, intent_of(body), request)
-            if refusal is not None:
-                await refusal(scope, receive, send)
-                return
-        await self._app(scope, receive, send)
+        await (refusal or self._app)(scope, receive, send)
 
     async def _refusal(self, request: Request, request_id: str) -> Response | None:
         foreign = await self._security.validate_request(request)
@@ -134,6 +134,17 @@ class Door:
         # For the log line and the metrics of whoever serves this app.
         scope.setdefault("state", {})["tenant"] = str(principal.tenant_id)
         return None
+
+    async def _faulty(self, body: bytes, request: Request, request_id: str) -> Response | None:
+        if len(body) > self._body_limit:
+            return None
+        look = partial(fault_of, body, stateless=is_stateless(request))
+        try:
+            # A large one would hold up everybody else on the loop.
+            fault = look() if len(body) <= _AT_ONCE else await self._threads.run(look)
+        except TimeLimitReached:
+            return _answer(503, "unavailable", "no answer in time; try again", request_id)
+        return None if fault is None else _answer(400, "invalid_request", fault, request_id)
 
     async def _out_of_scope(self, visitor: Visitor, intent: Intent | None, request: Request) -> Response | None:
         """Return the refusal of what the token's scopes do not cover; it is in the trail by then.

@@ -12,11 +12,8 @@ from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope, Send
 
-from service.mcp.bodies import peeked
+from service.mcp.bodies import is_stateless, peeked
 
-_VERSION_HEADER: Final = "mcp-protocol-version"
-#: From this version on a stream costs nothing until there is something to tell, and closing it cancels the call.
-_FIRST_STATELESS: Final = "2026-07-28"
 #: Every older message that asks for progress has this name in it. One that only mentions it gets a stream, which its
 #: client reads as well.
 _ASKS_FOR_PROGRESS: Final = b'"progressToken"'
@@ -50,7 +47,7 @@ class Streams:
         # What breaks off while it is being sent has nobody to be answered.
         with suppress(ClientDisconnect):
             if all(check_accept_headers(request)):
-                if request.headers.get(_VERSION_HEADER, "") >= _FIRST_STATELESS:
+                if is_stateless(request):
                     chosen = self._streamed
                 else:
                     body, receive = await peeked(receive, self._limit)

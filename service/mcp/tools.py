@@ -56,7 +56,9 @@ class Tool:
         if acts_by_argument(principal):
             schema.setdefault("properties", {})["user_id"] = {"type": "string", "description": _ACTING}
             schema["required"] = [*schema.get("required", []), "user_id"]
-        settled = {"user_id": only_user(principal), "connector": principal.connector}
+        # Who names its user in each call names it also where it has one only.
+        user = None if acts_by_argument(principal) else only_user(principal)
+        settled = {"user_id": user, "connector": principal.connector}
         for name in self.filled:
             if settled[name] is not None:
                 del schema["properties"][name]

@@ -21,7 +21,7 @@ from service.filters.metadata_limits import validate_metadata
 from service.holds.guard import refuse_held, wait_for_placing
 from service.holds.minimum import Minimum
 from service.memories.asked_times import AskedTime
-from service.memories.edits import UNSET, Edit, Unset, changed_fields, edited, grows
+from service.memories.edits import UNSET, Edit, Unset, as_given, changed_fields, edited, grows
 from service.memories.events import cancel_events, forget_messages
 from service.memories.indexing import Indexing
 from service.memories.limits import check_text
@@ -29,6 +29,7 @@ from service.memories.provenance import check_connector
 from service.memories.quarantining import lock_waiting
 from service.memories.searching import Query, Searching
 from service.memories.stores import Stores, TenantLookup
+from service.policy.table import authorize
 from service.records import HistoryEntry, Hit, Memory, Page, SubjectNames
 from service.scope import Action, Caller, Scope
 from service.storage.erasers import erase_with_memories
@@ -171,6 +172,8 @@ class Memories:
     def update(self, caller: Caller, scope: Scope, memory_id: UUID, edit: Edit) -> Memory:
         """Change a memory and return it as it is now; the old text goes into its history. Reaches expired ones too.
 
+        A caller that may not read it gets back what it has given and no more.
+
         Raises:
             NotFound: when the caller's scope does not reach such a memory.
             InvalidInput: when nothing is changed, or a value breaks a limit.
@@ -200,7 +203,7 @@ class Memories:
             raise NotFound("there is no such memory")
         memory, entries = changed
         self._indexing.apply(scope, entries)
-        return memory
+        return memory if authorize(caller.principal, Action.GET) else as_given(memory, edit)
 
     def delete(self, caller: Caller, scope: Scope, memory_id: UUID, *, linked: bool = False) -> int:
         """Delete a memory, expired or not, and its text wherever it is kept, in one transaction; return how many.

@@ -36,6 +36,7 @@ from service.memories.quarantining import keep_for_review
 from service.memories.recognising import Kept, find_twins
 from service.memories.stores import Stores
 from service.memories.tables import IdempotencyRow
+from service.policy.table import authorize
 from service.queue.tasks import Queue
 from service.records import Change, Event, EventStatus, Message, NewMemories
 from service.scope import Action, Caller, Scope
@@ -301,6 +302,9 @@ class Adds:
         stores = self._stores
         with stores.database.transaction(scope) as connection:
             event = self._events.read(connection, scope, event_id)
+            if not authorize(caller.principal, Action.GET_EVENT):
+                # What was written once may say by now what somebody else has written there.
+                event = replace(event, results=[replace(result, text=None) for result in event.results])
             stores.trail.write(
                 connection,
                 caller,

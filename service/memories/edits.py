@@ -11,7 +11,7 @@ import orjson
 from service.audit.details import Changed
 from service.filters.metadata_limits import validate_metadata
 from service.memories.provenance import with_connector
-from service.records import Metadata
+from service.records import Memory, Metadata, SubjectNames
 from service.storage.stored import StoredMemory
 
 
@@ -37,6 +37,20 @@ class Edit:
 def changed_fields(edit: Edit) -> list[Changed]:
     """Return what of a memory an edit changes, as the trail names it."""
     return [one for one in Changed if not isinstance(getattr(edit, one.value), Unset)]
+
+
+def as_given(memory: Memory, edit: Edit) -> Memory:
+    """Return of a changed memory what its change has said itself, for whoever may write and not read."""
+    return Memory(
+        id=memory.id,
+        text="" if isinstance(edit.text, Unset) else edit.text,
+        subjects=SubjectNames(),
+        metadata={} if isinstance(edit.metadata, Unset) else edit.metadata,
+        categories=(),
+        created_at=memory.created_at,
+        updated_at=memory.updated_at,
+        expires_on=None if isinstance(edit.expires_on, Unset) else edit.expires_on,
+    )
 
 
 def grows(before: StoredMemory, after: StoredMemory) -> bool:

@@ -98,11 +98,13 @@ class Projects:
         """Change what is given, if anything, by the name of the setting, and return the project as it is now.
 
         Raises:
+            Forbidden: also for a caller that is bound to users: the settings are everybody's.
             InvalidInput: when a value breaks a limit.
             NotFound: when the two ids are not those of the caller's tenant.
             Conflict: for another language while the words of the memories are still taken anew for the last one.
         """
         self._gate.check(caller, Action.UPDATE_PROJECT)
+        self._gate.check_unbound(caller, Action.UPDATE_PROJECT)
         _check(changes)
         own = _is_own(scope, organisation, project)
         changed = None

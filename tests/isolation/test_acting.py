@@ -302,5 +302,8 @@ def test_a_system_agent_makes_no_key_that_need_not_name_anybody(services: Servic
     caller = Caller(principal, request_id="r")
     with pytest.raises(Forbidden, match="system agent"):
         services.keys.mint(caller, caller.scope, Grant(ROLES["reader"]))
+    # Bound to several it would read them in one call, and nobody would stand in the trail.
+    with pytest.raises(Forbidden, match="system agent"):
+        services.keys.mint(caller, caller.scope, Grant(ROLES["reader"], users=frozenset({"alice", "bob"})))
     services.keys.mint(caller, caller.scope, Grant(ROLES["reader"], must_name_user=True))
     services.keys.mint(caller, caller.scope, Grant(ROLES["reader"], users=frozenset({"alice"})))

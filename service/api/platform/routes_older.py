@@ -13,7 +13,6 @@ from starlette.responses import Response
 from service import clock
 from service.api.deps import CallerDep, GuardedRoute, ServicesDep, acts
 from service.api.errors import errors
-from service.api.json_body import strict_object
 from service.api.platform.answers import add_out, hit_out, memory_out, page_out
 from service.api.platform.parameters import (
     DEFAULT_PAGE_SIZE,
@@ -43,6 +42,7 @@ from service.api.replies import Reply
 from service.api.waiting import add_and_wait
 from service.errors import InvalidInput
 from service.scope import Action, Caller
+from service.strict_json import strict_object
 from service.wiring import Services
 
 #: In a query one text is a list of one.

@@ -126,3 +126,39 @@ def test_configured_hosts_are_let_in_on_any_port(make_services: MakeServices) ->
         for host in ("memory.example.com.evil.org", "evil.org", "localhost.evil.org"):
             assert wire.modern("tools/list", host=host).status_code == 421, host
             assert wire.modern("tools/list", origin=f"https://{host}").status_code == 403, host
+
+
+@pytest.mark.parametrize("version", ["2025-11-25", MODERN])
+def test_of_two_equal_keys_neither_wins(wire: Wire, version: str) -> None:
+    body = (
+        '{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "delete_all_memories", '
+        '"arguments": {"user_id": "carl", "user_id": "dora"}}}'
+    )
+    headers = {
+        "authorization": f"Bearer {wire.key}",
+        "accept": ACCEPT,
+        "content-type": "application/json",
+        "mcp-protocol-version": version,
+        "mcp-method": "tools/call",
+        "mcp-name": "delete_all_memories",
+    }
+    answer = httpx.post(f"{wire.url}/mcp", content=body, headers=headers, timeout=10)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["code"] == -32600
+    assert "twice" in answer.json()["error"]["message"]
+    assert "dora" not in answer.text
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [{"jsonrpc": "1.0"}, {"method": 7}, {"params": ["PIN 1234"]}, {"params": "PIN 1234"}],
+    ids=repr,
+)
+def test_what_is_no_message_is_refused_without_its_words(wire: Wire, odd: dict[str, object]) -> None:
+    call = {"name": "add_memory", "arguments": {"text": "PIN 1234"}}
+    message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call} | odd
+    for body in (message, [message]):
+        answer = wire.post(body, mcp_protocol_version="2025-11-25")
+        assert answer.status_code == 400
+        assert answer.json()["error"]["code"] == -32600
+        assert "PIN" not in answer.text

@@ -10,6 +10,9 @@ from uuid import uuid4
 import jsonschema
 import pytest
 
+from service.auth.keys import Grant
+from service.policy.table import ROLES
+from service.scope import TenantId
 from service.wiring import Services
 from tests.conftest import MakeServices, principal_of
 from tests.integration.mcp.conftest import MakeWire
@@ -211,6 +214,18 @@ def settled(wire: Wire, event_id: str) -> dict[str, Any]:
             return event
         Event().wait(0.1)
     raise AssertionError("the event never ended")
+
+
+def test_a_system_agent_of_one_user_is_shown_what_it_must_give(
+    services: Services, tenant: TenantId, url: str, wire_of: MakeWire
+) -> None:
+    grant = Grant(ROLES["agent"], must_name_user=True, users=frozenset({"alice"}))
+    bound = Wire(url, services.installation.keys.mint_for_installation(tenant, grant).secret)
+    for name, tool in tools_of(bound).items():
+        schema = tool["inputSchema"]
+        assert "user_id" in schema["required"], name
+        assert set(schema["required"]) <= schema["properties"].keys(), name
+    assert bound.done("add_memory", text="Alice sails", infer=False, user_id="alice")["results"]
 
 
 def test_what_the_service_cannot_do_now_is_told_with_a_time(services: Services, wire: Wire) -> None:

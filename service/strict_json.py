@@ -36,7 +36,7 @@ def strict_object(raw: bytes | str, where: str) -> dict[str, Any]:
         # The strict parser looks first, since the standard one takes NaN, lone surrogates and any depth.
         orjson.loads(raw)
         # It lets the last of two equal keys win, and reads a huge whole number as a float: so the other one reads.
-        value = json.loads(raw, object_pairs_hook=partial(_without_duplicates, where))
+        value = json.loads(raw, object_pairs_hook=partial(without_duplicates, where))
     except orjson.JSONDecodeError as error:
         raise InvalidInput(f"{where}: is not valid JSON (line {error.lineno}, column {error.colno})") from None
     except (ValueError, RecursionError):
@@ -46,7 +46,8 @@ def strict_object(raw: bytes | str, where: str) -> dict[str, Any]:
     return value
 
 
-def _without_duplicates(where: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def without_duplicates(where: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the pairs of one object, or raise InvalidInput when a key stands twice: neither may win by its place."""
     value = dict(pairs)
     if len(value) != len(pairs):
         raise InvalidInput(f"{where}: a key stands twice in one object")
