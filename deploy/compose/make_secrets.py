@@ -2,6 +2,7 @@
 
 make        writes what is missing; what is there stays as it is
 set NAME    reads a secret of yours from standard input (MEMVAULT_LLM__API_KEY) for the service and the worker
+unset NAME  takes such a secret back
 """
 
 from __future__ import annotations
@@ -18,11 +19,15 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from psycopg import pq
 
+from service.settings.loading import is_setting
+
 OUT: Final = Path(os.environ.get("OUT", "/out"))
 #: The user of the image. Other images run as users of their own, who read what everybody may: each volume is seen by
 #: one of them only.
 UID: Final = 10001
 _DATABASE: Final = "memvault"
+#: What the service and the worker cannot be without.
+_MADE: Final = frozenset({"MEMVAULT_DATABASE__URL", "MEMVAULT_INDEX__API_KEY", "MEMVAULT_BOOTSTRAP_KEY"})
 _OWNER, _APP = "memvault_owner", "memvault_app"
 
 
@@ -59,7 +64,7 @@ def make() -> None:
 
 def set_secret(name: str) -> None:
     """Give the service and the worker a secret that is read from standard input."""
-    if not re.fullmatch(r"MEMVAULT_[A-Z0-9_]+", name):
+    if not is_setting(name):
         raise SystemExit(f"{name}: must be the environment variable of a setting, such as MEMVAULT_LLM__API_KEY")
     value = sys.stdin.read().strip()
     if not value:
@@ -69,6 +74,15 @@ def set_secret(name: str) -> None:
         path.unlink(missing_ok=True)
         _write(path, value, uid=UID, mode=0o400)
     sys.stdout.write(f"{name} is set; docker compose up --detach --force-recreate service worker takes it up\n")
+
+
+def unset_secret(name: str) -> None:
+    """Take a secret away that was set, whatever it is called; what this program made stays."""
+    if not re.fullmatch(r"MEMVAULT_[A-Z0-9_]+", name) or name in _MADE:
+        raise SystemExit(f"{name}: is none that was set; docs/operate/compose.md")
+    for container in ("service", "worker"):
+        (OUT / container / name).unlink(missing_ok=True)
+    sys.stdout.write(f"{name} is not set; docker compose up --detach --force-recreate service worker takes it up\n")
 
 
 def _kept() -> dict[str, str]:
@@ -132,5 +146,7 @@ if __name__ == "__main__":
             make()
         case ["set", name]:
             set_secret(name)
+        case ["unset", name]:
+            unset_secret(name)
         case _:
             raise SystemExit(__doc__)

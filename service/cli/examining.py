@@ -228,6 +228,11 @@ def _trail(settings: Settings, installation: wiring.Installation, *, runs: bool)
         remedy = "see to it that the place can be written to; `memvault audit checkpoint` delivers at once"
         yield Finding("audit trail", "failed", told, remedy, "audit.checkpoint_folder, audit.s3")
         return
+    if settings.audit.retention_days is not None and installation.connections.maintenance_dsn is None:
+        told = "audit.retention_days is set, and there is no role that may drop what is older"
+        remedy = "set database.maintenance_url (docs/audit-integrity.md), or run `memvault audit drop-old` where it is"
+        yield Finding("audit trail", "warning", told, remedy, "audit.retention_days, database.maintenance_url")
+        return
     if oldest is not None and not runs:
         yield Finding("audit trail", "ok", "some rows are not sealed yet; the next start seals them")
         return

@@ -34,7 +34,7 @@ def load_settings(
     below = _from_file(config) if config else {}
     above = _merged(_from_environment(environ), _pruned(flags or {}))
     folder = _merged(below, above).get("secrets_dir")
-    files = read_secret_files(Path(folder), _is_setting) if isinstance(folder, str | Path) else {}
+    files = read_secret_files(Path(folder), is_setting) if isinstance(folder, str | Path) else {}
     merged = _merged(_merged(below, _read_variables(files, f"secrets_dir {folder}")), above)
     try:
         return Settings(**merged)
@@ -71,7 +71,7 @@ def _from_file(path: Path) -> dict[str, Any]:
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     """Read `MEMVAULT_…` variables; one that names no setting is an error, since a typing mistake must not pass."""
     for name in environ:
-        if name.startswith(ENV_PREFIX) and not name.startswith(TEST_ENV_PREFIX) and not _is_setting(name):
+        if name.startswith(ENV_PREFIX) and not name.startswith(TEST_ENV_PREFIX) and not is_setting(name):
             raise ConfigurationError(f"{name}: there is no such setting; see docs/settings.md")
     return _read_variables(environ, "environment")
 
@@ -103,7 +103,7 @@ def _null(found: Any, path: list[str]) -> None:
         found[path[-1]] = None
 
 
-def _is_setting(variable: str) -> bool:
+def is_setting(variable: str) -> bool:
     """Whether a variable gives a setting, a whole section as JSON, or an entry of a free-form mapping."""
     return variable in {_variable(name) for name in [*setting_names(), *Settings.model_fields]} or variable.startswith(
         (f"{ENV_PREFIX}LLM__CONFIG__", f"{ENV_PREFIX}EMBEDDINGS__CONFIG__")

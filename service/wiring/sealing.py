@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial, wraps
@@ -18,6 +19,7 @@ from service.ticking import Ticker
 if TYPE_CHECKING:
     from service.wiring import Installation, Services
 
+_log: Final = logging.getLogger("memvault.audit")
 #: Seconds between two looks at whether the database is still the same; each is one small question.
 _LOOK_EVERY: Final = 1.0
 #: Only people can mend it.
@@ -49,7 +51,10 @@ def trail_jobs(installation: Installation, sealing: Sealing) -> dict[str, tuple[
 
     jobs: dict[str, tuple[str, Callable[[int], None]]] = {"checkpoint": ("*/5 * * * *", checkpoint)}
     keep_days, dsn = installation.settings.audit.retention_days, installation.connections.maintenance_dsn
-    if keep_days is None or dsn is None:
+    if keep_days is None:
+        return jobs
+    if dsn is None:
+        _log.warning("audit.retention_days is set and database.maintenance_url is not: no part of the trail is dropped")
         return jobs
 
     def drop(timestamp: int) -> None:

@@ -42,6 +42,13 @@ SAMPLES = {
 IMAGE = {"MEMVAULT_DATA_DIR": "/var/lib/memvault", "MEMVAULT_SERVER__HOST": "0.0.0.0"}
 
 
+def test_a_term_of_the_trail_needs_who_may_keep_it() -> None:
+    term = 'config={"audit": {"retention_days": 400}}'
+    assert "database.maintenanceUrlKey: is needed" in refusal("external", term)
+    assert "database.maintenanceUrlKey: is needed" in refusal("try", term)
+    render("external", term, 'database.maintenanceUrlKey="maintenance-url"')
+
+
 def loaded(ci: str, component: str, folder: Path, *sets: str) -> Settings:
     """The settings of a pod, from its config file, its folder of secrets and its variables."""
     rendered = render(ci, *sets)

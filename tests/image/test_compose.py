@@ -236,6 +236,22 @@ def test_a_secret_of_yours(tmp_path: Path, made: Path) -> None:
     assert make_secrets(out, "drop").returncode != 0
 
 
+def test_a_mistyped_secret_is_refused_and_one_that_is_there_is_taken_back(tmp_path: Path, made: Path) -> None:
+    shutil.copytree(made, tmp_path / "out")
+    out = tmp_path / "out"
+    assert make_secrets(out, "set", "MEMVAULT_LLM__APIKEY", given="sk-of-mine").returncode != 0
+    assert contents(out) == contents(made)
+    assert make_secrets(out, "set", "MEMVAULT_LLM__API_KEY", given="sk-of-mine").returncode == 0
+    # One that an earlier release let in stops the service, so that it must go whatever it is called.
+    (out / "worker" / "MEMVAULT_LLM__APIKEY").write_text("sk-of-mine")
+    for name in ("MEMVAULT_LLM__API_KEY", "MEMVAULT_LLM__APIKEY"):
+        assert make_secrets(out, "unset", name).returncode == 0
+    assert contents(out) == contents(made)
+    for name in ("MEMVAULT_DATABASE__URL", "../all/secrets.json", "audit-signing.pem"):
+        assert make_secrets(out, "unset", name).returncode != 0
+    assert contents(out) == contents(made)
+
+
 def played() -> Mapping[str, Any]:
     from tests.image.container import play
 

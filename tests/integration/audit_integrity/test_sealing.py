@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import psycopg
@@ -170,6 +171,19 @@ def test_the_periodic_checkpoint_covers_every_tenant(house: House) -> None:
     _, checkpoint = trail_jobs(house.installation, house.sealing)["checkpoint"]
     checkpoint(0)
     assert house.verify().unsealed == 0
+
+
+def test_a_term_that_nobody_may_keep_is_told(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    settings = house.installation.settings
+    kept = settings.model_copy(update={"audit": settings.audit.model_copy(update={"retention_days": 400})})
+    connections = replace(house.installation.connections, maintenance_dsn=house.postgres.admin)
+    installation = replace(house.installation, settings=kept, connections=connections)
+    assert "drop_old_audit" in trail_jobs(installation, house.sealing)
+    assert not caplog.records
+    alone = replace(installation, connections=replace(installation.connections, maintenance_dsn=None))
+    assert "drop_old_audit" not in trail_jobs(alone, house.sealing)
+    (told,) = caplog.records
+    assert "database.maintenance_url" in told.getMessage()
 
 
 def test_no_date_stops_the_trail(house: House, monkeypatch: pytest.MonkeyPatch) -> None:

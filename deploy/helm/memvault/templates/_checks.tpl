@@ -95,6 +95,9 @@
 {{- if not (or $v.audit.existingSecret $v.generateSecrets) -}}
 {{- fail "audit.existingSecret: is needed: a secret with the key that signs the audit trail (openssl genpkey -algorithm ed25519)" -}}
 {{- end -}}
+{{- if and (dig "audit" "retention_days" "" $v.config) (not $v.database.maintenanceUrlKey) -}}
+{{- fail "database.maintenanceUrlKey: is needed: config.audit.retention_days is set, and only the maintenance role may drop old parts of the trail" -}}
+{{- end -}}
 {{- if and $v.bootstrap.enabled (not (or $v.bootstrap.existingSecret $v.generateSecrets)) -}}
 {{- fail "bootstrap.existingSecret: is needed: a secret with the first admin key, or it would be made and written to the log; bootstrap.enabled=false once there are other keys" -}}
 {{- end -}}
