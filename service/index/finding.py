@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from heapq import nlargest
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 from uuid import UUID
 
 from service.index.neighbours import SEEDS, surroundings
@@ -21,6 +21,8 @@ class Found(NamedTuple):
     payload: Mapping[str, Any] | None = None
 
 
+#: Memories that one place is expected to have at most: adds that run at once get the same one.
+_AT_A_PLACE: Final = 16
 #: Answers several questions in one go, each by the number of the point's id; None finds nothing.
 Ask: TypeAlias = Callable[[Sequence[ByMeaning | ByWords | None]], list[dict[int, Found]]]
 
@@ -39,17 +41,44 @@ def find(ask: Ask, search: Search) -> Finding:
         around = surroundings(_strongest(near, worded))
     # Fewer than the limit were found by words: these are all, the others have no word in common.
     words = len(worded) == limit
-    where, most = _more(search, only_worded, around)
-    near_more, worded_more = ask(
-        [
-            ByMeaning(vector, where, most) if most else None,
-            # Each of these is among those by meaning, with what says which memory it is.
-            _words(search, *_more(search, only_near, around), scores_only=True) if words else None,
-        ]
+    near_more, worded_more = _also(ask, search, only_worded, only_near if words else (), around, words=words)
+    rows = near | near_more
+    scores = worded | worded_more
+    return Finding(
+        [_row(point, scores[number].score if number in scores else 0.0) for number, point in rows.items()],
+        exhausted,
+        min((point.score for point in near.values()), default=0.0),
+        min(point.score for point in worded.values()) if words else 0.0,
     )
-    near |= near_more
-    worded |= worded_more
-    return [_row(point, worded[number].score if number in worded else 0.0) for number, point in near.items()], exhausted
+
+
+def _also(
+    ask: Ask,
+    search: Search,
+    by_words: Collection[UUID],
+    by_meaning: Collection[UUID],
+    around: Collection[int],
+    *,
+    words: bool,
+) -> list[dict[int, Found]]:
+    """Return what is asked for besides: cosines of those that words alone found, BM25 of those that meaning alone
+    found, and both of what stands around. Each that has a BM25 is among those with a cosine.
+    """
+
+    def asked(around: Collection[int]) -> list[dict[int, Found]]:
+        where, most = _more(search, by_words, around)
+        return ask(
+            [
+                ByMeaning(search.vector, where, most) if most else None,
+                _words(search, *_more(search, by_meaning, around), scores_only=True) if words else None,
+            ]
+        )
+
+    found = asked(around)
+    if around and max(map(len, found)) >= _AT_A_PLACE * len(around):
+        # Then the limit may have left out what was found, which goes before what is around.
+        found = [{**more, **some} for more, some in zip(found, asked(()), strict=True)]
+    return found
 
 
 def found(points: Iterable[Any]) -> dict[int, Found]:
@@ -89,8 +118,7 @@ def _more(search: Search, ids: Collection[UUID], around: Collection[int]) -> tup
     if not around:
         return Every((search.corpus, among)), len(ids)
     at = Has(Key.TOKENS, tuple(sorted(around)))
-    # Two that were added at once may have one place.
-    return Every((search.allowed, Some((among, at)))), len(ids) + 2 * len(around)
+    return Every((search.allowed, Some((among, at)))), len(ids) + _AT_A_PLACE * len(around)
 
 
 def _strongest(near: Mapping[int, Found], worded: Mapping[int, Found]) -> list[int]:

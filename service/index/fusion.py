@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.index.candidates import Candidates
+from service.index.interface import SearchAnswer
 from service.index.lifts import lifts
 from service.index.strength import ENOUGH, WORDS
 from service.records import Signals
@@ -67,6 +68,12 @@ def falling(own: Sequence[float]) -> list[float]:
 def keyword(bm25: Floats) -> Floats:
     """Return BM25 on the scale of a cosine: 0 without a word in common, else from 0.1 towards 1."""
     return np.where(bm25 > 0, FLOOR + (1 - FLOOR) * bm25 / (bm25 + HALF), 0.0)
+
+
+def most_left(answer: SearchAnswer) -> float:
+    """Return the own score that a memory which an index has not found may have at most."""
+    words = float(keyword(np.array([answer.bm25_left]))[0])
+    return 1 - (1 - min(max(answer.semantic_left, 0.0), 1.0)) * (1 - words)
 
 
 def fuse(

@@ -60,11 +60,14 @@ class SearchAnswer:
 
     With `exact` every candidate meets the filter; else the caller must check them on the decrypted rows and, if too few
     are left, ask again with a larger limit until `exhausted`, which says that a larger limit finds no more.
+    What was not found has at most the cosine `semantic_left` and the BM25 `bm25_left`.
     """
 
     candidates: Candidates
     exact: bool
     exhausted: bool
+    semantic_left: float
+    bm25_left: float
 
 
 class ScopedWriter(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from service.index.selection import Selection
 
@@ -61,5 +61,14 @@ class Search:
 
 #: A memory that may be an answer: its id, its version, its cosine, its BM25, its place and when it was (ISO 8601).
 Row: TypeAlias = tuple[str, int, float, float, int | None, str | None]
-#: What a search found, and whether a larger limit would find no more.
-Finding: TypeAlias = tuple[list[Row], bool]
+
+
+class Finding(NamedTuple):
+    """What a search found, whether a larger limit would find no more, and what was not found has at most: a cosine and
+    a BM25.
+    """
+
+    rows: list[Row]
+    exhausted: bool
+    semantic_left: float
+    bm25_left: float

@@ -29,6 +29,8 @@ class Rarity:
         self._tolerated = tolerated
         self._lock = threading.Lock()
         self._weights: dict[int, float] = {}
+        #: Words that no point had before the last change: without a weight a word is not asked for.
+        self._absent: set[int] = set()
         #: How many points there were when the first of the weights was counted.
         self._points = 0
         #: How many were written or removed since, and ever.
@@ -39,6 +41,8 @@ class Rarity:
         with self._lock:
             self._since += points
             self._ever += points
+            if points:
+                self._absent.clear()
 
     def weights(
         self,
@@ -49,10 +53,11 @@ class Rarity:
     ) -> dict[int, float]:
         """Return what each of these words weighs; `weigh` is asked for those not known, `count` for how many points."""
         with self._lock:
-            if self._since > self._points * self._tolerated or len(self._weights) > _MOST_WORDS:
-                self._weights = {}
+            if self._since > self._points * self._tolerated or len(self._weights) + len(self._absent) > _MOST_WORDS:
+                self._weights, self._absent = {}, set()
             known = {term: self._weights[term] for term in terms if term in self._weights}
-            empty, before = not self._weights, self._ever
+            known |= dict.fromkeys(self._absent.intersection(terms), 0.0)
+            empty, before = not (self._weights or self._absent), self._ever
         missing = [term for term in terms if term not in known]
         if not missing:
             return known
@@ -61,9 +66,10 @@ class Rarity:
         with self._lock:
             # What was counted before a change is right for the question that it was counted for, and for no other.
             if self._ever == before:
-                if not self._weights:
+                if not (self._weights or self._absent):
                     self._points, self._since = points, 0
-                self._weights.update(counted)
+                self._absent.update(term for term, weight in counted.items() if weight == 0)
+                self._weights.update((term, weight) for term, weight in counted.items() if weight != 0)
         return {**known, **counted}
 
 

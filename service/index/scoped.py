@@ -120,8 +120,10 @@ class TenantIndex:
             neighbours=neighbours and compiled.exact,
         )
         with self._engine.reading("search", self._tenant) as reader:
-            rows, exhausted = reader.find(search)
-        return SearchAnswer(Candidates(rows), compiled.exact, exhausted)
+            found = reader.find(search)
+        return SearchAnswer(
+            Candidates(found.rows), compiled.exact, found.exhausted, found.semantic_left, found.bm25_left
+        )
 
     def existing(self, memory_ids: Collection[UUID]) -> dict[UUID, int]:
         """See `ScopedIndex`."""

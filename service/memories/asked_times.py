@@ -50,11 +50,13 @@ class AskedTime:
     past: bool = False
     event: Event | None = None
     anchored: Span | None = None
+    #: Whether a span is not the one that the question is asked in, as "today" and "this week" are.
+    elsewhen: bool = False
 
     @property
     def wants_superseded(self) -> bool:
         """Whether what is no longer so may be the answer."""
-        return bool(self.spans) or self.past
+        return self.elsewhen or self.past
 
 
 def asked_time(question: str, today: date, language: Language = Language.ENGLISH) -> AskedTime:
@@ -75,7 +77,9 @@ def asked_time(question: str, today: date, language: Language = Language.ENGLISH
     present = _PRESENT.search(question) is not None
     if words is not None:
         past, present = past or words.means_past(text), present or words.means_present(text)
-    return AskedTime(spans, present, past, event)
+    now = datetime.combine(today, time(12), tzinfo=UTC)
+    elsewhen = any(begin == _FIRST or end == _LAST or not begin <= now < end for begin, end in spans)
+    return AskedTime(spans, present, past, event, elsewhen=elsewhen)
 
 
 def span_at(moment: datetime, side: Side) -> Span:
@@ -101,16 +105,28 @@ def _spans(named: Sequence[Named], text: str, words: TimeWords | None, today: da
     while rest:
         one = rest.pop(0)
         if rest and _joined(one, rest[0], text, words):
-            other = rest.pop(0)
-            ends = _span(_with_year_of(one.time, other.time), today), _span(_with_year_of(other.time, one.time), today)
-            if ends[0] is not None and ends[1] is not None and ends[0][0] < ends[1][1]:
-                yield ends[0][0], ends[1][1]
+            span = _between(one.time, rest.pop(0).time, today)
+            if span is not None:
+                yield span
             continue
         # Behind "to" a number alone need not be a year.
         loose = is_loose(one) or (one.side == "to" and one.time.isdigit())
         span = None if loose else _span(one.time, today)
         if span is not None:
             yield _sided(span, one.side)
+
+
+def _between(one: str, other: str, today: date) -> Span | None:
+    """Return the span between two times. The year of one is the other's too, unless a year ends between them."""
+    first, last = _span(_with_year_of(one, other), today), _span(_with_year_of(other, one), today)
+    if first is not None and last is not None and first[0] >= last[1]:
+        if not _YEAR.search(one):
+            first = _span(f"{one} {first[0].year - 1}", today)
+        elif not _YEAR.search(other):
+            last = _span(f"{other} {last[0].year + 1}", today)
+    if first is None or last is None or first[0] >= last[1]:
+        return None
+    return first[0], last[1]
 
 
 def _joined(one: Named, other: Named, text: str, words: TimeWords | None) -> bool:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from service.memories.time_words import COUNTED, Named
+from service.memories.time_words import COUNTED, WHOLE, Named
 
 _MONTH: Final = (
     r"(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?"
@@ -15,6 +15,11 @@ _MONTH: Final = (
 _DAY: Final = r"\d{1,2}(?:st|nd|rd|th)?"
 _UNIT: Final = r"(?:day|week|month|year)s?"
 _NUMBER: Final = r"(?:\d{1,3}|an?|one|two|three|four|five|six|seven|eight|nine|ten)"
+#: What is not before such a number: "twenty-one days ago", "half a year ago".
+_NO_PART: Final = (
+    r"(?<!twenty\s)(?<!thirty\s)(?<!forty\s)(?<!fifty\s)(?<!sixty\s)(?<!seventy\s)(?<!eighty\s)(?<!ninety\s)"
+    r"(?<!hundred\s)(?<!hundred\sand\s)(?<!half\s)(?<!quarter\sof\s)"
+)
 #: What makes somebody's name of a month before it: "before June moved out".
 _DID: Final = (
     r"(?:\w+ed|was|had|went|left|got|came|told|said|gave|took|became|began|started|met|bought|found|made|quit)\b"
@@ -28,7 +33,7 @@ _TIME: Final = re.compile(
     | {_DAY}\s+(?:of\s+)?{_MONTH}(?:,?\s+\d{{4}})?
     | {_MONTH}\s+{_DAY}(?!\d)(?!\s*{_OF_ANYTHING})(?:,?\s+\d{{4}})?
     | {_MONTH},?\s+\d{{4}}
-    | {_NUMBER}\s+{_UNIT}\s+ago
+    | {WHOLE}{_NO_PART}{_NUMBER}\s+{_UNIT}\s+ago
     | (?:the\s+day\s+before\s+)?yesterday | today
     | (?:last|this|past)\s+(?:week|month|year)
     | (?P<bare>{_MONTH}(?!\s+{_DID}) | \d{{4}}(?!\s*{COUNTED}))

@@ -17,7 +17,7 @@ from service.embeddings.embedder import Vector
 from service.errors import InvalidInput
 from service.filters.ast import EVERYTHING, Node
 from service.filters.evaluate import matches
-from service.index.fusion import Ranking, falling, fuse
+from service.index.fusion import Ranking, falling, fuse, most_left
 from service.index.interface import Index, SearchAnswer
 from service.index.questions import SparseTerms
 from service.memories.anchors import anchored
@@ -89,7 +89,8 @@ class Searching:
             answer = question.ask(partial(self._near, scope, terms, query, lookup, asked))
             timed = boosts(answer.candidates.created, asked_for, until)
             ranked = fuse(answer.candidates, threshold=query.threshold, neighbours=answer.exact, boosts=timed)
-            exhausted = answer.exhausted or asked >= _MOST_CANDIDATES
+            # What is left may be below the threshold: a question about something else would go through everything.
+            exhausted = answer.exhausted or asked >= _MOST_CANDIDATES or most_left(answer) < query.threshold
             with stores.database.transaction(scope) as connection:
                 hits = self._fill(connection, scope, ranked, query, lookup, exact=answer.exact and not query.latest)
                 if len(hits) >= query.limit or exhausted:

@@ -21,6 +21,11 @@ COUNTED: Final = (
 )
 """What a number that could be a year counts: then it is none."""
 
+WHOLE: Final = r"(?<!\d[.,])(?<![/-])(?<!\se\s)(?<!\sy\s)"
+"""What is not before a number that is whole: "1.5 years ago" is not five, nor is "vinte e dois anos atrás" two."""
+
+#: A number before "to" is the other end of a span, without its month: "vom 3. bis 5. Mai" is no time before the fifth.
+_OF_A_SPAN: Final = re.compile(r"\d\.?\s*\Z")
 #: In Dutch accents make "before" of "for".
 _ACCENTED: Final = {"v\u00f3\u00f3r": "eerder dan"}
 
@@ -72,6 +77,8 @@ class TimeWords:
         sides = {"before": self.before, "since": self.since, "after": self.after, "to": self.to}
         for match in self._times.finditer(text):
             side = _name(sides, match["side"] or match["near"])
+            if side in ("before", "to") and _OF_A_SPAN.search(text, 0, match.start()):
+                continue
             yield Named(match.start(), match.end(), side, self._in_english(match))
 
     def joins(self, between: str) -> bool:
@@ -132,7 +139,7 @@ class TimeWords:
                 | (?P<numeric>\d{{1,2}}[./-]\s?\d{{1,2}}[./-]\s?\d{{4}})
                 | (?:(?P<day>\d{{1,2}}){self.ordinal}{of})? (?P<month>{dated}){of}(?P<year>\d{{4}})
                 | (?P<near_day>\d{{1,2}}){self.ordinal}{of}(?P<day_month>{month})
-                | (?P<ago>{ago}) | (?P<last>{last}) | (?P<this>{this})
+                | {WHOLE}(?P<ago>{ago}) | (?P<last>{last}) | (?P<this>{this})
                 | (?P<sided_relative>{days})
             ) | (?P<near>{sides}|{_any([self.within])}|{to}|{_any([self.monthly])}(?!\s*\d))\s*{article} \b(?:
                   (?P<near_month>{month})\b (?!{of}\d{{4}})

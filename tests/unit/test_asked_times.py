@@ -51,6 +51,11 @@ FIRST, LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
         ("from 5 May 2024 - 7 May 2024", "2024-05-05", "2024-05-08"),
         ("since the 3rd of March until the 5th of May", "2026-03-03", "2026-05-06"),
         ("in March before June moved out", "2026-03-01", "2026-04-01"),
+        ("from November 2024 to February", "2024-11-01", "2025-03-01"),
+        ("between November and February 2025", "2024-11-01", "2025-03-01"),
+        ("from December 28 to January 3, 2025", "2024-12-28", "2025-01-04"),
+        ("from October to December", "2025-10-01", "2026-01-01"),
+        ("two years ago", "2024-01-01", "2025-01-01"),
     ],
 )
 def test_a_named_time(question: str, first: str, end: str) -> None:
@@ -151,7 +156,29 @@ def test_no_question_fails(question: str, today: date) -> None:
         ("what does she like these days", False),
         ("How old is her son?", False),
         ("which old friends does he see once a week?", False),
+        ("What dose of warfarin does she take today?", False),
+        ("What does she take this week?", False),
+        ("What has she taken since March?", True),
+        ("What did she take yesterday?", True),
     ],
 )
 def test_what_is_no_longer_so_is_wanted_when_asked_for(question: str, wanted: bool) -> None:
     assert asked_time(question, TODAY).wants_superseded is wanted
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "1.5 years ago",
+        "what was 2,5 years ago",
+        "1/2 years ago",
+        "twenty-one days ago",
+        "twenty two years ago",
+        "a hundred and two days ago",
+        "half a year ago",
+        "a quarter of a year ago",
+        "2 to 3-5 years ago",
+    ],
+)
+def test_the_tail_of_a_number_is_no_number(question: str) -> None:
+    assert asked_time(question, TODAY).spans == ()

@@ -192,3 +192,16 @@ def test_a_corpus_of_many_names_is_not_remembered(many: bool) -> None:
     for _ in range(2):
         assert engine.weights(corpora.of(TENANT, corpus), 1) == {1: 1.0}
     assert len(engine.asked) == (2 if many else 1)
+
+
+def test_a_word_that_nobody_had_counts_once_somebody_has_it() -> None:
+    """Without a weight it would not be asked for, and the memory that has it not be found by it."""
+    known, engine = Rarity(0.5), Counting(1000)
+    engine.weight = 0.0
+    assert engine.weights(known, 1) == {1: 0.0}
+    known.changed(1)
+    engine.weight = 3.0
+    assert engine.weights(known, 1) == {1: 3.0}
+    known.changed(1)
+    engine.weight = 2.0
+    assert engine.weights(known, 1) == {1: 3.0}, "what has a weight may lag behind"

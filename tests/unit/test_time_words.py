@@ -318,3 +318,32 @@ def test_no_question_fails(text: str, today: date, language: Language) -> None:
 
 def test_accents_and_apostrophes_are_folded() -> None:
     assert folded("L\u2019Été, FRÜHER, a\u0303o") == "l'ete, fruher, ao"
+
+
+@pytest.mark.parametrize(
+    ("language", "question"),
+    [
+        (Language.DUTCH, "wat was er 1,5 jaar geleden"),
+        (Language.ITALIAN, "1,5 anni fa"),
+        (Language.PORTUGUESE, "2,5 anos atrás"),
+        (Language.PORTUGUESE, "vinte e dois anos atrás"),
+        (Language.GERMAN, "vom 3. bis 5. Mai 2025"),
+        (Language.DUTCH, "van 2020 tot 2022"),
+    ],
+)
+def test_no_time_is_made_of_a_part_of_one(language: Language, question: str) -> None:
+    assert asked_time(question, TODAY, language).spans == ()
+
+
+@pytest.mark.parametrize(
+    ("language", "question"),
+    [
+        (Language.GERMAN, "Wo wohnt sie heute?"),
+        (Language.FRENCH, "Où habite-t-elle aujourd'hui ?"),
+        (Language.SPANISH, "¿Dónde vive hoy?"),
+    ],
+)
+def test_today_is_the_present(language: Language, question: str) -> None:
+    asked = asked_time(question, TODAY, language)
+    assert asked.spans
+    assert not asked.wants_superseded

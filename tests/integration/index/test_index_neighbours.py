@@ -101,3 +101,22 @@ def test_points_of_earlier_releases_have_no_place(index: Index) -> None:
     part.upsert([point(dense=vector(seed)) for seed in range(20)])
     answer = part.search(vector(), SparseTerms(), EVERYTHING, KnowsAll(), limit=5, neighbours=True)
     assert [one.place for one in answer.candidates] == [None] * 5
+
+
+@pytest.mark.parametrize("neighbours", [True, False])
+def test_what_words_alone_find_is_kept_where_many_stand_at_one_place(index: Index, neighbours: bool) -> None:
+    """Adds that run at once get one place: what is around the best can be more than a search takes."""
+    part = index.of(scope())
+    far = point(place=BEST + 50, dense=[-1.0] + [0.0] * (SIZE - 1), text_terms=TERMS.document("the booking KX4711"))
+    near = [
+        point(place=BEST + number % 8, dense=vector(number), text_terms=TERMS.document("winter letter"))
+        for number in range(800)
+    ]
+    part.upsert([*near, far])
+    words = TERMS.query("letter about KX4711")
+    answer = part.search(vector(), words, EVERYTHING, KnowsAll(), limit=5, neighbours=neighbours)
+    (found,) = [one for one in answer.candidates if one.memory_id == far.memory_id]
+    assert found.semantic == pytest.approx(-1.0)
+    assert found.bm25 > 0
+    best = sorted(answer.candidates, key=lambda one: -one.semantic)[:5]
+    assert all(one.bm25 > 0 for one in best)

@@ -22,6 +22,8 @@ from service.errors import (
 )
 from service.filters.ast import EVERYTHING
 from service.filters.parse import parse_filter
+from service.index.interface import SearchAnswer
+from service.index.scoped import TenantIndex
 from service.memories import actions as actions_module
 from service.memories.actions import Edit, Query
 from service.records import Change, Event, EventStatus, Message, NewMemories, SubjectNames
@@ -336,3 +338,38 @@ def test_a_failed_commit_leaves_no_phantom_subject(services: Services, caller: C
         connection.execute("GRANT INSERT ON audit TO memvault_app")
     assert add(services, caller, "I love tea").results[0].change is Change.ADD
     assert found(services, caller, "tea", {"user_id": "alice"}) == ["I love tea"]
+
+
+def test_a_question_about_something_else_ends_with_the_first_answer_of_the_index(
+    services: Services, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was not found has less than the threshold then, however many memories there are."""
+    for part in range(4):
+        add(services, caller, *(f"Card payment of {n} euro at shop {n}" for n in range(part * 50, part * 50 + 50)))
+    asked: list[int] = []
+    search = TenantIndex.search
+
+    def watched(self: TenantIndex, *given: Any, limit: int, **more: Any) -> SearchAnswer:
+        asked.append(limit)
+        return search(self, *given, limit=limit, **more)
+
+    monkeypatch.setattr(TenantIndex, "search", watched)
+    query = Query("card payment at shop 8", limit=10, threshold=0.1)
+    assert len(services.memories.search(caller, caller.scope, query)) == 10
+    far = Query("who plays the guitar?", limit=10, threshold=0.95)
+    assert services.memories.search(caller, caller.scope, far) == []
+    assert asked == [60, 60]
+    # Below it everything is gone through, as often as that takes.
+    every = Query("who plays the guitar?", limit=200, threshold=-1.0)
+    assert len(services.memories.search(caller, caller.scope, every)) == 200
+
+
+def test_a_word_is_found_though_it_was_asked_for_before_anybody_had_it(services: Services, caller: Caller) -> None:
+    for part in range(5):
+        add(services, caller, *(f"Note {n} about gardens and rivers" for n in range(part * 50, part * 50 + 50)))
+    assert "KX4711" not in str(found(services, caller, "KX4711"))
+    # Behind the words that the model reads, so that only its words find it.
+    long = "The committee met on the second floor to talk about budgets and the new carpet. " * 30
+    add(services, caller, f"{long} Reference KX4711.", user="bob")
+    services.indexing.drain()
+    assert "KX4711" in found(services, caller, "KX4711")[0]
