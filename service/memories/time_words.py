@@ -75,10 +75,12 @@ class TimeWords:
     def times(self, text: str) -> Iterator[Named]:
         """Yield the times that a folded text names, one behind the other."""
         sides = {"before": self.before, "since": self.since, "after": self.after, "to": self.to}
+        named = 0
         for match in self._times.finditer(text):
             side = _name(sides, match["side"] or match["near"])
-            if side in ("before", "to") and _OF_A_SPAN.search(text, 0, match.start()):
+            if side in ("before", "to") and _OF_A_SPAN.search(text[named : match.start()]):
                 continue
+            named = match.end()
             yield Named(match.start(), match.end(), side, self._in_english(match))
 
     def joins(self, between: str) -> bool:
