@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
@@ -35,8 +35,10 @@ class Agreement:
         self._database = database
         self._index = index
 
-    def mend(self, tenants: Iterable[TenantId]) -> Difference:
+    def mend(self, tenants: Iterable[TenantId], alive: Callable[[], None] = lambda: None) -> Difference:
         """Remove points without a memory and leave the others to the outbox; return how many there were of each.
+
+        `alive` is called after each part, since comparing a large index takes long.
 
         Raises:
             IndexUnavailable, RecordUnavailable: with what was mended so far.
@@ -44,13 +46,13 @@ class Agreement:
         total = Difference()
         for tenant_id in tenants:
             scope = Scope.of(service_principal(tenant_id))
-            found = self._points(scope) + self._memories(scope)
+            found = self._points(scope, alive) + self._memories(scope, alive)
             INDEX_MENDED.labels("orphans").inc(found.orphans)
             INDEX_MENDED.labels("behind").inc(found.behind)
             total += found
         return total
 
-    def _points(self, scope: Scope) -> Difference:
+    def _points(self, scope: Scope, alive: Callable[[], None]) -> Difference:
         """Remove the points that have no memory any more."""
         part, after, orphans = self._index.of(scope), None, 0
         while True:
@@ -62,10 +64,11 @@ class Agreement:
             if gone:
                 part.delete(gone)
                 orphans += len(gone)
+            alive()
             if after is None:
                 return Difference(orphans=orphans)
 
-    def _memories(self, scope: Scope) -> Difference:
+    def _memories(self, scope: Scope, alive: Callable[[], None]) -> Difference:
         """Note in the outbox the memories whose point is missing or is of another version."""
         part, behind = self._index.of(scope), 0
         after: UUID | None = None
@@ -78,6 +81,7 @@ class Agreement:
                 with self._database.transaction(scope) as connection:
                     enqueue(connection, scope, missing)
                 behind += len(missing)
+            alive()
             if len(known) < _PAGE:
                 return Difference(behind=behind)
             after = max(known)

@@ -162,7 +162,8 @@ class ModelChange:
                     following.follow()
                     looked = clock.monotonic()
             # What was written or deleted before the outbox was looked at for the first time, and between two looks.
-            following.agree(self._tenants())
+            generations.comparing.set()
+            following.agree(self._tenants(), lambda: told(done))
             for _ in range(_LAST_ROUNDS):
                 if following.follow() == 0:
                     break
@@ -182,6 +183,7 @@ class ModelChange:
             opened.index.close()
             raise
         finally:
+            generations.comparing.clear()
             patient.hurry = True
         self._filling = None
         generations.changing.clear()

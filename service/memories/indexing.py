@@ -247,9 +247,12 @@ class Indexing:
                 self._settled(tenant_id, list(group))
         return self._differed
 
-    def agree(self, tenants: Sequence[TenantId]) -> None:
-        """Compare the whole index with the record: what has no memory goes, what is behind is noted in the outbox."""
-        self._agreement.mend(tenants)
+    def agree(self, tenants: Sequence[TenantId], alive: Callable[[], None] = lambda: None) -> None:
+        """Compare the whole index with the record: what has no memory goes, what is behind is noted in the outbox.
+
+        `alive` is called from time to time.
+        """
+        self._agreement.mend(tenants, alive)
 
     def catch_up(self) -> None:
         """Let `drain` be called soon."""
@@ -348,7 +351,9 @@ class Indexing:
         return len(rows)
 
     def _is_past(self, due: Due) -> bool:
-        """Tell whether no process can still be writing what it knew when this row was made."""
+        """Tell whether no process can still be writing what it knew when this row was made, and none needs it."""
+        if self._generations.comparing.is_set():
+            return False
         alone = not self._index.shared and not self._generations.changing.is_set()
         return alone or clock.now() - due.since > _SETTLED_AFTER
 

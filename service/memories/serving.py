@@ -33,6 +33,9 @@ class Generations:
         self.filling: Serving | None = None
         #: Whether a model is being brought in, by this process or by another.
         self.changing = threading.Event()
+        #: Set from when the pair that is being filled is compared with the record until it serves. What is written to
+        #: what was compared already reaches it by the outbox alone, which forgets nothing meanwhile.
+        self.comparing = threading.Event()
         #: Held while the index is written and while another pair takes over.
         self.lock = threading.RLock()
 

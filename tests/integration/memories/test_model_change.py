@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ import psycopg
 import pytest
 import yaml
 
-from service import wiring
+from service import clock, wiring
 from service.errors import ConfigurationError, Conflict, MemvaultError
 from service.memories import changing
 from service.memories.actions import Edit, Query
+from service.memories.indexing import Indexing
 from service.scope import SYSTEM_TENANT, Caller
 from service.settings import load_settings
 from service.settings.tree import Embeddings
@@ -196,6 +198,48 @@ def test_a_provider_that_fails_leaves_the_old_model_serving_and_is_gone_on_with(
     # What was embedded before is not embedded again.
     assert first.isdisjoint(text for call in words.calls[again:] for text in call)
     assert agrees(services, caller, database)
+
+
+def test_what_is_written_during_a_long_comparison_reaches_the_new_index(
+    words: ScriptedEmbeddings, services: Services, caller: Caller, monkeypatch: pytest.MonkeyPatch, database: Postgres
+) -> None:
+    ids = [one.memory_id for one in add(services, caller, *(f"note number {number}" for number in range(10))).results]
+    ask_for(services, words)
+    agree, now = Indexing.agree, clock.now
+    drained = []
+
+    def long(indexing: Indexing, *given: Any) -> None:
+        """A comparison that has passed these memories, takes minutes more, and meets the upkeep of the index."""
+        agree(indexing, *given)
+        add(services, caller, "She lives in Rome")
+        services.memories.update(caller, caller.scope, ids[3], Edit(text="She owns a bicycle"))
+        with monkeypatch.context() as later:
+            later.setattr(clock, "now", lambda: now() + timedelta(minutes=5))
+            drained.append(services.indexing.drain())
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Indexing, "agree", long)
+        assert services.change.run() == 10
+    assert drained == [0]
+    assert agrees(services, caller, database)
+    assert found(services, caller, "lives Rome")[0] == "She lives in Rome"
+    assert found(services, caller, "owns bicycle")[0] == "She owns a bicycle"
+    # Nothing is kept longer than it is needed.
+    services.indexing.drain()
+    with psycopg.connect(database.admin) as admin:
+        assert admin.execute("SELECT count(*) FROM outbox").fetchall() == [(0,)]
+
+
+def test_a_comparison_says_that_it_is_alive(
+    words: ScriptedEmbeddings, services: Services, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.memories.agreement._PAGE", 2)
+    add(services, caller, *(f"note number {number}" for number in range(10)))
+    ask_for(services, words)
+    told: list[int] = []
+    assert services.change.run(told.append) == 10
+    # Once for each part of the points and of the memories, beside those of the copying.
+    assert told.count(10) > 10
 
 
 def test_a_model_that_is_not_as_the_settings_say_is_refused_before_anything_begins(
