@@ -209,9 +209,13 @@ class ServerIndex:
                 alias for alias in self._aliases() if alias in (self._alias, self._complete_alias, self._next_alias)
             ]
             self._move(dict.fromkeys(ours))
-            for one in self._client.get_collections().collections:
-                if one.name.startswith(f"{self._alias}-"):
-                    self._client.delete_collection(one.name)
+            for name in self._collections():
+                self._client.delete_collection(name)
+
+    def exists(self) -> bool:
+        """Tell whether the server has a collection of this model; none is made."""
+        with failures("look", what_to_do=_WHAT_TO_DO):
+            return bool(self._collections())
 
     def fill(self, target: str, tenant_id: TenantId, points: Sequence[Point]) -> None:
         """Store points in the collection that is being filled, each only over an older one."""
@@ -322,6 +326,11 @@ class ServerIndex:
             raise
         for key, schema in payload_indexes().items():
             self._client.create_payload_index(name, key.value, field_schema=schema, wait=True)
+
+    def _collections(self) -> list[str]:
+        """Return the collections of this model, those that serve and others."""
+        names = (one.name for one in self._client.get_collections().collections)
+        return [name for name in names if name.startswith(f"{self._alias}-")]
 
     def _aliases(self) -> dict[str, str]:
         return {one.alias_name: one.collection_name for one in self._client.get_aliases().aliases}

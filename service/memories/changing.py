@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Final
+from uuid import UUID
 
 from sqlalchemy import Connection
 
@@ -20,7 +21,7 @@ from service.embeddings.embedder import Embedder, EmbeddingUnavailable, Matrix, 
 from service.errors import IndexUnavailable
 from service.memories.indexing import Indexing
 from service.memories.serving import Generations, Serving
-from service.scope import SYSTEM_TENANT, TenantId, installation_caller
+from service.scope import SYSTEM_TENANT, Scope, TenantId, installation_caller
 from service.storage.embedding_models import EmbeddingModel, EmbeddingModels, ModelState
 
 #: A change that nobody has worked at for so long belongs to a process that has ended.
@@ -46,6 +47,7 @@ class ModelChange:
         indexing: Indexing,
         following: Callable[[Serving], Indexing],
         open_pair: Callable[[EmbeddingModel], Serving],
+        is_there: Callable[[EmbeddingModel], bool],
         remove: Callable[[EmbeddingModel], None],
         tenants: Callable[[], Sequence[TenantId]],
         differs: Callable[[Embedder], str | None],
@@ -57,6 +59,7 @@ class ModelChange:
         self._indexing = indexing
         self._following = following
         self._open_pair = open_pair
+        self._is_there = is_there
         self._remove = remove
         self._tenants = tenants
         self._stopping = threading.Event()
@@ -143,8 +146,61 @@ class ModelChange:
         model = self._models.find(ModelState.FILLING)
         return model is not None and model.updated_at < clock.now() - STALE_AFTER
 
+    def remove_idle(self) -> None:
+        """Remove what indexes there are beside the one that serves and that nobody fills, with all that was deleted.
+
+        A change that was cut short leaves one, which no deletion reaches. Little is lost: it is filled from the record,
+        which has the vectors that were made. One that this process fills stays, for deletions reach that.
+
+        Raises:
+            IndexUnavailable: while another process fills one or may still be asking it, or where it cannot be removed.
+        """
+        # A run that begins meanwhile waits; it begins with an empty index itself.
+        if not self._beside() or not self._running.acquire(blocking=False):
+            return
+        try:
+            self.tidy()
+            model = self._models.find(ModelState.FILLING)
+            if model is not None:
+                with self._indexing.claimed():
+                    self._models.empty(model, partial(self._remove, model))
+            if self._beside():
+                raise _left_beside()
+        finally:
+            self._running.release()
+
+    def count_beside(self, scope: Scope, subject: UUID | None) -> int:
+        """Return how many points of the tenant, or of one of its subjects, the index has that this process fills.
+
+        Raises:
+            IndexUnavailable: where there is another beside the one that serves: nobody can tell what is in it.
+        """
+        filling = self._generations.filling
+        if filling is not None:
+            return filling.index.of(scope).count(subject=subject)
+        if self._beside():
+            raise _left_beside()
+        return 0
+
+    def _beside(self) -> list[EmbeddingModel]:
+        """Return the models that do not serve and have an index of their own that is there."""
+        if all(state is ModelState.SERVING for _, state in self._models.states()):
+            return []
+        models, shared = self._models.all(), self._generations.serving.index.shared
+        serving = {(one.name, one.dimensions) for one in models if one.state is ModelState.SERVING}
+        return [
+            one
+            for one in models
+            if one.state is not ModelState.SERVING
+            # On a server the generations of a model have one index together.
+            and not (shared and (one.name, one.dimensions) in serving)
+            and self._is_there(one)
+        ]
+
     def _filled(self, model: EmbeddingModel, told: Callable[[int], None]) -> int:
         generations = self._generations
+        # What an earlier run left has what was deleted since; all is copied from the record again anyway.
+        self._models.empty(model, partial(self._remove, model))
         opened = self._open_pair(model)
         patient = _Patient(opened.embedder, self._stopping)
         pair = Serving(patient, opened.index, opened.generation)
@@ -228,6 +284,11 @@ class ModelChange:
                 if not failed:
                     _log.error("which model serves cannot be told", extra={"error": type(error).__name__})
                 failed = True
+
+
+def _left_beside() -> IndexUnavailable:
+    """Return the error of what cannot be so while an index that deletions may not have reached is there."""
+    return IndexUnavailable("an index of another embedding model has not been removed yet; it is tried again")
 
 
 def _provider(model: EmbeddingModel) -> str | None:

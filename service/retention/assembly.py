@@ -8,6 +8,7 @@ from service.audit.assembly import open_signer
 from service.audit.trail import Trail
 from service.holds.minimum import Minimum
 from service.holds.waiting import WaitingHolds
+from service.memories.changing import ModelChange
 from service.memories.entities import Entities
 from service.memories.indexing import Indexing
 from service.memories.stores import Stores
@@ -15,6 +16,7 @@ from service.policy.gate import Gate
 from service.queue.tasks import Queue
 from service.retention.connectors import ConnectorRows
 from service.retention.erasures import Erasures
+from service.retention.leftovers import Leftovers
 from service.retention.obstacles import Obstacles
 from service.retention.physical import PhysicalPass
 from service.retention.work import ErasureWork
@@ -48,6 +50,7 @@ def open_erasing(
     indexing: Indexing,
     entities: Entities,
     erasures: Erasures,
+    change: ModelChange,
     tenants: Tenants,
     *,
     maintenance_dsn: str | None,
@@ -59,7 +62,9 @@ def open_erasing(
         return [tenant.id for tenant in tenants.list() if tenant.status != "deleted"]
 
     timeout = stores.settings.erasure.lock_timeout
-    physical = PhysicalPass(indexing, stores.index, tenant_ids, maintenance_dsn, stores.keyring, lock_timeout=timeout)
+    physical = PhysicalPass(
+        indexing, stores.index, change, tenant_ids, maintenance_dsn, stores.keyring, lock_timeout=timeout
+    )
     return ErasureWork(
         stores,
         indexing,
@@ -68,5 +73,6 @@ def open_erasing(
         connectors,
         Obstacles(connectors, stores.record, Minimum(stores.keyring), stores.waiting_holds),
         physical,
+        Leftovers(stores, connectors, change),
         partial(open_signer, stores.settings),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from service import clock
+from service.memories.changing import ModelChange
 from service.memories.stores import Stores
 from service.retention.connectors import ConnectorRows
 from service.retention.ledger import Erasure, ErasureKind
@@ -15,14 +16,16 @@ from service.storage.keyring import KeyDestroyed, KeyMissing
 class Leftovers:
     """Looks, and changes nothing."""
 
-    def __init__(self, stores: Stores, connectors: ConnectorRows) -> None:
+    def __init__(self, stores: Stores, connectors: ConnectorRows, change: ModelChange) -> None:
         self._stores = stores
         self._connectors = connectors
+        self._change = change
 
     def look(self, scope: Scope, erasure: Erasure) -> Checked:
         """Return what is left of an erasure.
 
         Raises:
+            IndexUnavailable: when it cannot be told of an index.
             RuntimeError: when the database has a table of which nobody said how its rows leave.
         """
         with self._stores.database.transaction(scope) as connection:
@@ -44,7 +47,9 @@ class Leftovers:
         if erasure.kind is ErasureKind.CONNECTOR:
             # Its points are those of its memories, and a memory that is gone was taken out of the index before this.
             return 0
-        return self._stores.index.of(scope).count(subject=erasure.subject_id)
+        # In this order: one that takes over in between is counted twice, and not passed over.
+        beside = self._change.count_beside(scope, erasure.subject_id)
+        return beside + self._stores.index.of(scope).count(subject=erasure.subject_id)
 
     def _key(self, scope: Scope, erasure: Erasure) -> str:
         if erasure.subject_id is None and erasure.kind is not ErasureKind.TENANT:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from service.errors import IndexUnavailable
 from service.index.interface import Index
+from service.memories.changing import ModelChange
 from service.memories.indexing import Indexing
 from service.scope import TenantId
 from service.storage.erasers import erasers
@@ -54,6 +55,7 @@ class PhysicalPass:
         self,
         indexing: Indexing,
         index: Index,
+        change: ModelChange,
         tenants: Callable[[], Sequence[TenantId]],
         dsn: str | None,
         keyring: Keyring,
@@ -64,6 +66,7 @@ class PhysicalPass:
         self._tenants = tenants
         self._indexing = indexing
         self._index = index
+        self._change = change
         self._dsn = dsn
         self._lock_timeout = lock_timeout
 
@@ -77,6 +80,7 @@ class PhysicalPass:
         """
         self._indexing.drain()
         self._keyring.rewrite()
+        self._change.remove_idle()
         if not self._index.compacts:
             self._indexing.rebuild(self._tenants)
         elif not self._index.compact():

@@ -59,6 +59,7 @@ class ErasureWork:
         connectors: ConnectorRows,
         obstacles: Obstacles,
         physical: PhysicalPass,
+        leftovers: Leftovers,
         signer: Callable[[], Signer],
     ) -> None:
         self._stores = stores
@@ -71,7 +72,7 @@ class ErasureWork:
         self._signer = signer
         self._ledger = Ledger(stores.keyring)
         self._one_pass = threading.Lock()
-        self._leftovers = Leftovers(stores, connectors)
+        self._leftovers = leftovers
 
     def run(self, tenant_id: str, erasure_id: str) -> None:
         """Do what one erasure has to do next, the handler of the queue.

@@ -165,6 +165,17 @@ class EmbeddingModels:
             also(connection)
         return True
 
+    def empty(self, model: EmbeddingModel, remove: Callable[[], None]) -> None:
+        """Remove the index of a model that is being filled, which begins anew; nothing where it no longer is.
+
+        No model begins or takes over meanwhile.
+        """
+        with self._database.tenant_blind() as connection:
+            _lock(connection)
+            filling = _m.id == model.id, _m.state == ModelState.FILLING.value
+            if connection.execute(select(_m.id).where(*filling)).first() is not None:
+                remove()
+
     def forget(self, model: EmbeddingModel, remove: Callable[[], None], *, shared: bool) -> None:
         """Forget a model that no longer serves, and remove its index; what `remove` raises leaves it known.
 

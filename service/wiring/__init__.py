@@ -362,15 +362,16 @@ def open_services(installation: Installation, stack: ExitStack, *, upkeep: bool 
     entities = Entities(stores, indexing)
     reviews = Reviews(stores, indexing)
     extractions = Extractions(stores, indexing, engine, installation.queue, projects)
+    change = open_change(installation, generations, indexing, stack)
     erasing = open_erasing(
         stores,
         indexing,
         entities,
         installation.erasures,
+        change,
         installation.tenants,
         maintenance_dsn=installation.connections.maintenance_dsn,
     )
-    change = open_change(installation, generations, indexing, stack)
     jobs = Jobs(
         installation.database,
         installation.tenants,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from service.embeddings import Embedder
 from service.embeddings.minilm import MiniLM
-from service.errors import ConfigurationError, Conflict
+from service.errors import ConfigurationError, Conflict, IndexUnavailable
 from service.index.edge_folder import IndexFolder
 from service.index.switched import SwitchedIndex
 from service.memories.changing import STALE_AFTER, ModelChange
@@ -94,6 +94,7 @@ def open_change(
         indexing,
         following,
         open_pair,
+        partial(_is_there, settings),
         partial(_remove, settings),
         tenants,
         lambda serving: _difference(settings, serving.name, serving.dimensions),
@@ -193,8 +194,23 @@ def _with(settings: Settings, kept: Mapping[str, Any]) -> Settings:
     return settings.model_copy(update={"embeddings": embeddings})
 
 
+def _is_there(settings: Settings, model: EmbeddingModel) -> bool:
+    """Tell whether a model has an index, without making one."""
+    if settings.index.url is None:
+        return index_folder(settings.data_dir, model.generation).exists()
+    index = server_index(settings, name=model.name, dimensions=model.dimensions)
+    try:
+        return index.exists()
+    finally:
+        index.close()
+
+
 def _remove(settings: Settings, model: EmbeddingModel) -> None:
-    """Remove the index of a model that no longer serves."""
+    """Remove the index of a model that does not serve.
+
+    Raises:
+        IndexUnavailable: when something of it stays.
+    """
     if settings.index.url is not None:
         index = server_index(settings, name=model.name, dimensions=model.dimensions)
         try:
@@ -202,7 +218,10 @@ def _remove(settings: Settings, model: EmbeddingModel) -> None:
         finally:
             index.close()
     else:
-        shutil.rmtree(index_folder(settings.data_dir, model.generation), ignore_errors=True)
+        folder = index_folder(settings.data_dir, model.generation)
+        shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():
+            raise IndexUnavailable(f"the index folder {folder} cannot be removed: see to whom it belongs")
 
 
 def _sweep(settings: Settings, models: EmbeddingModels) -> None:
