@@ -24,6 +24,8 @@ _APOSTROPHES: Final = str.maketrans(dict.fromkeys("\u2019\u2018\u02bc`\u00b4", "
 _PIECE: Final = re.compile(rf"\d+(?:[.,:/\-]\d+)*['\"]|\d+(?:[.,:/\-]\d+)+|{_LETTER}+(?:['.&/@\-]{_LETTER}+)*|[^\w\s]")
 #: Written without a meaning of their own. Signs of every other kind ("-5", "C++", "50 %", "?", ":)") are kept.
 _PASSED_OVER: Final = frozenset(",;:.!\"'…、。“”„«»‹›¡")
+#: Where one of these says something: the point of a number that begins with it (".5", ",5"), and a denial ("!=", "!x").
+_SPEAKING: Final = re.compile(rf"(?<!{_LETTER})(?:[.,](?=\d)|!(?={_LETTER}))|!(?==)")
 #: Forms of a digit that are not the digit: 2⁵ is not 25, 1½ is not 11/2.
 _RAISED: Final = {"<super>": "^", "<sub>": "_", "<fraction>": " "}
 #: Words that a sentence may do without. "a" is none: "has few friends" is not "has a few friends".
@@ -45,7 +47,7 @@ def gist(text: str) -> tuple[str, ...]:
     Contractions are written out. "The" before a name is a part of it ("the Police"), "that" at the end of a text says
     something, and in a text with a denial every word may ("I really don't care").
     """
-    pieces = list(_pieces(_composed(text)))
+    pieces = list(_pieces(_composed(text), speaking=True))
     words = [_folded(piece) for piece in pieces]
     denied = not _DENIALS.isdisjoint(words)
     return tuple(
@@ -56,7 +58,10 @@ def gist(text: str) -> tuple[str, ...]:
 
 
 def roughly(text: str) -> str:
-    """Return what texts with the same `plain` form or the same `gist` have in common, by which they are looked up."""
+    """Return what texts with the same `plain` form or the same `gist` have in common, by which they are looked up.
+
+    The record keeps a number of it (`likeness`), so another form of it would find nothing that is stored already.
+    """
     return " ".join(word for word in _pieces(plain(text)) if word not in _FILLERS)
 
 
@@ -72,10 +77,12 @@ def _folded(text: str) -> str:
     return unicodedata.normalize("NFKC", text.lower().replace("ς", "σ"))
 
 
-def _pieces(text: str) -> Iterator[str]:
-    for piece in _PIECE.findall(text):
-        if piece not in _PASSED_OVER:
-            yield from _written_out(piece)
+def _pieces(text: str, *, speaking: bool = False) -> Iterator[str]:
+    for found in _PIECE.finditer(text):
+        if found[0] not in _PASSED_OVER:
+            yield from _written_out(found[0])
+        elif speaking and _SPEAKING.match(text, found.start()):
+            yield found[0]
 
 
 def _written_out(piece: str) -> list[str]:

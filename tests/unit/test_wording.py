@@ -31,6 +31,8 @@ SAME_GIST = [
     ("Bob is a part-time nurse", "Bob is a part time nurse"),
     ("İzmir-Ankara treni", "İzmir Ankara treni"),
     ("Yes, I moved to Rome", "Yes I moved to Rome"),
+    ("Moved to Rome,5 years ago", "Moved to Rome, 5 years ago"),
+    ("Hi! I am vegetarian", "Hi, I am vegetarian"),
 ]
 #: Two facts, however near they are to a model: a number, a sign, a name, a denial, an order, a time, a small word.
 OTHER_FACTS = [
@@ -49,12 +51,20 @@ OTHER_FACTS = [
     ("walks 1½ miles", "walks 11/2 miles"),
     ("earns $50", "earns €50"),
     ("50 % of it", "50 of it"),
+    ("takes .5 mg", "takes 5 mg"),
+    ("takes .5mg", "takes 5mg"),
+    ("weighs .5 kg", "weighs ,5 kg"),
+    ("costs $.50", "costs $50"),
+    ("lost ,8 kg", "lost 8 kg"),
     ("version 1.5", "version 15"),
     ("version 1.5", "version 1 5"),
     ("at 10:30", "at 10:20"),
     ("at 10:30", "at 10-30"),
     ("Account 4711-22", "Account 471-122"),
     ("is 5' tall", 'is 5" tall'),
+    ("retries when status != 500", "retries when status = 500"),
+    ("stops when code!=404", "stops when code=404"),
+    ("flag is !active", "flag is active"),
     ("Knows C++", "Knows C"),
     ("Knows C#", "Knows C"),
     ("You like tea?", "You like tea"),
@@ -94,6 +104,10 @@ def test_needless_words_make_no_other_gist(one: str, other: str) -> None:
 def test_another_fact_is_never_worded_alike(one: str, other: str) -> None:
     assert plain(one) != plain(other)
     assert gist(one) != gist(other)
+
+
+def test_what_is_stored_is_looked_up_as_before() -> None:
+    assert roughly("Takes .5 mg when status != 500, !important.") == "takes 5 mg when status = 500 important"
 
 
 def test_a_text_of_nothing_but_punctuation_or_needless_words_is_no_other_than_itself() -> None:
