@@ -232,9 +232,8 @@ def _settled(unit: UnitOfWork, reported: Sequence[Mapping[str, Any]]) -> tuple[D
         raise StagingMismatch("Mem0 reported another change than an addition")
     items = unit.answer.items if unit.answer else {}
     expected = set(items) if unit.procedure is None else {unit.procedure}
-    known = {memory.text for memory in unit.recalled}
-    if not set(staged.values()) <= expected or not expected - set(staged.values()) <= known:
-        raise StagingMismatch("Mem0 staged other texts than the LLM offered, or dropped one without a reason")
+    if set(staged.values()) != expected:
+        raise StagingMismatch("Mem0 staged other texts than the LLM offered, or dropped one")
     drafts = []
     for row in unit.rows.values():
         text, item = row.payload["data"], items.get(row.payload["data"])
@@ -257,6 +256,4 @@ def _settled(unit: UnitOfWork, reported: Sequence[Mapping[str, Any]]) -> tuple[D
 
 def _counts(unit: UnitOfWork, drafts: Sequence[Draft]) -> Counts:
     answer = unit.answer or Answer(items={}, offered=0, dropped={})
-    known = len(answer.items) - len(drafts)
-    dropped = {**answer.dropped, **({"known": known} if known else {})}
-    return Counts(offered=answer.offered, staged=len(drafts), dropped=dropped)
+    return Counts(offered=answer.offered, staged=len(drafts), dropped=dict(answer.dropped))

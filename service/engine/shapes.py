@@ -68,7 +68,8 @@ class Draft:
 class Counts:
     """How many memories the LLM offered, how many are staged, and why the others are not.
 
-    Reasons: `too_many`, `too_long`, `empty`, `malformed`, `duplicate` (twice in one answer), `known` (exists already).
+    Reasons: `too_many`, `too_long`, `empty`, `malformed`, `duplicate` (twice in one answer). What exists already is
+    staged like all else: the record tells.
     """
 
     offered: int

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, TypeVar, cast
@@ -273,8 +272,12 @@ def _refuse(call: str) -> NoReturn:
 
 
 def _payload(text: str) -> dict[str, Any]:
-    """Return the payload of an existing memory: its text, and the hash by which Mem0 knows duplicates."""
-    return {"data": text, "hash": hashlib.md5(text.encode("utf-8", "replace"), usedforsecurity=False).hexdigest()}
+    """Return the payload of an existing memory: its text, without the hash by which Mem0 drops what is worded the same.
+
+    It would drop a fact because of a memory of another run, day of expiry or metadata, and what the fact supersedes
+    with it. What is there already the record tells.
+    """
+    return {"data": text}
 
 
 def _known_to_mem0(subjects: SubjectNames) -> list[str]:

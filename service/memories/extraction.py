@@ -256,11 +256,12 @@ class Extractions:
                 # Messages of what nobody has approved must not reach the next prompt by this way.
                 self._buffer(connection, scope, work, extraction.messages)
             counts = extraction.counts
+            known = sum(change is Change.NONE for _, change in kept.results)
             notes: dict[str, Any] = {
                 "messages": len(work.new.messages),
                 "offered": counts.offered,
                 "stored": len(kept.entries),
-                "dropped": dict(counts.dropped),
+                "dropped": {**counts.dropped, **({"known": known} if known else {})},
             }
             if review:
                 notes["quarantined"] = sum(change is Change.QUARANTINED for _, change in kept.results)

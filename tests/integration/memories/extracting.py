@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from service.records import Event, Message, NewMemories, SubjectNames
 from service.scope import Caller
 from service.wiring import Services
 
 
-def ask(services: Services, caller: Caller, *texts: str, user: str = "alice") -> Event:
+def ask(
+    services: Services, caller: Caller, *texts: str, user: str = "alice", run: str | None = None, **more: Any
+) -> Event:
     """Ask for an extraction."""
-    new = NewMemories([Message("user", text) for text in texts], SubjectNames(user_id=user))
+    new = NewMemories([Message("user", text) for text in texts], SubjectNames(user_id=user, run_id=run), **more)
     return services.adds.add(caller, caller.scope, new)
 
 

@@ -62,20 +62,21 @@ def test_links_lead_to_the_memories_that_were_shown(engine: Engine, llm: Scripte
     assert not any(str(memory_id) in llm.requests[0].prompt for memory_id in shelf.ids)
 
 
-def test_what_is_known_or_said_twice_is_counted_and_not_staged(engine: Engine, llm: ScriptedLLM) -> None:
+def test_what_is_said_twice_is_counted_and_not_staged(engine: Engine, llm: ScriptedLLM) -> None:
     llm.facts("Alice likes tea", "Alice sings", "Alice sings ", "", "x" * 2_001)
-    extraction = engine.extract(TEA, ALICE, reader=Shelf.of("Alice likes tea"))
-    assert [draft.text for draft in extraction.drafts] == ["Alice sings"]
-    assert extraction.counts.dropped == {"known": 1, "duplicate": 1, "empty": 1, "too_long": 1}
+    extraction = engine.extract(TEA, ALICE, reader=Shelf())
+    assert [draft.text for draft in extraction.drafts] == ["Alice likes tea", "Alice sings"]
+    assert extraction.counts.dropped == {"duplicate": 1, "empty": 1, "too_long": 1}
     assert extraction.counts.offered == extraction.counts.staged + sum(extraction.counts.dropped.values())
 
 
-def test_all_known_is_no_error(engine: Engine, llm: ScriptedLLM) -> None:
-    llm.facts("Alice likes tea")
-    extraction = engine.extract(TEA, ALICE, reader=Shelf.of("Alice likes tea"))
-    assert extraction.drafts == ()
-    assert extraction.messages == tuple(TEA)
-    assert extraction.counts.dropped == {"known": 1}
+def test_what_was_shown_is_staged_like_all_else_with_what_it_supersedes(engine: Engine, llm: ScriptedLLM) -> None:
+    shelf = Shelf.of("Alice likes tea", "Alice likes coffee")
+    llm.facts({"text": "Alice likes tea", "supersedes": ["1"]})
+    extraction = engine.extract(TEA, ALICE, reader=shelf)
+    (draft,) = extraction.drafts
+    assert (draft.text, draft.superseded_ids) == ("Alice likes tea", (shelf.ids[1],))
+    assert extraction.counts.dropped == {}
 
 
 def test_ten_thousand_items_are_cut_to_the_limit(engine: Engine, llm: ScriptedLLM) -> None:
