@@ -39,7 +39,7 @@ from service.storage.keyring import KeyDestroyed
 from service.storage.outbox import GONE
 from service.storage.record import memories_table, one_of
 from service.storage.stored import IndexEntry, Slice, StoredMemory, searchable
-from service.storage.superseding import is_current, superseded_by
+from service.storage.superseding import is_current, reworded, superseded_by
 
 _BATCH: Final = 500
 
@@ -173,6 +173,7 @@ class Memories:
         """Change a memory and return it as it is now; the old text goes into its history. Reaches expired ones too.
 
         A caller that may not read it gets back what it has given and no more.
+        With another text it is current, whatever superseded the old one, and nothing is proposed because of that.
 
         Raises:
             NotFound: when the caller's scope does not reach such a memory.
@@ -323,6 +324,8 @@ class Memories:
             Minimum(stores.keyring).refuse_shortened(connection, scope, before, after)
             tokens = stores.tokenizer(scope).row_tokens(after.metadata, after.categories, after.actor)
             after = stores.record.update(connection, scope, before, after, vector, tokens, embedder=embedder)
+            if after.text != before.text:
+                reworded(connection, [memory_id])
             if grows(before, after):
                 stores.quotas.check_room(connection, scope)
             stores.trail.write(

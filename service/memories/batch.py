@@ -36,6 +36,7 @@ from service.storage.erasers import erase_with_memories
 from service.storage.keyring import KeyDestroyed
 from service.storage.outbox import GONE
 from service.storage.stored import IndexEntry, StoredMemory, searchable
+from service.storage.superseding import reworded
 
 _T = TypeVar("_T")
 
@@ -213,6 +214,7 @@ class Batches:
                         expires_on=None if isinstance(edit.expires_on, Unset) else edit.expires_on,
                     ),
                 )
+            reworded(connection, [one for one in changed if found_after[one].text != found[one].text])
             if any(one in changed and grows(found[one], found_after[one]) for one in found):
                 stores.quotas.check_room(connection, scope)
             missing = [one for one in edits if one not in changed and one not in held]

@@ -94,7 +94,7 @@ class Consolidations:
         meanwhile, since it was said again, accepting would hide both: that is dismissed.
         """
         with self._database.transaction(scope) as connection:
-            wanted = [one for one in proposals(connection) if older_ids is None or one.older_id in older_ids]
+            wanted = proposals(connection, older_ids, lock=True)
             held = held_among(connection, scope, [one.older_id for one in wanted])
             decided = free = [one for one in wanted if one.older_id not in held]
             if accept:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any, Final
@@ -106,6 +106,19 @@ def restate(connection: Connection, memory_ids: Iterable[UUID]) -> int:
     return int(connection.execute(delete(_links).where(one_of(_links.c.older_id, ids), _LINKED)).rowcount)
 
 
+def reworded(connection: Connection, memory_ids: Iterable[UUID]) -> None:
+    """Let memories be current whose text was changed by hand, and forget what was proposed because of the old one.
+
+    The caller has locked the memories. What they supersede themselves stays superseded.
+    """
+    ids = list(memory_ids)
+    if not ids:
+        return
+    restate(connection, ids)
+    either = or_(one_of(_links.c.older_id, ids), one_of(_links.c.newer_id, ids))
+    connection.execute(delete(_links).where(either, _links.c.state == "proposed"))
+
+
 def propose(connection: Connection, scope: Scope, links: Sequence[Link]) -> list[Link]:
     """Keep what is proposed to be linked; return those that are new.
 
@@ -131,11 +144,24 @@ def propose(connection: Connection, scope: Scope, links: Sequence[Link]) -> list
     return [Link(row.older_id, row.newer_id, row.kind) for row in connection.execute(made.values(rows))]
 
 
-def proposals(connection: Connection) -> list[Link]:
-    """Return what is proposed and not decided on, the oldest first."""
+def proposals(connection: Connection, older_ids: Collection[UUID] | None = None, *, lock: bool = False) -> list[Link]:
+    """Return what is proposed and not decided on, of these older memories or of all, the oldest first.
+
+    With `lock` its memories stay as they are until this transaction ends.
+    """
     query = select(_links.c.older_id, _links.c.newer_id, _links.c.kind).where(_links.c.state == "proposed")
-    rows = connection.execute(query.order_by(_links.c.created_at, _links.c.older_id, _links.c.newer_id))
-    return [Link(row.older_id, row.newer_id, row.kind) for row in rows]
+    if older_ids is not None:
+        query = query.where(one_of(_links.c.older_id, list(older_ids)))
+    query = query.order_by(_links.c.created_at, _links.c.older_id, _links.c.newer_id)
+    found = [Link(row.older_id, row.newer_id, row.kind) for row in connection.execute(query)]
+    if lock and found:
+        ends = {one for link in found for one in (link.older_id, link.newer_id)}
+        locked = select(_m.id).where(one_of(_m.id, list(ends))).order_by(_m.id)
+        connection.execute(locked.with_for_update(key_share=True, read=True))
+        # What was reworded until the lock was had is not proposed any more.
+        still = {(row.older_id, row.newer_id) for row in connection.execute(query)}
+        found = [link for link in found if (link.older_id, link.newer_id) in still]
+    return found
 
 
 def paired(connection: Connection, memory_ids: Sequence[UUID]) -> dict[UUID, set[UUID]]:

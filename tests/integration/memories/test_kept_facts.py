@@ -10,12 +10,15 @@ import pytest
 
 from service import clock
 from service.filters.parse import parse_filter
+from service.memories.actions import Edit
+from service.memories.batch import BatchEdit
 from service.records import Change
 from service.scope import Caller, SubjectKind
 from service.wiring import Services
 from tests.conftest import MakeServices, caller_of
 from tests.integration.memories.extracting import ask, ended
-from tests.integration.memories.test_latest_only import listed
+from tests.integration.memories.test_consolidation import ALIKE, brought
+from tests.integration.memories.test_latest_only import link, listed, one
 from tests.llm.scripted import ScriptedLLM
 
 pytestmark = [pytest.mark.integration, pytest.mark.postgres_suite, pytest.mark.xdist_group("extraction")]
@@ -75,3 +78,33 @@ def test_what_is_known_supersedes_what_it_makes_untrue(extracting: tuple[Service
     event = ended(services, caller, ask(services, caller, "Lisbon is over, I live in Rome"))
     assert [one.change for one in event.results] == [Change.NONE]
     assert listed(services, caller) == ["Alice lives in Rome"]
+
+
+@pytest.mark.parametrize("batch", [False, True])
+def test_what_superseded_an_old_text_does_not_hide_the_new_one(services: Services, caller: Caller, batch: bool) -> None:
+    rome, oslo = one(services, caller, "Alice lives in Rome"), one(services, caller, "Alice lives in Oslo")
+    link(services, caller, oslo, [rome])
+
+    def change(edit: Edit) -> None:
+        if batch:
+            services.batches.update(caller, caller.scope, [BatchEdit(rome, edit)])
+        else:
+            services.memories.update(caller, caller.scope, rome, edit)
+
+    change(Edit(metadata={"checked": True}))
+    change(Edit(text="Alice lives in Rome"))
+    assert listed(services, caller) == ["Alice lives in Oslo"]
+    change(Edit(text="Alice is allergic to penicillin"))
+    assert listed(services, caller) == ["Alice is allergic to penicillin", "Alice lives in Oslo"]
+
+
+@pytest.mark.parametrize("changed", [0, 2], ids=["older", "newest"])
+def test_what_was_proposed_of_an_old_text_is_forgotten(services: Services, caller: Caller, changed: int) -> None:
+    memories = brought(services, caller, ALIKE)
+    consolidations = services.installation.consolidations
+    assert len(consolidations.run(caller, caller.scope)) == 2
+    services.memories.update(caller, caller.scope, memories[changed], Edit(text="Alice is allergic to penicillin"))
+    assert len(consolidations.proposed(caller.scope)) == (1 if changed == 0 else 0)
+    consolidations.decide(caller, caller.scope, None, accept=True)
+    assert "Alice is allergic to penicillin" in listed(services, caller)
+    assert len(listed(services, caller)) == (2 if changed == 0 else 3)
