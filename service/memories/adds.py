@@ -33,7 +33,7 @@ from service.memories.indexing import Indexing
 from service.memories.limits import check_characters, check_new
 from service.memories.provenance import check_connector, with_connector
 from service.memories.quarantining import keep_for_review
-from service.memories.recognising import Kept, find_twins
+from service.memories.recognising import Kept, as_said, find_twins
 from service.memories.stores import Stores
 from service.memories.tables import IdempotencyRow
 from service.policy.table import authorize
@@ -45,7 +45,7 @@ from service.storage.encryption import Place
 from service.storage.keyring import KeyDestroyed
 from service.storage.places import lined_up
 from service.storage.stored import IndexEntry, StoredMemory, searchable
-from service.storage.superseding import restate, supersede
+from service.storage.superseding import restate_as_said, supersede
 from service.tenants.projects import Projects
 from service.tenants.subjects import SubjectIds
 
@@ -349,9 +349,10 @@ def store_memories(
         for now_id, memory in zip(held, memories, strict=True)
     ]
     added = [memory_id for memory_id, change in results if change is Change.ADD]
-    restate(connection, [memory_id for memory_id, change in results if change is Change.NONE])
-    links = {now_id: memory.supersedes for now_id, memory in zip(held, memories, strict=True) if memory.supersedes}
-    superseded = supersede(connection, scope, links)
+    said, older = as_said(zip(held, memories, strict=True))
+    known = {memory_id for memory_id, change in results if change is Change.NONE}
+    restate_as_said(connection, {one: said[one] for one in known})
+    superseded = supersede(connection, scope, older, said=said)
     stores.trail.write(
         connection,
         caller,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any, Final
@@ -36,6 +36,7 @@ from service.observability import logs
 from service.queue.tasks import Queue
 from service.records import Change, EventStatus, Message, NewMemories, SubjectNames
 from service.scope import Caller, Permission, Principal, PrincipalKind, Scope, TenantId, service_principal
+from service.storage.comparing import unchanged
 from service.storage.encryption import Place
 from service.storage.keyring import KeyDestroyed, KeyMissing
 from service.storage.stored import IndexEntry
@@ -131,7 +132,7 @@ class Extractions:
             self._end(scope, event_id, code=error.code, reason=error.detail, caller=work.caller)
             return
         try:
-            entries = self._committed(scope, work, extraction, serving.embedder.name)
+            entries = self._committed(scope, work, extraction, reader.shown, serving.embedder.name)
         except QuotaExceeded as error:
             # Told by its event: another try would ask the LLM again and find no more room.
             self._end(scope, event_id, code=error.code, reason=error.detail, caller=work.caller)
@@ -208,17 +209,24 @@ class Extractions:
             return None
         return _Work(event_id, caller, new, ids, row.attempts + 1, project)
 
-    def _committed(self, scope: Scope, work: _Work, extraction: Extraction, embedder: str) -> Sequence[IndexEntry]:
+    def _committed(
+        self, scope: Scope, work: _Work, extraction: Extraction, shown: Mapping[UUID, int], embedder: str
+    ) -> Sequence[IndexEntry]:
         """Commit, with some patience for a record that is away or busy: asking the LLM again would cost more."""
         for wait in _COMMIT_WAITS:
             try:
-                return self._commit(scope, work, extraction, embedder)
+                return self._commit(scope, work, extraction, shown, embedder)
             except RecordUnavailable:
                 time.sleep(wait)
-        return self._commit(scope, work, extraction, embedder)
+        return self._commit(scope, work, extraction, shown, embedder)
 
-    def _commit(self, scope: Scope, work: _Work, extraction: Extraction, embedder: str) -> Sequence[IndexEntry]:
-        """Write what was staged, in one transaction that first checks that nothing was revoked or erased meanwhile."""
+    def _commit(
+        self, scope: Scope, work: _Work, extraction: Extraction, shown: Mapping[UUID, int], embedder: str
+    ) -> Sequence[IndexEntry]:
+        """Write what was staged, in one transaction that first checks that nothing was revoked or erased meanwhile.
+
+        What was changed since it was `shown`, with its version, is not superseded: the LLM never saw what it says now.
+        """
         stores = self._stores
         with stores.database.transaction(scope) as connection:
             row = lock_event(connection, work.event_id)
@@ -228,6 +236,8 @@ class Extractions:
             if caller is None:
                 self._cancel(connection, scope, row, obstacle)
                 return []
+            named = {one for draft in extraction.drafts for one in draft.superseded_ids}
+            stood = unchanged(connection, {one: shown[one] for one in named}) if named else set()
             memories = [
                 stored_memory(
                     work.new,
@@ -239,7 +249,7 @@ class Extractions:
                     inferred=True,
                     memory_id=draft.id,
                     linked_ids=draft.linked_memory_ids,
-                    supersedes=draft.superseded_ids,
+                    supersedes=tuple(one for one in draft.superseded_ids if one in stood),
                     categories=draft.categories,
                 )
                 for draft in extraction.drafts
@@ -364,7 +374,10 @@ class Extractions:
 
 
 class _Reader:
-    """What one extraction may see: the memories and last messages of its own subjects."""
+    """What one extraction may see: the memories and last messages of its own subjects.
+
+    `shown` are the versions of the memories that it saw.
+    """
 
     def __init__(self, stores: Stores, indexing: Indexing, scope: Scope, work: _Work, index: Index) -> None:
         self._stores = stores
@@ -372,6 +385,7 @@ class _Reader:
         self._scope = scope
         self._work = work
         self._index = index
+        self.shown: dict[UUID, int] = {}
 
     def similar(self, text: str, limit: int, *, vector: Vector) -> Sequence[Recalled]:
         """Return the current memories of the same subjects that are most like the text.
@@ -393,6 +407,7 @@ class _Reader:
             ranked = [one for one in ranked if one.memory_id in now][:limit]
             ids = [one.memory_id for one in ranked]
             found = stores.record.find(connection, scope, ids, users=None, on=clock.today())
+            self.shown |= {memory.id: memory.version for memory in found.values()}
             stores.trail.write(
                 connection,
                 self._work.caller,

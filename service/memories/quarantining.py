@@ -11,14 +11,14 @@ from sqlalchemy import Connection
 from service.audit.events import AuditEvent
 from service.audit.tenant_details import MemoryQuarantined
 from service.filters.ast import Node
-from service.memories.recognising import Kept, find_twins
+from service.memories.recognising import Kept, as_said, find_twins
 from service.memories.stores import Stores, TenantLookup
 from service.records import Change
 from service.scope import Caller, Scope
 from service.storage.filter_sql import compile_sql
 from service.storage.quarantine import quarantine_table
 from service.storage.stored import StoredMemory
-from service.storage.superseding import restate
+from service.storage.superseding import restate_as_said
 
 
 def keep_for_review(
@@ -34,8 +34,8 @@ def keep_for_review(
 ) -> Kept:
     """Put memories into quarantine with their audit row, and return what their event tells.
 
-    What the record has already, in the same or in like words, stays what it is (NONE) and is current again. Nothing
-    reaches the index.
+    What the record has already, in the same or in like words, stays what it is (NONE) and is current again, unless
+    what supersedes it was said later. Nothing reaches the index.
     """
     own = {memory.id for memory in memories}
     twins = find_twins(stores, connection, scope, memories, vectors, embedder=embedder)
@@ -43,7 +43,8 @@ def keep_for_review(
     alike = {memory_id: twin for memory_id, twin in twins.items() if twin.id not in own}
     known = {memory_id: twin.id for memory_id, twin in alike.items()}
     known |= stores.record.known(connection, scope, [memory for memory in memories if memory.id not in alike])
-    restate(connection, known.values())
+    said, _ = as_said((known[memory.id], memory) for memory in memories if memory.id in known)
+    restate_as_said(connection, said)
     fresh = [(memory, vector) for memory, vector in zip(memories, vectors, strict=True) if memory.id not in known]
     tokenizer = stores.tokenizer(scope)
     waiting = stores.quarantine.put(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -26,6 +28,19 @@ class Kept:
     entries: Sequence[IndexEntry]
     results: Sequence[tuple[UUID, Change]]
     told: Sequence[StoredMemory]
+
+
+def as_said(held: Iterable[tuple[UUID, StoredMemory]]) -> tuple[dict[UUID, datetime], dict[UUID, set[UUID]]]:
+    """Return, by the ids under which memories are held now, when they were said, and what they are said to supersede.
+
+    Several of an add may be held under one id.
+    """
+    said: dict[UUID, datetime] = {}
+    older: dict[UUID, set[UUID]] = defaultdict(set)
+    for now_id, memory in held:
+        said[now_id] = max(said.get(now_id, memory.created_at), memory.created_at)
+        older[now_id].update(memory.supersedes)
+    return said, older
 
 
 def find_twins(

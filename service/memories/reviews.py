@@ -22,6 +22,7 @@ from service.filters.evaluate import matches
 from service.memories.events import settle_result
 from service.memories.indexing import Indexing
 from service.memories.limits import check_characters
+from service.memories.recognising import as_said
 from service.memories.stores import Stores
 from service.records import Change, Memory, Page
 from service.scope import Action, Caller, Scope, installation_caller
@@ -29,7 +30,7 @@ from service.storage.filter_sql import compile_sql
 from service.storage.places import lined_up
 from service.storage.quarantine import Waiting, quarantine_table
 from service.storage.stored import IndexEntry, Slice
-from service.storage.superseding import restate, supersede
+from service.storage.superseding import restate_as_said, supersede
 
 #: Decisions in one call.
 MOST_AT_ONCE: Final = 1000
@@ -190,8 +191,9 @@ class Reviews:
                     [one.tokens for one in group],
                     embedder=group[0].embedder,
                 )
-                restate(connection, [now_id for memory_id, now_id in placed.items() if now_id != memory_id])
-                supersede(connection, scope, {placed[memory.id]: memory.supersedes for memory in memories})
+                said, older = as_said((placed[memory.id], memory) for memory in memories)
+                restate_as_said(connection, {one: said[one] for one in said if placed.get(one) != one})
+                supersede(connection, scope, older, said=said)
                 added = [one for one in group if placed[one.memory.id] == one.memory.id]
                 entries += [IndexEntry(one.memory, one.vector, one.embedder, one.tokens) for one in added]
                 for memory in memories:

@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import (
+    ARRAY,
     ColumnElement,
     Connection,
     DateTime,
     Uuid,
     and_,
+    column,
     delete,
     exists,
+    func,
     literal,
     or_,
     select,
@@ -54,16 +57,22 @@ def supersede(
     *,
     kind: str = "changed",
     anew: bool = True,
+    said: Mapping[UUID, datetime] | None = None,
 ) -> dict[UUID, list[UUID]]:
     """Link older memories to newer ones, by the newer one's id; return the links that hold, by the same.
 
     Only memories of the same user, agent, app and run are linked, so that whoever finds the older one finds the newer
     one too. What says something anew is current itself, whatever superseded it before. Not `anew` is what was said
     before and is linked now: then what supersedes the newer one stays. No link is made that closes a circle.
+
+    `said` tells when the newer ones were said (of each that is linked, or of none): what was said or changed later than
+    that is not superseded, nor is a newer one current again whose superseding one was said later.
     """
     wanted = {newer: sorted(set(older) - {newer}) for newer, older in links.items()}
     wanted = {newer: older for newer, older in wanted.items() if older}
-    if anew:
+    if anew and said is not None:
+        restate_as_said(connection, {newer: said[newer] for newer in wanted})
+    elif anew:
         restate(connection, wanted)
     made: dict[UUID, list[UUID]] = {}
     moment = literal(clock.now(), DateTime(timezone=True))
@@ -72,10 +81,11 @@ def supersede(
         above = _reached(connection, newer, _links.c.older_id, _links.c.newer_id)
         older = [one for one in older if one not in above]
         same = and_(*(_m[name].is_not_distinct_from(new.c[name]) for name in _SUBJECTS))
+        stood = true() if said is None else func.greatest(_m.created_at, _m.updated_at) <= said[newer]
         query = (
             select(literal(scope.tenant_id, Uuid), _m.id, new.c.id, literal(kind), literal("linked"), moment)
             .join(new, and_(new.c.tenant_id == _m.tenant_id, new.c.id == newer))
-            .where(one_of(_m.id, older), same)
+            .where(one_of(_m.id, older), same, stood)
             # One that is deleted meanwhile is no part of it.
             .with_for_update(key_share=True, read=True)
         )
@@ -104,6 +114,25 @@ def restate(connection: Connection, memory_ids: Iterable[UUID]) -> int:
     if not ids:
         return 0
     return int(connection.execute(delete(_links).where(one_of(_links.c.older_id, ids), _LINKED)).rowcount)
+
+
+def restate_as_said(connection: Connection, said: Mapping[UUID, datetime]) -> None:
+    """Let memories be current that were said anew, each at its time, unless what supersedes them was said later."""
+    if not said:
+        return
+    ids, times = literal(list(said), ARRAY(Uuid)), literal(list(said.values()), ARRAY(DateTime(timezone=True)))
+    again = func.unnest(ids, times).table_valued(column("id", Uuid), column("at", DateTime(timezone=True)))
+    again = again.render_derived()
+    newer = memories_table.alias("newer")
+    # A time to come is somebody's word: what came in by now was said by now.
+    was = func.least(newer.c.created_at, newer.c.ingested_at)
+    earlier = exists().where(
+        again.c.id == _links.c.older_id,
+        newer.c.tenant_id == _links.c.tenant_id,
+        newer.c.id == _links.c.newer_id,
+        was <= again.c.at,
+    )
+    connection.execute(delete(_links).where(one_of(_links.c.older_id, list(said)), _LINKED, earlier))
 
 
 def reworded(connection: Connection, memory_ids: Iterable[UUID]) -> None:
