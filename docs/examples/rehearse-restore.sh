@@ -5,11 +5,18 @@ data_dir=$1
 place=$2
 memvault=${MEMVAULT:-memvault}
 
+if [ ! -d "$data_dir/postgres" ]; then
+  echo "$data_dir: holds no installation with the embedded PostgreSQL" >&2
+  exit 2
+fi
 umask 077
-mkdir -p "$place"
-chmod 711 "$place"
+# It is removed at the end: one that is there is refused, since what is in it is not this script's.
+mkdir "$place"
 trap 'rm -rf "$place"' EXIT
+chmod 711 "$place"
 "$memvault" backup --data-dir "$data_dir" --out "$place/backup"
+# What the restored one signs must reach no place of the running one, which would take it for its own.
+export MEMVAULT_AUDIT__CHECKPOINT_FOLDER="$place/checkpoints" MEMVAULT_AUDIT__S3__BUCKET=
 "$memvault" restore "$place/backup" --data-dir "$place/restored"
 "$memvault" audit checkpoint --data-dir "$place/restored"
 "$memvault" audit verify --data-dir "$place/restored"

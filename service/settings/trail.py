@@ -16,7 +16,7 @@ AUDIT_FLOOR_DAYS: Final = 183
 class AuditS3(Section):
     """Checkpoints of the trail into S3-compatible object storage, each object locked against removal."""
 
-    bucket: str | None = Field(None, description="Bucket with object lock, made before. Not set: off.")
+    bucket: str | None = Field(None, description="Bucket with object lock, made before. Not set or empty: off.")
     prefix: str = Field("memvault/checkpoints/", description="What the names of the objects begin with.")
     endpoint: str | None = Field(None, description="URL of the storage. Not set: the one of the region at AWS.")
     region: str = Field("us-east-1", description="Region of the bucket.")
@@ -25,6 +25,12 @@ class AuditS3(Section):
     )
     access_key_id: SecretStr | None = Field(None, description="Not set: the SDK's own chain of credentials.")
     secret_access_key: SecretStr | None = Field(None, description="Goes with `access_key_id`.")
+
+    @field_validator("bucket")
+    @classmethod
+    def _is_off_when_empty(cls, value: str | None) -> str | None:
+        # So that a variable can turn off what a file sets.
+        return value or None
 
 
 class AuditSyslog(Section):

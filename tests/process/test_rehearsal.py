@@ -13,25 +13,59 @@ from tests.process.memvault import REPOSITORY, Memvault, add, command, eventuall
 pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("process")]
 
 
+#: Object storage that does not answer: a rehearsal that asks it fails.
+_BUCKET = {"MEMVAULT_AUDIT__S3__BUCKET": "trail", "MEMVAULT_AUDIT__S3__ENDPOINT": "http://127.0.0.1:1"}
+
+
+def rehearse(memvault: Memvault, data_dir: Path, place: Path, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run the script as the page says."""
+    return subprocess.run(
+        [str(REPOSITORY / "docs" / "examples" / "rehearse-restore.sh"), str(data_dir), str(place)],
+        env=memvault.environment(**environ),
+        cwd=memvault.cwd,
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
+
+
+@pytest.mark.timeout(600)
 def test_a_restore_is_rehearsed_beside_the_running_service(memvault: Memvault) -> None:
+    checkpoints = memvault.place / "checkpoints"
+    memvault.environ["MEMVAULT_AUDIT__CHECKPOINT_FOLDER"] = str(checkpoints)
     memvault.start()
     with memvault.client() as client:
         add(client, "a memory that must survive")
     place = memvault.place / "rehearsal"
     (script,) = command()
-    done = subprocess.run(
-        [str(REPOSITORY / "docs" / "examples" / "rehearse-restore.sh"), str(memvault.data_dir), str(place)],
-        env=memvault.environment(MEMVAULT=script),
-        cwd=memvault.cwd,
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
+    done = rehearse(memvault, memvault.data_dir, place, MEMVAULT=script, **_BUCKET)
     assert done.returncode == 0, done.stderr + done.stdout
     assert done.stdout.endswith("the backup can be restored\n")
     assert "1 memories are back" in done.stdout
     assert not place.exists()
+    # The trail of the running one is as if nothing had been.
+    verified = memvault.json("audit", "verify", "--checkpoints", str(checkpoints))
+    assert (verified["ok"], verified["restored"], verified["checkpoints"]["exported"] > 0) == (True, [], True)
+
+
+def test_a_rehearsal_removes_nothing_that_was_there(memvault: Memvault) -> None:
+    backups = memvault.place / "backups"
+    backups.mkdir()
+    (memvault.data_dir / "postgres").mkdir()
+    kept = [memvault.data_dir / "postgres", backups / "of-yesterday"]
+    kept[1].write_text("a backup")
+    # The second one with its arguments exchanged, the third with a folder that is none.
+    for data_dir, place in (
+        (memvault.data_dir, backups),
+        (backups, memvault.data_dir),
+        (memvault.cwd, backups / "new"),
+    ):
+        done = rehearse(memvault, data_dir, place, MEMVAULT="/bin/false")
+        assert done.returncode != 0
+        assert len(done.stderr.splitlines()) == 1, done.stderr
+        assert all(path.exists() for path in kept)
+    assert [path.name for path in backups.iterdir()] == ["of-yesterday"]
 
 
 def test_a_tenant_moves_to_another_installation(make_memvault: MakeMemvault, tmp_path: Path) -> None:

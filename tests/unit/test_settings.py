@@ -106,6 +106,12 @@ def test_what_may_be_null_is_so_by_its_variable(tmp_path: Path) -> None:
     assert "MEMVAULT_INDEX__GRPC_PORT" in refusal(environ={"MEMVAULT_INDEX__GRPC_PORT": ""})
 
 
+def test_a_variable_turns_the_bucket_off_that_a_file_names(tmp_path: Path) -> None:
+    config = tmp_path / "memvault.yaml"
+    config.write_text("audit: {s3: {bucket: trail}}\n")
+    assert load_settings(config=config, environ={"MEMVAULT_AUDIT__S3__BUCKET": ""}).audit.s3.bucket is None
+
+
 def test_a_free_form_entry_can_be_nested_in_the_environment() -> None:
     settings = load_settings(
         environ={"MEMVAULT_EMBEDDINGS__CONFIG__MODEL": "nomic", "MEMVAULT_LLM__CONFIG__TOP_P": "1"}

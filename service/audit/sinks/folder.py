@@ -29,7 +29,11 @@ class FolderSink:
         return f"folder:{self._folder}"
 
     def deliver(self, checkpoints: Sequence[Checkpoint]) -> None:
-        """Append what is not there yet and wait for the disk."""
+        """Append what is not there yet and wait for the disk.
+
+        Raises:
+            SinkUnavailable: also when the last one there is another checkpoint of the same number, which stays.
+        """
         try:
             self._folder.mkdir(mode=0o755, parents=True, exist_ok=True)
             with (self._folder / ".lock").open("a") as lock:
@@ -37,7 +41,13 @@ class FolderSink:
                 head = self._head()
                 there = 0 if head is None else head.body.number
                 for checkpoint in checkpoints:
-                    if checkpoint.body.number > there:
+                    number = checkpoint.body.number
+                    if head is not None and number == there and checkpoint.hash != head.hash:
+                        raise SinkUnavailable(
+                            f"{self._folder}: has another checkpoint {number}, which another installation or a restored"
+                            " copy of this one delivered there; give each a folder of its own"
+                        )
+                    if number > there:
                         self._append(checkpoint)
         except OSError as error:
             raise SinkUnavailable(f"{self._folder}: checkpoints cannot be written ({error.strerror})") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 
 from service import clock
 from service.audit.chain import read_chain
+from service.audit.checkpoints import Checkpoint
 from service.audit.sinks import SinkUnavailable
 from service.audit.sinks.folder import FolderSink, read_checkpoints
 from service.audit.sinks.stdout import StdoutSink
@@ -44,6 +46,18 @@ def test_a_line_that_a_killed_process_left_unfinished_is_written_again(house: Ho
     house.superuser("DELETE FROM audit_deliveries")
     assert len(numbers(house.folder)) == len(whole.splitlines()) - 1
     house.sealing.keeper.deliver()
+    assert path.read_bytes() == whole
+
+
+def test_another_checkpoint_of_the_same_number_is_told_and_nothing_is_appended(house: House) -> None:
+    (path,) = house.folder.glob("*.jsonl")
+    whole = path.read_bytes()
+    sink, last = FolderSink(house.folder), list(house.sealing.ledger.all())[-1]
+    others = [replace(last.body, rows=last.body.rows + 1), replace(last.body, number=last.body.number + 1)]
+    other, after = (Checkpoint(body, body.encoded(), last.signatures) for body in others)
+    sink.deliver([last])
+    with pytest.raises(SinkUnavailable, match=f"another checkpoint {last.body.number}"):
+        sink.deliver([other, after])
     assert path.read_bytes() == whole
 
 
