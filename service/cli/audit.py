@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import IO, Annotated, Any
 from uuid import UUID
 
 import orjson
@@ -126,26 +126,25 @@ def public_key_(config: Config = None, data_dir: DataDir = None, json: Json = Fa
 
 @app.command("export-trail")
 def export_trail(
-    file: Annotated[Path, typer.Argument(help="File to write: one canonical row a line.")],
+    file: Annotated[Path, typer.Argument(help="New file to write: one canonical row a line.")],
     tenant: Annotated[str | None, typer.Option(help="Name or id of one tenant. Default: all.")] = None,
     checkpoints: Annotated[
-        Path | None, typer.Option(help="Also write the checkpoints of the database to this file.")
+        Path | None, typer.Option(help="Also write the checkpoints of the database to this new file.")
     ] = None,
     config: Config = None,
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
     """Write what `verify --export` needs: the trail as canonical rows, and the checkpoints."""
-    with installation_of(config, data_dir) as installation, _progress(json) as progress:
+    with installation_of(config, data_dir) as installation, _progress(json) as progress, ExitStack() as stack:
         ledger = Ledger(installation.database)
-        if checkpoints is not None:
-            with checkpoints.open("wb") as out:
-                out.writelines(one.line() + b"\n" for one in ledger.all())
         tenants = wiring.audited_tenants(installation)
         if tenant is not None:
             tenants = [TenantId(_tenant(installation, tenant))]
-        with file.open("wb") as out:
-            rows = write_export(out, stored_sections(installation.database, ledger, tenants), progress=progress)
+        out = stack.enter_context(_new_file(file))
+        if checkpoints is not None:
+            stack.enter_context(_new_file(checkpoints)).writelines(one.line() + b"\n" for one in ledger.all())
+        rows = write_export(out, stored_sections(installation.database, ledger, tenants), progress=progress)
     show({"file": str(file), "rows": rows}, as_json=json, text=f"{rows} rows in {file}")
 
 
@@ -208,9 +207,33 @@ def _keys(settings: Settings, path: Path | None) -> TrustedKeys:
     return keys
 
 
+@contextmanager
+def _new_file(path: Path) -> Iterator[IO[bytes]]:
+    """Lend a new file to write to. One that is there stays as it is, and one that was not finished is removed."""
+    try:
+        file = path.open("xb")
+        try:
+            with file:
+                yield file
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+    except FileExistsError:
+        raise ConfigurationError(f"{path}: is there already, and is not written over") from None
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be written ({error.strerror})") from None
+
+
 def _exported(settings: Settings, path: Path | None, *, needed: bool) -> list[Checkpoint]:
-    path = path or checkpoint_folder(settings)
-    if path is None or (not path.exists() and not needed):
+    """Return the exported checkpoints; none where there is no place for them, or none yet in the default one.
+
+    Raises:
+        ConfigurationError: when the place that an option or a setting names is not there or cannot be read: what was
+            cut off at the end is seen by nothing else.
+    """
+    named = path or settings.audit.checkpoint_folder
+    path = named or checkpoint_folder(settings)
+    if path is None or (named is None and not path.exists()):
         if needed:
             raise ConfigurationError("--checkpoints: is needed: the folder or file with the exported checkpoints")
         return []

@@ -97,6 +97,37 @@ def test_verify_online_and_offline(house: House, config: str, tmp_path: Path) ->
         run(*offline, str(house.folder))
 
 
+def test_a_place_for_checkpoints_that_is_not_there_is_no_verdict(house: House, config: str, tmp_path: Path) -> None:
+    """What was cut off with its checkpoints is seen by the exported ones alone."""
+    absent = tmp_path / "not-mounted"
+    with pytest.raises(ConfigurationError, match="not-mounted: cannot be read"):
+        run("audit", "verify", "--checkpoints", str(absent), "--config", config)
+    settings = yaml.safe_load(Path(config).read_text())
+    settings["audit"]["checkpoint_folder"] = str(absent)
+    Path(config).write_text(yaml.safe_dump(settings))
+    with pytest.raises(ConfigurationError, match="not-mounted: cannot be read"):
+        run("audit", "verify", "--config", config)
+    del settings["audit"]["checkpoint_folder"]
+    Path(config).write_text(yaml.safe_dump(settings))
+    report = run("audit", "verify", "--config", config)
+    assert (report["ok"], report["checkpoints"]["exported"]) == (True, 0)
+
+
+def test_an_export_writes_over_nothing(house: House, config: str, tmp_path: Path) -> None:
+    evidence = next(house.folder.glob("*.jsonl"))
+    whole = evidence.read_bytes()
+    export = tmp_path / "trail.jsonl"
+    with pytest.raises(ConfigurationError, match="is there already"):
+        run("audit", "export-trail", str(export), "--checkpoints", str(evidence), "--config", config)
+    assert evidence.read_bytes() == whole
+    assert not export.exists(), "what was not finished is removed"
+    with pytest.raises(ConfigurationError, match="is there already"):
+        run("audit", "export-trail", str(evidence), "--config", config)
+    assert evidence.read_bytes() == whole
+    with pytest.raises(ConfigurationError, match="cannot be written"):
+        run("audit", "export-trail", str(tmp_path / "missing" / "trail.jsonl"), "--config", config)
+
+
 def test_a_person_is_told_in_words(house: House, config: str) -> None:
     house.superuser("DELETE FROM audit WHERE seq = 2")
     result = CliRunner().invoke(app, ["audit", "verify", "--config", config])
