@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap
 from service import clock
 from service.errors import ConfigurationError, Conflict, KeyringUnavailable
 from service.scope import TenantId
+from service.storage.belonging import hand_over, make_private_folder
 from service.storage.encryption import Cipher
 
 KEY_BYTES: Final = 32
@@ -101,7 +102,7 @@ class FileKeyring:
         self._secrets: dict[tuple[TenantId, str], tuple[float, bytes]] = {}
         self._destroyed = 0
         try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private_folder(folder)
             if folder.stat().st_mode & 0o077:
                 folder.chmod(0o700)
             self._master = self._read_or_make_master(folder / "master.key")
@@ -166,7 +167,7 @@ class FileKeyring:
     @staticmethod
     def _destroy(path: Path) -> None:
         with _writing(), ExitStack() as stack:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private_folder(path.parent)
             old = stack.enter_context(path.open("r+b")) if path.exists() else None
             # The tombstone first: a process that is killed between the two leaves a key that is destroyed, not one that
             # is neither. Then the old bytes, where the file system writes in place: they have no name any more.
@@ -299,7 +300,7 @@ def adopt(source: Path, folder: Path) -> int:
 
 def _create_durably(path: Path, content: bytes) -> None:
     """Write a new file that is either whole or absent; the first of several writers wins."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     _write_private(temporary, content)
     try:
@@ -322,6 +323,7 @@ def _write_private(path: Path, content: bytes) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:
+            hand_over(descriptor, path.parent)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

@@ -34,6 +34,7 @@ from sqlalchemy.dialects.postgresql import insert
 from service import clock
 from service.errors import ConfigurationError, Unavailable
 from service.scope import TenantId
+from service.storage.belonging import hand_over, make_private_folder
 from service.storage.tables import TombstoneRow
 
 FILE: Final = "tombstones.jsonl"
@@ -182,8 +183,6 @@ class FileTombstones(Tombstones):
             TombstonesDamaged: when the journal is not what was written.
         """
         last = NOTHING_BEFORE
-        if not self._path.exists():
-            return
         try:
             with self._path.open("rb") as file:
                 for number, line in enumerate(file, 1):
@@ -191,15 +190,16 @@ class FileTombstones(Tombstones):
                         return
                     yield parsed_line(line, last, f"{self._path}, line {number}")
                     last = digest_of(line)
+        except FileNotFoundError:
+            return
         except OSError as error:
             raise TombstonesDamaged(f"{self._path}: cannot be read ({error.strerror})") from None
 
     @contextmanager
     def _taken(self) -> Iterator[IO[bytes]]:
         """Open the journal alone, with everything read that other processes wrote."""
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
-        with os.fdopen(descriptor, "r+b") as file:
+        make_private_folder(self._folder)
+        with os.fdopen(self._open(), "r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             if os.fstat(file.fileno()).st_size == 0:
                 self._forget()
@@ -213,6 +213,14 @@ class FileTombstones(Tombstones):
                     number = len(self._known) + 1
                     self._advance(line, parsed_line(line, self._last, f"{self._path}, line {number}").id)
             yield file
+
+    def _open(self) -> int:
+        try:
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            return os.open(self._path, os.O_RDWR)
+        hand_over(descriptor, self._folder)
+        return descriptor
 
     def _forget(self) -> None:
         self._known, self._read, self._last = set(), 0, NOTHING_BEFORE

@@ -18,7 +18,9 @@ from service.scope import TenantId
 from service.settings import load_settings
 from service.storage.encryption import CannotOpen, Cipher, Place
 from service.storage.keyring import FileKeyring, KeyDestroyed
+from service.storage.tombstones import FileTombstones, TombstoneKind
 from tests.conftest import Postgres
+from tests.integration.embedded.installations import NAMELESS, needs_root
 
 pytestmark = pytest.mark.integration
 
@@ -55,6 +57,22 @@ def test_a_key_that_cannot_be_written_leaves_nothing_behind(tmp_path: Path, monk
             keyring.create_subject(TENANT, SUBJECT)
     assert [path for path in set(tmp_path.rglob("*")) - before if path.is_file()] == []
     assert keyring.create_subject(TENANT, SUBJECT)
+
+
+@needs_root
+def test_what_root_makes_belongs_to_the_owner_of_the_data_folder(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    os.chown(data, NAMELESS, NAMELESS)
+    keyring = FileKeyring(data / "keys")
+    keyring.create_tenant(TENANT)
+    keyring.create_subject(TENANT, SUBJECT)
+    keyring.destroy_subject(TENANT, SUBJECT)
+    FileTombstones(data / "tombstones").append(TombstoneKind.TENANT_REMOVED, TENANT, [])
+    made = list(data.rglob("*"))
+    assert {path.name for path in made} >= {"master.key", "tenants", "subjects", "tombstones.jsonl"}
+    assert {(path.stat().st_uid, path.stat().st_gid) for path in made} == {(NAMELESS, NAMELESS)}
+    assert all(path.stat().st_mode & 0o777 == 0o600 for path in made if path.is_file())
 
 
 def test_what_ends_after_the_tombstone_leaves_the_key_destroyed(

@@ -59,6 +59,12 @@ def test_many_writers_lose_nothing(tmp_path: Path) -> None:
     assert len({one.id for one in FileTombstones(tmp_path).all()}) == 100
 
 
+def test_a_journal_that_cannot_be_looked_for_is_not_an_empty_one(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TombstonesDamaged, match="cannot be read"):
+        list(FileTombstones(tmp_path / "file").all())
+
+
 def test_what_a_killed_process_left_of_a_line_is_cut(tmp_path: Path) -> None:
     one = FileTombstones(tmp_path).append(ERASED, TENANT, [clock.new_random_id()])
     with FileTombstones(tmp_path).path.open("ab") as file:
