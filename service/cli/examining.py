@@ -21,6 +21,7 @@ from sqlalchemy import text
 from service import clock, wiring
 from service.audit.checkpoints import BadDocument
 from service.auth.signing_keys import SigningKeys
+from service.cli.listening import in_url
 from service.cli.options import open_migrated
 from service.engine import refuse_environment
 from service.errors import ConfigurationError, MemvaultError
@@ -302,7 +303,7 @@ def _issuer(settings: Settings, *, offline: bool) -> Finding:
 
 def _service(settings: Settings) -> Finding:
     host, port = settings.server.host, settings.server.port
-    url = f"http://{host}:{port}"
+    url = f"http://{in_url(host)}:{port}"
     credentials = settings.data_dir / "credentials.json"
     with suppress(OSError, ValueError, KeyError, TypeError):
         url = str(json.loads(credentials.read_text(encoding="utf-8"))["url"])
@@ -311,7 +312,7 @@ def _service(settings: Settings) -> Finding:
         parts = dict(answer.json()["parts"])
     except httpx.TransportError:
         return _port(host, port, url)
-    except (ValueError, KeyError, TypeError, httpx.HTTPError):
+    except (ValueError, KeyError, TypeError, httpx.HTTPError, httpx.InvalidURL):
         reason = f"something that is no Memvault answers at {url}"
         remedy = "end that program, or give Memvault another port (server.port)"
         return Finding("port", "failed", reason, remedy, "server.port")

@@ -38,6 +38,11 @@ def listen(host: str, port: int, setting: str) -> socket.socket:
     return listener
 
 
+def in_url(host: str) -> str:
+    """Return a host as it is written in a URL."""
+    return f"[{host}]" if ":" in host else host
+
+
 def answer_probes(settings: Settings, stack: ExitStack, drain: Drain) -> Opening | None:
     """Answer `/healthz`, `/readyz` and `/metrics` on `metrics.port` until the stack closes; None where it is not set.
 
@@ -72,13 +77,9 @@ def answer_probes(settings: Settings, stack: ExitStack, drain: Drain) -> Opening
 
     stack.callback(stop)
     port = listener.getsockname()[1]
-    print(f"memvault worker: probes and metrics on http://{_shown(chosen.host)}:{port}", flush=True)
+    print(f"memvault worker: probes and metrics on http://{in_url(chosen.host)}:{port}", flush=True)
     return opening
 
 
 def _not_yet() -> Services:
     raise StillStarting("the worker is starting")
-
-
-def _shown(host: str) -> str:
-    return f"[{host}]" if ":" in host else host

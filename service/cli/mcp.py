@@ -8,6 +8,7 @@ from typing import Annotated, Final
 
 import typer
 
+from service.cli.listening import in_url
 from service.cli.options import Config, DataDir, settings_from
 from service.errors import ConfigurationError
 from service.mcp.stdio import Service, endpoint, serve_stdio
@@ -39,7 +40,7 @@ def mcp(
             f"no API key: {kept} is not there. Run the service once with 'memvault serve', which makes it, name its "
             "folder with --data-dir, or give a file with a key by --key-file"
         )
-    address = url or _kept(kept, "url") or f"http://{settings.server.host}:{settings.server.port}"
+    address = url or _kept(kept, "url") or f"http://{in_url(settings.server.host)}:{settings.server.port}"
     serve_stdio(Service(endpoint(address), key, key_from))
 
 

@@ -18,7 +18,7 @@ from service import wiring
 from service.api.drain import Drain
 from service.cli.credentials import FILE, first_key
 from service.cli.ending import Asked, DrainingServer, end
-from service.cli.listening import answer_probes, listen
+from service.cli.listening import answer_probes, in_url, listen
 from service.cli.options import Config, DataDir, Json, open_migrated, settings_from, show
 from service.cli.welcome import welcome
 from service.engine import refuse_environment
@@ -190,5 +190,5 @@ def _listen(settings: Settings) -> socket.socket:
 
 def _url(settings: Settings, listener: socket.socket) -> str:
     host = settings.server.host
-    shown = "127.0.0.1" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
+    shown = "127.0.0.1" if host in ("0.0.0.0", "::") else in_url(host)
     return f"http://{shown}:{listener.getsockname()[1]}"

@@ -221,6 +221,12 @@ def test_a_port_that_another_program_has(look: Examine, answering: Callable[[int
     assert found["port"].where == "server.port"
 
 
+def test_a_service_that_listens_on_ipv6(look: Examine) -> None:
+    port = free_port()
+    found = look(server={"host": "::", "port": port})["service"]
+    assert (found.state, f"http://[::]:{port};" in str(found.reason)) == ("off", True)
+
+
 def test_folders_disk_and_clock(look: Examine, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     keys = place / "data" / "keys"
     keys.mkdir(mode=0o755, exist_ok=True)
