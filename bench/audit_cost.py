@@ -141,7 +141,7 @@ def installation() -> Iterator[tuple[wiring.Services, SwitchedTrail, Caller]]:
     try:
         with ExitStack() as stack:
             settings = load_settings(environ={}, flags={"data_dir": folder / "data", "log": {"level": "error"}})
-            connections = wiring.reach_record(settings, stack)
+            connections = wiring.reach_record(settings, stack, make=True)
             upgrade(connections.owner_dsn or "", app_role=settings.database.app_role)
             plain = wiring.open_installation(settings, connections, stack)
             trail = SwitchedTrail(plain.database, plain.keyring)

@@ -79,7 +79,7 @@ def scratch_folder() -> Iterator[Path]:
 def own_services(data_dir: Path, stack: ExitStack) -> wiring.Services:
     """Open a new embedded installation in this process, without HTTP, until the stack closes."""
     settings = load_settings(environ={}, flags={"data_dir": data_dir})
-    connections = wiring.reach_record(settings, stack)
+    connections = wiring.reach_record(settings, stack, make=True)
     if connections.owner_dsn is not None:
         upgrade(connections.owner_dsn, app_role=settings.database.app_role)
     return wiring.open_services(wiring.open_installation(settings, connections, stack), stack)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -66,7 +67,7 @@ def restore(
     with _progress(json) as told:
         restored = wiring.restore_backup(
             settings,
-            wiring.reach_record,
+            partial(wiring.reach_record, make=True),
             data=folder / DATA,
             keyring=keyring or folder / KEYRING,
             replace=replace,

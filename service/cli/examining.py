@@ -74,7 +74,7 @@ def examine(settings: Settings, *, offline: bool) -> Iterator[Finding]:
 def _folder(settings: Settings) -> Iterator[Finding]:
     folder, keys, where = settings.data_dir, settings.keys_folder, "data_dir"
     if not folder.exists():
-        yield Finding("data folder", "off", f"{folder} is not there yet; `memvault serve` makes it", where=where)
+        yield Finding("data folder", "off", f"{folder} is not there", where=where)
         return
     if not folder.is_dir():
         reason = f"{folder} is a file"
@@ -185,6 +185,9 @@ def _record(settings: Settings, stack: ExitStack, *, runs: bool) -> Iterator[Fin
 def _why_not_opened(error: MemvaultError) -> Finding:
     """Return under which part an installation is ill that cannot be opened."""
     detail = error.detail
+    if detail.startswith("data_dir "):
+        remedy = "name the right folder with --data-dir or MEMVAULT_DATA_DIR; `memvault serve` makes a new installation"
+        return Finding("record", "failed", detail, remedy, "data_dir")
     if "keyring" in detail.split(":")[0] or "wrapping key" in detail:
         remedy = (
             "name the right data_dir, keyring.folder or keyring.url and keyring.wrapping_key; else restore its backup"

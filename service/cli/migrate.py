@@ -31,7 +31,7 @@ def migrate(
     """Bring the schema of the database to this release, with the owner's credential."""
     settings = settings_from(config, data_dir)
     with ExitStack() as stack:
-        connections = wiring.reach_record(settings, stack)
+        connections = wiring.reach_record(settings, stack, make=not check)
         if check:
             _check(look(connections.owner_dsn or connections.app_dsn), as_json=json)
             return

@@ -34,15 +34,19 @@ def settings_from(config: Path | None, data_dir: Path | None, flags: Mapping[str
     return settings
 
 
-def open_migrated(settings: Settings, stack: ExitStack, *, watched: bool = False) -> wiring.Installation:
+def open_migrated(
+    settings: Settings, stack: ExitStack, *, make: bool = False, watched: bool = False
+) -> wiring.Installation:
     """Open the installation: the embedded schema is brought to this release, another's must be there already.
 
-    `watched` is for a process that serves: should the embedded Postgres die, it is started again.
+    `make` is for a command that may begin a new installation in the data folder. `watched` is for a process that
+    serves: should the embedded Postgres die, it is started again.
 
     Raises:
-        ConfigurationError: when the database of `database.url` does not answer, or what is there cannot be used.
+        ConfigurationError: when the database of `database.url` does not answer, what is there cannot be used, or
+            nothing is there.
     """
-    connections = wiring.reach_record(settings, stack, watched=watched)
+    connections = wiring.reach_record(settings, stack, make=make, watched=watched)
     if settings.embedded and connections.owner_dsn is not None:
         upgrade(
             connections.owner_dsn, app_role=settings.database.app_role, limits=settings.migration, tell=_migration.info
@@ -68,10 +72,10 @@ def prepare_keyring(settings: Settings) -> int | None:
 
 
 @contextmanager
-def installation_of(config: Path | None, data_dir: Path | None) -> Iterator[wiring.Installation]:
-    """Open the installation for one command, beside a running service or without one."""
+def installation_of(config: Path | None, data_dir: Path | None, *, make: bool = False) -> Iterator[wiring.Installation]:
+    """Open the installation for one command, beside a running service or without one; `make` as in `open_migrated`."""
     with ExitStack() as stack:
-        yield open_migrated(settings_from(config, data_dir), stack)
+        yield open_migrated(settings_from(config, data_dir), stack, make=make)
 
 
 def show(document: Any, *, as_json: bool, text: str) -> None:

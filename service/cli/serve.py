@@ -119,7 +119,7 @@ class _Opening:
     def _open(self) -> wiring.Services:
         settings = self._settings
         wiring.open_tracing(settings, self._stack)
-        installation = open_migrated(settings, self._stack, watched=True)
+        installation = open_migrated(settings, self._stack, make=True, watched=True)
         # The index first: its folder has one owner, and a start that is refused it must leave no trace of itself.
         services = wiring.open_services(installation, self._stack)
         known = first_key(installation, self._url)

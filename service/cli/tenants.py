@@ -35,7 +35,7 @@ def create(
 ) -> None:
     """Create a tenant."""
     spoken = None if language is None else language_of(language)
-    with installation_of(config, data_dir) as installation:
+    with installation_of(config, data_dir, make=True) as installation:
         tenant = installation.tenants.create(name, language=spoken)
     show(document_of(tenant), as_json=json, text=f"tenant {tenant.name} created: {tenant.id}")
 

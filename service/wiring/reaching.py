@@ -25,13 +25,15 @@ class Connections:
     backup_dsn: str | None = None
 
 
-def reach_record(settings: Settings, stack: ExitStack, *, watched: bool = False) -> Connections:
+def reach_record(settings: Settings, stack: ExitStack, *, make: bool = False, watched: bool = False) -> Connections:
     """Return how to reach the record, starting the embedded Postgres (until the stack closes) where it is used.
 
-    `watched` is for a process that serves: should Postgres die, it is started again.
+    `make` is for what may begin a new installation in the data folder. `watched` is for a process that serves: should
+    Postgres die, it is started again.
 
     Raises:
-        ConfigurationError: when the embedded Postgres cannot be started, in one line.
+        ConfigurationError: when the data folder holds no installation and none may be made, and when the embedded
+            Postgres cannot be started; in one line.
     """
     if settings.database.url is not None:
         owner, maintenance = settings.database.owner_url, settings.database.maintenance_url
@@ -43,6 +45,8 @@ def reach_record(settings: Settings, stack: ExitStack, *, watched: bool = False)
             backup.get_secret_value() if backup else None,
         )
     folder = settings.data_dir / "postgres"
+    if not make:
+        _refuse_nothing(settings.data_dir, folder)
     try:
         prepare_data_dir(settings.data_dir)
         postgres = EmbeddedPostgres(folder, template=settings.database.embedded_template)
@@ -58,6 +62,19 @@ def reach_record(settings: Settings, stack: ExitStack, *, watched: bool = False)
     return Connections(
         credentials.app_dsn, credentials.owner_dsn, credentials.maintenance_dsn, server.superuser_dsn(DATABASE)
     )
+
+
+def _refuse_nothing(data_dir: Path, folder: Path) -> None:
+    """Return when there is a database: what was pointed at the wrong place must not do its work on an empty one."""
+    try:
+        found = folder.is_dir()
+    except OSError as error:
+        raise ConfigurationError(f"data_dir {data_dir}: cannot be entered ({error.strerror})") from None
+    if not found:
+        raise ConfigurationError(
+            f"data_dir {data_dir}: holds no installation; name the right folder (--data-dir, MEMVAULT_DATA_DIR), or"
+            " make one there with `memvault serve`"
+        )
 
 
 def prepare_data_dir(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -60,6 +61,39 @@ def test_a_data_folder_that_is_a_file(memvault: Memvault) -> None:
     file.write_text("")
     refused(memvault.run("serve", "--port", "0", "--data-dir", str(file), data_dir=False), "data_dir")
     refused(memvault.run("tenant", "list", "--json", "--data-dir", str(file / "x"), data_dir=False), "data_dir")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("backup", "--out", "archive"),
+        ("retention", "run"),
+        ("audit", "checkpoint"),
+        ("tenant", "list"),
+        ("key", "create", "--tenant", "default"),
+        ("erase", "--tenant", "default", "--user", "alice"),
+        ("index", "rebuild"),
+        ("migrate", "--check"),
+        ("worker",),
+    ],
+    ids=" ".join,
+)
+def test_a_data_folder_without_an_installation(memvault: Memvault, command: tuple[str, ...]) -> None:
+    wrong = memvault.place / "wrong"
+    refused(
+        memvault.run(*command, "--data-dir", str(wrong), data_dir=False), f"data_dir {wrong}: holds no installation"
+    )
+    assert not wrong.exists()
+    assert list(memvault.cwd.iterdir()) == []
+
+
+def test_the_doctor_of_a_data_folder_without_an_installation(memvault: Memvault) -> None:
+    wrong = memvault.place / "wrong"
+    ended = memvault.run("doctor", "--json", "--data-dir", str(wrong), data_dir=False)
+    parts = {part["name"]: part for part in json.loads(ended.stdout)["parts"]}
+    assert (ended.returncode, parts["record"]["state"], parts["record"]["where"]) == (1, "failed", "data_dir")
+    assert "holds no installation" in parts["record"]["reason"]
+    assert not wrong.exists()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

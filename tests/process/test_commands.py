@@ -27,6 +27,7 @@ def stopped(written_model: Path) -> Iterator[Memvault]:
     """An installation that is never served: only commands touch it."""
     memvault = Memvault(written_model)
     try:
+        memvault.json("migrate")
         yield memvault
     finally:
         memvault.remove()

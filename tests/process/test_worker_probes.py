@@ -17,6 +17,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("process")]
 
 def test_a_worker_tells_that_it_lives_and_how_everything_stands(make_memvault: MakeMemvault) -> None:
     place = make_memvault(MEMVAULT_METRICS__PORT="0", MEMVAULT_METRICS__INTERVAL="1")
+    place.json("migrate")
     printed = place.place / "worker"
     with printed.open("wb") as stdout, (place.place / "stderr").open("ab") as stderr:
         process = subprocess.Popen(
