@@ -36,6 +36,9 @@ def keep_for_review(
 
     What the record has already, in the same or in like words, stays what it is (NONE) and is current again, unless
     what supersedes it was said later. Nothing reaches the index.
+
+    Raises:
+        QuotaExceeded: when the tenant has no room for them; the transaction has to be rolled back.
     """
     own = {memory.id for memory in memories}
     twins = find_twins(stores, connection, scope, memories, vectors, embedder=embedder)
@@ -56,6 +59,8 @@ def keep_for_review(
         embedder=embedder,
     )
     new = [memory for memory, _ in fresh if waiting[memory.id] == memory.id]
+    if new:
+        stores.quotas.check_room(connection, scope)
     stores.trail.write(
         connection,
         caller,

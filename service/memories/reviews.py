@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from service import clock
 from service.audit.events import AuditEvent, Outcome
 from service.audit.tenant_details import ReviewApproved, ReviewRejected, ReviewsExpired, ReviewsListed, ReviewsSearched
-from service.errors import InvalidInput, NotFound, QuotaExceeded, TooLarge
+from service.errors import InvalidInput, NotFound, TooLarge
 from service.filters.ast import EVERYTHING, Node
 from service.filters.evaluate import matches
 from service.memories.events import settle_result
@@ -161,15 +161,7 @@ class Reviews:
 
         Raises:
             TooLarge: for more than a thousand at once.
-            QuotaExceeded: when the tenant has no room for them; none is approved then.
         """
-        try:
-            return self._approved(caller, scope, review_ids)
-        except QuotaExceeded as error:
-            self._stores.quotas.refused(caller, error)
-            raise
-
-    def _approved(self, caller: Caller, scope: Scope, review_ids: Sequence[UUID]) -> Sequence[Decided]:
         stores = self._stores
         stores.gate.check(caller, Action.APPROVE_REVIEWS, targets=review_ids)
         wanted = _checked(review_ids)
@@ -213,9 +205,8 @@ class Reviews:
                         added=len(added), known=len(group) - len(added), expires_on=memories[0].expires_on
                     ),
                 )
+            # They keep the room that they have: of what waits and what is stored the sum is limited.
             stores.quarantine.remove(connection, list(decided))
-            if entries:
-                stores.quotas.check_room(connection, scope)
             if not waiting:
                 stores.trail.write(
                     connection,

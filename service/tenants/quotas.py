@@ -29,7 +29,10 @@ _RAISE: Final = "or let an operator of the installation raise it (memvault tenan
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """What a tenant has and has used today, by limit. What comes and goes by the second has no count."""
+    """What a tenant has and has used today, by limit. What comes and goes by the second has no count.
+
+    Memories and bytes are those of the record and those that wait for a reviewer.
+    """
 
     counts: Mapping[Limit, int]
     limits: Limits
@@ -66,11 +69,24 @@ class Quotas:
         limits = self.limits(caller.principal.limits)
         if limits[Limit.MEMORIES] is None and limits[Limit.BYTES] is None:
             return
-        with self._database.transaction(caller.scope) as connection:
-            limits = self.limits(limits_of(connection, caller.principal.tenant_id))
-            error = _over(limits, usage.stored(connection), full=True)
-        if error is not None:
+        try:
+            with self._database.transaction(caller.scope) as connection:
+                self.check_full(connection, caller.scope)
+        except QuotaExceeded as error:
             self.refused(caller, error)
+            raise
+
+    def check_full(self, connection: Connection, scope: Scope) -> None:
+        """The same in the caller's own transaction, and without a row in the trail.
+
+        Raises:
+            QuotaExceeded: when there is no room for one memory more; the transaction has to be rolled back.
+        """
+        limits = self.limits(limits_of(connection, scope.tenant_id))
+        if limits[Limit.MEMORIES] is None and limits[Limit.BYTES] is None:
+            return
+        error = _over(limits, usage.kept(connection), full=True)
+        if error is not None:
             raise error
 
     def check_room(self, connection: Connection, scope: Scope) -> None:
@@ -85,7 +101,7 @@ class Quotas:
         if limits[Limit.MEMORIES] is None and limits[Limit.BYTES] is None:
             return
         usage.one_by_one(connection, scope, "memories")
-        error = _over(limits, usage.stored(connection), full=False)
+        error = _over(limits, usage.kept(connection), full=False)
         if error is not None:
             raise error
 
@@ -141,7 +157,7 @@ class Quotas:
     def used(self, tenant_id: TenantId) -> Used:
         """Return what a tenant has and has used today, and its limits."""
         with self._database.transaction(Scope.of(service_principal(tenant_id))) as connection:
-            memories, size = usage.stored(connection)
+            memories, size = usage.kept(connection)
             calls, tokens = usage.llm_used(connection, clock.today())
             limits = self.limits(limits_of(connection, tenant_id))
         counts = {
@@ -162,9 +178,9 @@ class Quotas:
         usage.forget_llm_use(connection, clock.today())
 
 
-def _over(limits: Limits, stored: tuple[int, int], *, full: bool) -> QuotaExceeded | None:
+def _over(limits: Limits, kept: tuple[int, int], *, full: bool) -> QuotaExceeded | None:
     """Return the refusal of what is over a limit, or, with `full`, of anything more."""
-    for limit, count in zip((Limit.MEMORIES, Limit.BYTES), stored, strict=True):
+    for limit, count in zip((Limit.MEMORIES, Limit.BYTES), kept, strict=True):
         most = limits[limit]
         if most is not None and (count >= most if full else count > most):
             what = "memories" if limit is Limit.MEMORIES else "bytes of memories"

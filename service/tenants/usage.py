@@ -6,7 +6,7 @@ from datetime import date, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Column, Connection, DateTime, Identity, delete, func, select, text
+from sqlalchemy import BigInteger, Column, Connection, DateTime, Identity, delete, func, select, text, union_all
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import Field, SQLModel
 
@@ -23,6 +23,17 @@ class UsageRow(SQLModel, table=True):
     """By how much one statement changed the number and the bytes of a tenant's memories. A trigger writes it."""
 
     __tablename__ = "usage"
+
+    tenant_id: UUID = Field(primary_key=True, foreign_key="tenants.id")
+    id: int = Field(sa_column=Column(BigInteger, Identity(always=True), primary_key=True))
+    memories: int = Field(sa_type=BigInteger)
+    bytes: int = Field(sa_type=BigInteger)
+
+
+class QuarantineUsageRow(SQLModel, table=True):
+    """The same of those that wait for a reviewer."""
+
+    __tablename__ = "quarantine_usage"
 
     tenant_id: UUID = Field(primary_key=True, foreign_key="tenants.id")
     id: int = Field(sa_column=Column(BigInteger, Identity(always=True), primary_key=True))
@@ -53,10 +64,12 @@ class RateBucketRow(SQLModel, table=True):
 
 
 declare(Eraser(UsageRow))
+declare(Eraser(QuarantineUsageRow))
 declare(Eraser(LlmUsageRow))
 declare(Eraser(RateBucketRow))
 
 _usage: Final[Any] = UsageRow.__table__  # type: ignore[attr-defined]
+_waiting: Final[Any] = QuarantineUsageRow.__table__  # type: ignore[attr-defined]
 _llm: Final[Any] = LlmUsageRow.__table__  # type: ignore[attr-defined]
 
 _LOCK: Final = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
@@ -73,11 +86,14 @@ _TAKE: Final = text(
     )
 )
 #: One statement and so one snapshot: what others add meanwhile stays beside the sum.
-_ADD_UP: Final = text(
-    "WITH gone AS (DELETE FROM usage RETURNING tenant_id, memories, bytes)"
-    " INSERT INTO usage (tenant_id, memories, bytes)"
-    " SELECT tenant_id, sum(memories), sum(bytes) FROM gone GROUP BY tenant_id"
-)
+_ADD_UP: Final = {
+    table: text(
+        f"WITH gone AS (DELETE FROM {table.name} RETURNING tenant_id, memories, bytes)"
+        f" INSERT INTO {table.name} (tenant_id, memories, bytes)"
+        " SELECT tenant_id, sum(memories), sum(bytes) FROM gone GROUP BY tenant_id"
+    )
+    for table in (_usage, _waiting)
+}
 
 
 def one_by_one(connection: Connection, scope: Scope, what: str) -> None:
@@ -86,16 +102,25 @@ def one_by_one(connection: Connection, scope: Scope, what: str) -> None:
 
 
 def stored(connection: Connection) -> tuple[int, int]:
-    """Return the number of the tenant's memories and the bytes of their sealed content."""
+    """Return the number of the tenant's memories in the record and the bytes of their sealed content."""
     sums = (func.coalesce(func.sum(column), 0) for column in (_usage.c.memories, _usage.c.bytes))
+    row = connection.execute(select(*sums)).one()
+    return int(row[0]), int(row[1])
+
+
+def kept(connection: Connection) -> tuple[int, int]:
+    """Return the same of all that the tenant keeps: its memories and what waits for a reviewer, by one snapshot."""
+    both = union_all(*(select(table.c.memories, table.c.bytes) for table in (_usage, _waiting))).subquery()
+    sums = (func.coalesce(func.sum(column), 0) for column in (both.c.memories, both.c.bytes))
     row = connection.execute(select(*sums)).one()
     return int(row[0]), int(row[1])
 
 
 def add_up(connection: Connection) -> None:
     """Make one row of the tenant's many differences, when they have become many."""
-    if connection.execute(select(func.count()).select_from(_usage)).scalar_one() > _FEW_ROWS:
-        connection.execute(_ADD_UP)
+    for table, add_up_all in _ADD_UP.items():
+        if connection.execute(select(func.count()).select_from(table)).scalar_one() > _FEW_ROWS:
+            connection.execute(add_up_all)
 
 
 def llm_used(connection: Connection, day: date) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
 from service import wiring
+from service.audit.tenant_details import ProjectField
 from service.errors import IndexUnavailable, RecordUnavailable
 from service.jobs.survey import Survey
 from service.main import create_app
@@ -79,6 +80,9 @@ def test_how_everything_stands(services: Services, tenant: TenantId, caller: Cal
     services.installation.tenants.create("second")
     messages = [Message("user", "I keep bees"), Message("user", "I sell honey")]
     services.adds.add(caller, caller.scope, NewMemories(messages, SubjectNames(user_id="ada"), infer=False))
+    services.projects.update(caller, caller.scope, str(tenant), str(tenant), {ProjectField.REVIEW_REQUIRED: True})
+    waits = NewMemories([Message("user", "I fear wasps")], SubjectNames(user_id="ada"))
+    services.adds.add(caller, caller.scope, waits)
     figures = Figures()
     survey = survey_of(services, figures)
     with services.installation.database.transaction(caller.scope) as connection:
@@ -105,7 +109,7 @@ def test_how_everything_stands(services: Services, tenant: TenantId, caller: Cal
     told = shown(figures)
     assert told[key("memvault_record_memories")] == 2
     assert told[key("memvault_index_drift")] == 0
-    assert told[key("memvault_quarantine_memories")] == 0
+    assert told[key("memvault_quarantine_memories")] == 1
     assert told[key("memvault_retention_oldest_seconds")] > 0
 
 

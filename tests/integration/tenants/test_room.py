@@ -5,14 +5,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import Any
 
 import psycopg
 import pytest
 
+from service import clock
+from service.audit.tenant_details import ProjectField
 from service.errors import MemvaultError, QuotaExceeded
 from service.memories.batch import BatchEdit
 from service.memories.edits import Edit
+from service.memories.reviews import Decision
+from service.migrations.runner import downgrade, upgrade
 from service.records import Change, Event, EventStatus, Message, NewMemories, SubjectNames
 from service.scope import Caller, Limit, SubjectKind, TenantId
 from service.tenants import usage
@@ -34,6 +39,20 @@ def add(services: Services, caller: Caller, *texts: str, user: str = "alice", **
     return services.adds.add(caller, caller.scope, new, **more)
 
 
+def review(services: Services, caller: Caller) -> None:
+    """Have the caller's tenant review."""
+    own = str(caller.principal.tenant_id)
+    services.projects.update(caller, caller.scope, own, own, {ProjectField.REVIEW_REQUIRED: True})
+
+
+def wait(services: Services, caller: Caller, *texts: str, user: str = "alice", **more: Any) -> Event:
+    """Add with `infer`, without a language model: under review the texts wait."""
+    new = NewMemories([Message("user", text) for text in texts], SubjectNames(user_id=user), **more)
+    event = services.adds.add(caller, caller.scope, new)
+    assert {result.change for result in event.results} == {Change.QUARANTINED}
+    return event
+
+
 def held(services: Services, tenant: TenantId) -> tuple[int, int]:
     """The tenant's memories and bytes as they are counted."""
     counts = services.installation.quotas.used(tenant).counts
@@ -41,9 +60,13 @@ def held(services: Services, tenant: TenantId) -> tuple[int, int]:
 
 
 def real(database: Postgres, tenant: TenantId) -> tuple[int, int]:
-    """The tenant's memories and bytes as they are."""
+    """The tenant's memories and bytes as they are, those that wait for a reviewer among them."""
     with psycopg.connect(database.admin) as connection:
-        query = "SELECT count(*), coalesce(sum(octet_length(content)), 0)::bigint FROM memories WHERE tenant_id = %s"
+        query = (
+            "SELECT count(*), coalesce(sum(octet_length(content)), 0)::bigint FROM"
+            " (SELECT tenant_id, content FROM memories UNION ALL SELECT tenant_id, content FROM quarantine) AS kept"
+            " WHERE tenant_id = %s"
+        )
         row = connection.execute(query, [tenant]).fetchone()
         assert row is not None
         return int(row[0]), int(row[1])
@@ -137,10 +160,14 @@ def test_the_database_counts_whoever_writes(services: Services, tenant: TenantId
     """The counting is the database's own doing: a way of writing or removing memories cannot forget it."""
     caller = caller_of(services, tenant)
     add(services, caller, "one", "two", "three")
+    review(services, caller)
+    wait(services, caller, "four", "five")
     with psycopg.connect(database.admin, autocommit=True) as connection:
-        connection.execute("UPDATE memories SET content = content || 'more' WHERE tenant_id = %s", [tenant])
-        assert held(services, tenant) == real(database, tenant)
-        connection.execute("DELETE FROM memories WHERE tenant_id = %s", [tenant])
+        for table in ("memories", "quarantine"):
+            connection.execute(f"UPDATE {table} SET content = content || 'more' WHERE tenant_id = %s", [tenant])
+            assert held(services, tenant) == real(database, tenant)
+            connection.execute(f"DELETE FROM {table} WHERE tenant_id = %s", [tenant])
+            assert held(services, tenant) == real(database, tenant)
     assert held(services, tenant) == (0, 0)
 
 
@@ -196,6 +223,107 @@ def test_refusals_that_were_counted_are_written_down_in_the_end(
     assert limit_rows(database, tenant) == [("memories", 1), ("memories", 4)]
 
 
+def test_what_waits_for_a_reviewer_takes_room(services: Services, tenant: TenantId, database: Postgres) -> None:
+    caller = limited(services, tenant, memories=3)
+    review(services, caller)
+    wait(services, caller, "one", "two")
+    with pytest.raises(QuotaExceeded, match="may keep 3 memories"):
+        wait(services, caller, "three", "four")
+    assert real(database, tenant)[0] == 2, "an add is kept wholly or not at all"
+    wait(services, caller, "two", "three")
+    for infer in (True, False):
+        new = NewMemories([Message("user", "four")], SubjectNames(user_id="bob"), infer=infer)
+        with pytest.raises(QuotaExceeded):
+            services.adds.add(caller, caller.scope, new)
+    assert held(services, tenant) == real(database, tenant)
+    assert held(services, tenant)[0] == 3
+    assert limit_rows(database, tenant) == [("memories", 1)]
+
+
+def test_bytes_that_wait_for_a_reviewer_are_limited(services: Services, tenant: TenantId, database: Postgres) -> None:
+    caller = limited(services, tenant, bytes=4000)
+    review(services, caller)
+    wait(services, caller, "x" * 3000)
+    with pytest.raises(QuotaExceeded, match="bytes"):
+        wait(services, caller, "y" * 3000)
+    assert held(services, tenant) == real(database, tenant)
+    assert held(services, tenant)[0] == 1
+
+
+def test_an_approved_memory_keeps_its_room(services: Services, tenant: TenantId, database: Postgres) -> None:
+    caller = limited(services, tenant)
+    review(services, caller)
+    first, second = (result.memory_id for result in wait(services, caller, "one", "two").results)
+    before = held(services, tenant)
+    # Over its limits, a tenant can still have what waits decided on.
+    caller = limited(services, tenant, memories=1, bytes=10)
+    (decided,) = services.reviews.approve(caller, caller.scope, [first])
+    assert decided.decision is Decision.APPROVED
+    assert held(services, tenant) == before == real(database, tenant)
+    services.reviews.reject(caller, caller.scope, [second])
+    assert held(services, tenant) == real(database, tenant)
+    assert held(services, tenant)[0] == 1
+
+
+def test_what_waits_and_is_known_by_the_time_it_is_approved_gives_its_room_back(
+    services: Services, tenant: TenantId, database: Postgres
+) -> None:
+    caller = limited(services, tenant, memories=2)
+    review(services, caller)
+    waits = wait(services, caller, "one").results[0].memory_id
+    add(services, caller, "one")
+    assert held(services, tenant)[0] == 2
+    (decided,) = services.reviews.approve(caller, caller.scope, [waits])
+    assert decided.decision is Decision.KNOWN
+    assert held(services, tenant) == real(database, tenant)
+    assert held(services, tenant)[0] == 1
+
+
+def expire(services: Services, caller: Caller, event: Event) -> None:
+    """Let what waits pass its last day, and sweep."""
+    with services.installation.database.transaction(caller.scope) as connection:
+        connection.exec_driver_sql("UPDATE quarantine SET expires_on = expires_on - 2")
+    services.jobs.sweep_tenant(caller.principal.tenant_id)
+
+
+ENDS: dict[str, Callable[[Services, Caller, Event], object]] = {
+    "a rejection": lambda s, c, event: s.reviews.reject(c, c.scope, [event.results[0].memory_id]),
+    "its last day": expire,
+    **{name: DELETIONS[name] for name in ("all of a scope", "an entity")},
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_every_end_of_waiting_gives_the_room_back(
+    end: str, services: Services, tenant: TenantId, database: Postgres
+) -> None:
+    caller = limited(services, tenant, memories=1)
+    review(services, caller)
+    event = wait(services, caller, "one", expires_on=clock.today() + timedelta(days=1))
+    with pytest.raises(QuotaExceeded):
+        wait(services, caller, "two", user="bob")
+    ENDS[end](services, caller, event)
+    assert held(services, tenant) == (0, 0) == real(database, tenant)
+    wait(services, caller, "two", user="bob")
+
+
+def test_what_waits_already_is_counted_by_the_migration(
+    services: Services, tenant: TenantId, database: Postgres
+) -> None:
+    caller = caller_of(services, tenant)
+    review(services, caller)
+    add(services, caller, "one")
+    wait(services, caller, "two", "three")
+    other = caller_of(services, services.installation.tenants.create("rival").id)
+    review(services, other)
+    wait(services, other, "four")
+    downgrade(database.owner, app_role="memvault_app", revision="0021")
+    upgrade(database.owner, app_role="memvault_app")
+    for who, count in ((tenant, 3), (other.principal.tenant_id, 1)):
+        assert held(services, who) == real(database, who)
+        assert held(services, who)[0] == count
+
+
 def test_many_differences_are_added_up_and_the_sum_stays(
     services: Services, tenant: TenantId, database: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -203,11 +331,16 @@ def test_many_differences_are_added_up_and_the_sum_stays(
     caller = caller_of(services, tenant)
     for number in range(4):
         add(services, caller, f"text {number}")
+    review(services, caller)
+    for number in range(4):
+        wait(services, caller, f"waiting {number}")
     before = held(services, tenant)
     services.jobs.sweep_tenant(tenant)
     assert held(services, tenant) == before == real(database, tenant)
     with psycopg.connect(database.admin) as connection:
-        assert connection.execute("SELECT count(*) FROM usage WHERE tenant_id = %s", [tenant]).fetchone() == (1,)
+        for table in ("usage", "quarantine_usage"):
+            query = f"SELECT memories FROM {table} WHERE tenant_id = %s"
+            assert connection.execute(query, [tenant]).fetchall() == [(4,)]
 
 
 def test_limits_default_to_the_settings(make_services: MakeServices) -> None:
