@@ -8,10 +8,10 @@ from typing import Final
 from starlette.concurrency import run_in_threadpool
 
 from service import clock
-from service.errors import Conflict, Unavailable
+from service.errors import Conflict, QuotaExceeded, Unavailable
 from service.policy.table import authorize
 from service.records import Event, EventStatus, NewMemories
-from service.scope import Action, Caller
+from service.scope import Action, Caller, Limit
 from service.wiring import Services
 
 #: Seconds between looks at an event: often at first, since each look leaves its row in the trail.
@@ -25,6 +25,7 @@ async def add_and_wait(services: Services, caller: Caller, new: NewMemories, ide
     For a caller that may not read events it is returned as it is at once.
 
     Raises:
+        QuotaExceeded: when the tenant had no room for what was extracted.
         Unavailable: when the extraction failed.
         Conflict: when it was cancelled.
     """
@@ -36,7 +37,11 @@ async def add_and_wait(services: Services, caller: Caller, new: NewMemories, ide
     event = await run_in_threadpool(add)
     event = await _waited_for(caller, services, event)
     if event.status is EventStatus.FAILED:
-        raise Unavailable(f"nothing was stored: {event.reason or 'the extraction failed'} (event {event.id})")
+        told = f"nothing was stored: {event.reason or 'the extraction failed'} (event {event.id})"
+        if event.code == QuotaExceeded.code:
+            # Which limit it was is told by the reason, and by the trail already.
+            raise QuotaExceeded(told, limit=Limit.MEMORIES)
+        raise Unavailable(told)
     if event.status is EventStatus.CANCELLED:
         raise Conflict(f"nothing was stored: {event.reason or 'the add was cancelled'} (event {event.id})")
     return event

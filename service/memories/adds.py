@@ -98,7 +98,7 @@ class Adds:
             ExtractionUnavailable: for `infer` without an LLM, unless the fallback is verbatim.
             IdempotencyConflict: when the idempotency key was used with another request.
             Forbidden: when a key that is bound to users names another, or none.
-            QuotaExceeded: when the tenant has no room for what would be stored.
+            QuotaExceeded: when the tenant has no room for what would be stored, or none at all.
             TooManyWaiting: when as many of its adds wait for the LLM as may wait.
         """
         stores = self._stores
@@ -192,6 +192,8 @@ class Adds:
         idempotency_key: str | None,
     ) -> Event:
         stores = self._stores
+        if idempotency_key is None:
+            stores.quotas.refuse_full(caller)
         event_id = clock.new_id()
 
         def write(connection: Connection) -> Event | UUID:
@@ -199,6 +201,8 @@ class Adds:
             earlier = self._claim(connection, caller, scope, idempotency_key, new, event_id)
             if earlier is not None:
                 return earlier
+            if idempotency_key is not None:
+                stores.quotas.check_full(connection, scope)
             most = stores.quotas.check_waiting(connection, scope)
             if most is not None and count_unfinished(connection) >= most:
                 raise stores.quotas.too_many_waiting(most)
@@ -226,7 +230,7 @@ class Adds:
 
         try:
             added = self._written(caller, scope, write)
-        except TooManyWaiting as error:
+        except (QuotaExceeded, TooManyWaiting) as error:
             stores.quotas.refused(caller, error)
             raise
         return self._replay(caller, scope, added) if isinstance(added, UUID) else added

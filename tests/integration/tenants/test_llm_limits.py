@@ -12,7 +12,8 @@ import psycopg
 import pytest
 
 from service import clock
-from service.errors import TooManyWaiting
+from service.audit.tenant_details import ProjectField
+from service.errors import QuotaExceeded, TooManyWaiting
 from service.main import create_app
 from service.records import Event, EventStatus, Message, NewMemories, SubjectNames
 from service.scope import Caller, Limit
@@ -35,11 +36,11 @@ def llm() -> Iterator[ScriptedLLM]:
 
 @pytest.fixture
 def start(make_services: MakeServices, llm: ScriptedLLM) -> Start:
-    """Open services with the LLM and without a worker, and a tenant with limits."""
+    """Open services with the LLM, without a worker unless it is asked for, and a tenant with limits."""
 
-    def started(**limits: int) -> tuple[Services, Caller]:
+    def started(*, worker: bool = False, **limits: int) -> tuple[Services, Caller]:
         flags = {"provider": "openai", "config": llm.config, "timeout": 5.0, "retry_wait": 0.05, "attempts": 1}
-        services = make_services(llm=flags)
+        services = make_services(worker=worker, llm=flags, queue={"poll_interval": 0.1})
         tenant = services.installation.tenants.create("acme").id
         services.installation.tenants.set_limits("acme", {Limit(name): most for name, most in limits.items()})
         return services, caller_of(services, tenant)
@@ -47,10 +48,10 @@ def start(make_services: MakeServices, llm: ScriptedLLM) -> Start:
     return started
 
 
-def ask(services: Services, caller: Caller, text: str, user: str = "alice") -> Event:
+def ask(services: Services, caller: Caller, text: str, user: str = "alice", *, key: str | None = None) -> Event:
     """Ask for an extraction."""
     new = NewMemories([Message("user", text)], SubjectNames(user_id=user))
-    return services.adds.add(caller, caller.scope, new)
+    return services.adds.add(caller, caller.scope, new, idempotency_key=key)
 
 
 def work(services: Services, caller: Caller, event: Event) -> Event:
@@ -138,6 +139,52 @@ def test_what_an_extraction_found_too_much_ends_its_event(start: Start, llm: Scr
     assert (failed.status, failed.code) == (EventStatus.FAILED, "quota_exceeded")
     with psycopg.connect(database.admin) as connection:
         assert connection.execute("SELECT count(*) FROM memories").fetchone() == (0,)
+
+
+def test_what_an_extraction_found_too_much_does_not_wait_for_a_reviewer_either(
+    start: Start, llm: ScriptedLLM, database: Postgres
+) -> None:
+    services, caller = start(memories=1)
+    own = str(caller.principal.tenant_id)
+    services.projects.update(caller, caller.scope, own, own, {ProjectField.REVIEW_REQUIRED: True})
+    llm.facts("Alice likes tea", "Alice likes rice")
+    failed = work(services, caller, ask(services, caller, "I like tea and rice"))
+    assert (failed.status, failed.code) == (EventStatus.FAILED, "quota_exceeded")
+    with psycopg.connect(database.admin) as connection:
+        assert connection.execute("SELECT count(*) FROM quarantine").fetchone() == (0,)
+
+
+def test_a_full_tenant_asks_for_no_extraction(start: Start, llm: ScriptedLLM) -> None:
+    services, caller = start(memories=1)
+    first = ask(services, caller, "I like tea", key="k")
+    new = NewMemories([Message("user", "one")], SubjectNames(user_id="alice"), infer=False)
+    services.adds.add(caller, caller.scope, new)
+    for key in (None, "another"):
+        with pytest.raises(QuotaExceeded, match="may keep 1 memories"):
+            ask(services, caller, "I like rice", user="bob", key=key)
+    # What was taken before is answered as it was.
+    assert ask(services, caller, "I like tea", key="k").id == first.id
+    assert services.events.list(caller, caller.scope, page=1, size=10).total == 2
+    assert llm.requests == []
+
+
+@pytest.mark.parametrize("path", ["/v1/memories/", "/memories"])
+def test_older_clients_are_told_that_there_is_no_room(path: str, start: Start, llm: ScriptedLLM) -> None:
+    services, caller = start(worker=True, memories=1)
+    _, secret = principal_of(services, caller.principal.tenant_id)
+    llm.facts("Alice likes tea", "Alice likes rice")
+    body: dict[str, Any] = {"messages": [{"role": "user", "content": "I like tea and rice"}], "user_id": "alice"}
+    with (
+        serving(create_app(services)) as url,
+        httpx.Client(base_url=url, headers={"Authorization": f"Bearer {secret}"}, timeout=60) as client,
+    ):
+        found_too_much = client.post(path, json=body)
+        assert client.post(path, json=body | {"infer": False}).status_code == 200
+        full = client.post(path, json=body)
+    for answer in (found_too_much, full):
+        assert (answer.status_code, answer.json()["code"]) == (413, "quota_exceeded")
+        assert "may keep 1 memories" in answer.text
+    assert len(llm.requests) == 1
 
 
 def test_only_so_many_events_may_wait(start: Start) -> None:
