@@ -91,7 +91,7 @@ class Adds:
 
         System messages are dropped. A memory that is there already (same subjects and metadata, and a text that says
         the same: `service.storage.alike`) is reported as NONE and not stored again. With an idempotency key, a repeated
-        request gets the first one's event.
+        request gets the first one's event, unless that failed.
 
         Raises:
             InvalidInput, TooLarge: for what breaks a limit.
@@ -282,7 +282,7 @@ class Adds:
         request_mac = hmac.digest(secret, _payload(new, new.messages), hashlib.sha256)
         mine = (_idempotency.c.principal_id == caller.principal.id) & (_idempotency.c.key_mac == key_mac)
         connection.execute(delete(_idempotency).where(mine, _idempotency.c.created_at < clock.now() - IDEMPOTENCY_LIFE))
-        taken = connection.execute(
+        claim = (
             insert(_idempotency)
             .values(
                 tenant_id=scope.tenant_id,
@@ -294,10 +294,13 @@ class Adds:
             )
             .on_conflict_do_nothing()
             .returning(_idempotency.c.event_id)
-        ).scalar()
-        if taken is not None:
-            return None
-        row = connection.execute(select(_idempotency).where(mine)).one()
+        )
+        row = None
+        while row is None:
+            if connection.execute(claim).scalar() is not None:
+                return None
+            # None when the event that had the key failed in this moment: then the key is free.
+            row = connection.execute(select(_idempotency).where(mine)).first()
         if not hmac.compare_digest(bytes(row.request_mac), request_mac):
             raise IdempotencyConflict("Idempotency-Key: was used before with another request; take a new one")
         return UUID(str(row.event_id))

@@ -16,7 +16,7 @@ from service.audit.events import AuditEvent, Outcome
 from service.errors import NotFound
 from service.filters.ast import EVERYTHING
 from service.memories.stores import Stores
-from service.memories.tables import EventRow
+from service.memories.tables import EventRow, IdempotencyRow
 from service.queue.tasks import forget_jobs
 from service.records import Change, Event, EventResult, EventStatus, Page, SubjectNames
 from service.scope import Action, Caller, Scope
@@ -25,6 +25,7 @@ from service.storage.stored import StoredMemory
 from service.storage.tables import MessageRow
 
 _events: Final[Any] = EventRow.__table__  # type: ignore[attr-defined]
+_idempotency: Final[Any] = IdempotencyRow.__table__  # type: ignore[attr-defined]
 _messages: Final[Any] = MessageRow.__table__  # type: ignore[attr-defined]
 #: The task that extracts the memories of one event.
 EXTRACT: Final = "extract"
@@ -216,7 +217,10 @@ def move_event(
     results: Sequence[tuple[UUID, Change]] | None = None,
     notes: dict[str, Any] | None = None,
 ) -> None:
-    """Move an event to another state. A final one loses its payload: the request is not needed any more."""
+    """Move an event to another state. A final one loses its payload: the request is not needed any more.
+
+    One that failed gives up its idempotency key: the same request is a new add then, and may succeed.
+    """
     moment = clock.now()
     values: dict[str, Any] = {"status": status.value, "code": code, "reason": reason, "updated_at": moment}
     if attempts is not None:
@@ -230,6 +234,8 @@ def move_event(
     if status.is_final:
         values |= {"payload": None, "completed_at": moment}
     connection.execute(update(_events).where(_events.c.id == event_id).values(**values))
+    if status is EventStatus.FAILED:
+        connection.execute(delete(_idempotency).where(_idempotency.c.event_id == event_id))
 
 
 def settle_result(connection: Connection, memory: StoredMemory, change: Change, now_id: UUID) -> None:

@@ -51,7 +51,10 @@ async def add(
     body: OssAddIn,
     idempotency_key: Annotated[
         str | None,
-        Header(alias="Idempotency-Key", description="The same key with the same body gets the first answer again."),
+        Header(
+            alias="Idempotency-Key",
+            description="The same key with the same body gets the first answer again; after a failure it is a new add.",
+        ),
     ] = None,
 ) -> Response:
     """Remember messages and wait for the extraction, up to `server.event_wait` seconds."""

@@ -20,5 +20,8 @@ RunId = Annotated[str | None, Query(description="The run or session.")]
 MemoryId = Annotated[str, Path(description="Id of a memory.")]
 IdempotencyKey = Annotated[
     str | None,
-    Header(alias="Idempotency-Key", description="The same key with the same body gets the first answer again."),
+    Header(
+        alias="Idempotency-Key",
+        description="The same key with the same body gets the first answer again; after a failure it is a new add.",
+    ),
 ]

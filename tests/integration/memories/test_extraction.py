@@ -11,6 +11,7 @@ import pytest
 
 from service.errors import ExtractionUnavailable
 from service.filters.ast import EVERYTHING
+from service.memories import adds
 from service.records import Change, Event, EventStatus, Message, NewMemories, SubjectNames
 from service.scope import Caller, SubjectKind
 from service.wiring import Services
@@ -230,6 +231,49 @@ def test_an_idempotency_key_asks_the_llm_once(start: Start, llm: ScriptedLLM) ->
     assert ended(services, caller, first).status is EventStatus.SUCCEEDED
     assert ask(services, caller, "I love tea", key="k").status is EventStatus.SUCCEEDED
     assert len(llm.requests) == 1
+
+
+def test_an_event_that_failed_gives_its_idempotency_key_up(start: Start, llm: ScriptedLLM, database: Postgres) -> None:
+    services, caller = start()
+    llm.status(400)
+    failed = ask(services, caller, "I love tea", key="k")
+    assert ended(services, caller, failed).status is EventStatus.FAILED
+    assert column(database, "SELECT event_id FROM idempotency") == []
+    llm.facts("Alice loves tea")
+    again = ask(services, caller, "I love tea", key="k")
+    assert again.id != failed.id
+    assert ended(services, caller, again).status is EventStatus.SUCCEEDED
+    # One that is done keeps it, and the one that failed can still be asked for.
+    assert ask(services, caller, "I love tea", key="k").id == again.id
+    assert services.events.get(caller, caller.scope, failed.id).status is EventStatus.FAILED
+    assert texts(services, caller) == ["Alice loves tea"]
+
+
+def test_a_cancelled_event_keeps_its_idempotency_key(start: Start) -> None:
+    services, caller = start(worker=False)
+    event = ask(services, caller, "I love tea", key="k")
+    services.memories.delete_all(caller, caller.scope, SubjectNames(user_id="alice"))
+    again = ask(services, caller, "I love tea", key="k")
+    assert (again.id, again.status) == (event.id, EventStatus.CANCELLED)
+
+
+def test_an_idempotency_key_that_is_given_up_while_it_is_asked_for(
+    start: Start, database: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services, caller = start(worker=False)
+    event = ask(services, caller, "I love tea", key="k")
+    select, seen = adds.select, []
+
+    def selected(*columns: Any) -> Any:
+        # The event that has the key fails between the claim and the look at who has it.
+        if not seen:
+            with psycopg.connect(database.admin, autocommit=True) as connection:
+                seen.append(connection.execute("DELETE FROM idempotency").rowcount)
+        return select(*columns)
+
+    monkeypatch.setattr(adds, "select", selected)
+    assert ask(services, caller, "I love tea", key="k").id != event.id
+    assert seen == [1]
 
 
 def test_messages_wait_in_postgres_until_a_worker_comes(start: Start, llm: ScriptedLLM, database: Postgres) -> None:
