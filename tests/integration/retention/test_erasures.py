@@ -13,6 +13,7 @@ from prometheus_client import generate_latest
 
 from service import clock
 from service.audit.assembly import trusted_keys
+from service.audit.tenant_details import ProjectField
 from service.auth.keys import Grant
 from service.errors import Conflict, Forbidden, InvalidInput, NotFound
 from service.filters.ast import EVERYTHING
@@ -250,6 +251,10 @@ def test_a_tenant_is_deleted_and_its_trail_stays(
     add(services, other, "of another tenant")
     add(services, caller, "I like figs")
     add(services, caller, "a note", agent_id="helper")
+    own = str(tenant_id)
+    services.projects.update(caller, caller.scope, own, own, {ProjectField.REVIEW_REQUIRED: True})
+    waits = NewMemories([Message("user", "I like plums")], SubjectNames(user_id="alice"))
+    services.adds.add(caller, caller.scope, waits)
     before = count(admin, "audit")
     erasure = services.installation.erasures.request_for_installation(tenant_id, Target(ErasureKind.TENANT))
     assert tenants.get("acme").status == "deleting"
@@ -260,7 +265,7 @@ def test_a_tenant_is_deleted_and_its_trail_stays(
     assert done.status is ErasureStatus.COMPLETED
     assert verify(done.receipt, trusted_keys(services.settings)).ok
     assert done.receipt["receipt"]["checked"]["key"] == "destroyed"
-    for table in ("memories", "history", "events", "subjects", "key_index"):
+    for table in ("memories", "quarantine", "usage", "quarantine_usage", "history", "events", "subjects", "key_index"):
         left = admin.execute(f"SELECT count(*) FROM {table} WHERE tenant_id = %s", [tenant_id]).fetchone()  # type: ignore[arg-type]
         assert left == (0,), table
     keys = [path.read_bytes() for path in (data_dir / "keys").rglob("*.key") if str(tenant_id) in str(path)]
