@@ -124,11 +124,15 @@ class Engine:
         memory = loaded.bound.BoundMemory(unit, llm, own, as_rules(instructions, sorted_into))
         reported = loaded.bound.run_add(memory, as_prompt(kept), procedural=procedural)
         unit.raise_failure()
-        drafts = _settled(unit, reported or [])
-        if procedural:
-            return Extraction(drafts, (), Counts(offered=1, staged=len(drafts)), unit.usage)
-        if len(unit.messages) != len(kept):
-            raise StagingMismatch("Mem0 did not keep the messages of the call")
+        try:
+            drafts = _settled(unit, reported or [])
+            if procedural:
+                return Extraction(drafts, (), Counts(offered=1, staged=len(drafts)), unit.usage)
+            if len(unit.messages) != len(kept):
+                raise StagingMismatch("Mem0 did not keep the messages of the call")
+        except EngineError as error:
+            error.usage = unit.usage
+            raise
         return Extraction(drafts, tuple(kept), _counts(unit, drafts), unit.usage)
 
     def arrange(
@@ -154,7 +158,7 @@ class Engine:
 
     def summarise(
         self, memories: Sequence[tuple[date, str]], *, wait: float = 60.0, tenant_id: UUID | None = None
-    ) -> str:
+    ) -> tuple[str, TokenUsage | None]:
         """Return what memories (day and text, the oldest first) say together. It takes at most about `wait` seconds.
 
         Raises ExtractionUnavailable if the engine is off, else an EngineError.
@@ -162,8 +166,12 @@ class Engine:
         deadline = clock.monotonic() + wait
         loaded = self._wait_until_loaded(wait)
         prompt = summary_prompt(memories)
-        raw, _ = loaded.provider.ask(prompt, as_json=False, deadline=deadline, tenant_id=tenant_id)
-        return read_summary(raw, self._limits)
+        raw, usage = loaded.provider.ask(prompt, as_json=False, deadline=deadline, tenant_id=tenant_id)
+        try:
+            return read_summary(raw, self._limits), usage
+        except EngineError as error:
+            error.usage = usage
+            raise
 
     def find_changes(
         self, memories: Sequence[tuple[date, str]], *, wait: float = 60.0, tenant_id: UUID | None = None

@@ -85,6 +85,11 @@ class TokenUsage:
     completion: int
 
 
+def tokens_of(usage: TokenUsage | None) -> int:
+    """Return all tokens of a call: none where the provider did not tell."""
+    return 0 if usage is None else usage.prompt + usage.completion
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Extraction:
     """All that Mem0 would have written: the memories, and the messages to keep as context of the next call."""

@@ -22,7 +22,7 @@ from service.audit.events import AuditEvent
 from service.audit.trail import Trail
 from service.engine.engine import Engine
 from service.engine.errors import EngineError, LlmAnswerMalformed, LlmAnswerUnparsable, LlmUnavailable
-from service.engine.shapes import TokenUsage
+from service.engine.shapes import TokenUsage, tokens_of
 from service.holds.guard import held_among
 from service.scope import Caller, Scope
 from service.storage.comparing import Unasked, note, of_the_same, settle, unasked, unchanged
@@ -193,7 +193,7 @@ class ChangedFacts:
         """Propose what the model named, as far as it is still as it was shown, and let the question rest."""
         versions = {entry.memory.id: entry.memory.version for entry in question.shown}
         with self._database.transaction(scope) as connection:
-            self._spend(connection, scope, usage)
+            self._quotas.spend_tokens(connection, scope, tokens_of(usage))
             alive = self._subjects.lock(connection, question.subject_ids) == set(question.subject_ids)
             there = unchanged(connection, versions) if alive else set()
             there -= held_among(connection, scope, there).keys()
@@ -214,7 +214,7 @@ class ChangedFacts:
         """Propose nothing. An answer that is amiss again and again is given up; a model that is away is left alone."""
         amiss = isinstance(error, _AMISS)
         with self._database.transaction(scope) as connection:
-            self._spend(connection, scope, error.usage)
+            self._quotas.spend_tokens(connection, scope, tokens_of(error.usage))
             if amiss:
                 settle(connection, question.asked, tries=error.max_attempts or 1)
         if amiss:
@@ -225,10 +225,6 @@ class ChangedFacts:
             looked.away = not isinstance(error, LlmUnavailable) or looked.failures >= _MOST_FAILURES
             looked.over = looked.away
         _log.warning("a question about facts that changed had no answer", extra={"error": error.code})
-
-    def _spend(self, connection: Connection, scope: Scope, usage: TokenUsage | None) -> None:
-        if usage is not None:
-            self._quotas.spend_tokens(connection, scope, usage.prompt + usage.completion)
 
     def _tell(
         self,

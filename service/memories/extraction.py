@@ -21,7 +21,7 @@ from service.auth.standing import Lost, find_lost
 from service.embeddings.embedder import Vector
 from service.engine.engine import Engine
 from service.engine.errors import EngineError
-from service.engine.shapes import Extraction, Recalled, TokenUsage
+from service.engine.shapes import Extraction, Recalled, tokens_of
 from service.errors import MemvaultError, QuotaExceeded, RecordUnavailable, Unavailable
 from service.filters.build import subjects_filter
 from service.index.fusion import fuse
@@ -122,9 +122,7 @@ class Extractions:
             )
         except EngineError as error:
             self._fail(scope, work, error)
-            if error.usage is not None:
-                with self._stores.database.transaction(scope) as connection:
-                    self._stores.quotas.spend_tokens(connection, scope, _tokens(error.usage))
+            self._stores.quotas.spend_tokens_apart(scope, tokens_of(error.usage))
             return
         except Unavailable:
             raise
@@ -137,6 +135,8 @@ class Extractions:
             # Told by its event: another try would ask the LLM again and find no more room.
             self._end(scope, event_id, code=error.code, reason=error.detail, caller=work.caller)
             self._stores.quotas.refused(work.caller, error)
+            # What the commit had counted was rolled back with it.
+            self._stores.quotas.spend_tokens_apart(scope, tokens_of(extraction.usage))
             return
         self._indexing.apply(scope, entries)
 
@@ -228,13 +228,16 @@ class Extractions:
         What was changed since it was `shown`, with its version, is not superseded: the LLM never saw what it says now.
         """
         stores = self._stores
+        tokens = tokens_of(extraction.usage)
         with stores.database.transaction(scope) as connection:
             row = lock_event(connection, work.event_id)
             if row is None or row.status != EventStatus.RUNNING.value:
+                stores.quotas.spend_tokens(connection, scope, tokens)
                 return []
             caller, obstacle = self._check(connection, scope, row)
             if caller is None:
                 self._cancel(connection, scope, row, obstacle)
+                stores.quotas.spend_tokens(connection, scope, tokens)
                 return []
             named = {one for draft in extraction.drafts for one in draft.superseded_ids}
             stood = unchanged(connection, {one: shown[one] for one in named}) if named else set()
@@ -277,7 +280,7 @@ class Extractions:
                 notes["quarantined"] = sum(change is Change.QUARANTINED for _, change in kept.results)
             if extraction.usage is not None:
                 notes["tokens"] = {"prompt": extraction.usage.prompt, "completion": extraction.usage.completion}
-                stores.quotas.spend_tokens(connection, scope, _tokens(extraction.usage))
+                stores.quotas.spend_tokens(connection, scope, tokens)
             move_event(connection, work.event_id, EventStatus.SUCCEEDED, results=kept.results, notes=notes)
         return kept.entries
 
@@ -469,10 +472,6 @@ def _principal_of(scope: Scope, row: Any, key: Any | None) -> Principal:
 def _of_an_agent_alone(names: SubjectNames) -> bool:
     """Tell whether Mem0 writes these memories from the agent's point of view."""
     return names.agent_id is not None and names.user_id is None
-
-
-def _tokens(usage: TokenUsage) -> int:
-    return usage.prompt + usage.completion
 
 
 def _message_place(scope: Scope, row_id: UUID) -> Place:

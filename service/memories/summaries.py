@@ -10,7 +10,9 @@ from service import clock
 from service.audit.events import AuditEvent
 from service.audit.tenant_details import MemoriesSummarized
 from service.engine.engine import Engine
-from service.errors import LlmRequired, TooManyRequests
+from service.engine.errors import EngineError
+from service.engine.shapes import tokens_of
+from service.errors import LlmRequired
 from service.filters.ast import Node, subject_names
 from service.filters.evaluate import matches
 from service.memories.stores import Stores
@@ -49,7 +51,7 @@ class Summaries:
 
         Raises:
             LlmRequired: when there is no language model.
-            TooManyRequests: when the tenant has used up its calls of the language model for the day.
+            TooManyRequests: when the tenant has used up its calls or tokens of the language model for the day.
             EngineError: when it does not answer, or not with text.
         """
         stores = self._stores
@@ -82,14 +84,18 @@ class Summaries:
                     detail=MemoriesSummarized(total=total),
                 )
         if postponed is not None:
-            stores.quotas.postponed(caller, postponed)
-            wait = int((postponed.until - clock.now()).total_seconds()) + 1
-            raise TooManyRequests(postponed.reason, retry_after=wait)
+            raise stores.quotas.too_many_calls(caller, postponed)
         if not shown:
             return Summary("", 0, total)
         # The oldest first, as it came about.
         told = [(memory.created_at.date(), memory.text) for memory in reversed(shown)]
-        text = self._engine.summarise(told, wait=stores.settings.llm.timeout + 5, tenant_id=scope.tenant_id)
+        wait = stores.settings.llm.timeout + 5
+        try:
+            text, usage = self._engine.summarise(told, wait=wait, tenant_id=scope.tenant_id)
+        except EngineError as error:
+            stores.quotas.spend_tokens_apart(scope, tokens_of(error.usage))
+            raise
+        stores.quotas.spend_tokens_apart(scope, tokens_of(usage))
         return Summary(text, len(shown), total)
 
 

@@ -11,12 +11,12 @@ from typing import Final
 from sqlalchemy import Connection
 
 from service import clock
-from service.errors import QuotaExceeded, TooManyWaiting
+from service.errors import QuotaExceeded, TooManyRequests, TooManyWaiting
 from service.scope import Caller, Limit, Principal, Scope, TenantId, service_principal
 from service.settings import Quotas as Defaults
 from service.storage.database import Database
 from service.tenants import usage
-from service.tenants.actions import limits_of
+from service.tenants.actions import is_leaving, limits_of
 from service.tenants.refusals import Refusals
 
 Limits = Mapping[Limit, int | None]
@@ -124,8 +124,14 @@ class Quotas:
         self._refusals.note(caller, error.limit)
 
     def postponed(self, caller: Caller, postponed: Postponed) -> None:
-        """Write into the trail that an extraction has to wait."""
+        """Write into the trail that a call of the LLM has to wait."""
         self._refusals.note(caller, postponed.limit)
+
+    def too_many_calls(self, caller: Caller, postponed: Postponed) -> TooManyRequests:
+        """Return the refusal of a request that cannot wait for the LLM so long; it is in the trail by then."""
+        self.postponed(caller, postponed)
+        wait = int((postponed.until - clock.now()).total_seconds()) + 1
+        return TooManyRequests(postponed.reason, retry_after=wait)
 
     def begin_llm_call(self, connection: Connection, scope: Scope) -> Postponed | None:
         """Count one call of the LLM, or return until when it has to wait: the next day begins at midnight UTC."""
@@ -150,9 +156,15 @@ class Quotas:
         return None
 
     def spend_tokens(self, connection: Connection, scope: Scope, tokens: int) -> None:
-        """Count the tokens of a call that was made."""
-        if tokens:
+        """Count the tokens of a call that was made. Of a tenant that was deleted meanwhile nothing is left to count."""
+        if tokens and not is_leaving(connection, scope.tenant_id):
             usage.use_llm(connection, scope, clock.today(), tokens=tokens)
+
+    def spend_tokens_apart(self, scope: Scope, tokens: int) -> None:
+        """Count the tokens of a call in a transaction of its own: there is nothing else to write with them."""
+        if tokens:
+            with self._database.transaction(scope) as connection:
+                self.spend_tokens(connection, scope, tokens)
 
     def used(self, tenant_id: TenantId) -> Used:
         """Return what a tenant has and has used today, and its limits."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,9 +14,12 @@ import pytest
 
 from service import clock
 from service.audit.tenant_details import ProjectField
-from service.errors import QuotaExceeded, TooManyWaiting
+from service.engine import EngineError
+from service.errors import QuotaExceeded, TooManyRequests, TooManyWaiting
+from service.filters.ast import EVERYTHING
 from service.main import create_app
 from service.records import Event, EventStatus, Message, NewMemories, SubjectNames
+from service.retention.ledger import ErasureKind, Target
 from service.scope import Caller, Limit
 from service.wiring import Services
 from tests.clients.serving import serving
@@ -25,6 +29,7 @@ from tests.llm.scripted import ScriptedLLM
 pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("extraction")]
 
 Start = Callable[..., tuple[Services, Caller]]
+Read = Callable[[Services, Caller], object]
 
 
 @pytest.fixture
@@ -38,8 +43,8 @@ def llm() -> Iterator[ScriptedLLM]:
 def start(make_services: MakeServices, llm: ScriptedLLM) -> Start:
     """Open services with the LLM, without a worker unless it is asked for, and a tenant with limits."""
 
-    def started(*, worker: bool = False, **limits: int) -> tuple[Services, Caller]:
-        flags = {"provider": "openai", "config": llm.config, "timeout": 5.0, "retry_wait": 0.05, "attempts": 1}
+    def started(*, worker: bool = False, timeout: float = 5.0, **limits: int) -> tuple[Services, Caller]:
+        flags = {"provider": "openai", "config": llm.config, "timeout": timeout, "retry_wait": 0.05, "attempts": 1}
         services = make_services(worker=worker, llm=flags, queue={"poll_interval": 0.1})
         tenant = services.installation.tenants.create("acme").id
         services.installation.tenants.set_limits("acme", {Limit(name): most for name, most in limits.items()})
@@ -58,6 +63,17 @@ def work(services: Services, caller: Caller, event: Event) -> Event:
     """Do what the worker would do with an event, and return how it stands."""
     services.jobs.handlers()["extract"](str(caller.principal.tenant_id), str(event.id))
     return services.events.get(caller, caller.scope, event.id)
+
+
+def store(services: Services, caller: Caller, text: str) -> None:
+    """Add a memory as it is, which asks no LLM."""
+    new = NewMemories([Message("user", text)], SubjectNames(user_id="alice"), infer=False)
+    services.adds.add(caller, caller.scope, new)
+
+
+def summarise(services: Services, caller: Caller) -> object:
+    """Read a summary."""
+    return services.summaries.summarise(caller, caller.scope, EVERYTHING)
 
 
 def used(services: Services, caller: Caller, limit: Limit) -> int:
@@ -137,6 +153,7 @@ def test_what_an_extraction_found_too_much_ends_its_event(start: Start, llm: Scr
     llm.facts("Alice likes tea", "Alice likes rice")
     failed = work(services, caller, ask(services, caller, "I like tea and rice"))
     assert (failed.status, failed.code) == (EventStatus.FAILED, "quota_exceeded")
+    assert used(services, caller, Limit.LLM_TOKENS_PER_DAY) > 0
     with psycopg.connect(database.admin) as connection:
         assert connection.execute("SELECT count(*) FROM memories").fetchone() == (0,)
 
@@ -185,6 +202,117 @@ def test_older_clients_are_told_that_there_is_no_room(path: str, start: Start, l
         assert (answer.status_code, answer.json()["code"]) == (413, "quota_exceeded")
         assert "may keep 1 memories" in answer.text
     assert len(llm.requests) == 1
+
+
+def delete_all(services: Services, caller: Caller) -> None:
+    """Cancel the event by deleting what it would add to."""
+    services.memories.delete_all(caller, caller.scope, SubjectNames(user_id="alice"))
+
+
+def suspend(services: Services, caller: Caller) -> None:
+    """Cancel the event by taking away what it was asked with."""
+    services.installation.tenants.suspend("acme")
+
+
+@pytest.mark.parametrize("end", [delete_all, suspend])
+def test_tokens_are_counted_of_an_extraction_that_ended_meanwhile(
+    start: Start, llm: ScriptedLLM, end: Callable[[Services, Caller], None]
+) -> None:
+    services, caller = start(timeout=60.0)
+    event = ask(services, caller, "I like tea")
+    llm.hold()
+    with ThreadPoolExecutor(1) as pool:
+        working = pool.submit(work, services, caller, event)
+        try:
+            llm.wait_for_requests(1)
+            end(services, caller)
+        finally:
+            llm.release()
+        assert working.result().status is EventStatus.CANCELLED
+    assert used(services, caller, Limit.LLM_TOKENS_PER_DAY) > 0
+
+
+@pytest.mark.parametrize("limit", [Limit.LLM_CALLS_PER_DAY, Limit.LLM_TOKENS_PER_DAY])
+@pytest.mark.parametrize("read", [summarise])
+def test_what_cannot_wait_for_the_next_day_is_refused_over_the_limit(
+    start: Start, llm: ScriptedLLM, database: Postgres, read: Read, limit: Limit
+) -> None:
+    services, caller = start(**{limit.value: 1})
+    store(services, caller, "I like tea")
+    read(services, caller)
+    assert used(services, caller, Limit.LLM_CALLS_PER_DAY) == 1
+    assert used(services, caller, Limit.LLM_TOKENS_PER_DAY) > 1
+    for _ in range(2):
+        with pytest.raises(TooManyRequests, match="a day") as caught:
+            read(services, caller)
+        assert 1 <= int(caught.value.headers["Retry-After"]) <= 3601
+    assert len(llm.requests) == used(services, caller, Limit.LLM_CALLS_PER_DAY) == 1
+    with psycopg.connect(database.admin) as connection:
+        query = "SELECT detail FROM audit WHERE event = 'limit:reached'"
+        assert [row[0]["limit"] for row in connection.execute(query)] == [limit.value]
+        # What was refused was not read either.
+        query = "SELECT count(*) FROM audit WHERE event IN ('memories:summarized', 'export:read')"
+        assert connection.execute(query).fetchone() == (1,)
+
+
+@pytest.mark.parametrize("answer", ["", "[" * 200_000])
+@pytest.mark.parametrize("read", [summarise])
+def test_tokens_of_a_read_are_counted_also_where_the_answer_is_no_use(
+    start: Start, llm: ScriptedLLM, read: Read, answer: str
+) -> None:
+    services, caller = start()
+    store(services, caller, "I like tea")
+    llm.answer(answer)
+    with pytest.raises(EngineError):
+        read(services, caller)
+    assert used(services, caller, Limit.LLM_TOKENS_PER_DAY) > 0
+
+
+def test_nothing_is_counted_for_a_tenant_that_was_deleted_meanwhile(
+    start: Start, llm: ScriptedLLM, database: Postgres
+) -> None:
+    services, caller = start(timeout=60.0)
+    store(services, caller, "I like tea")
+    tenant_id = caller.principal.tenant_id
+    llm.hold()
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(summarise, services, caller)
+        try:
+            llm.wait_for_requests(1)
+            erasure = services.erasures.request_for_installation(tenant_id, Target(ErasureKind.TENANT))
+            services.erasing.finish(tenant_id, erasure.id)
+        finally:
+            llm.release()
+        reading.result()
+    with psycopg.connect(database.admin) as connection:
+        assert connection.execute("SELECT count(*) FROM llm_usage").fetchone() == (0,)
+
+
+@pytest.mark.parametrize("path", ["/v1/summary/"])
+def test_who_waits_for_the_language_model_keeps_no_thread_from_others(
+    make_services: MakeServices, llm: ScriptedLLM, path: str
+) -> None:
+    flags = {"provider": "openai", "config": llm.config, "timeout": 60.0}
+    services = make_services(llm=flags, server={"threads": 2})
+    tenants = services.installation.tenants
+    keys = [principal_of(services, tenants.create(name).id)[1] for name in ("acme", "other")]
+    new = {"messages": [{"role": "user", "content": "I like tea"}], "user_id": "alice", "infer": False}
+    with serving(create_app(services)) as url, ExitStack() as stack:
+        reader, other = (
+            stack.enter_context(httpx.Client(base_url=url, headers={"Authorization": f"Token {key}"}, timeout=timeout))
+            for key, timeout in zip(keys, (90, 30), strict=True)
+        )
+        assert reader.post("/v3/memories/add/", json=new).status_code == 200
+        pool = stack.enter_context(ThreadPoolExecutor(2))
+        llm.hold()
+        try:
+            waiting = [pool.submit(reader.post, path, json={}) for _ in range(2)]
+            llm.wait_for_requests(2)
+            assert other.post("/v3/memories/add/", json=new).status_code == 200
+            assert not any(one.done() for one in waiting)
+        finally:
+            llm.release()
+        assert [one.result().status_code for one in waiting] == [200, 200]
 
 
 def test_only_so_many_events_may_wait(start: Start) -> None:

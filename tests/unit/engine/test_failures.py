@@ -316,6 +316,7 @@ def test_a_report_that_is_not_what_was_staged_is_not_believed(
     llm.facts("one", "two")
     error = failure(engine, shelf)
     assert (type(error), error.code, error.transient) == (StagingMismatch, "staging_mismatch", False)
+    assert error.usage is not None
 
 
 def drop_row(memory: Any) -> None:
