@@ -20,7 +20,7 @@ from service.engine.errors import (
     StagingMismatch,
 )
 from service.engine.mem0_import import import_mem0
-from service.engine.shapes import Counts, Draft, Extraction, LlmSettings, Reader, Recalled, TokenUsage
+from service.engine.shapes import Counts, Draft, Extraction, LlmSettings, Reader, Recalled, TokenUsage, tokens_of
 
 __all__ = [
     "AnswerLimits",
@@ -45,4 +45,5 @@ __all__ = [
     "TokenUsage",
     "import_mem0",
     "refuse_environment",
+    "tokens_of",
 ]

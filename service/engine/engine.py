@@ -137,7 +137,7 @@ class Engine:
 
     def arrange(
         self, instructions: str, content: str, *, wait: float = 60.0, tenant_id: UUID | None = None
-    ) -> Mapping[str, Any]:
+    ) -> tuple[Mapping[str, Any], TokenUsage | None]:
         """Return the JSON object that the LLM makes of a content by our instructions; takes about `wait` seconds.
 
         Raises:
@@ -147,14 +147,16 @@ class Engine:
         deadline = clock.monotonic() + wait
         loaded = self._wait_until_loaded(wait)
         messages = [{"role": "system", "content": instructions}, {"role": "user", "content": content}]
-        raw, _ = loaded.provider.ask(messages, as_json=True, deadline=deadline, tenant_id=tenant_id)
+        raw, usage = loaded.provider.ask(messages, as_json=True, deadline=deadline, tenant_id=tenant_id)
         try:
             found = json.loads(raw) if isinstance(raw, str) else raw
-        except ValueError:
+        except (ValueError, RecursionError):
             found = None
         if not isinstance(found, dict):
-            raise LlmAnswerMalformed("the LLM did not answer with a JSON object")
-        return found
+            error = LlmAnswerMalformed("the LLM did not answer with a JSON object")
+            error.usage = usage
+            raise error
+        return found, usage
 
     def summarise(
         self, memories: Sequence[tuple[date, str]], *, wait: float = 60.0, tenant_id: UUID | None = None

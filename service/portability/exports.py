@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import UUID
@@ -31,6 +31,7 @@ from service.storage.filter_sql import compile_sql
 from service.storage.leaving import Leaving, LeavingMemory
 from service.storage.record import memories_table
 from service.storage.superseding import Link, links_of
+from service.tenants.quotas import Postponed
 
 _exports: Final[Any] = ExportRow.__table__  # type: ignore[attr-defined]
 #: Memories that are read in one transaction, with one audit row.
@@ -162,8 +163,21 @@ class Exports:
         cursor = _Cursor.of(after)
         return self._batches(caller, scope, wanted, where, cursor)
 
-    def memories(self, caller: Caller, scope: Scope, wanted: Wanted) -> list[Memory]:
-        """Return the memories of an export for one that is projected on a schema, the oldest first."""
+    def memories(
+        self,
+        caller: Caller,
+        scope: Scope,
+        wanted: Wanted,
+        *,
+        begin: Callable[[Connection, Sequence[Memory]], Postponed | None] | None = None,
+    ) -> list[Memory]:
+        """Return the memories of an export for one that is projected on a schema, the oldest first.
+
+        `begin` counts what is to be done with them, in the transaction that reads them.
+
+        Raises:
+            TooManyRequests: when that has to wait; then nothing was read.
+        """
         stores = self._stores
         stores.gate.check(caller, Action.READ_EXPORT)
         where = self._checked(caller, Action.READ_EXPORT, wanted)
@@ -172,15 +186,20 @@ class Exports:
             clause = compile_sql(where, lookup, memories_table).clause
             stored = list(stores.record.stream(connection, scope, clause, users=lookup.users, on=clock.today()))
             found = [memory for memory in stores.presented(connection, scope, stored) if matches(where, memory)]
-            stores.trail.write(
-                connection,
-                caller,
-                AuditEvent.EXPORT_READ,
-                subjects=lookup.subject_ids(),
-                results=[memory.id for memory in found],
-                detail=ExportRead(what=ExportPart.MEMORIES, memories=len(found)),
-            )
-        return sorted(found, key=lambda memory: (memory.created_at, memory.id))
+            found.sort(key=lambda memory: (memory.created_at, memory.id))
+            postponed = None if begin is None else begin(connection, found)
+            if postponed is None:
+                stores.trail.write(
+                    connection,
+                    caller,
+                    AuditEvent.EXPORT_READ,
+                    subjects=lookup.subject_ids(),
+                    results=[memory.id for memory in found],
+                    detail=ExportRead(what=ExportPart.MEMORIES, memories=len(found)),
+                )
+        if postponed is not None:
+            raise stores.quotas.too_many_calls(caller, postponed)
+        return found
 
     def _batches(
         self, caller: Caller, scope: Scope, wanted: Wanted, where: Node, cursor: _Cursor | None

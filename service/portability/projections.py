@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 from uuid import UUID
 
 import orjson
+from sqlalchemy import Connection
 
-from service.engine import Engine
+from service.engine import Engine, EngineError, tokens_of
+from service.memories.stores import Stores
 from service.portability.exports import Exports, Wanted
 from service.portability.projection import project
+from service.records import Memory
 from service.scope import Caller, Scope
+from service.tenants.quotas import Postponed
 
 #: What is longer is not given to the LLM: the properties are filled by their names then.
 _MOST_CHARS: Final = 100_000
@@ -24,7 +29,8 @@ _INSTRUCTIONS: Final = (
 class Projections:
     """Reads exports as the platform's clients ask for them."""
 
-    def __init__(self, exports: Exports, engine: Engine) -> None:
+    def __init__(self, stores: Stores, exports: Exports, engine: Engine) -> None:
+        self._stores = stores
         self._exports = exports
         self._engine = engine
 
@@ -33,22 +39,40 @@ class Projections:
 
         Raises:
             NotFound: when there is none.
+            TooManyRequests: when the tenant has used up its calls or tokens of the language model for the day.
+            EngineError: when it does not answer, or not with a JSON object.
         """
         found = self._exports.find(caller, scope, export_id, wanted)
-        memories = self._exports.memories(caller, scope, found)
-        if found.schema is None or not memories or self._engine.state()[0] == "off":
+        told: list[str] = []
+
+        def begin(connection: Connection, memories: Sequence[Memory]) -> Postponed | None:
+            told.extend(self._told(found, memories))
+            return self._stores.quotas.begin_llm_call(connection, scope) if told else None
+
+        memories = self._exports.memories(caller, scope, found, begin=begin)
+        if not told:
             return project(found.schema, memories)
+        return self._arranged(found, told[0], scope)
+
+    def _told(self, wanted: Wanted, memories: Sequence[Memory]) -> list[str]:
+        """Return what the LLM is told of the memories: nothing where it is not to be asked."""
+        if wanted.schema is None or not memories or self._engine.state()[0] == "off":
+            return []
         told = orjson.dumps(project(None, memories)).decode()
-        if len(told) > _MOST_CHARS:
-            return project(found.schema, memories)
-        return self._arranged(found, told, scope)
+        return [told] if len(told) <= _MOST_CHARS else []
 
     def _arranged(self, wanted: Wanted, memories: str, scope: Scope) -> dict[str, Any]:
         """Return what the LLM makes of the memories, without what the schema does not name."""
         instructions = _INSTRUCTIONS.format(schema=orjson.dumps(wanted.schema).decode())
         if wanted.instructions:
             instructions += f"\nThe reader of the export adds: {wanted.instructions}"
-        answer = self._engine.arrange(instructions, memories, tenant_id=scope.tenant_id)
+        quotas, wait = self._stores.quotas, self._stores.settings.llm.timeout + 5
+        try:
+            answer, usage = self._engine.arrange(instructions, memories, wait=wait, tenant_id=scope.tenant_id)
+        except EngineError as error:
+            quotas.spend_tokens_apart(scope, tokens_of(error.usage))
+            raise
+        quotas.spend_tokens_apart(scope, tokens_of(usage))
         named = wanted.schema.get("properties")
         if not isinstance(named, dict):
             return dict(answer)

@@ -418,7 +418,7 @@ def open_services(installation: Installation, stack: ExitStack, *, upkeep: bool 
             settings, installation.database, installation.retention_runs, installation.queue, jobs.tenant_ids
         ),
         exports=exports,
-        projections=Projections(exports, engine),
+        projections=Projections(stores, exports, engine),
         imports=Imports(stores, indexing),
         projects=projects,
         reviews=reviews,

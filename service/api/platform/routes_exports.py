@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Annotated, Any, Final
 
+from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
 from fastapi import APIRouter, Path, Query, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
@@ -29,6 +31,8 @@ from service.wiring import Services
 
 router = APIRouter(route_class=GuardedRoute, tags=["exports"])
 _NDJSON: Final = "application/x-ndjson"
+#: Threads of their own: one that waits for the language model would be missing to everybody else.
+_AT_ONCE: Final = CapacityLimiter(8)
 _LINES_200: Final[dict[int | str, dict[str, Any]]] = {
     200: {"description": "One object a line; the last one is of type `end`.", "content": {_NDJSON: {}}}
 }
@@ -45,11 +49,15 @@ def create_export(caller: CallerDep, services: ServicesDep, body: ExportIn) -> R
 
 @router.post("/v1/exports/get/", summary="Read an export in its schema", responses=errors(404))
 @acts(Action.READ_EXPORT)
-def get_export(caller: CallerDep, services: ServicesDep, body: ExportGetIn) -> Response:
+async def get_export(caller: CallerDep, services: ServicesDep, body: ExportGetIn) -> Response:
     """Return the export in the shape of the schema that it was asked for with. Needs `memory:export`."""
     export_id = None if body.memory_export_id is None else uuid_in_path(body.memory_export_id, "export")
     wanted = _wanted(names_of(body), body.filters, None, None)
-    return Reply(services.projections.read(caller, caller.scope, export_id, wanted))
+
+    def read() -> Response:
+        return Reply(services.projections.read(caller, caller.scope, export_id, wanted))
+
+    return await run_sync(read, limiter=_AT_ONCE)
 
 
 @router.get("/v1/exports/{export_id}/download/", summary="Download an export", responses=errors(404) | _LINES_200)

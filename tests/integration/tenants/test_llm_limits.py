@@ -18,6 +18,7 @@ from service.engine import EngineError
 from service.errors import QuotaExceeded, TooManyRequests, TooManyWaiting
 from service.filters.ast import EVERYTHING
 from service.main import create_app
+from service.portability.exports import Wanted
 from service.records import Event, EventStatus, Message, NewMemories, SubjectNames
 from service.retention.ledger import ErasureKind, Target
 from service.scope import Caller, Limit
@@ -30,6 +31,8 @@ pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("extraction")]
 
 Start = Callable[..., tuple[Services, Caller]]
 Read = Callable[[Services, Caller], object]
+
+SCHEMA = {"properties": {"drink": {"type": "string"}}}
 
 
 @pytest.fixture
@@ -74,6 +77,13 @@ def store(services: Services, caller: Caller, text: str) -> None:
 def summarise(services: Services, caller: Caller) -> object:
     """Read a summary."""
     return services.summaries.summarise(caller, caller.scope, EVERYTHING)
+
+
+def arrange(services: Services, caller: Caller) -> object:
+    """Read an export in the shape of a schema."""
+    wanted = Wanted(SubjectNames(user_id="alice"), schema=SCHEMA)
+    export_id = services.exports.request(caller, caller.scope, wanted)
+    return services.projections.read(caller, caller.scope, export_id, Wanted())
 
 
 def used(services: Services, caller: Caller, limit: Limit) -> int:
@@ -233,7 +243,7 @@ def test_tokens_are_counted_of_an_extraction_that_ended_meanwhile(
 
 
 @pytest.mark.parametrize("limit", [Limit.LLM_CALLS_PER_DAY, Limit.LLM_TOKENS_PER_DAY])
-@pytest.mark.parametrize("read", [summarise])
+@pytest.mark.parametrize("read", [summarise, arrange])
 def test_what_cannot_wait_for_the_next_day_is_refused_over_the_limit(
     start: Start, llm: ScriptedLLM, database: Postgres, read: Read, limit: Limit
 ) -> None:
@@ -256,7 +266,7 @@ def test_what_cannot_wait_for_the_next_day_is_refused_over_the_limit(
 
 
 @pytest.mark.parametrize("answer", ["", "[" * 200_000])
-@pytest.mark.parametrize("read", [summarise])
+@pytest.mark.parametrize("read", [summarise, arrange])
 def test_tokens_of_a_read_are_counted_also_where_the_answer_is_no_use(
     start: Start, llm: ScriptedLLM, read: Read, answer: str
 ) -> None:
@@ -288,7 +298,7 @@ def test_nothing_is_counted_for_a_tenant_that_was_deleted_meanwhile(
         assert connection.execute("SELECT count(*) FROM llm_usage").fetchone() == (0,)
 
 
-@pytest.mark.parametrize("path", ["/v1/summary/"])
+@pytest.mark.parametrize("path", ["/v1/summary/", "/v1/exports/get/"])
 def test_who_waits_for_the_language_model_keeps_no_thread_from_others(
     make_services: MakeServices, llm: ScriptedLLM, path: str
 ) -> None:
@@ -303,10 +313,12 @@ def test_who_waits_for_the_language_model_keeps_no_thread_from_others(
             for key, timeout in zip(keys, (90, 30), strict=True)
         )
         assert reader.post("/v3/memories/add/", json=new).status_code == 200
+        export_id = reader.post("/v1/exports/", json={"schema": SCHEMA, "user_id": "alice"}).json()["id"]
+        body = {"memory_export_id": export_id} if "exports" in path else {}
         pool = stack.enter_context(ThreadPoolExecutor(2))
         llm.hold()
         try:
-            waiting = [pool.submit(reader.post, path, json={}) for _ in range(2)]
+            waiting = [pool.submit(reader.post, path, json=body) for _ in range(2)]
             llm.wait_for_requests(2)
             assert other.post("/v3/memories/add/", json=new).status_code == 200
             assert not any(one.done() for one in waiting)
