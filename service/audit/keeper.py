@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from service import clock
@@ -13,7 +13,7 @@ from service.audit.ledger import Ledger
 from service.audit.sealing import Sealed, Sealer, TrailChanged
 from service.audit.signing import TrustedKeys
 from service.audit.sinks import Sink, SinkUnavailable
-from service.errors import Conflict, MemvaultError
+from service.errors import ConfigurationError, Conflict, MemvaultError
 from service.scope import TenantId
 from service.storage.database import Database
 
@@ -23,6 +23,10 @@ _log = logging.getLogger("memvault.audit")
 _BATCH: Final = 100
 _AGAIN_SECONDS: Final = 5.0
 _DECLARE_SECONDS: Final = 30.0
+_REMEDY: Final = (
+    "see to it that it can be read, or take a place that is lost out of the settings (audit.checkpoint_folder,"
+    " audit.s3.bucket)"
+)
 
 
 class Keeper:
@@ -52,6 +56,8 @@ class Keeper:
         self._problem: str | None = None
         self._changed = False
         self._late: dict[str, str] = {}
+        # How far this process brought or saw each place.
+        self._reached: dict[str, int] = {}
         self._threads = [
             threading.Thread(target=self._seal, name="memvault-seal", daemon=True),
             threading.Thread(target=self._deliver, name="memvault-checkpoints", daemon=True),
@@ -134,6 +140,8 @@ class Keeper:
 
         Raises:
             TrailChanged: when a sink has checkpoints that the database has not, or other ones.
+            SinkUnavailable: when one cannot be read and the database stands elsewhere than at its last checkpoint, so
+                that it may be an earlier state.
         """
         with self._database.tenant_blind() as connection:
             head = self._ledger.head(connection)
@@ -142,6 +150,11 @@ class Keeper:
             try:
                 newest = sink.newest(beyond=max(0, number - 1))
             except SinkUnavailable as error:
+                if head is not None and self._stands_elsewhere(head):
+                    raise SinkUnavailable(
+                        "nothing is sealed: the database may have been restored to an earlier state, and a place for"
+                        f" checkpoints cannot be read: {error.detail}; {_REMEDY}"
+                    ) from None
                 _log.warning("a sink cannot be compared with the database", extra={"error": error.detail})
                 continue
             if newest is None:
@@ -156,17 +169,22 @@ class Keeper:
             if head is not None and newest.hash != head.hash:
                 raise TrailChanged(f"checkpoint {number} in the database is not the one that {sink.name} has")
 
-    def find_newest(self) -> Checkpoint | None:
+    def find_newest(self, known: Iterable[Checkpoint] = ()) -> Checkpoint | None:
         """Return the newest checkpoint that a place outside has, if it is as new as the database's own, else None.
 
+        With `known`, checkpoints that somebody vouches for, it is the newest of those and of every place that can be
+        read.
+
         Raises:
-            SinkUnavailable: when a place cannot be read: what it has may be newer.
+            ConfigurationError: without `known` when a place cannot be read: what it has may be newer.
         """
         with self._database.tenant_blind() as connection:
             head = self._ledger.head(connection)
-        older = max(0, 0 if head is None else head.body.number - 1)
-        found = [newest for sink in self._sinks if (newest := sink.newest(beyond=older)) is not None]
-        return max(found, key=lambda one: one.body.number, default=None)
+        found, unread = self._ask_places(beyond=max(0, 0 if head is None else head.body.number - 1))
+        vouched = list(known)
+        if unread and not vouched:
+            raise _unread(unread)
+        return max([*vouched, *found], key=lambda one: one.body.number, default=None)
 
     def find_restored(self, *, certain: bool = False) -> Checkpoint | None:
         """Return the newest delivered checkpoint if the database is an earlier state of what it was sealed over.
@@ -174,6 +192,10 @@ class Keeper:
         None for a database that is not behind, and for one that stands where it stood: from that one checkpoints were
         deleted, which is no restore and which `compare_heads` refuses. None also for an empty database, which may have
         been put here by mistake. With `certain` it does not matter where it stands.
+
+        Raises:
+            ConfigurationError: for one that was restored, while a place cannot be read: what it has may be newer than
+                all that is found, and what goes on from an older one would be a second trail.
         """
         with self._database.tenant_blind() as connection:
             head = self._ledger.head(connection)
@@ -183,26 +205,80 @@ class Keeper:
         # As after a restore from a dump: nothing may be lost, and yet it counts its transactions anew.
         sealed_at = head.body.cluster
         counts_anew = head if sealed_at is not None and here.horizon < sealed_at.horizon else None
+        found, unread = self._ask_places(beyond=head.body.number)
+        last = max(found, key=lambda one: one.body.number, default=None)
+        stood = None if last is None else last.body.cluster
+        if not certain and (stood is None or not here.went_back_from(stood)):
+            last = None
+        restored = last or counts_anew
+        if unread and (certain or restored is not None):
+            raise _unread(unread)
+        return restored
+
+    def _stands_elsewhere(self, head: Checkpoint) -> bool:
+        """Tell whether the database is not where it was at its own last checkpoint, nor further on from there."""
+        stood = head.body.cluster
+        with self._database.tenant_blind() as connection:
+            here = self._ledger.cluster(connection, self._ledger.horizon(connection))
+        return stood is not None and here.went_back_from(stood)
+
+    def _ask_places(self, *, beyond: int) -> tuple[list[Checkpoint], list[str]]:
+        """Return the newest checkpoint above `beyond` of each place that has one, and what cannot be read, and why."""
+        found, unread = list[Checkpoint](), list[str]()
         for sink in self._sinks:
             try:
-                newest = sink.newest(beyond=head.body.number)
-            except SinkUnavailable:
-                # It is told, and compared again, by the thread that seals.
+                newest = sink.newest(beyond=beyond)
+            except SinkUnavailable as error:
+                unread.append(error.detail)
                 continue
-            if newest is None or not self._trusted.accept(newest.encoded, newest.signatures):
+            if newest is None:
                 continue
-            stood = newest.body.cluster
-            if certain or (stood is not None and here.went_back_from(stood)):
-                return newest
-        return counts_anew
+            if self._trusted.accept(newest.encoded, newest.signatures):
+                found.append(newest)
+            else:
+                unread.append(f"{sink.name} holds a checkpoint that no key of this service signed")
+        return found, unread
 
     def _bring(self, sink: Sink) -> int:
         number = self._ledger.delivered(sink.name)
+        if self._reached.get(sink.name) != number:
+            number = self._look(sink, number)
         while found := self._ledger.after(number, _BATCH):
             sink.deliver(found)
             number = found[-1].body.number
             self._ledger.set_delivered(sink.name, number)
+        self._reached[sink.name] = number
         return number
+
+    def _look(self, sink: Sink, number: int) -> int:
+        """Return where to go on in a place that, as the database says, has all up to `number`.
+
+        It may have more: the database knows of that, or was restored and says less than is so.
+
+        Raises:
+            SinkUnavailable: when it has a checkpoint that the database has not, or another one of the same number.
+        """
+        try:
+            newest = sink.newest(beyond=max(0, number - 1))
+        except SinkUnavailable:
+            # It may take what it does not give, and then looks by itself what it has of each number.
+            return number
+        if newest is None:
+            return number
+        there = newest.body.number
+        # In this order: what is in a place was in the database before.
+        with self._database.tenant_blind() as connection:
+            head = self._ledger.head(connection)
+        here = self._ledger.find(there)
+        # What a declared restore made void is in no database any more, and stays where it is.
+        if head is None or there > head.body.number or (here is not None and here.hash != newest.hash):
+            raise SinkUnavailable(
+                f"{sink.name} has another trail than the database from checkpoint {there} on, which stays as it is:"
+                " after a restore run `memvault audit restored`"
+            )
+        if here is not None:
+            self._ledger.set_delivered(sink.name, there)
+        return there
 
     def _seal(self) -> None:
         compared, looked = False, False
@@ -242,3 +318,11 @@ class Keeper:
             if last:
                 break
             self._sealed.wait(1.0 if self._stopping.is_set() else _AGAIN_SECONDS)
+
+
+def _unread(why: Sequence[str]) -> ConfigurationError:
+    return ConfigurationError(
+        "the database was restored to an earlier state, which is not declared while a place for checkpoints that may"
+        f" have newer ones cannot be read: {'; '.join(why)}; {_REMEDY}; then start again, or run `memvault audit"
+        " restored`, which takes what is in a place that this process may only write to as --checkpoints"
+    )

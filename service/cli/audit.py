@@ -179,11 +179,8 @@ def restored(
     """Declare that the database was restored to an earlier state, signed, so that sealing goes on."""
     with installation_of(config, data_dir) as installation, ExitStack() as stack:
         sealing = wiring.seal_trail(installation)
-        if checkpoints is None:
-            last = sealing.keeper.find_newest()
-        else:
-            exported = _exported(installation.settings, checkpoints, needed=True)
-            last = max(exported, key=lambda one: one.body.number, default=None)
+        exported = [] if checkpoints is None else _exported(installation.settings, checkpoints, needed=True)
+        last = sealing.keeper.find_newest(exported)
         if last is None:
             raise ConfigurationError(
                 "--checkpoints: is needed: the folder or file with the exported checkpoints; no place of the settings "

@@ -26,7 +26,8 @@ class Sink(Protocol):
         """Take checkpoints durably before returning. One that is there already is no error.
 
         Raises:
-            SinkUnavailable: with some of them perhaps taken.
+            SinkUnavailable: with some of them perhaps taken, also when another one of the same number is there, which
+                stays.
         """
 
     def newest(self, *, beyond: int) -> Checkpoint | None:

@@ -16,6 +16,9 @@ from service.settings import AuditS3
 _DIGITS: Final = 12
 _CONNECT_SECONDS: Final = 5
 _READ_SECONDS: Final = 15
+#: The answers to a put on condition that nothing is there: something is, or the store knows no conditions.
+_THERE_OR_CANNOT_TELL: Final = frozenset({"PreconditionFailed", "412", "NotImplemented", "501"})
+_NOT_THERE: Final = "NoSuchKey"
 
 
 class S3Sink:
@@ -57,20 +60,14 @@ class S3Sink:
         return f"s3://{self._bucket}/{self._prefix}"
 
     def deliver(self, checkpoints: Sequence[Checkpoint]) -> None:
-        """Put one object for each checkpoint. Put again it becomes another version with the same content."""
-        try:
-            for checkpoint in checkpoints:
-                self._client.put_object(
-                    Bucket=self._bucket,
-                    Key=self._key(checkpoint.body.number),
-                    Body=checkpoint.line() + b"\n",
-                    ContentType="application/json",
-                    ChecksumAlgorithm="SHA256",
-                    ObjectLockMode="COMPLIANCE",
-                    ObjectLockRetainUntilDate=clock.now() + self._retained,
-                )
-        except self._failures() as error:
-            raise self._unavailable(error) from None
+        """Put one object for each checkpoint that is not there yet."""
+        for checkpoint in checkpoints:
+            try:
+                self._put(checkpoint, IfNoneMatch="*")
+            except self._failures() as error:
+                if _code(error) not in _THERE_OR_CANNOT_TELL:
+                    raise self._unavailable(error) from None
+                self._put_unless_there(checkpoint)
 
     def newest(self, *, beyond: int) -> Checkpoint | None:
         """Return the checkpoint with the highest number above `beyond`."""
@@ -84,13 +81,45 @@ class S3Sink:
                     last = entry["Key"]
             if last is None:
                 return None
-            content = self._client.get_object(Bucket=self._bucket, Key=last)["Body"].read()
+            return self._get(last)
         except self._failures() as error:
             raise self._unavailable(error) from None
+
+    def _put(self, checkpoint: Checkpoint, **condition: str) -> None:
+        self._client.put_object(
+            Bucket=self._bucket,
+            Key=self._key(checkpoint.body.number),
+            Body=checkpoint.line() + b"\n",
+            ContentType="application/json",
+            ChecksumAlgorithm="SHA256",
+            ObjectLockMode="COMPLIANCE",
+            ObjectLockRetainUntilDate=clock.now() + self._retained,
+            **condition,
+        )
+
+    def _put_unless_there(self, checkpoint: Checkpoint) -> None:
+        """Compare with what has the number already; put it where nothing has and the store knows no conditions."""
+        key = self._key(checkpoint.body.number)
+        try:
+            there = self._get(key)
+        except self._failures() as error:
+            if _code(error) != _NOT_THERE:
+                raise self._unavailable(error) from None
+            there = None
+        if there is not None and there.hash != checkpoint.hash:
+            raise SinkUnavailable(f"audit.s3: the object {key} is another checkpoint of this number, and stays")
+        if there is None:
+            try:
+                self._put(checkpoint)
+            except self._failures() as error:
+                raise self._unavailable(error) from None
+
+    def _get(self, key: str) -> Checkpoint:
+        content = self._client.get_object(Bucket=self._bucket, Key=key)["Body"].read()
         try:
             return parse_line(content)
         except BadDocument:
-            raise SinkUnavailable(f"audit.s3: the object {last} is no checkpoint") from None
+            raise SinkUnavailable(f"audit.s3: the object {key} is no checkpoint") from None
 
     def _key(self, number: int) -> str:
         return f"{self._prefix}{number:0{_DIGITS}}.json"
@@ -99,6 +128,11 @@ class S3Sink:
         return self._errors.BotoCoreError, self._errors.ClientError
 
     def _unavailable(self, error: Exception) -> SinkUnavailable:
-        response = getattr(error, "response", {})
-        code = response.get("Error", {}).get("Code") or type(error).__name__
-        return SinkUnavailable(f"audit.s3: the bucket {self._bucket} does not take or give checkpoints ({code})")
+        return SinkUnavailable(
+            f"audit.s3: the bucket {self._bucket} does not take or give checkpoints ({_code(error)})"
+        )
+
+
+def _code(error: Exception) -> str:
+    code = getattr(error, "response", {}).get("Error", {}).get("Code")
+    return str(code or type(error).__name__)

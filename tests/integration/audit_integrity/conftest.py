@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import httpx
 import psycopg
 import pytest
 
@@ -115,3 +116,24 @@ def house(make_house: MakeHouse) -> House:
             made.write(tenant_id, random.randint(1, 12))
         made.seal()
     return made
+
+
+@pytest.fixture
+def storage() -> Iterator[tuple[str, Any]]:
+    """An S3 emulator with a bucket whose objects can be locked: its address, and a client."""
+    boto3 = pytest.importorskip("boto3")
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    url = f"http://{host}:{port}"
+    # Every emulator of the process has the same buckets.
+    httpx.post(f"{url}/moto-api/reset").raise_for_status()
+    client = boto3.client(
+        "s3", endpoint_url=url, region_name="us-east-1", aws_access_key_id="key", aws_secret_access_key="secret"
+    )
+    client.create_bucket(Bucket="trail", ObjectLockEnabledForBucket=True)
+    yield url, client
+    client.close()
+    server.stop()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -96,25 +95,6 @@ def test_standard_output_gets_what_is_signed_one_line_each(house: House) -> None
     closed.close()
     with pytest.raises(SinkUnavailable):
         StdoutSink(closed).deliver(stored)
-
-
-@pytest.fixture
-def storage() -> Iterator[tuple[str, Any]]:
-    """An S3 emulator with a bucket whose objects can be locked: its address, and a client."""
-    boto3 = pytest.importorskip("boto3")
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    url = f"http://{host}:{port}"
-    client = boto3.client(
-        "s3", endpoint_url=url, region_name="us-east-1", aws_access_key_id="key", aws_secret_access_key="secret"
-    )
-    client.create_bucket(Bucket="trail", ObjectLockEnabledForBucket=True)
-    yield url, client
-    client.close()
-    server.stop()
 
 
 def test_object_storage_holds_locked_objects(storage: tuple[str, Any], make_house: MakeHouse, tmp_path: Path) -> None:
