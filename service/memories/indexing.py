@@ -393,14 +393,15 @@ class Indexing:
 
     def _behind_of(self, scope: Scope, due: Sequence[Due]) -> set[UUID]:
         """Return the memories whose points are to be looked at: what this process has not applied, or, where it is not
-        the only one that writes, what differs from the record now."""
+        the only one that writes, what differs from the record now or is to be written again."""
         if not self._index.shared and self._following is None:
             return {one.memory_id for one in due if not self._has_applied(scope.tenant_id, one)}
         ids = {one.memory_id for one in due}
         present = self._index.of(scope).existing(ids)
         with self._database.transaction(scope) as connection:
             known = versions(connection, ids)
-        return {one for one in ids if present.get(one) != known.get(one)}
+        again = {one.memory_id for one in due if known.get(one.memory_id, GONE) < one.version}
+        return again | {one for one in ids if present.get(one) != known.get(one)}
 
     def _has_applied(self, tenant_id: TenantId, due: Due) -> bool:
         """Tell whether the record need not be looked at again. What was taken out may have been imported since."""

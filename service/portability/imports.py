@@ -20,6 +20,7 @@ from service import clock
 from service.audit.events import AuditEvent
 from service.audit.moves import ImportSource, MemoriesImported
 from service.errors import InvalidInput, MemvaultError, QuotaExceeded
+from service.filters.ast import EVERYTHING
 from service.filters.metadata_limits import validate_metadata
 from service.memories.limits import check_categories, check_characters, check_names, check_text
 from service.memories.provenance import CONNECTOR
@@ -33,6 +34,8 @@ from service.tenants.subjects import SubjectIds, check_new_name
 
 #: Things that are embedded together and written in one transaction.
 _BATCH: Final = 100
+#: Memories that get another place in one transaction.
+_MOVED_AT_ONCE: Final = 500
 #: Clocks differ: so much later than now is not yet the future.
 _SKEW: Final = timedelta(minutes=5)
 _REFUSALS_KEPT: Final = 100
@@ -70,6 +73,9 @@ class Applies(Protocol):
     def apply(self, scope: Scope, entries: Sequence[IndexEntry]) -> None:
         """Bring them in, or leave that to the outbox."""
 
+    def catch_up(self) -> None:
+        """See to it that what the outbox tells of is done soon."""
+
 
 class Imports:
     """What comes into the installation from elsewhere."""
@@ -93,7 +99,8 @@ class Imports:
     ) -> Imported:
         """Import a source. With `user` everything is that user's, whoever it was before.
 
-        `progress` is told the stage (`check` or `import`) and how many things are done.
+        In the end memories stand in their lines by their times, then ids, whatever the order of the source. `progress`
+        is told the stage (`check` or `import`) and how many things are done.
 
         Raises:
             InvalidInput: when something in the source is refused, unless `skip_refused`; nothing is imported then.
@@ -112,17 +119,33 @@ class Imports:
             raise InvalidInput(
                 f"{report.refused} refused, the first at {first.where}: {first.why}. Nothing was imported"
             )
-        done = 0
+        done, lines = 0, set[int]()
         for batch in _batched((_of(placed, user) for placed in source()), _BATCH):
             good = [placed for placed in batch if self._refused(caller, placed, latest) is None]
             try:
-                self._import(caller, scope, [placed.what for placed in good], origin, report)
+                lines |= self._import(caller, scope, [placed.what for placed in good], origin, report)
             except QuotaExceeded as error:
                 self._stores.quotas.refused(caller, error)
+                self._line_up(caller, scope, lines)
                 raise
             done += len(batch)
             progress("import", done)
+        self._line_up(caller, scope, lines)
         return report
+
+    def _line_up(self, caller: Caller, scope: Scope, lines: set[int]) -> None:
+        """Put the lines that an import touched in order, also those that an earlier one left before their end."""
+        standing = self._stores.standing
+        moved = False
+        for some in _batched(sorted(lines), _BATCH):
+            with standing.transaction(caller, scope, Action.IMPORT_MEMORIES) as connection:
+                places = [one for line in some for one in self._arriving.misplaced(connection, line)]
+            for part in _batched(places, _MOVED_AT_ONCE):
+                with standing.transaction(caller, scope, Action.IMPORT_MEMORIES) as connection:
+                    self._arriving.move(connection, scope, part)
+                moved = True
+        if moved:
+            self._indexing.catch_up()
 
     def _check(self, caller: Caller, placed: Placed, latest: datetime, report: Imported) -> None:
         why = self._refused(caller, placed, latest)
@@ -179,7 +202,8 @@ class Imports:
 
     def _import(
         self, caller: Caller, scope: Scope, batch: Sequence[Incoming], origin: ImportSource, report: Imported
-    ) -> None:
+    ) -> set[int]:
+        """Write what is new of a batch; return the lines that its memories stand in, those that were there too."""
         stores = self._stores
         memories = [one for one in batch if isinstance(one, IncomingMemory)]
         with stores.standing.transaction(caller, scope, Action.IMPORT_MEMORIES) as connection:
@@ -195,7 +219,7 @@ class Imports:
                     targets=[report.import_id],
                     detail=MemoriesImported(source=origin, imported=0, known=len(known), history=0),
                 )
-                return
+                return set()
         embedder = stores.embedder
         vectors = list(embedder.embed_documents([searchable(one.text, one.actor) for one in new])) if new else []
         tokenizer = stores.tokenizer(scope)
@@ -218,11 +242,15 @@ class Imports:
             lengths = {one.memory.id: len(one.history) for one in arrivals if one.memory.id in written}
             there = len(memories) - len(entries)
             self._tell(connection, caller, entries, origin, report, known=there, lengths=lengths, steps=steps)
+            # A key that is bound to users moves nothing of another's, though it may name an id of theirs.
+            users = None if scope.users is None else stores.lookup(connection, scope, EVERYTHING).users
+            lines = self._arriving.lines(connection, [one.id for one in memories], users=users)
         self._indexing.apply(scope, entries)
         report.memories += len(entries)
         report.known += there
         report.history += steps + sum(lengths.values())
         report.subjects += subjects
+        return lines
 
     def _tell(
         self,

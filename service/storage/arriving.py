@@ -9,7 +9,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import numpy as np
-from sqlalchemy import Connection, select
+from sqlalchemy import BigInteger, Connection, literal, select, text
 from sqlalchemy.dialects.postgresql import insert
 
 from service import clock
@@ -17,8 +17,8 @@ from service.records import Change
 from service.scope import Scope
 from service.storage.encryption import Place
 from service.storage.keyring import Keyring
-from service.storage.outbox import enqueue
-from service.storage.places import lined_up
+from service.storage.outbox import enqueue, enqueue_again
+from service.storage.places import LINE, lined_up
 from service.storage.record import Record, memories_table, one_of
 from service.storage.stored import IndexEntry, StoredMemory
 from service.storage.superseding import Link, supersede
@@ -26,6 +26,21 @@ from service.storage.tables import HistoryRow
 
 _history: Final[Any] = HistoryRow.__table__  # type: ignore[attr-defined]
 _m: Final[Any] = memories_table.c
+#: From the first place of a line on, without gaps, so that an attempt that was cut short ends at the same places.
+_MISPLACED: Final = text(
+    "WITH line AS ("
+    "  SELECT id, place, lag(place) OVER timely AS former, min(place) OVER () + row_number() OVER timely - 1 AS due"
+    "   FROM memories WHERE place > :start AND place < :start + :line WINDOW timely AS (ORDER BY created_at, id))"
+    " SELECT id, due FROM line"
+    "  WHERE place <> due AND due < :start + :line AND EXISTS (SELECT FROM line WHERE former >= place)"
+)
+#: A memory under a legal hold keeps its place, as it keeps all the rest.
+_MOVE: Final = text(
+    "UPDATE memories m SET place = due.place"
+    " FROM unnest(CAST(:ids AS uuid[]), CAST(:places AS bigint[])) AS due (id, place)"
+    " WHERE m.id = due.id AND hold_on(m.tenant_id, m.id, ARRAY[m.user_id, m.agent_id, m.app_id, m.run_id]) IS NULL"
+    " RETURNING m.id, m.version"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +99,30 @@ class Arriving:
         self._record.joins.written(connection, scope, [one.memory for one in written])
         self._link(connection, scope, written)
         return [IndexEntry(one.memory, one.vector, embedder, one.tokens) for one in written]
+
+    def lines(self, connection: Connection, memory_ids: Sequence[UUID], *, users: frozenset[UUID] | None) -> set[int]:
+        """Return where the lines begin that those of the memories stand in which the tenant, or these users, have."""
+        query = select(_m.place - _m.place % literal(LINE, BigInteger)).distinct()
+        query = query.where(one_of(_m.id, memory_ids), _m.place.is_not(None))
+        if users is not None:
+            query = query.where(one_of(_m.user_id, list(users)))
+        return set(connection.execute(query).scalars())
+
+    def misplaced(self, connection: Connection, line: int) -> list[tuple[UUID, int]]:
+        """Return the memories of a line that is not in the order of `created_at`, then id, with the place due to each.
+
+        Those that stand where they should are left out; the line of which all do is answered with nothing.
+        """
+        rows = connection.execute(_MISPLACED, {"start": line, "line": LINE})
+        return [(row.id, row.due) for row in rows]
+
+    def move(self, connection: Connection, scope: Scope, places: Sequence[tuple[UUID, int]]) -> None:
+        """Give memories other places in their line, and tell the outbox."""
+        ids = [one for one, _ in places]
+        # In one order with all who lock several.
+        connection.execute(select(_m.id).where(one_of(_m.id, ids)).order_by(_m.id).with_for_update())
+        rows = connection.execute(_MOVE, {"ids": ids, "places": [place for _, place in places]})
+        enqueue_again(connection, scope, {row.id: row.version for row in rows})
 
     def insert_history(
         self, connection: Connection, scope: Scope, steps: Sequence[tuple[Mapping[str, UUID | None], ArrivingHistory]]

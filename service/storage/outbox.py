@@ -44,6 +44,12 @@ def enqueue(connection: Connection, scope: Scope, versions: Mapping[UUID, int]) 
         connection.execute(insert(_outbox).inline(), rows, execution_options=MAY_WAIT)
 
 
+def enqueue_again(connection: Connection, scope: Scope, versions: Mapping[UUID, int]) -> None:
+    """Note that the index is to write these versions of memories once more, whether it has them or not."""
+    # Nothing can have applied a version that is still to come.
+    enqueue(connection, scope, {one: version + 1 for one, version in versions.items()})
+
+
 class Outbox:
     """Reads what is due and forgets what is done. Doing a row twice is harmless."""
 
