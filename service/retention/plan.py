@@ -88,7 +88,10 @@ def _counted(counted_from: CountedFrom, facts: Facts) -> datetime:
     stored = memory.ingested_at or memory.created_at
     # Said in the future, so that it would never grow old: what is not earlier than its storing counts from that.
     created = min(memory.created_at, stored)
-    updated = created if memory.version == 1 else max(memory.updated_at, created)
+    # The version does not tell whether it was changed: a source may not say how often, and hiding counts it up. An add
+    # gives both times what its caller said; a change gives the second this installation's clock, which no caller moves.
+    unchanged = memory.updated_at == memory.created_at
+    updated = created if unchanged else max(memory.updated_at, created)
     match counted_from:
         case CountedFrom.CREATED:
             return created

@@ -106,7 +106,8 @@ def _placed(
 ) -> Placed:
     try:
         created = moment_of(fields.get("created_at")) or min((step.created_at for step in history), default=now)
-        updated = moment_of(fields.get("updated_at")) or created
+        changed = (step.updated_at for step in history if step.change is Change.UPDATE)
+        updated = moment_of(fields.get("updated_at")) or max(changed, default=created)
         expires = moment_of(fields.get("expiration_date"))
     except (ValueError, TypeError):
         raise Unreadable(where, "has a time that cannot be understood") from None

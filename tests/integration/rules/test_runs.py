@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date, timedelta
 from typing import Any
 from uuid import UUID
@@ -12,9 +13,11 @@ import psycopg
 import pytest
 
 from service import clock
+from service.audit.moves import ImportSource
 from service.errors import MinimumRetention
 from service.memories.actions import Edit, Query
-from service.records import SubjectNames
+from service.portability.records import IncomingMemory, Placed
+from service.records import Message, NewMemories, SubjectNames
 from service.retention import runs as runs_module
 from service.retention.holds import NewHold
 from service.retention.plan import Step
@@ -192,6 +195,67 @@ def test_a_memory_that_is_shown_lives_on(
     set_rule("unused", age="P30D", counted_from="used")
     services.memories.get(caller, caller.scope, read)
     assert [one.memory_id for one in run(dry=False)] == [unread]
+
+
+@pytest.mark.parametrize("versions", [1, 2])
+def test_what_was_changed_where_it_came_from_counts_from_that_change(
+    services: Services, caller: Caller, set_rule: SetRule, run: Run, state: State, versions: int
+) -> None:
+    """Whether its source told its history or not."""
+
+    def come_in(text: str, changed: int) -> UUID:
+        first, last = (clock.now() - timedelta(days=days) for days in (1100, changed))
+        memory = IncomingMemory(clock.new_random_id(), text, SubjectNames(user_id="alice"), first, last)
+        memory = replace(memory, version=versions)
+        services.imports.run(caller, caller.scope, lambda: [Placed("1", memory)], origin=ImportSource.PLATFORM)
+        return memory.id
+
+    stays, never, long_ago = come_in("I love tea", 7), come_in("I love rain", 1100), come_in("I love hail", 900)
+    set_rule("two-years", age="P2Y", counted_from="updated")
+    for dry in (True, False):
+        assert {one.memory_id for one in run(dry=dry)} == {never, long_ago}
+    assert state().keys() == {stays}
+
+
+@pytest.mark.parametrize("counted_from", ["created", "updated", "used"])
+@pytest.mark.parametrize("ahead", [10, 3650])
+def test_what_was_said_in_the_future_counts_from_its_storing(
+    services: Services,
+    caller: Caller,
+    set_rule: SetRule,
+    run: Run,
+    state: State,
+    database: Postgres,
+    counted_from: str,
+    ahead: int,
+) -> None:
+    """Also once it is hidden, which is no change of it."""
+    names, later = SubjectNames(user_id="alice"), clock.now() + timedelta(days=ahead)
+    new = NewMemories([Message("user", "said in the future")], names, infer=False, occurred_at=later)
+    memory_id = services.adds.add(caller, caller.scope, new).results[0].memory_id
+    set_rule("hide", action="hide", age="P90D", grace="P30D", counted_from=counted_from)
+    for days, step in ((80, None), (100, Step.HIDE), (400, Step.DELETE)):
+        with psycopg.connect(database.admin, autocommit=True) as connection:
+            connection.execute("UPDATE memories SET ingested_at = now() - make_interval(days => %s)", [days])
+        for dry in (True, False):
+            planned = {one.memory_id: one.step for one in run(dry=dry)}
+            assert planned == ({} if step is None else {memory_id: step})
+    assert state() == {}
+
+
+def test_a_change_here_counts_whatever_time_it_says(
+    services: Services, caller: Caller, add_old: AddOld, set_rule: SetRule, run: Run, state: State, database: Postgres
+) -> None:
+    backwards, forwards, long_ago = (add_old(text, 40) for text in ("I love tea", "I love rain", "I love hail"))
+    for memory_id, days in ((backwards, -1100), (forwards, 1100), (long_ago, 1100)):
+        edit = Edit(created_at=clock.now() + timedelta(days=days))
+        services.memories.update(caller, caller.scope, memory_id, edit)
+    with psycopg.connect(database.admin, autocommit=True) as connection:
+        connection.execute("UPDATE memories SET updated_at = now() - interval '35 days' WHERE id = %s", [long_ago])
+    set_rule("month", age="P30D", counted_from="updated")
+    for dry in (True, False):
+        assert [one.memory_id for one in run(dry=dry)] == [long_ago]
+    assert state().keys() == {backwards, forwards}
 
 
 def test_what_has_expired_is_deleted_after_its_days(

@@ -65,8 +65,10 @@ def facts(draw: st.DrawFn) -> Facts:
     def ago(days: int) -> datetime:
         return NOW - timedelta(days=days)
 
+    created = ago(draw(DAYS))
     memory = StoredMemory(
         id=uuid4(),
+        # Whatever it is: it does not tell of a change.
         version=draw(st.integers(1, 2)),
         user_id=UUID(int=1),
         agent_id=None,
@@ -78,8 +80,8 @@ def facts(draw: st.DrawFn) -> Facts:
         actor=None,
         role=None,
         inferred=False,
-        created_at=ago(draw(DAYS)),
-        updated_at=ago(draw(DAYS)),
+        created_at=created,
+        updated_at=draw(st.just(created) | DAYS.map(ago)),
         expires_on=draw(st.none() | DAYS.map(lambda days: ago(days).date())),
         ingested_at=ago(draw(st.integers(0, 60))),
     )
@@ -102,7 +104,8 @@ def oracle(rules: list[Rule], known: Facts, expired_days: int | None) -> Step | 
             wanted = Step.DELETE
     if winner is not None and winner.body.age is not None:
         said = memory.created_at if memory.created_at < stored else stored
-        changed = said if memory.version == 1 or memory.updated_at < said else memory.updated_at
+        as_added = memory.updated_at == memory.created_at
+        changed = said if as_added or memory.updated_at < said else memory.updated_at
         since = {
             CountedFrom.CREATED: said,
             CountedFrom.UPDATED: changed,
