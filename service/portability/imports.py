@@ -231,15 +231,13 @@ class Imports:
                 tokens = tokenizer.row_tokens(stored.metadata, stored.categories, stored.actor)
                 past = [_step(step) for step in memory.history or [_added(memory)]]
                 arrivals.append(Arrival(stored, _content(memory, origin), vector, tokens, past, memory.holding))
-            entries = self._arriving.insert(connection, scope, arrivals, embedder=embedder.name)
+            entries, lengths = self._arriving.insert(connection, scope, arrivals, embedder=embedder.name)
             if entries:
                 stores.quotas.check_room(connection, scope)
             owners = {one for entry in entries for one in entry.memory.subject_ids()}
             stores.announcer.announce(connection, scope, Change.ADD, [entry.memory.id for entry in entries], owners)
             steps = self._insert_steps(connection, scope, batch)
             subjects = self._insert_subjects(connection, scope, batch)
-            written = {entry.memory.id for entry in entries}
-            lengths = {one.memory.id: len(one.history) for one in arrivals if one.memory.id in written}
             there = len(memories) - len(entries)
             self._tell(connection, caller, entries, origin, report, known=there, lengths=lengths, steps=steps)
             # A key that is bound to users moves nothing of another's, though it may name an id of theirs.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -9,8 +10,8 @@ from typing import Any, Final
 from uuid import UUID
 
 import numpy as np
-from sqlalchemy import BigInteger, Connection, literal, select, text
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import BigInteger, Connection, func, literal, select, text, update
+from sqlalchemy.dialects.postgresql import array, insert
 
 from service import clock
 from service.records import Change
@@ -25,6 +26,7 @@ from service.storage.superseding import Link, supersede
 from service.storage.tables import HistoryRow
 
 _history: Final[Any] = HistoryRow.__table__  # type: ignore[attr-defined]
+_h: Final[Any] = _history.c
 _m: Final[Any] = memories_table.c
 #: From the first place of a line on, without gaps, so that an attempt that was cut short ends at the same places.
 _MISPLACED: Final = text(
@@ -83,22 +85,25 @@ class Arriving:
 
     def insert(
         self, connection: Connection, scope: Scope, arrivals: Sequence[Arrival], *, embedder: str
-    ) -> list[IndexEntry]:
+    ) -> tuple[list[IndexEntry], Counter[UUID]]:
         """Insert memories, with history and outbox rows; return what the index needs of those that are new here.
 
-        An id that the tenant has is passed over, with its history. Of two memories that are alike both are kept.
+        Beside it, how many steps of each were written. An id that the tenant has is passed over, with its history. One
+        that was deleted gets the texts of its history back, unless a hold keeps that as it is. Of two memories that are
+        alike both are kept.
         """
         moment = clock.now()
         placed = lined_up(connection, [one.memory for one in arrivals])
         arrivals = [replace(one, memory=memory) for one, memory in zip(arrivals, placed, strict=True)]
         written = [one for one in arrivals if self._insert(connection, scope, one, embedder, moment)]
-        self.insert_history(
-            connection, scope, [(_columns(one.memory), step) for one in written for step in one.history]
-        )
+        rows = [self._history_row(scope, _columns(one.memory), step) for one in written for step in one.history]
+        new = self._write(connection, rows)
+        new |= self._refill(connection, [row for row in rows if row["id"] not in new and row["content"] is not None])
+        steps = Counter({row["id"]: row["memory_id"] for row in rows if row["id"] in new}.values())
         enqueue(connection, scope, {one.memory.id: one.memory.version for one in written})
         self._record.joins.written(connection, scope, [one.memory for one in written])
         self._link(connection, scope, written)
-        return [IndexEntry(one.memory, one.vector, embedder, one.tokens) for one in written]
+        return [IndexEntry(one.memory, one.vector, embedder, one.tokens) for one in written], steps
 
     def lines(self, connection: Connection, memory_ids: Sequence[UUID], *, users: frozenset[UUID] | None) -> set[int]:
         """Return where the lines begin that those of the memories stand in which the tenant, or these users, have."""
@@ -132,7 +137,7 @@ class Arriving:
         A step that is there already is passed over.
         """
         rows = [self._history_row(scope, columns, step) for columns, step in steps]
-        return self._write(connection, rows)
+        return len(self._write(connection, rows))
 
     @staticmethod
     def _link(connection: Connection, scope: Scope, written: Sequence[Arrival]) -> None:
@@ -204,11 +209,24 @@ class Arriving:
         }
 
     @staticmethod
-    def _write(connection: Connection, rows: Sequence[dict[str, Any]]) -> int:
+    def _write(connection: Connection, rows: Sequence[dict[str, Any]]) -> set[UUID]:
+        """Insert steps; return those that were not there."""
         if not rows:
-            return 0
-        statement = insert(_history).on_conflict_do_nothing(index_elements=["tenant_id", "id"]).returning(_history.c.id)
-        return len(connection.execute(statement, list(rows)).all())
+            return set()
+        statement = insert(_history).on_conflict_do_nothing(index_elements=["tenant_id", "id"]).returning(_h.id)
+        return set(connection.execute(statement, list(rows)).scalars())
+
+    @staticmethod
+    def _refill(connection: Connection, rows: Sequence[dict[str, Any]]) -> set[UUID]:
+        """Write the content of steps that a deletion emptied; return those that it was."""
+        of_memory = array([_h.user_id, _h.agent_id, _h.app_id, _h.run_id])
+        filled = set[UUID]()
+        for row in rows:
+            same = [_h[name] == row[name] for name in ("tenant_id", "id", "memory_id", "owner_id", "change")]
+            free = func.hold_on(_h.tenant_id, _h.memory_id, of_memory).is_(None)
+            statement = update(_history).where(*same, _h.content.is_(None), free).values(content=row["content"])
+            filled.update(connection.execute(statement.returning(_h.id)).scalars())
+        return filled
 
 
 def _columns(memory: StoredMemory) -> dict[str, UUID | None]:
