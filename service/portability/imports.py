@@ -27,7 +27,7 @@ from service.memories.provenance import CONNECTOR
 from service.memories.stores import Stores
 from service.portability.records import Incoming, IncomingHistory, IncomingMemory, IncomingSubject, Placed, Unreadable
 from service.records import Change, SubjectNames
-from service.scope import Action, Caller, Scope
+from service.scope import Action, Caller, Scope, SubjectKind
 from service.storage.arriving import Arrival, Arriving, ArrivingHistory
 from service.storage.stored import IndexEntry, StoredMemory, searchable
 from service.tenants.subjects import SubjectIds, check_new_name
@@ -39,6 +39,8 @@ _MOVED_AT_ONCE: Final = 500
 #: Clocks differ: so much later than now is not yet the future.
 _SKEW: Final = timedelta(minutes=5)
 _REFUSALS_KEPT: Final = 100
+#: Far below what the record counts up to, and below what the outbox takes for the version of what is gone.
+_LAST_VERSION: Final = 2**31
 _T = TypeVar("_T")
 
 #: Opens the source anew: it is read twice, first to be checked.
@@ -111,8 +113,8 @@ class Imports:
         self._stores.gate.check(caller, Action.IMPORT_MEMORIES)
         report = Imported(clock.new_id(), dry_run)
         latest = clock.now() + _SKEW
-        for number, placed in enumerate(source(), 1):
-            self._check(caller, _of(placed, user), latest, report)
+        for number, placed in enumerate(_of(source(), user), 1):
+            self._check(caller, placed, latest, report)
             progress("check", number)
         if report.refused and not skip_refused and not dry_run:
             first = report.refusals[0]
@@ -120,7 +122,7 @@ class Imports:
                 f"{report.refused} refused, the first at {first.where}: {first.why}. Nothing was imported"
             )
         done, lines = 0, set[int]()
-        for batch in _batched((_of(placed, user) for placed in source()), _BATCH):
+        for batch in _batched(_of(source(), user), _BATCH):
             good = [placed for placed in batch if self._refused(caller, placed, latest) is None]
             try:
                 lines |= self._import(caller, scope, [placed.what for placed in good], origin, report)
@@ -192,8 +194,8 @@ class Imports:
             check_characters(memory.role, "role")
             if len(memory.role) > 64:
                 raise InvalidInput("role: must have 64 characters at most")
-        if memory.version < 1:
-            raise InvalidInput("version: must be 1 or more")
+        if not 1 <= memory.version <= _LAST_VERSION:
+            raise InvalidInput(f"version: must be from 1 to {_LAST_VERSION}")
 
     def _check_user(self, caller: Caller, names: SubjectNames) -> None:
         users = caller.principal.users
@@ -330,14 +332,16 @@ def _check_names(names: SubjectNames) -> None:
         check_new_name(kind, name)
 
 
-def _of(placed: Placed, user: str | None) -> Placed:
-    """Return what is to be imported as this user's."""
-    if user is None:
-        return placed
-    what = placed.what
-    if isinstance(what, IncomingSubject):
-        return placed
-    return Placed(placed.where, replace(what, subjects=replace(what.subjects, user_id=user)))
+def _of(source: Iterable[Placed], user: str | None) -> Iterator[Placed]:
+    """Yield what is to be imported, as this user's if one is given: then no other user comes in."""
+    for placed in source:
+        what = placed.what
+        if user is None:
+            yield placed
+        elif not isinstance(what, IncomingSubject):
+            yield Placed(placed.where, replace(what, subjects=replace(what.subjects, user_id=user)))
+        elif what.kind is not SubjectKind.USER:
+            yield placed
 
 
 def _stored(memory: IncomingMemory, ids: SubjectIds, caller: Caller, import_id: UUID) -> StoredMemory:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any, Final
 from uuid import UUID
@@ -24,6 +25,14 @@ _FRAME: Final = frozenset(
     | {"superseding", "superseded_by"}
 ) | frozenset(_IDS)
 _CONTENT: Final = frozenset({"text", "metadata", "categories", "actor", "role", "inferred", "links", "supersedes"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Edge:
+    """The first line of an export, or its last with the number of those before it."""
+
+    is_end: bool
+    lines: Any = None
 
 
 def header(tenant_id: UUID, at: datetime) -> dict[str, Any]:
@@ -91,13 +100,15 @@ def encoded(line: Mapping[str, Any]) -> bytes:
 def read_lines(lines: Iterable[tuple[str, bytes]]) -> Iterator[Placed]:
     """Read the lines of an export, each with where it stands; the history of a memory comes with the memory.
 
+    Lines alone, without the first of an export, are taken as they come.
+
     Raises:
-        Unreadable: for a line that is none of an export, or one of a later format.
+        Unreadable: for a line that is none of an export, or one of a later format, and at the end of an export that was
+            cut off or lacks lines.
     """
     memory: tuple[str, IncomingMemory] | None = None
     steps: list[IncomingHistory] = []
-    for where, line in lines:
-        found = _read(where, line)
+    for where, found in _whole(lines):
         if isinstance(found, IncomingHistory) and memory is not None and found.memory_id == memory[1].id:
             steps.append(found)
             continue
@@ -106,10 +117,30 @@ def read_lines(lines: Iterable[tuple[str, bytes]]) -> Iterator[Placed]:
             memory, steps = None, []
         if isinstance(found, IncomingMemory):
             memory = where, found
-        elif found is not None:
+        else:
             yield Placed(where, found)
     if memory is not None:
         yield _with_history(*memory, steps)
+
+
+def _whole(lines: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, Incoming]]:
+    """Read lines; behind the first of an export there are as many as its end tells, since it was last gone on with."""
+    counted: int | None = None
+    last = ""
+    for where, line in lines:
+        found, last = _read(where, line), where
+        if not isinstance(found, _Edge):
+            yield where, found
+        elif not found.is_end:
+            counted = 0
+        elif counted in (None, found.lines):
+            counted = None
+        else:
+            raise Unreadable(where, "tells of another number of lines than there are before it: some are missing")
+        if counted is not None:
+            counted += 1
+    if counted is not None:
+        raise Unreadable(last, "is the last line, and not the end that an export has: it was cut off")
 
 
 def _with_history(where: str, memory: IncomingMemory, steps: list[IncomingHistory]) -> Placed:
@@ -117,7 +148,7 @@ def _with_history(where: str, memory: IncomingMemory, steps: list[IncomingHistor
     return Placed(where, IncomingMemory(**fields | {"history": tuple(steps)}))
 
 
-def _read(where: str, line: bytes) -> Incoming | None:
+def _read(where: str, line: bytes) -> Incoming | _Edge:
     try:
         fields = orjson.loads(line)
     except ValueError:
@@ -129,9 +160,9 @@ def _read(where: str, line: bytes) -> Incoming | None:
         if kind == "export":
             if fields.get("format") != FORMAT:
                 raise Unreadable(where, f"is of another format than {FORMAT}; import it with the release that knows it")
-            return None
+            return _Edge(is_end=False)
         if kind == "end":
-            return None
+            return _Edge(is_end=True, lines=fields.get("lines"))
         if kind == "subject":
             return IncomingSubject(SubjectKind(fields["kind"]), str(fields["name"]), _moment(fields["created_at"]))
         if kind == "memory":
@@ -153,6 +184,8 @@ def _memory(fields: dict[str, Any]) -> IncomingMemory:
     content = {name: value for name, value in fields.items() if name not in _FRAME}
     expires = fields.get("expires_on")
     if not isinstance(content["text"], str) or not isinstance(content.get("metadata", {}), dict):
+        raise TypeError
+    if not isinstance(content.get("categories") or [], list):
         raise TypeError
     memory_id = UUID(fields["id"])
     return IncomingMemory(
@@ -177,8 +210,14 @@ def _memory(fields: dict[str, Any]) -> IncomingMemory:
 
 def _history(fields: dict[str, Any]) -> IncomingHistory:
     content = fields.get("content")
-    if content is not None and not isinstance(content, dict):
-        raise TypeError
+    if content is not None:
+        # All that a step of the record has: what reads it asks for each.
+        content = {
+            **content,
+            "old": _text(content.get("old")),
+            "new": _text(content.get("new")),
+            "metadata": _object(content.get("metadata")),
+        }
     return IncomingHistory(
         id=UUID(fields["id"]),
         memory_id=UUID(fields["memory_id"]),
@@ -217,6 +256,12 @@ def _text(value: Any) -> str | None:
     if value is not None and not isinstance(value, str):
         raise TypeError
     return value
+
+
+def _object(value: Any) -> dict[str, Any]:
+    if value is not None and not isinstance(value, dict):
+        raise TypeError
+    return value or {}
 
 
 def _ids(names: SubjectNames) -> dict[str, str | None]:

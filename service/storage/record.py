@@ -391,20 +391,22 @@ class Record:
         return IndexEntry(memory, np.frombuffer(raw, dtype="<f4"), row.embedder, row.tokens)
 
     def _opened_history(self, scope: Scope, row: Any) -> StoredHistory:
-        content: dict[str, Any] = {"old": None, "new": None, "metadata": {}}
+        content: dict[str, Any] = {}
         if row.content is not None:
             try:
                 cipher = self._keyring.subject(scope.tenant_id, row.owner_id)
                 content = cipher.open_json(row.content, _place(scope, "history", row.id, "content"))
             except KeyDestroyed:
                 pass
+        metadata = content.get("metadata")
         return StoredHistory(
             id=row.id,
             memory_id=row.memory_id,
             change=Change(row.change),
-            old_text=content["old"],
-            new_text=content["new"],
-            metadata=content["metadata"],
+            # Imports of earlier releases took steps that lack some of it, or whose metadata is no object.
+            old_text=content.get("old"),
+            new_text=content.get("new"),
+            metadata=metadata if isinstance(metadata, dict) else {},
             subject_ids=tuple({row.user_id, row.owner_id} - {None}),
             created_at=row.created_at,
             updated_at=row.updated_at,

@@ -58,8 +58,10 @@ def of_item(where: str, item: Any, now: datetime) -> Placed:
         # The same text of the same owner gives the same id, so that the import can be run again.
         memory_id = "\x00".join(str(item.get(name)) for name in (*_IDS, "created_at")) + str(text)
     known = uuid_of(memory_id)
-    steps = enumerate(item.get("history") or ())
-    history = [step_of(f"{where}.history[{number}]", step, known, now) for number, step in steps]
+    steps = item.get("history") or []
+    if not isinstance(steps, list):
+        raise Unreadable(where, "its history is no list")
+    history = [step_of(f"{where}.history[{number}]", step, known, now) for number, step in enumerate(steps)]
     return _placed(where, memory_id, item, text, metadata, history, now)
 
 
@@ -68,6 +70,8 @@ def step_of(where: str, row: Mapping[str, Any], memory_id: UUID, now: datetime) 
     try:
         change = Change(str(row["event"]).upper())
         old, new = row.get("old_memory"), row.get("new_memory")
+        if not all(text is None or isinstance(text, str) for text in (old, new)):
+            raise TypeError
         created = moment_of(row.get("created_at")) or moment_of(row.get("updated_at")) or now
         # Of what was deleted no text is kept.
         gone = change is Change.DELETE
@@ -113,6 +117,9 @@ def _placed(
         raise Unreadable(where, "has a time that cannot be understood") from None
     if not isinstance(text, str):
         raise Unreadable(where, "has no text")
+    categories = fields.get("categories") or []
+    if not isinstance(categories, str | list):
+        raise Unreadable(where, "its categories are no list")
     return Placed(
         where,
         IncomingMemory(
@@ -122,7 +129,7 @@ def _placed(
             created_at=created,
             updated_at=updated,
             metadata=dict(metadata),
-            categories=tuple(str(one) for one in fields.get("categories") or ()),
+            categories=(categories,) if isinstance(categories, str) else tuple(str(one) for one in categories),
             actor=_name(fields.get("actor_id")),
             role=_name(fields.get("role")),
             inferred=fields.get("attributed_to") is not None,

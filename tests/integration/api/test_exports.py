@@ -108,6 +108,17 @@ def test_a_line_that_cannot_be_understood_is_named(client: TestClient) -> None:
         assert where in assert_error(answer, 400)["detail"]
 
 
+def test_lines_of_an_export_that_was_cut_off_are_refused(told: TestClient) -> None:
+    export_id = told.post("/v1/exports/", json={}).json()["id"]
+    lines = told.get(f"/v1/exports/{export_id}/download/").content.splitlines()
+    for path in ("/v1/imports/", "/v1/imports/?dry_run=true"):
+        answer = told.post(path, content=b"\n".join(lines[:-1]))
+        assert "cut off" in assert_error(answer, 400)["detail"]
+    # In several requests, without the first line.
+    for part in (lines[1:4], lines[4:]):
+        assert told.post("/v1/imports/", content=b"\n".join(part)).json()["refused"] == 0
+
+
 @pytest.mark.parametrize("role", ["reader", "agent", "operator"])
 def test_a_key_without_the_permission_is_refused(make_client: MakeClient, role: str) -> None:
     client = make_client(role=role)

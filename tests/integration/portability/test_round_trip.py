@@ -438,9 +438,15 @@ def test_a_folder_that_was_left_unfinished_is_gone_on_with(
 def test_everything_can_be_imported_as_one_user_s(
     services: Services, caller: Caller, rival: Caller, lived: list[UUID]
 ) -> None:
-    imported(services, rival, exported(services, caller), user="carol")
+    before = exported(services, caller)
+    dry = imported(services, rival, before, user="carol", dry_run=True)
+    report = imported(services, rival, before, user="carol")
     lines = exported(services, rival, Wanted(SubjectNames(user_id="carol")))
     assert sum(line["type"] == "memory" for line in lines) == 5
+    # Nobody else comes in, not even by name; agents, apps and runs do.
+    subjects = [(line["kind"], line["name"]) for line in exported(services, rival) if line["type"] == "subject"]
+    assert sorted(subjects) == [("agent", "helper"), ("app", "slack"), ("run", "r-1"), ("user", "carol")]
+    assert report.subjects == dry.subjects == 3
 
 
 def test_content_of_a_later_release_is_kept(
