@@ -16,6 +16,7 @@ from sqlalchemy import (
     SmallInteger,
     UniqueConstraint,
     Uuid,
+    text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlmodel import Field, SQLModel
@@ -179,7 +180,13 @@ class HistoryRow(SQLModel, table=True):
     """One step in the life of a memory. It stays after a delete, then without content."""
 
     __tablename__ = "history"
-    __table_args__ = (Index("history_by_memory", "tenant_id", "memory_id", "seq"),)
+    __table_args__ = (
+        Index("history_by_memory", "tenant_id", "memory_id", "seq"),
+        Index("history_by_user", "tenant_id", "user_id", postgresql_where=text("user_id IS NOT NULL")),
+        Index("history_by_agent", "tenant_id", "agent_id", postgresql_where=text("agent_id IS NOT NULL")),
+        Index("history_by_app", "tenant_id", "app_id", postgresql_where=text("app_id IS NOT NULL")),
+        Index("history_by_run", "tenant_id", "run_id", postgresql_where=text("run_id IS NOT NULL")),
+    )
 
     tenant_id: UUID = Field(primary_key=True, foreign_key="tenants.id")
     id: UUID = Field(primary_key=True)
