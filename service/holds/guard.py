@@ -10,17 +10,21 @@ from collections.abc import Iterable
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, exists, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, exists, func, or_, select
+from sqlalchemy.dialects.postgresql import array
 
 from service.errors import LegalHold
 from service.holds.tables import HoldMemberRow, HoldReleaseRow, HoldRow
 from service.scope import Scope
 from service.storage.record import memories_table, one_of
+from service.storage.tables import HistoryRow
 
 _holds: Final[Any] = HoldRow.__table__  # type: ignore[attr-defined]
 _members: Final[Any] = HoldMemberRow.__table__  # type: ignore[attr-defined]
 _releases: Final[Any] = HoldReleaseRow.__table__  # type: ignore[attr-defined]
+_history: Final[Any] = HistoryRow.__table__  # type: ignore[attr-defined]
 _m: Final[Any] = memories_table.c
+_h: Final[Any] = _history.c
 
 
 def is_live() -> ColumnElement[bool]:
@@ -29,7 +33,7 @@ def is_live() -> ColumnElement[bool]:
     return ~select(_releases.c.hold_id).where(its).correlate(_holds).exists()
 
 
-def belongs_to(subject_id: UUID, table: Any = memories_table) -> ColumnElement[bool]:
+def belongs_to(subject_id: Any, table: Any = memories_table) -> ColumnElement[bool]:
     """Return the condition that a memory of the record, or of another table of memories, belongs to a subject."""
     its = table.c
     return or_(*(column == subject_id for column in (its.user_id, its.agent_id, its.app_id, its.run_id)))
@@ -40,18 +44,25 @@ def wait_for_placing(connection: Connection) -> None:
     connection.execute(select(func.hold_shared()))
 
 
-def held_among(connection: Connection, scope: Scope, memory_ids: Iterable[UUID]) -> dict[UUID, list[str]]:
-    """Return those of the memories that a live hold covers, with the names of their holds. It waits as above."""
+def held_among(
+    connection: Connection, scope: Scope, memory_ids: Iterable[UUID], *, history: bool = False
+) -> dict[UUID, list[str]]:
+    """Return those of the memories that a live hold covers, with the names of their holds. It waits as above.
+
+    With `history` also those of whose history a hold covers something, whether they are there or were deleted before.
+    """
     found: dict[UUID, list[str]] = {}
-    for row in _covering(connection, scope, list(memory_ids)):
+    for row in _covering(connection, scope, list(memory_ids), history=history):
         found.setdefault(row.memory_id, []).append(row.name)
     return found
 
 
-def refusals_among(connection: Connection, scope: Scope, memory_ids: Iterable[UUID]) -> dict[UUID, LegalHold]:
-    """Return, for those of the memories that a live hold covers, what refuses each of them. It waits as above."""
+def refusals_among(
+    connection: Connection, scope: Scope, memory_ids: Iterable[UUID], *, history: bool = False
+) -> dict[UUID, LegalHold]:
+    """Return, for those of the memories that a live hold covers, what refuses each of them, as `held_among`."""
     holds: dict[UUID, list[Any]] = {}
-    for row in _covering(connection, scope, list(memory_ids)):
+    for row in _covering(connection, scope, list(memory_ids), history=history):
         holds.setdefault(row.memory_id, []).append(row)
     return {
         memory_id: LegalHold([row.name for row in rows], hold_ids=[row.id for row in rows], memory_ids=[memory_id])
@@ -59,13 +70,15 @@ def refusals_among(connection: Connection, scope: Scope, memory_ids: Iterable[UU
     }
 
 
-def refuse_held(connection: Connection, scope: Scope, memory_ids: Iterable[UUID]) -> None:
+def refuse_held(connection: Connection, scope: Scope, memory_ids: Iterable[UUID], *, history: bool = False) -> None:
     """Return when no live hold covers any of these memories; none can then be placed until this transaction ends.
+
+    With `history` nor anything of their history, as `held_among`.
 
     Raises:
         LegalHold: naming the holds.
     """
-    rows = _covering(connection, scope, list(memory_ids))
+    rows = _covering(connection, scope, list(memory_ids), history=history)
     if rows:
         raise LegalHold(
             sorted({row.name for row in rows}),
@@ -75,20 +88,27 @@ def refuse_held(connection: Connection, scope: Scope, memory_ids: Iterable[UUID]
 
 
 def refuse_held_subject(connection: Connection, scope: Scope, subject_id: UUID) -> None:
-    """Return when no live hold covers the subject or a memory that belongs to it, as `refuse_held`.
+    """Return when no live hold covers the subject, or a row that would leave with it, as `refuse_held`.
 
-    To be called in the transaction that begins to remove the subject, before its key is destroyed.
+    Such rows are the memories that belong to it and the history that does, of memories that were deleted before too: a
+    hold on one of those who share them covers them as well. To be called in the transaction that begins to remove the
+    subject, before its key is destroyed.
 
     Raises:
         LegalHold: naming the holds.
     """
     theirs = select(_m.id).where(belongs_to(subject_id))
-    covers = exists().where(
-        _members.c.tenant_id == _holds.c.tenant_id,
-        _members.c.hold_id == _holds.c.id,
-        _members.c.memory_id.in_(theirs),
+    steps = select(_h.memory_id).where(belongs_to(subject_id, _history))
+    condition = or_(
+        _holds.c.subject_ids.contains([subject_id]),
+        _has_member(_members.c.memory_id.in_(theirs)),
+        _has_member(_members.c.memory_id.in_(steps)),
+        exists().where(_m.tenant_id == _holds.c.tenant_id, belongs_to(subject_id), _covers(memories_table)),
+        exists().where(_h.tenant_id == _holds.c.tenant_id, belongs_to(subject_id, _history), _covers(_history)),
+        # Steps of what another had under the same id, before it was deleted and came back from elsewhere.
+        exists().where(_h.tenant_id == _holds.c.tenant_id, _h.memory_id.in_(theirs), _covers(_history)),
     )
-    _refuse_any(connection, scope, or_(_holds.c.subject_ids.contains([subject_id]), covers))
+    _refuse_any(connection, scope, condition)
 
 
 def refuse_held_tenant(connection: Connection, scope: Scope) -> None:
@@ -100,7 +120,21 @@ def refuse_held_tenant(connection: Connection, scope: Scope) -> None:
     _refuse_any(connection, scope, _holds.c.id.is_not(None))
 
 
-def _covering(connection: Connection, scope: Scope, memory_ids: list[UUID]) -> list[Any]:
+def held_texts(connection: Connection, scope: Scope) -> list[UUID]:
+    """Return the memories that were deleted and of whose history, where texts are kept, a live hold covers some.
+
+    It waits as above.
+    """
+    wait_for_placing(connection)
+    query = (
+        _with_held_history(scope)
+        .with_only_columns(_h.memory_id)
+        .where(_h.content.is_not(None), ~exists().where(_m.tenant_id == _h.tenant_id, _m.id == _h.memory_id))
+    )
+    return list(connection.execute(query).scalars())
+
+
+def _covering(connection: Connection, scope: Scope, memory_ids: list[UUID], *, history: bool = False) -> list[Any]:
     if not memory_ids:
         return []
     wait_for_placing(connection)
@@ -110,7 +144,31 @@ def _covering(connection: Connection, scope: Scope, memory_ids: list[UUID]) -> l
         .where(_members.c.tenant_id == scope.tenant_id, one_of(_members.c.memory_id, memory_ids), is_live())
         .order_by(_holds.c.name)
     )
-    return list(connection.execute(query))
+    rows = list(connection.execute(query))
+    if history:
+        steps = _with_held_history(scope).where(one_of(_h.memory_id, memory_ids))
+        known = {(row.memory_id, row.id) for row in rows}
+        rows += [row for row in connection.execute(steps) if (row.memory_id, row.id) not in known]
+    return rows
+
+
+def _with_held_history(scope: Scope) -> Select[Any]:
+    """Return the query of the memories of whose history a live hold covers something by its subjects."""
+    its = (_holds.c.tenant_id == _h.tenant_id) & _covers(_history)
+    query = select(_h.memory_id, _holds.c.name, _holds.c.id).distinct().join_from(_history, _holds, its)
+    return query.where(_h.tenant_id == scope.tenant_id, is_live())
+
+
+def _covers(table: Any) -> ColumnElement[bool]:
+    """Return the condition that a hold covers a row by its subjects, all of which the row has, as the triggers do."""
+    its = table.c
+    everyone = _holds.c.subject_ids.contained_by(array([its.user_id, its.agent_id, its.app_id, its.run_id]))
+    # The first of them once more, by whom an index finds the row.
+    return and_(belongs_to(_holds.c.subject_ids[1], table), everyone)
+
+
+def _has_member(condition: ColumnElement[bool]) -> ColumnElement[bool]:
+    return exists().where(_members.c.tenant_id == _holds.c.tenant_id, _members.c.hold_id == _holds.c.id, condition)
 
 
 def _refuse_any(connection: Connection, scope: Scope, condition: ColumnElement[bool]) -> None:

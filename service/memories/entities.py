@@ -74,7 +74,8 @@ class Entities:
 
         Raises:
             NotFound: when the caller's scope does not reach such a subject.
-            LegalHold: when a hold covers it or one of its memories, or keeps what waits; its key is as it was then.
+            LegalHold: when a hold covers it, one of its memories or something of its history, or keeps what waits; its
+                key is as it was then.
         """
         stores = self._stores
         stores.gate.check(caller, Action.DELETE_ENTITY)
@@ -106,8 +107,15 @@ class Entities:
 
         Each batch stands for itself, so that whatever ends this in the middle, the next call goes on from there.
         `note` hears of each batch, inside its transaction.
+
+        Raises:
+            LegalHold: when a hold covers it, or something of it, all the same; nothing is destroyed then.
         """
         stores = self._stores
+        with stores.database.transaction(scope) as connection:
+            # No hold is placed on any of it since its erasure was begun. One may be there from a restore, or by a
+            # memory that was changed since and joined it.
+            refuse_held_subject(connection, scope, subject_id)
         kind = TombstoneKind.SUBJECT_ERASED
         tombstone = stores.tombstones.append(
             kind, scope.tenant_id, [subject_id], tombstone=tombstone_id(kind, scope.tenant_id, subject_id)

@@ -19,7 +19,7 @@ from service.audit.events import AuditEvent
 from service.audit.moves import TombstoneApplied
 from service.audit.restoring import Epoch, Restoring
 from service.audit.trail import Trail
-from service.errors import ConfigurationError
+from service.errors import ConfigurationError, LegalHold
 from service.scope import SYSTEM_TENANT, installation_caller
 from service.storage.database import Database
 from service.storage.keyring import Keyring
@@ -31,7 +31,7 @@ _LOCK: Final = 0x6D76736574746C65
 _EXISTS: Final = text("SELECT 1 FROM tenants WHERE id = :tenant")
 _TAKE_LOCK: Final = text("SELECT pg_advisory_xact_lock(:lock)")
 
-#: Applies a tombstone again. Doing so twice is harmless.
+#: Applies a tombstone again. Doing so twice is harmless. A LegalHold says that something of it stays until a release.
 Replay = Callable[[Tombstone], object]
 
 
@@ -69,6 +69,9 @@ class Settling:
     def settle(self, last: Checkpoint | None, restoring: Restoring | None, owner: Database | None) -> Settled:
         """Apply later tombstones, then declare the restore if `last` is a checkpoint that the database is behind.
 
+        What a hold keeps from being erased again stops nothing: it is logged, not noted as applied, and tried again at
+        each start.
+
         Raises:
             ConfigurationError: when it cannot be done here; nothing must be served then.
             TombstonesDamaged: when the journal is not what was written.
@@ -86,26 +89,37 @@ class Settling:
             )
         return settled
 
-    def pending(self) -> int:
-        """Return how many tombstones the database does not know to be applied; it is not to be read while there are."""
+    def pending(self, held: Callable[[Tombstone], bool]) -> int:
+        """Return how many tombstones the database does not know to be applied; it is not to be read while there are.
+
+        Left out are those of which holds keep all that is left, as `held` tells.
+        """
         with self._database.tenant_blind() as connection:
             noted = self._tombstones.noted(connection)
-        return sum(1 for tombstone in self._tombstones.all() if tombstone.id not in noted)
+        return sum(1 for one in self._tombstones.all() if one.id not in noted and not held(one))
 
     def _compare_tombstones(self) -> tuple[int, int]:
         with self._database.tenant_blind() as connection:
             noted = self._tombstones.noted(connection)
         applied, known = 0, set()
+        held: list[Tombstone] = []
         for tombstone in self._tombstones.all():
             known.add(tombstone.id)
             if tombstone.id in noted:
                 continue
-            replay = self._replays.get(tombstone.kind)
-            if replay is None:
-                raise ConfigurationError(f"{self._tombstones.place}: nothing here can apply {tombstone.kind.value}")
-            replay(tombstone)
-            self._note(tombstone)
-            applied += 1
+            if self._apply(tombstone) is None:
+                applied += 1
+            else:
+                held.append(tombstone)
+        for tombstone in held:
+            # Once more: its hold may have been released by a line that comes after it.
+            if (refusal := self._apply(tombstone)) is None:
+                applied += 1
+            else:
+                _log.error(
+                    "what was erased is held in this database, and stays until a start after the release",
+                    extra={"kind": tombstone.kind.value, "holds": [str(one) for one in refusal.hold_ids]},
+                )
         missing = [tombstone for tombstone in noted.values() if tombstone.id not in known]
         for tombstone in missing:
             # It may be the keyring that went back, and has keys again that were destroyed.
@@ -116,6 +130,18 @@ class Settling:
                     self._keyring.destroy_subject(tombstone.tenant_id, subject_id)
             self._tombstones.add(tombstone)
         return applied, len(missing)
+
+    def _apply(self, tombstone: Tombstone) -> LegalHold | None:
+        """Apply a tombstone again and note it, or return what refuses a part of it at least."""
+        replay = self._replays.get(tombstone.kind)
+        if replay is None:
+            raise ConfigurationError(f"{self._tombstones.place}: nothing here can apply {tombstone.kind.value}")
+        try:
+            replay(tombstone)
+        except LegalHold as refusal:
+            return refusal
+        self._note(tombstone)
+        return None
 
     def _note(self, tombstone: Tombstone) -> None:
         with self._database.tenant_blind() as connection:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 from uuid import UUID
 
@@ -84,12 +84,16 @@ class ConnectorRows:
 
     def remove_history(self, connection: Connection, scope: Scope, name: str) -> int:
         """Remove the history of its memories that were deleted before, where texts of deleted ones are kept."""
-        theirs = [
+        theirs = self.came_through(connection, scope, name, deleted_with_texts(connection))
+        return erase_with_memories(connection, theirs).get("history", 0) if theirs else 0
+
+    def came_through(self, connection: Connection, scope: Scope, name: str, memory_ids: Iterable[UUID]) -> list[UUID]:
+        """Return those of these memories whose history says that they came through the connector."""
+        return [
             memory_id
-            for memory_id in deleted_with_texts(connection)
+            for memory_id in memory_ids
             if any(carries(step.metadata, name) for step in self._record.history(connection, scope, memory_id))
         ]
-        return erase_with_memories(connection, theirs).get("history", 0) if theirs else 0
 
     def _clause(self, scope: Scope, name: str, table: Any = memories_table) -> ColumnElement[bool]:
         where = Condition(Field.METADATA, Op.EQ, name, (_KEY,))

@@ -12,6 +12,7 @@ from service.audit.details import ConnectorRemoved, Erased, ErasureRequested, Er
 from service.audit.events import AuditEvent, Outcome
 from service.audit.trail import Trail
 from service.errors import Forbidden, InvalidInput, NotFound
+from service.holds.guard import refuse_held_subject
 from service.memories.events import cancel_events
 from service.memories.limits import check_characters, check_names
 from service.policy.gate import Gate
@@ -22,7 +23,7 @@ from service.retention.obstacles import Obstacles
 from service.scope import SERVICE_ID, Action, Caller, Scope, TenantId, installation_caller
 from service.storage.database import Database
 from service.storage.keyring import Keyring
-from service.storage.tombstones import TombstoneKind, Tombstones, tombstone_id
+from service.storage.tombstones import Tombstone, TombstoneKind, Tombstones, tombstone_id
 from service.tenants.actions import begin_deleting
 from service.tenants.subjects import Subjects
 
@@ -111,6 +112,12 @@ class Erasures:
         with self._database.transaction(scope) as connection:
             return self._ledger.get(connection, scope, erasure_id)
 
+    def are_held(self, tombstone: Tombstone) -> bool:
+        """Tell whether holds keep all that the database has left of what a tombstone says was erased."""
+        scope = installation_caller(tombstone.tenant_id).scope
+        with self._database.transaction(scope) as connection:
+            return self._obstacles.keep(connection, scope, tombstone)
+
     def list(self, caller: Caller, scope: Scope, *, page: int, size: int) -> Page[Erasure]:
         """Return one page of the tenant's erasures, the newest first; a bound principal sees none."""
         self._gate.check(caller, Action.LIST_ERASURES)
@@ -135,6 +142,9 @@ class Erasures:
                 erasure = self._ledger.find_open(connection, scope, target, subject_id)
                 if erasure is None:
                     erasure = self._new(connection, caller, scope, target, subject_id)
+                elif erasure.status is ErasureStatus.RUNNING and subject_id is not None:
+                    # Its key is destroyed below: whatever of it a hold covers by now, its key stays as it is.
+                    refuse_held_subject(connection, scope, subject_id)
             self._write(connection, caller, target, subject_id, erasure)
         if erasure is None:
             raise NotFound(f"there is no such {target.kind.value}")

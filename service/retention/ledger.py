@@ -166,7 +166,7 @@ class Ledger:
     def postpone(
         self, connection: Connection, scope: Scope, erasure_id: UUID, due_at: datetime, *, blocked_by: str
     ) -> None:
-        """Put a scheduled erasure off."""
+        """Put an erasure off: one that is scheduled, or one that a hold came before when it ran."""
         self._set(connection, erasure_id, due_at=due_at, blocked_by=blocked_by)
         self.plan(connection, scope, erasure_id, due_at)
 
@@ -182,7 +182,8 @@ class Ledger:
 
     def removed(self, connection: Connection, scope: Scope, erasure_id: UUID, purge_at: datetime) -> None:
         """Say that the rows are gone and the files are to be rewritten."""
-        self._set(connection, erasure_id, status=ErasureStatus.PURGING.value, removed_at=clock.now())
+        moment = clock.now()
+        self._set(connection, erasure_id, status=ErasureStatus.PURGING.value, removed_at=moment, blocked_by=None)
         self.plan(connection, scope, erasure_id, purge_at)
 
     def again(self, connection: Connection, scope: Scope, erasure_id: UUID) -> None:

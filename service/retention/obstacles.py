@@ -8,13 +8,23 @@ from uuid import UUID
 
 from sqlalchemy import Connection, select
 
-from service.holds.guard import belongs_to, refuse_held, refuse_held_subject, refuse_held_tenant
+from service.errors import LegalHold
+from service.holds.guard import (
+    belongs_to,
+    held_among,
+    held_texts,
+    refuse_held,
+    refuse_held_subject,
+    refuse_held_tenant,
+)
 from service.holds.minimum import Minimum
 from service.holds.waiting import WaitingHolds
 from service.retention.connectors import ConnectorRows
 from service.retention.ledger import ErasureKind, Target
 from service.scope import Scope
-from service.storage.record import Record, memories_table
+from service.storage.record import Record, memories_table, one_of
+from service.storage.tombstones import Tombstone, TombstoneKind
+from service.tenants.subjects import is_erasing
 
 _m: Final[Any] = memories_table.c
 _AT_ONCE: Final = 500
@@ -43,7 +53,9 @@ class Obstacles:
         elif target.kind is ErasureKind.TENANT:
             refuse_held_tenant(connection, scope)
         else:
-            refuse_held(connection, scope, self.memory_ids(connection, scope, target, subject_id))
+            ids = self.memory_ids(connection, scope, target, subject_id)
+            deleted = self._connectors.came_through(connection, scope, target.name, held_texts(connection, scope))
+            refuse_held(connection, scope, [*ids, *deleted], history=True)
             self._waiting_holds.refuse(connection, scope, self._connectors.waiting_ids(connection, scope, target.name))
         ids = self.memory_ids(connection, scope, target, subject_id)
         ends: list[datetime] = []
@@ -51,6 +63,32 @@ class Obstacles:
             found = self._record.find(connection, scope, ids[start : start + _AT_ONCE], users=None, on=None)
             ends.extend(self._minimum.keep_until(connection, scope, list(found.values())).values())
         return max(ends, default=None)
+
+    def refuse_again(self, connection: Connection, scope: Scope, subject_id: UUID) -> None:
+        """Return when nothing of a subject that was erased is held in a database that does not know of that.
+
+        Raises:
+            LegalHold: naming the holds.
+        """
+        refuse_held_subject(connection, scope, subject_id)
+        if not is_erasing(connection, subject_id):
+            self._waiting_holds.refuse_subject(connection, scope, subject_id)
+
+    def keep(self, connection: Connection, scope: Scope, tombstone: Tombstone) -> bool:
+        """Tell whether holds keep all that a database has left of what a tombstone says was erased."""
+        if tombstone.kind is TombstoneKind.MEMORIES_ERASED:
+            held = held_among(connection, scope, tombstone.ids, history=True)
+            left = set(connection.execute(select(_m.id).where(one_of(_m.id, tombstone.ids))).scalars())
+            return bool(left) and left <= held.keys()
+        try:
+            if tombstone.kind is TombstoneKind.TENANT_REMOVED:
+                refuse_held_tenant(connection, scope)
+            elif tombstone.kind is TombstoneKind.SUBJECT_ERASED:
+                for subject_id in tombstone.ids:
+                    self.refuse_again(connection, scope, subject_id)
+        except LegalHold:
+            return True
+        return False
 
     def memory_ids(self, connection: Connection, scope: Scope, target: Target, subject_id: UUID | None) -> list[UUID]:
         """Return the memories that the erasure would remove."""

@@ -214,7 +214,8 @@ class Runs:
         now: datetime,
         uses: _Uses,
     ) -> Sequence[Planned]:
-        held = held_among(connection, scope, [memory.id for memory in memories])
+        # Their history would be emptied with them.
+        held = held_among(connection, scope, [memory.id for memory in memories], history=True)
         days = self._settings.retention.expired_days
         expired_after = None if days is None else timedelta(days=days)
 

@@ -18,10 +18,11 @@ from sqlalchemy import Connection
 from service import clock
 from service.audit.details import Erased, ErasureBegun, ErasureCompleted, ErasureContinued
 from service.audit.events import AuditEvent
+from service.audit.moves import TombstoneApplied
 from service.audit.signing import Signer
 from service.auth.endings import journal_ends_with_connector
 from service.errors import LegalHold
-from service.holds.guard import held_among, refuse_held_subject, refuse_held_tenant
+from service.holds.guard import refusals_among, refuse_held_tenant
 from service.memories.entities import Entities, Note
 from service.memories.indexing import Indexing
 from service.memories.stores import Stores
@@ -34,12 +35,13 @@ from service.retention.leftovers import Leftovers
 from service.retention.obstacles import Obstacles
 from service.retention.physical import Physical, PhysicalPass
 from service.retention.receipts import Checked, body_of, sign, what_remains
-from service.scope import Caller, Scope, TenantId, service_principal
+from service.scope import Caller, Scope, TenantId, installation_caller, service_principal
 from service.storage.erasers import erase_connector, erase_tenant, strip_tenant
 from service.storage.erasing import Removed, lock_memories, purge_tenant_memories, remove_memories
 from service.storage.outbox import GONE
 from service.storage.tombstones import Tombstone, TombstoneKind, tombstone_id
-from service.tenants.actions import end_deleting
+from service.tenants.actions import begin_deleting, end_deleting
+from service.tenants.subjects import is_erasing
 
 _AT_ONCE: Final = 1000
 #: How long an erasure that a hold came before is put off before it is looked at again.
@@ -79,6 +81,7 @@ class ErasureWork:
 
         Raises:
             Unavailable: when a store is away or busy, with the erasure as it was: the same job is to run again later.
+            LegalHold: when a hold came before the rest of it, which is put off.
         """
         scope, known = _scope(TenantId(UUID(tenant_id))), UUID(erasure_id)
         with self._stores.database.transaction(scope) as connection:
@@ -88,7 +91,13 @@ class ErasureWork:
         if erasure is None:
             return
         if erasure.status is ErasureStatus.RUNNING:
-            self._remove(scope, erasure)
+            try:
+                self._remove(scope, erasure)
+            except LegalHold as error:
+                with self._stores.database.transaction(scope) as connection:
+                    at = clock.now() + _HELD_FOR
+                    self._ledger.postpone(connection, scope, known, at, blocked_by=error.code)
+                raise
         elif erasure.status is ErasureStatus.PURGING:
             self.purge()
 
@@ -181,42 +190,52 @@ class ErasureWork:
     def erase_again(self, tombstone: Tombstone) -> None:
         """Do again what a tombstone stands for, in a database that does not know of it. Doing so twice is harmless.
 
-        What a hold covers there stays, key included, until a start after its release: nothing that is held stops one.
+        Raises:
+            LegalHold: when a hold covers something of it there, which stays, key included. Of single memories the
+                others are gone.
         """
         scope = _scope(tombstone.tenant_id)
         if tombstone.kind is TombstoneKind.TENANT_REMOVED:
-            if self._is_free(scope, lambda connection: refuse_held_tenant(connection, scope)):
-                self._remove_tenant(scope, None)
-        elif tombstone.kind is TombstoneKind.MEMORIES_ERASED:
             with self._stores.database.transaction(scope) as connection:
-                # A hold that came after the erasure was placed without them.
-                held = held_among(connection, scope, tombstone.ids)
-                ids = [one for one in lock_memories(connection, tombstone.ids) if one not in held]
-                removed = remove_memories(connection, scope, ids)
-            self._indexing.apply(scope, [], gone=dict.fromkeys(removed.memory_ids, GONE))
+                refuse_held_tenant(connection, scope)
+                # From here on none is placed.
+                begin_deleting(connection, scope.tenant_id)
+            self._remove_tenant(scope, None)
+        elif tombstone.kind is TombstoneKind.MEMORIES_ERASED:
+            self._erase_memories_again(scope, tombstone)
         else:
             for subject_id in tombstone.ids:
                 self._erase_subject_again(scope, subject_id)
 
-    def _erase_subject_again(self, scope: Scope, subject_id: UUID) -> None:
-        if not self._is_free(scope, lambda connection: refuse_held_subject(connection, scope, subject_id)):
-            return
+    def _erase_memories_again(self, scope: Scope, tombstone: Tombstone) -> None:
         with self._stores.database.transaction(scope) as connection:
+            refusals = refusals_among(connection, scope, tombstone.ids, history=True)
+            left = lock_memories(connection, tombstone.ids)
+            removed = remove_memories(connection, scope, [one for one in left if one not in refusals])
+            held = [refusals[one] for one in left if one in refusals]
+            if held and removed.memory_ids:
+                # The whole is told once the rest could follow.
+                self._stores.trail.write(
+                    connection,
+                    installation_caller(scope.tenant_id),
+                    AuditEvent.TOMBSTONE_APPLIED,
+                    targets=removed.memory_ids,
+                    detail=TombstoneApplied(kind=tombstone.kind),
+                )
+        self._indexing.apply(scope, [], gone=dict.fromkeys(removed.memory_ids, GONE))
+        if held:
+            named = {id_: name for one in held for id_, name in zip(one.hold_ids, one.names, strict=True)}
+            raise LegalHold(list(named.values()), hold_ids=list(named))
+
+    def _erase_subject_again(self, scope: Scope, subject_id: UUID) -> None:
+        with self._stores.database.transaction(scope) as connection:
+            self._obstacles.refuse_again(connection, scope, subject_id)
+            if not is_erasing(connection, subject_id):
+                # From here on no hold is placed on anything of it.
+                self._entities.begin(connection, scope, subject_id)
             erasure = self._ledger.find_running(connection, scope, subject_id)
         note = None if erasure is None else self._counting(scope, erasure)
         self._entities.finish(scope, subject_id, note=note)
-
-    def _is_free(self, scope: Scope, refuse: Callable[[Connection], None]) -> bool:
-        try:
-            with self._stores.database.transaction(scope) as connection:
-                refuse(connection)
-        except LegalHold as error:
-            holds = [str(one) for one in error.hold_ids]
-            _log.error(
-                "what was erased before a restore is held there and stays until a release", extra={"holds": holds}
-            )
-            return False
-        return True
 
     def _counting(self, scope: Scope, erasure: Erasure) -> Note:
         def note(connection: Connection, removed: Removed) -> None:

@@ -310,5 +310,11 @@ class Subjects:
                 self._names.popitem(last=False)
 
 
+def is_erasing(connection: Connection, subject_id: UUID) -> bool:
+    """Tell whether a subject's erasure was begun and has not ended."""
+    query = select(_subjects.c.id).where(_subjects.c.id == subject_id, _subjects.c.erasing_at.is_not(None))
+    return connection.execute(query).first() is not None
+
+
 def _name_place(tenant_id: TenantId, surrogate: UUID) -> Place:
     return Place(tenant_id, "subjects", surrogate, "name")

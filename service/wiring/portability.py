@@ -39,7 +39,7 @@ def open_portability(installation: Installation, stack: ExitStack) -> Portabilit
         ConfigurationError: when the database was restored and not brought up to what was erased after it.
     """
     settling = Settling(installation.database, installation.keyring, installation.trail, installation.tombstones, {})
-    if settling.pending():
+    if settling.pending(installation.erasures.are_held):
         raise ConfigurationError(
             "the database lacks erasures or holds that came after its state, as after a restore: start the service, "
             "which applies them, and run this again"

@@ -14,6 +14,7 @@ from service.retention.ledger import ErasureKind, ErasureStatus, Target
 from service.scope import Caller, SubjectKind
 from service.storage.tombstones import TombstoneKind, tombstone_id
 from service.wiring import Services
+from service.wiring.settling import settle
 from tests.integration.holds.conftest import Add, Place
 from tests.integration.retention.test_erasures import keep_for
 
@@ -100,8 +101,6 @@ def test_what_was_erased_before_a_restore_and_is_held_since_stops_no_start(
     with installation.database.transaction(scope) as connection:
         (alice,) = installation.subjects.find(connection, scope, [(SubjectKind.USER, "alice")]).values()
     for kind, ids in ((TombstoneKind.SUBJECT_ERASED, [alice]), (TombstoneKind.TENANT_REMOVED, [])):
-        tombstone = installation.tombstones.append(
-            kind, scope.tenant_id, ids, tombstone=tombstone_id(kind, scope.tenant_id, alice)
-        )
-        services.erasing.erase_again(tombstone)
+        installation.tombstones.append(kind, scope.tenant_id, ids, tombstone=tombstone_id(kind, scope.tenant_id, alice))
+        assert settle(installation, services.erasing, services.index).applied == 0
         assert texts(services, caller) == {"evidence"}
