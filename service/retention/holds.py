@@ -18,6 +18,7 @@ from service.audit.trail import Trail
 from service.auth.people import are_related, find_person
 from service.errors import Conflict, Forbidden, InvalidInput, NameTaken, NotFound
 from service.filters.ast import EVERYTHING, Node, subject_names
+from service.holds.guard import belongs_to
 from service.holds.membership import add_members
 from service.holds.register import HoldState, Register, Signature, StoredHold
 from service.memories.limits import check_characters, check_names
@@ -29,11 +30,12 @@ from service.storage.database import Database
 from service.storage.kept_filters import pinned, pinned_subjects, unpinned
 from service.storage.keyring import Keyring
 from service.storage.record import memories_table, one_of
+from service.storage.tables import HistoryRow
 from service.tenants.actions import is_leaving
 from service.tenants.subjects import Subjects
 
+_history: Final[Any] = HistoryRow.__table__  # type: ignore[attr-defined]
 _m: Final[Any] = memories_table.c
-_COLUMNS: Final = (_m.user_id, _m.agent_id, _m.app_id, _m.run_id)
 _NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
 _REASON_CHARS: Final = 2000
 _MOST_IDS: Final = 10_000
@@ -96,7 +98,8 @@ class Holds:
             InvalidInput: for a bad name or reason, or not exactly one thing to cover.
             NotFound: when one of the memories that are named does not exist.
             NameTaken: when another hold has or had the name.
-            Conflict: when a subject that is named, or the tenant, is being erased.
+            Conflict: when a subject that is named, or the tenant, is being erased, or one that shares with all of the
+                subjects a memory, or the history of one.
         """
         self._gate.check(caller, Action.PLACE_HOLD, targets=new.memory_ids)
         self._gate.check_unbound(caller, Action.PLACE_HOLD)
@@ -108,7 +111,7 @@ class Holds:
             subject_ids, where = self._pinned(connection, scope, new)
             self._register.lock(connection)
             named = set(subject_ids or ()) if where is None else pinned_subjects(where)
-            self._refuse_leaving(connection, scope, named)
+            self._refuse_leaving(connection, scope, named, shared_by=subject_ids or ())
             free = self._register.place(
                 connection,
                 scope,
@@ -279,15 +282,25 @@ class Holds:
             ids[(kind, name)] = self._subjects.ensure(connection, scope, names).owner
         return None, pinned(new.where, ids)
 
-    def _refuse_leaving(self, connection: Connection, scope: Scope, subject_ids: Collection[UUID]) -> None:
-        """Return when neither the tenant nor one of the subjects is being erased.
+    def _refuse_leaving(
+        self, connection: Connection, scope: Scope, subject_ids: Collection[UUID], *, shared_by: Sequence[UUID]
+    ) -> None:
+        """Return when neither the tenant nor one of the subjects is being erased, nor who shares anything with them.
 
-        Under the register's lock: who asked to erase them asked for holds first, and has committed or waits for this.
+        A hold on some subjects keeps every row that all of them share: the erasure of another who shares it, whose key
+        is gone, would not end. Under the register's lock: who asked to erase them asked for holds first, and has
+        committed or waits for this.
         """
         if is_leaving(connection, scope.tenant_id):
             raise Conflict("the tenant is being deleted, for good; nothing can be held any more")
         if self._subjects.lock(connection, subject_ids) != set(subject_ids):
             raise Conflict("one of those who are named is being erased; nothing of them can be held any more")
+        erasing = self._subjects.erasing(connection) if shared_by else ()
+        if erasing and any(_share(connection, table, shared_by, erasing) for table in (memories_table, _history)):
+            raise Conflict(
+                "an agent, app, run or user that shares memories with those who are named is being erased; place the "
+                "hold once that has ended"
+            )
 
     def _covered(
         self,
@@ -327,11 +340,20 @@ def _same(connection: Connection, scope: Scope, placed: Signature, released: Sig
     )
 
 
-def _not_of(subject_ids: Sequence[UUID]) -> ColumnElement[bool]:
+def _not_of(subject_ids: Sequence[UUID], table: Any = memories_table) -> ColumnElement[bool]:
     if not subject_ids:
         return true()
-    ids = list(subject_ids)
-    return and_(*(or_(column.is_(None), not_(one_of(column, ids))) for column in _COLUMNS))
+    ids, its = list(subject_ids), table.c
+    columns = (its.user_id, its.agent_id, its.app_id, its.run_id)
+    return and_(*(or_(column.is_(None), not_(one_of(column, ids))) for column in columns))
+
+
+def _share(connection: Connection, table: Any, together: Sequence[UUID], erasing: Sequence[UUID]) -> bool:
+    """Tell whether there is a row of all of some subjects that is one of the others' too."""
+    every = and_(*(belongs_to(one, table) for one in together))
+    return (
+        connection.execute(select(table.c.id).where(every, not_(_not_of(erasing, table))).limit(1)).first() is not None
+    )
 
 
 def _check(new: NewHold) -> None:

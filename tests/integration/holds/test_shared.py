@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from service.errors import LegalHold
+from service.errors import Conflict, LegalHold
 from service.records import Message, NewMemories, SubjectNames
 from service.retention.holds import NewHold
 from service.retention.ledger import ErasureKind, ErasureStatus, Target
@@ -146,6 +146,30 @@ def test_a_connector_whose_deleted_texts_are_held_is_not_removed(make_services: 
     erasure = services.erasures.remove_connector(ada, ada.scope, "crm")
     services.erasing.finish(tenant_id, erasure.id)
     assert services.erasures.look(tenant_id, erasure.id).status is ErasureStatus.COMPLETED
+
+
+@pytest.mark.parametrize("deleted", [True, False], ids=["deleted before", "there"])
+def test_no_hold_is_placed_on_what_somebody_shares_who_is_being_erased(
+    deleted: bool,
+    services: Services,
+    caller: Caller,
+    add: Add,
+    place: Place,
+    trail: Callable[[], list[dict[str, Any]]],
+) -> None:
+    memory_id = add("evidence", agent="helper")
+    add("of another", user="bob")
+    if deleted:
+        services.memories.delete(caller, caller.scope, memory_id)
+    erasure = services.erasures.request(caller, caller.scope, HELPER)
+    with pytest.raises(Conflict, match="is being erased"):
+        place("on-her", user="alice")
+    assert [row["detail"]["reason"] for row in trail() if row["event"] == "access:denied"] == ["conflict"]
+    assert place("on-him", user="bob").stored.members == 1
+    tenant_id = caller.principal.tenant_id
+    services.erasing.finish(tenant_id, erasure.id)
+    assert services.erasures.look(tenant_id, erasure.id).status is ErasureStatus.COMPLETED
+    assert place("on-her", user="alice").stored.members == 0
 
 
 def test_an_erasure_that_meets_a_hold_when_it_runs_is_put_off(
