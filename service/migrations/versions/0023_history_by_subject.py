@@ -6,8 +6,8 @@ from typing import Final
 
 from alembic import op
 
-revision = "0022"
-down_revision = "0021"
+revision = "0023"
+down_revision = "0022"
 
 _SUBJECTS: Final = ("user", "agent", "app", "run")
 
