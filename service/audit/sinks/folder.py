@@ -44,8 +44,8 @@ class FolderSink:
                     number = checkpoint.body.number
                     if head is not None and number == there and checkpoint.hash != head.hash:
                         raise SinkUnavailable(
-                            f"{self._folder}: has another checkpoint {number}, which another installation or a restored"
-                            " copy of this one delivered there; give each a folder of its own"
+                            f"{self._folder}: has another checkpoint {number}, which stays: another installation or a"
+                            " restored copy of this one delivered it; give each a folder of its own"
                         )
                     if number > there:
                         self._append(checkpoint)
