@@ -182,7 +182,7 @@ class EdgeIndex:
         return due and self.compact()
 
     def compact(self) -> bool:
-        """See `Index`. It needs up to two and a half times the room of the index more; a process of its own does the work."""
+        """See `Index`. It needs two and a half times the room of the index at most; a process of its own does it."""
         if not self._replacing.acquire(blocking=False):
             return False
         try:
