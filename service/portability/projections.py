@@ -43,23 +43,22 @@ class Projections:
             EngineError: when it does not answer, or not with a JSON object.
         """
         found = self._exports.find(caller, scope, export_id, wanted)
-        told: list[str] = []
+        told: str | None = None
 
         def begin(connection: Connection, memories: Sequence[Memory]) -> Postponed | None:
-            told.extend(self._told(found, memories))
-            return self._stores.quotas.begin_llm_call(connection, scope) if told else None
+            nonlocal told
+            told = self._told(found, memories)
+            return None if told is None else self._stores.quotas.begin_llm_call(connection, scope)
 
         memories = self._exports.memories(caller, scope, found, begin=begin)
-        if not told:
-            return project(found.schema, memories)
-        return self._arranged(found, told[0], scope)
+        return project(found.schema, memories) if told is None else self._arranged(found, told, scope)
 
-    def _told(self, wanted: Wanted, memories: Sequence[Memory]) -> list[str]:
-        """Return what the LLM is told of the memories: nothing where it is not to be asked."""
+    def _told(self, wanted: Wanted, memories: Sequence[Memory]) -> str | None:
+        """Return what the LLM is told of the memories, or None where it is not to be asked."""
         if wanted.schema is None or not memories or self._engine.state()[0] == "off":
-            return []
+            return None
         told = orjson.dumps(project(None, memories)).decode()
-        return [told] if len(told) <= _MOST_CHARS else []
+        return told if len(told) <= _MOST_CHARS else None
 
     def _arranged(self, wanted: Wanted, memories: str, scope: Scope) -> dict[str, Any]:
         """Return what the LLM makes of the memories, without what the schema does not name."""

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from service.clock import monotonic
+from service.storage.belonging import hand_over
 from service.storage.embedded.errors import FolderRefused
 
 POLL_SECONDS = 0.02
@@ -73,8 +74,5 @@ def _open(path: Path) -> int:
         raise FolderRefused(
             f"{path} belongs to another user: run this command as the user that owns {path.parent}"
         ) from error
-    if os.geteuid() == 0:
-        # Root looks into an installation of somebody else: its owner must be able to open the file later.
-        owner = os.stat(path.parent)
-        os.fchown(fd, owner.st_uid, owner.st_gid)
+    hand_over(fd, path.parent)
     return fd

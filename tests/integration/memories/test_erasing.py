@@ -145,13 +145,6 @@ def test_no_message_of_an_erased_agent_stays_with_its_user(
 
 
 @pytest.fixture
-def llm() -> Iterator[ScriptedLLM]:
-    """A scripted LLM over HTTP."""
-    with ScriptedLLM() as scripted:
-        yield scripted
-
-
-@pytest.fixture
 def extracting(make_services: MakeServices, llm: ScriptedLLM) -> Services:
     """Services that extract, and find nothing to remember."""
     llm.by_default(lambda _: '{"memory": []}')

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
@@ -19,13 +19,6 @@ from tests.conftest import MakeServices, Postgres, caller_of
 from tests.llm.scripted import ScriptedLLM
 
 pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("extraction")]
-
-
-@pytest.fixture
-def llm() -> Iterator[ScriptedLLM]:
-    """A scripted LLM over HTTP."""
-    with ScriptedLLM() as scripted:
-        yield scripted
 
 
 Start = Callable[..., tuple[Services, Caller]]

@@ -19,7 +19,7 @@ from service.records import EventStatus
 from service.scope import Caller
 from service.wiring import Services
 from tests.conftest import Postgres, caller_of
-from tests.integration.memories.test_extraction import Start, ask, column, ended, llm, start, texts
+from tests.integration.memories.test_extraction import Start, ask, column, ended, start, texts
 from tests.llm.scripted import ScriptedLLM
 from tests.process.fixtures import MakeMemvault, make_memvault, written_model
 from tests.process.memvault import eventually

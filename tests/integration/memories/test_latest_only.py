@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
@@ -152,13 +152,6 @@ def test_an_export_takes_it_along_and_an_erasure_takes_it_away(
         services.entities.delete(one_of_them, one_of_them.scope, SubjectKind.USER, "alice")
     with psycopg.connect(database.admin) as connection:
         assert connection.execute("SELECT count(*) FROM supersessions").fetchone() == (0,)
-
-
-@pytest.fixture
-def llm() -> Iterator[ScriptedLLM]:
-    """A scripted LLM over HTTP."""
-    with ScriptedLLM() as scripted:
-        yield scripted
 
 
 @pytest.mark.xdist_group("extraction")

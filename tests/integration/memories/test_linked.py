@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from service.errors import NotFound
@@ -17,13 +15,6 @@ from tests.integration.memories.test_extraction import ask, ended, texts
 from tests.llm.scripted import ScriptedLLM
 
 pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("extraction")]
-
-
-@pytest.fixture
-def llm() -> Iterator[ScriptedLLM]:
-    """A scripted LLM over HTTP."""
-    with ScriptedLLM() as scripted:
-        yield scripted
 
 
 @pytest.fixture

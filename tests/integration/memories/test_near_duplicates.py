@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from itertools import chain
 
@@ -132,13 +131,6 @@ def test_an_import_keeps_both(services: Services, caller: Caller) -> None:
     # What came by an import is recognised like what was added.
     new = NewMemories([Message("user", "i like tea")], SubjectNames(user_id="alice"), infer=False)
     assert services.adds.add(caller, caller.scope, new).results[0].change is Change.ADD  # no role: another memory
-
-
-@pytest.fixture
-def llm() -> Iterator[ScriptedLLM]:
-    """A scripted LLM over HTTP."""
-    with ScriptedLLM() as scripted:
-        yield scripted
 
 
 @pytest.mark.xdist_group("extraction")

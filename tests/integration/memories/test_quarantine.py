@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -417,13 +417,6 @@ def test_without_an_audit_row_nothing_is_decided(services: Services, caller: Cal
             decide(caller, caller.scope, [held])
     assert rows(database, "SELECT id FROM quarantine") == [(held,)]
     assert rows(database, "SELECT count(*) FROM memories") == [(0,)]
-
-
-@pytest.fixture
-def llm() -> Iterator[ScriptedLLM]:
-    """A scripted LLM over HTTP."""
-    with ScriptedLLM() as scripted:
-        yield scripted
 
 
 def test_extracted_memories_wait_and_never_reach_the_next_prompt(
