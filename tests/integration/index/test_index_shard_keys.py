@@ -95,7 +95,7 @@ def test_the_catalogue_has_all_that_is_done_for_one_tenant() -> None:
     assert methods(TenantIndex) == OF_A_TENANT.keys()
     assert methods(_RebuildWriter) == {"upsert", "delete"}
     # What is done for all tenants at once; `count` is the only one of them that asks about points.
-    for_all = {"subject", "checked", "reading", "store", "remove", "fill", "drain", "addressed", "drop"}
+    for_all = {"subject", "checked", "reading", "store", "remove", "fill", "drain", "addressed", "drop", "exists"}
     assert methods(ServerIndex) == methods(Index) | for_all
 
 

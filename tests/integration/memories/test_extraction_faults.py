@@ -24,7 +24,7 @@ from tests.llm.scripted import ScriptedLLM
 from tests.process.fixtures import MakeMemvault, make_memvault, written_model
 from tests.process.memvault import eventually
 
-__all__ = ["llm", "make_memvault", "start", "written_model"]
+__all__ = ["make_memvault", "start", "written_model"]
 
 pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("extraction")]
 
