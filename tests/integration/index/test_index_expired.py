@@ -37,7 +37,7 @@ def store(engine: EdgeEngine, *points: Point, tenant: TenantId = TENANT) -> None
 
 def found(engine: EdgeEngine, on: date | None) -> set[str]:
     allowed, corpus = within(TENANT, Every(), on=on), within(TENANT, Every())
-    rows, _ = engine.find(TENANT, Search(vector(), TERMS.query("tea"), allowed, corpus, 10, neighbours=True))
+    rows = engine.find(TENANT, Search(vector(), TERMS.query("tea"), allowed, corpus, 10, neighbours=True)).rows
     return {row[0] for row in rows}
 
 
