@@ -155,9 +155,9 @@ def put_one_into_quarantine(services: Services, caller: Caller) -> None:
 class SilentEngine:
     """An engine that has nothing to say; what it is shown is in the trail by then."""
 
-    def summarise(self, memories: object, *, wait: float, tenant_id: object) -> str:
-        """Return an empty summary."""
-        return ""
+    def summarise(self, memories: object, *, wait: float, tenant_id: object) -> tuple[str, None]:
+        """Return an empty summary, and no usage."""
+        return "", None
 
 
 def summaries(services: Services) -> Summaries:
