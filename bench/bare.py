@@ -28,17 +28,17 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from bench.contenders import finish
 from bench.remote import HITS, Rest
 from service import clock
 from service.embeddings.minilm import MiniLM
 from service.index.edge_engine import EdgeEngine, edge_filter
-from service.index.edge_shard import stored
+from service.index.edge_shard import Shard, stored
 from service.index.interface import Point
-from service.index.scanning import SCAN_KB
 from service.index.scoped import chunks
 from service.index.selection import DENSE, TERMS, Has, Key, own_subject, within
 from service.index.terms import Bm25Terms
-from service.scope import Scope
+from service.scope import Scope, TenantId
 from service.storage.stored import IndexEntry
 
 _TABLES: Final = """
@@ -67,9 +67,7 @@ class Bare:
     def __init__(self, folder: Path, model: Path, dsn: str, scopes: Sequence[Scope]) -> None:
         self._folder, self._model, self._dsn = folder, model, dsn
         self._users = {scope.tenant_id: clock.new_random_id() for scope in scopes}
-        self._terms = _terms()
-        folder.mkdir()
-        self._engine: EdgeEngine | None = EdgeEngine.create(folder, MiniLM.dimensions, SCAN_KB)
+        self._filled = Shard.create(folder, MiniLM.dimensions)
         with psycopg.connect(dsn, autocommit=True) as connection:
             connection.execute(_TABLES)
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG)
@@ -78,20 +76,16 @@ class Bare:
 
     def fill(self, scope: Scope, entries: Iterable[IndexEntry]) -> None:
         """Store a tenant's memories, before `start`."""
-        assert self._engine is not None
-        user = self._users[scope.tenant_id]
+        user, terms = self._users[scope.tenant_id], _terms(scope.tenant_id)
         with psycopg.connect(self._dsn) as connection, connection.cursor() as cursor:
             for chunk in chunks(list(entries)):
                 cursor.executemany(_KEEP, [(entry.memory.id, entry.memory.text) for entry in chunk])
-                points = [_point(one.memory.id, user, one.vector, self._terms, one.memory.text) for one in chunk]
-                self._engine.write([stored(scope.tenant_id, points, MiniLM.dimensions)])
+                points = [_point(one.memory.id, user, one.vector, terms, one.memory.text) for one in chunk]
+                self._filled.write([stored(scope.tenant_id, points, MiniLM.dimensions)])
 
     def start(self) -> int:
         """Serve from now on; return the process's id. Calls wait until it is ready."""
-        assert self._engine is not None
-        self._engine.optimize()
-        self._engine.close()
-        self._engine = None
+        finish(self._filled)
         given = (self._folder, self._model, self._dsn, list(self._users.items()), self._listener)
         # A fresh process, not a copy of this one: its threads and locks would come along.
         self._process = multiprocessing.get_context("spawn").Process(target=_serve, args=given, daemon=True)
@@ -112,8 +106,7 @@ class Bare:
         """End the process, or let go of the folder."""
         self._rest.close()
         self._listener.close()
-        if self._engine is not None:
-            self._engine.close()
+        self._filled.discard()
         if self._process is not None:
             self._process.terminate()
             self._process.join(_STOP_SECONDS)
@@ -125,7 +118,7 @@ class _Work:
     def __init__(self, folder: Path, model: Path, dsn: str, users: Sequence[tuple[Any, UUID]]) -> None:
         self._engine = EdgeEngine.load(folder)
         self._embedder = MiniLM(model)
-        self._terms = _terms()
+        self._terms = [_terms(tenant) for tenant, _ in users]
         self._dsn = dsn
         self._users = users
         mine = [within(tenant, Has(Key.USER, (str(own_subject(tenant, user)),))) for tenant, user in users]
@@ -135,7 +128,7 @@ class _Work:
     def search(self, tenant: int, body: dict[str, Any]) -> dict[str, Any]:
         """Return ten memories that are near."""
         text = body["query"]
-        vector, terms = self._embedder.embed_query(text).tolist(), self._terms.query(text)
+        vector, terms = self._embedder.embed_query(text).tolist(), self._terms[tenant].query(text)
         request = partial(qdrant_edge.QueryRequest, filter=self._filters[tenant], limit=HITS)
         words = qdrant_edge.SparseVector(list(terms.ids), list(terms.weights))
         asked = [
@@ -164,8 +157,9 @@ class _Work:
             connection.execute(_TELL, [Jsonb({"kept": [str(id_)]})])
             connection.execute("COMMIT")
         # For another user than the one that is searched, as the other contenders add.
-        point = _point(id_, self._users[tenant][0], vector, self._terms, text)
-        self._engine.write([stored(self._users[tenant][0], [point], MiniLM.dimensions)])
+        owner, _ = self._users[tenant]
+        point = _point(id_, owner, vector, self._terms[tenant], text)
+        self._engine.write([stored(owner, [point], MiniLM.dimensions)])
         return {"results": [{"id": str(id_), "memory": text, "event": "ADD"}]}
 
     def _connection(self) -> psycopg.Connection[Any]:
@@ -202,9 +196,10 @@ def _tenant(request: Request) -> int:
     return int(request.headers["authorization"].removeprefix("Token "))
 
 
-def _terms() -> Bm25Terms:
-    # Nothing is kept secret here.
-    return Bm25Terms(bytes(32))
+def _terms(tenant: TenantId) -> Bm25Terms:
+    # Nothing is kept secret here, but the words of each tenant are its own as they are in the service: else a search
+    # would go through the lists of all tenants.
+    return Bm25Terms(tenant.bytes * 2)
 
 
 def _point(id_: UUID, user: UUID, vector: Any, terms: Bm25Terms, text: str) -> Point:

@@ -24,10 +24,9 @@ from service.embeddings.embedder import Matrix, Vector
 from service.embeddings.minilm import MiniLM
 from service.filters.build import subjects_filter
 from service.index.edge_engine import EdgeEngine, edge_filter
-from service.index.edge_shard import stored
+from service.index.edge_shard import Shard, stored
 from service.index.interface import Point
 from service.index.questions import SparseTerms
-from service.index.scanning import SCAN_KB
 from service.index.scoped import chunks
 from service.index.selection import DENSE, Has, Key, own_subject, within
 from service.memories.actions import Query
@@ -91,8 +90,10 @@ class Floor:
 
     def __init__(self, folder: Path, embedder: MiniLM, scopes: Sequence[Scope]) -> None:
         self._embedder = embedder
-        (folder / "index").mkdir(parents=True)
-        self._engine = EdgeEngine.create(folder / "index", embedder.dimensions, SCAN_KB)
+        folder.mkdir(parents=True)
+        # In a process of its own: what it takes to fill and compact a million would weigh on all that is timed.
+        self._filled = Shard.create(folder / "index", embedder.dimensions)
+        self._engine: EdgeEngine | None = None
         self._user = clock.new_random_id()
         tenants = [scope.tenant_id for scope in scopes]
         mine = [Has(Key.USER, (str(own_subject(tenant, self._user)),)) for tenant in tenants]
@@ -105,12 +106,18 @@ class Floor:
         self._rows.execute("CREATE TABLE memories (id BLOB PRIMARY KEY, text TEXT, vector BLOB)")
 
     def fill(self, scope: Scope, vectors: Iterable[Any]) -> None:
-        """Store the vectors of a tenant's memories, as points of the user that is searched."""
+        """Store the vectors of a tenant's memories, as points of the user that is searched. Before `start`."""
         for chunk in chunks([self._point(vector) for vector in vectors]):
-            self._engine.write([stored(scope.tenant_id, chunk, self._embedder.dimensions)])
+            self._filled.write([stored(scope.tenant_id, chunk, self._embedder.dimensions)])
+
+    def start(self) -> None:
+        """Bring the index into the shape that the service's own upkeep would give it, and open it in this process."""
+        finish(self._filled)
+        self._engine = EdgeEngine.load(self._filled.folder)
 
     def search(self, number: int) -> None:
         """See `Contender`."""
+        assert self._engine is not None
         vector = self._embedder.embed_query(query_text(number)).tolist()
         request = qdrant_edge.QueryRequest(
             limit=HITS,
@@ -126,18 +133,23 @@ class Floor:
         with self._one_by_one:
             self._rows.execute("INSERT INTO memories VALUES (?, ?, ?)", (clock.new_id().bytes, text, vector.tobytes()))
 
-    def maintain(self) -> None:
-        """Bring the index into the shape that the service's own upkeep would give it."""
-        self._engine.optimize()
-
     def close(self) -> None:
         """Let go of the folder."""
-        self._engine.close()
+        self._filled.discard()
+        if self._engine is not None:
+            self._engine.close()
         self._rows.close()
 
     def _point(self, vector: Any) -> Point:
         moment = clock.now()
         return Point(clock.new_id(), 1, vector, SparseTerms(), moment, moment, user_id=self._user)
+
+
+def finish(shard: Shard) -> None:
+    """Compact a shard that was filled and close it."""
+    with shard.use("compact") as call:
+        call("optimize")
+    shard.close()
 
 
 class InProcess:

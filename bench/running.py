@@ -45,7 +45,7 @@ def measure(url: str, api_key: str, plan: Plan, folder: Path, tell: Tell) -> Res
         floor = Floor(folder / "floor", embedder, [scope])
         stack.callback(floor.close)
         floor.fill(scope, embedder.embed_documents(texts))
-        floor.maintain()
+        floor.start()
         rest, mcp = Rest(url, [api_key]), Mcp(url, [api_key])
         stack.callback(rest.close)
         stack.callback(mcp.close)

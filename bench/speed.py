@@ -162,32 +162,54 @@ class Race:
         shutil.rmtree(home, ignore_errors=True)
 
     def _measure(self, home: Path, api_keys: Sequence[str], size: int) -> dict[str, Any]:
-        """Time every contender with this many memories; return what they take in memory.
+        """Time every contender with this many memories; return what the service and stock Mem0 take in memory.
 
-        REST and MCP serve a copy, since only one process can hold an index.
+        First those in this process and beside it, then REST and MCP, so that no two services of a million have to find
+        room at once; the floor is timed beside both. What is served is a copy, which nobody has added to.
         """
         copy, stock_folder = self._folder / "copy", self._folder / "stock"
-        tenants = len(api_keys)
         subprocess.run(["cp", "-a", str(home), str(copy)], check=True)
+        embedder = MiniLM(home / "model")
+        with_stock = self._plan.stock and size <= self._plan.stock_size
         with ExitStack() as stack:
+            floor = self._inside(home, api_keys, size, embedder, stock_folder if with_stock else None, stack)
             self._tell(f"starting with {size} memories")
             served = stack.enter_context(serving(copy))
-            self._results.starts[f"with {size} memories of {tenants} tenants"] = served.seconds
-            engine = InProcess(home, api_keys, stack)
-            embedder = MiniLM(home / "model")
-            floor = Floor(self._folder / "floor", embedder, engine.scopes)
-            stack.callback(shutil.rmtree, self._folder / "floor", ignore_errors=True)
-            stack.callback(floor.close)
-            bare = Bare(self._folder / "bare", home / "model", engine.dsn, engine.scopes)
-            stack.callback(shutil.rmtree, self._folder / "bare", ignore_errors=True)
-            stack.callback(bare.close)
+            self._results.starts[f"with {size} memories of {len(api_keys)} tenants"] = served.seconds
             rest, mcp = Rest(served.url, api_keys), Mcp(served.url, api_keys)
             stack.callback(rest.close)
             stack.callback(mcp.close)
-            contenders: list[Contender] = [Embedding(embedder), floor, bare, engine, rest, mcp]
+            clock = partial(cpu_seconds, served.pid, copy)
+            self._time([floor, rest, mcp], size, len(api_keys), {Rest.name: clock, Mcp.name: clock})
+            taken: dict[str, Any] = {"memory_bytes": served.memory_bytes()}
+        shutil.rmtree(copy, ignore_errors=True)
+        if with_stock:
+            taken["mem0ai"] = _stock_alone(stock_folder, home / "model", size)
+            shutil.rmtree(stock_folder, ignore_errors=True)
+        return taken
+
+    def _inside(
+        self,
+        home: Path,
+        api_keys: Sequence[str],
+        size: int,
+        embedder: MiniLM,
+        stock_folder: Path | None,
+        kept: ExitStack,
+    ) -> Floor:
+        """Fill and time what has no service around it; return the floor, which `kept` closes, and close the others."""
+        with ExitStack() as stack:
+            engine = InProcess(home, api_keys, stack)
+            floor = Floor(self._folder / "floor", embedder, engine.scopes)
+            kept.callback(shutil.rmtree, self._folder / "floor", ignore_errors=True)
+            kept.callback(floor.close)
+            bare = Bare(self._folder / "bare", home / "model", engine.dsn, engine.scopes)
+            stack.callback(shutil.rmtree, self._folder / "bare", ignore_errors=True)
+            stack.callback(bare.close)
+            contenders: list[Contender] = [Embedding(embedder), floor, bare, engine]
             stock = None
-            if self._plan.stock and size <= self._plan.stock_size:
-                stock = Stock(stock_folder, embedder, tenants=tenants)
+            if stock_folder is not None:
+                stock = Stock(stock_folder, embedder, tenants=len(api_keys))
                 stack.callback(stock.close)
                 contenders.append(stock)
             self._tell(f"loading {size} memories into the others")
@@ -197,23 +219,30 @@ class Race:
                     bare.fill(scope, entries)
                     if stock is not None:
                         stock.fill(number, entries)
-            floor.maintain()
+            floor.start()
             clocks = {
                 Bare.name: partial(cpu_seconds, bare.start(), home),
                 InProcess.name: partial(cpu_seconds, os.getpid(), home),
-                Rest.name: partial(cpu_seconds, served.pid, copy),
-                Mcp.name: partial(cpu_seconds, served.pid, copy),
             }
-            for operation, callers in itertools.product(OPERATIONS, self._plan.callers):
-                self._tell(f"timing {operation} with {size} memories, {tenants} tenants and {callers} callers")
-                case = Case(size, tenants, operation, callers)
-                self._results.cells += timed(contenders, case, self._plan, self._numbers, clocks, self._until)
-            taken: dict[str, Any] = {"memory_bytes": served.memory_bytes()}
-        shutil.rmtree(copy, ignore_errors=True)
-        if stock is not None:
-            taken["mem0ai"] = _stock_alone(stock_folder, home / "model", size)
-            shutil.rmtree(stock_folder, ignore_errors=True)
-        return taken
+            self._time(contenders, size, len(api_keys), clocks)
+        return floor
+
+    def _time(
+        self,
+        contenders: Sequence[Contender],
+        size: int,
+        tenants: int,
+        clocks: Mapping[str, Callable[[], float]],
+    ) -> None:
+        """Time contenders, the floor among them, and note the cells; a floor that was noted before stays."""
+        for operation, callers in itertools.product(OPERATIONS, self._plan.callers):
+            names = ", ".join(one.name for one in contenders)
+            self._tell(f"timing {operation} with {size} memories, {tenants} tenants and {callers} callers: {names}")
+            case = Case(size, tenants, operation, callers)
+            cells = timed(contenders, case, self._plan, self._numbers, clocks, self._until)
+            noted = {_order(cell) for cell in self._results.cells if cell.contender == Floor.name}
+            self._results.cells += [one for one in cells if one.contender != Floor.name or _order(one) not in noted]
+        self._results.cells.sort(key=_order)
 
 
 def timed(
@@ -260,6 +289,11 @@ def _cell(case: Case, name: str, samples: Sequence[Sample], least: Sequence[floa
         calls=len(everything),
         errors=errors,
     )
+
+
+def _order(cell: Cell) -> tuple[int, int, int, int]:
+    """Return what cells of one case have in common; in the order of the cases."""
+    return cell.tenants, cell.memories, OPERATIONS.index(cell.operation), cell.callers
 
 
 @dataclass(frozen=True, slots=True)
