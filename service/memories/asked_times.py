@@ -27,6 +27,8 @@ _PAST: Final = re.compile(
 )
 #: What stands between the ends of a span that needs no word.
 _DASHES: Final = frozenset("-\u2013\u2014")
+#: The sides that the end of a span may have where words of another language than English are understood.
+_LAST_ENDS: Final = frozenset({"before", "up to", "until", "to", "at", "through"})
 #: "Before" inside of a question is of the past with a verb of the past: "what does she drink before bed?" is not.
 _BEFORE: Final = re.compile(r"\bbefore\b", re.IGNORECASE)
 _WAS: Final = re.compile(r"\b(?:did|had|was|were)\b", re.IGNORECASE)
@@ -132,11 +134,11 @@ def _between(one: str, other: str, today: date) -> Span | None:
 def _joined(one: Named, other: Named, text: str, words: TimeWords | None) -> bool:
     """Whether two times are the ends of one span: "from March to May", "since March until May"."""
     between = text[one.end : other.start].strip()
-    if other.side == "and":
+    if other.side == "and" or (one.side == "between" and not between):
         return one.side == "between" and not between
-    if words is not None:
-        return words.joins(between) or (other.side in ("before", "until", "to", "through") and not between)
-    ends = (other.side in ("until", "through") and not between) or (not other.side and between in _DASHES)
+    if words is not None and (words.joins(between) or (other.side in _LAST_ENDS and not between)):
+        return True
+    ends = (other.side in ("until", "up to", "through") and not between) or (not other.side and between in _DASHES)
     return ends and one.side not in ("before", "after")
 
 

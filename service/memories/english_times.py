@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from service.memories.time_words import COUNTED, WHOLE, Named
+from service.memories.time_words import COUNTED, OF_EDGE, WHOLE, Named, of_a_span
 
 _MONTH: Final = (
     r"(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?"
@@ -40,19 +40,23 @@ _TIME: Final = re.compile(
     )\b""",
     re.IGNORECASE | re.VERBOSE,
 )
+#: The first day of a span whose last one has the month: "from 3 to 5 May", "between the 3rd and 5th of May", "3-5 May".
+_FIRST_DAY: Final = re.compile(
+    r"(?<![\d.,/-])(?:\bbetween\s+)?(?:\bthe\s+)?\b(?P<day>\d{1,2})(?:st|nd|rd|th)?\s*(?P<dash>[-\u2013\u2014]?)\s*\Z",
+    re.IGNORECASE,
+)
+#: The last day of a span whose first one has the month: "May 3-5, 2025", "from May 3 to 5".
+_LAST_DAY: Final = re.compile(
+    rf"\s*(?:[-\u2013\u2014]|\b(?:to|until|till|through|(?P<also>and))\b)\s*(?:the\s+)?"
+    rf"(?P<day>{_DAY})\b(?![.,/:-]?\d)(?!\s*(?:{_MONTH}\b|{_OF_ANYTHING}))(?P<year>,?\s+\d{{4}})?",
+    re.IGNORECASE,
+)
 #: A month or a year alone counts behind a word that says so, for "may" and "march" are other words too. Behind those
 #: of the second line it counts as an end of a span only: "from June" may be a person, "to 2000" a number.
 _TELLING: Final = frozenset({"before", "until", "till", "after", "since", "in", "during"})
 _ENDS: Final = {"from": "from", "between": "between", "to": "through", "through": "through", "and": "and"}
 _SIDES: Final = {"before": "before", "until": "until", "till": "until", "since": "since", "after": "after"} | _ENDS
-#: The side of the whole time that the side of its end or its beginning is.
-_OF_EDGE: Final = {
-    ("before", "end"): "up to",
-    ("until", "end"): "up to",
-    ("since", "end"): "after",
-    ("after", "start"): "since",
-    ("after", "beginning"): "since",
-}
+_OPEN: Final = frozenset({"before", "until", "up to", "since", "after"})
 #: Words of their own in small letters: "30 may come", "how many of 30 may", "march 10 miles".
 _NO_DAY: Final = frozenset({"", "of", "and"})
 _OTHER_WORD: Final = re.compile(r"\d{1,2}\s+(?:may|march)|(?:may|march)\s+\d{1,2}")
@@ -64,6 +68,7 @@ def english_times(text: str) -> Iterator[Named]:
     Their sides are "before", "until", "since", "after", those of an end of a span ("from", "between", "through",
     "and"), and "up to", which means the time itself too.
     """
+    named = 0
     for match in _TIME.finditer(text):
         said, time = (match["side"] or "").lower(), match["time"]
         if match["bare"] and said not in _TELLING and said not in _ENDS:
@@ -71,7 +76,34 @@ def english_times(text: str) -> Iterator[Named]:
         if said in _NO_DAY and _OTHER_WORD.fullmatch(time):
             continue
         side = _SIDES.get(said, "")
-        yield Named(match.start(), match.end(), _OF_EDGE.get((side, (match["edge"] or "").lower()), side), time)
+        one = Named(match.start(), match.end(), OF_EDGE.get((side, (match["edge"] or "").lower()), side), time)
+        first, last = _first_day(one, text, named), _last_day(one, text)
+        if first is not None:
+            yield first
+        yield one if last is None else one._replace(side="between")
+        if last is not None:
+            yield last
+        named = one.end if last is None else last.end
+
+
+def _first_day(last: Named, text: str, after: int) -> Named | None:
+    """Return the first day of a span from a number alone that stands before its last day, if one does."""
+    found = _FIRST_DAY.search(text, after, last.start)
+    if found is None or not (found["dash"] or last.side in ("through", "until", "and")):
+        return None
+    if last.side == "and" and not found[0].lower().startswith("between"):
+        return None
+    time = of_a_span(found["day"], last.time)
+    return None if time is None else Named(found.start(), last.start, "between", time)
+
+
+def _last_day(first: Named, text: str) -> Named | None:
+    """Return the last day of a span from a number alone that stands behind its first day, if one does."""
+    found = _LAST_DAY.match(text, first.end)
+    if found is None or first.side in _OPEN or (found["also"] and first.side != "between"):
+        return None
+    time = of_a_span(found["day"], first.time)
+    return None if time is None else Named(first.end, found.end(), "through", f"{time}{found['year'] or ''}")
 
 
 def is_loose(named: Named) -> bool:

@@ -24,14 +24,30 @@ COUNTED: Final = (
 WHOLE: Final = r"(?<!\d[.,])(?<![/-])(?<!\se\s)(?<!\sy\s)"
 """What is not before a number that is whole: "1.5 years ago" is not five, nor is "vinte e dois anos atrás" two."""
 
-#: A number before "to" is the other end of a span, without its month: "vom 3. bis 5. Mai" is no time before the fifth.
-_OF_A_SPAN: Final = re.compile(r"\d\.?\s*\Z")
+_YEAR: Final = re.compile(r"(?:19|20)\d\d")
+_A_DAY: Final = re.compile(
+    r"(?:\d{1,2}[a-z]*\s+(?:of\s+)?(?P<month>[a-z]{3,})|(?P<first>[a-z]{3,})\s+\d{1,2}[a-z]*),?(?P<year>(?:\s+\d{4})?)",
+    re.IGNORECASE,
+)
 #: In Dutch accents make "before" of "for".
 _ACCENTED: Final = {"v\u00f3\u00f3r": "eerder dan"}
 
 
+#: The side of a whole time that the side of its beginning or its end is. "Up to" means the time itself too; "at" is one
+#: of its own that may be the end of a span as well: "à la fin de 2024".
+OF_EDGE: Final = {
+    ("to", "end"): "at",
+    ("to", "beginning"): "at",
+    ("before", "end"): "up to",
+    ("until", "end"): "up to",
+    ("since", "end"): "after",
+    ("after", "start"): "since",
+    ("after", "beginning"): "since",
+}
+
+
 class Named(NamedTuple):
-    """Where a text names a time, "before", "since", "after", "to" or nothing, and the time in English."""
+    """Where a text names a time, in English, and its side as `english_times` has it; "to" is an end of a span."""
 
     start: int
     end: int
@@ -48,7 +64,7 @@ class TimeWords:
     these. `before`, `since` and `after` say which side of a time is meant, `within` that a month or a year follows,
     which alone could be another word or number, `monthly` that a month does. An `article` may stand between these and
     the time, `of` between a day, its month and the year, an `ordinal` behind the number of a day. `to` joins the two
-    ends of a span.
+    ends of a span, as `also` does behind `between`. `beginning` and `ending` are those of a month or a year.
     """
 
     months: tuple[str, ...]
@@ -69,19 +85,34 @@ class TimeWords:
     of: str
     ordinal: str
     to: str
+    between: str
+    also: str
+    beginning: str
+    ending: str
     present: str
     past: str
 
     def times(self, text: str) -> Iterator[Named]:
         """Yield the times that a folded text names, one behind the other."""
-        sides = {"before": self.before, "since": self.since, "after": self.after, "to": self.to}
+        sides = {
+            **{"before": self.before, "since": self.since, "after": self.after, "to": self.to},
+            **{"between": self.between, "and": self.also},
+        }
+        edges = {"beginning": self.beginning, "end": self.ending}
         named = 0
         for match in self._times.finditer(text):
             side = _name(sides, match["side"] or match["near"])
-            if side in ("before", "to") and _OF_A_SPAN.search(text[named : match.start()]):
-                continue
+            time = self._in_english(match)
+            # "Vom 3. bis 5. Mai" is no time before the fifth.
+            number = self._numbers.search(text, named, match.start()) if side in ("before", "to", "and") else None
+            if number is not None and (side != "and" or number["between"]):
+                first = of_a_span(number["day"], time)
+                if first is None:
+                    continue
+                yield Named(number.start(), match.start(), "between", first)
             named = match.end()
-            yield Named(match.start(), match.end(), side, self._in_english(match))
+            edge = _name(edges, match["edge"] or match["near_edge"])
+            yield Named(match.start(), match.end(), OF_EDGE.get((side, edge), side), time)
 
     def joins(self, between: str) -> bool:
         """Whether what stands between two times makes a span of them."""
@@ -124,7 +155,8 @@ class TimeWords:
     @cached_property
     def _times(self) -> re.Pattern[str]:
         # Days first: in some languages the day before yesterday begins with "before".
-        days, month, sides = _any(self.days.values()), _any(self.months), _any((self.before, self.since, self.after))
+        days, month = _any(self.days.values()), _any(self.months)
+        sides = _any((self.before, self.since, self.after, self.between, self.also, self.to))
         dated = _any((*self.months, *self.short))
         kinds = {
             "number": _any((r"\d{1,3}", *self.numbers)),
@@ -134,21 +166,33 @@ class TimeWords:
         ago, last, this = (_spaced(words).format_map(kinds) for words in (self.ago, self.last, self.this))
         of = rf"(?:\.\s*|\s+)(?:{_any([self.of])}\s*)?"
         article, to = rf"(?:{_any([self.article])}\s*)?", _any([self.to])
+        # "The end of May", and not "of the end of May": what stands before it may hold the same word.
+        edge = rf"{_any([self.beginning, self.ending])}\s+(?:{_any([self.of])}\s*)?{article}"
         # The whole expression is verbose, so that a space in it is none.
         return re.compile(
-            rf"""\b(?: (?P<relative>{days}) | (?:(?P<side>{sides})\s*{article})? \b(?:
+            rf"""\b(?: (?P<relative>{days}) | (?:(?P<side>{sides})\s*{article}(?:\b(?P<edge>{edge}))?)? \b(?:
                   (?P<iso>\d{{4}}-\d{{2}}-\d{{2}})
                 | (?P<numeric>\d{{1,2}}[./-]\s?\d{{1,2}}[./-]\s?\d{{4}})
                 | (?:(?P<day>\d{{1,2}}){self.ordinal}{of})? (?P<month>{dated}){of}(?P<year>\d{{4}})
                 | (?P<near_day>\d{{1,2}}){self.ordinal}{of}(?P<day_month>{month})
                 | {WHOLE}(?P<ago>{ago}) | (?P<last>{last}) | (?P<this>{this})
                 | (?P<sided_relative>{days})
-            ) | (?P<near>{sides}|{_any([self.within])}|{to}|{_any([self.monthly])}(?!\s*\d))\s*{article} \b(?:
+            ) | (?P<near>{sides}|{_any([self.within])}|{_any([self.monthly])}(?!\s*\d)
+                    |{_any([self.beginning, self.ending])})\s*{article}
+              (?:\b(?P<near_edge>{edge}))? \b(?:
                   (?P<near_month>{month})\b (?!{of}\d{{4}})
                 | (?:(?:{self.one["year"]})\s+(?:{_any([self.of])}\s*)?)?
                   (?P<near_year>(?:19|20)\d\d) (?!(?:\s+{to}\s+\d+)?\s*{COUNTED})
             ))\b""",
             re.VERBOSE,
+        )
+
+    @cached_property
+    def _numbers(self) -> re.Pattern[str]:
+        """A number at the end of a text: the first day of a span whose last has the month."""
+        between, article = _any([self.between]), _any([self.article])
+        return re.compile(
+            rf"(?:\b(?P<between>{between})\s+)?(?:\b{article}\s*)?(?<![\d.,/-])(?P<day>\d+){self.ordinal}\.?\s*\Z"
         )
 
     @cached_property
@@ -161,6 +205,14 @@ class TimeWords:
 
 
 _PARTS: Final = frozenset({"day", "month", "year", "near_day", "day_month", "near_month", "near_year"})
+
+
+def of_a_span(day: str, time: str) -> str | None:
+    """Return a day with the month and the year of a time in English, or a year before another; None for neither."""
+    if _YEAR.fullmatch(day) and _YEAR.fullmatch(time):
+        return day
+    other = _A_DAY.fullmatch(time) if len(day) <= len("31") else None
+    return None if other is None else f"{day} {other['month'] or other['first']}{other['year']}"
 
 
 def folded(text: str) -> str:

@@ -56,6 +56,18 @@ FIRST, LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
         ("from December 28 to January 3, 2025", "2024-12-28", "2025-01-04"),
         ("from October to December", "2025-10-01", "2026-01-01"),
         ("two years ago", "2024-01-01", "2025-01-01"),
+        ("from March until the end of May", "2026-03-01", "2026-06-01"),
+        ("from 3 to 5 May 2025", "2025-05-03", "2025-05-06"),
+        ("3-5 May 2025", "2025-05-03", "2025-05-06"),
+        ("between the 3rd and the 5th of May", "2026-05-03", "2026-05-06"),
+        ("between May 3 and 5", "2026-05-03", "2026-05-06"),
+        ("May 3\u20135, 2025", "2025-05-03", "2025-05-06"),
+        ("from March 3 to March 5", "2026-03-03", "2026-03-06"),
+        ("before May 3-5", "0001-01-01", "2026-05-03"),
+        ("since May 3 to 5 people", "2026-05-03", "9999-12-31"),
+        ("from May 3 to 10 miles", "2026-05-03", "2026-05-04"),
+        ("room 3 until May 2025", "0001-01-01", "2025-05-01"),
+        ("What did she say on 3-4 March 2025 about 5 cats?", "2025-03-03", "2025-03-05"),
     ],
 )
 def test_a_named_time(question: str, first: str, end: str) -> None:
