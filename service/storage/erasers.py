@@ -17,6 +17,7 @@ from sqlalchemy import ARRAY, ColumnElement, Connection, Uuid, any_, delete, fal
 from sqlmodel import SQLModel
 
 from service.scope import Scope, TenantId
+from service.storage.bridging import bridge
 
 Condition = ColumnElement[bool]
 _MEMORIES: Final = "memories"
@@ -127,8 +128,9 @@ def erase_with_memories(
 ) -> dict[str, int]:
     """Remove what other tables hold of memories that are deleted, but for the tables named, and return how many rows.
 
-    Part of every delete: call it in its transaction, before the memories themselves are removed.
+    Part of every delete: call it in its transaction, before the memories themselves are removed, which are locked.
     """
+    bridge(connection, memory_ids)
     removed = {}
     for eraser in erasers():
         columns = [column for column, parent in eraser.parents.items() if parent == _MEMORIES]

@@ -224,18 +224,26 @@ def _reached(connection: Connection, memory_id: UUID, near: Any, far: Any) -> se
 
 
 def is_current(on: date | None) -> ColumnElement[bool]:
-    """Return the condition that no memory supersedes a row of the record, or none that can be seen on that day."""
-    newer = memories_table.alias("newer")
-    seen = true() if on is None else or_(newer.c.expires_on.is_(None), newer.c.expires_on >= on)
-    newest = exists().where(
-        _links.c.tenant_id == _m.tenant_id,
-        _links.c.older_id == _m.id,
-        _LINKED,
-        newer.c.tenant_id == _links.c.tenant_id,
-        newer.c.id == _links.c.newer_id,
-        seen,
+    """Return the condition that no memory supersedes a row of the record, or none that can be seen on that day.
+
+    What has expired is no longer what is so, but what supersedes it still supersedes what is older too.
+    """
+    newest = exists().where(_links.c.tenant_id == _m.tenant_id, _links.c.older_id == _m.id, _LINKED)
+    if on is None:
+        return ~newest
+    walk = select(_links.c.tenant_id, _links.c.newer_id).where(
+        _links.c.tenant_id == _m.tenant_id, _links.c.older_id == _m.id, _LINKED
     )
-    return ~newest
+    walk = walk.correlate(memories_table).cte("walk", recursive=True, nesting=True)
+    next_ = and_(_links.c.tenant_id == walk.c.tenant_id, _links.c.older_id == walk.c.newer_id, _LINKED)
+    reached = walk.union(select(walk.c.tenant_id, _links.c.newer_id).join(_links, next_))
+    newer = memories_table.alias("newer")
+    seen = select(reached.c.newer_id).join(
+        newer, and_(newer.c.tenant_id == reached.c.tenant_id, newer.c.id == reached.c.newer_id)
+    )
+    seen = seen.where(or_(newer.c.expires_on.is_(None), newer.c.expires_on >= on)).correlate(memories_table)
+    # Asked of few rows, so that a list of all is no walk from each.
+    return or_(~newest, ~seen.exists())
 
 
 def current(connection: Connection, memory_ids: Sequence[UUID], on: date | None) -> set[UUID]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
 import psycopg
 import pytest
+from sqlalchemy import insert
 
 from service import clock
 from service.audit.moves import ImportSource
@@ -17,7 +19,9 @@ from service.memories.actions import Edit, Query
 from service.portability.records import IncomingMemory, Placed
 from service.records import Change, SubjectNames
 from service.scope import Caller, SubjectKind
-from service.storage.superseding import supersede
+from service.storage.erasing import remove_memories
+from service.storage.superseding import links_of, supersede
+from service.storage.tables import SupersessionRow
 from service.wiring import Services
 from tests.conftest import MakeServices, Postgres, caller_of
 from tests.integration.memories.extracting import ask, ended
@@ -130,6 +134,74 @@ def test_a_newer_one_that_has_expired_hides_nothing(services: Services, caller: 
     later = Query("Alice is in", latest=True, on=clock.today() + timedelta(days=1))
     hits = services.memories.search(caller, caller.scope, later)
     assert [hit.memory.text for hit in hits] == ["Alice is in Rome"]
+
+
+def cities(services: Services, caller: Caller, *names: str, **more: object) -> list[UUID]:
+    """Add where Alice lived, each superseded by the next; return their ids."""
+    ids = [one(services, caller, f"Alice lives in {name}", **more) for name in names]
+    for older, newer in itertools.pairwise(ids):
+        assert link(services, caller, newer, [older]) == 1
+    return ids
+
+
+def test_what_is_superseded_stays_so_when_one_between_is_deleted(services: Services, caller: Caller) -> None:
+    rome, oslo, lima, _, bonn = cities(services, caller, "Rome", "Oslo", "Lima", "Kiel", "Bonn")
+    services.memories.delete(caller, caller.scope, oslo)
+    assert listed(services, caller) == ["Alice lives in Bonn"]
+    # Several of a chain at once, one of which is at its end.
+    for ids in ([lima], [bonn]):
+        services.batches.delete(caller, caller.scope, ids)
+    assert listed(services, caller) == ["Alice lives in Kiel"]
+    assert services.memories.get(caller, caller.scope, rome).text == "Alice lives in Rome"
+
+
+def test_a_chain_of_which_several_go_at_once(services: Services, caller: Caller) -> None:
+    chain = cities(services, caller, "Rome", "Oslo", "Lima", "Kiel", "Bonn", "Faro")
+    services.batches.delete(caller, caller.scope, [chain[3], chain[1], chain[2], chain[5]])
+    assert listed(services, caller) == ["Alice lives in Bonn"]
+    assert listed(services, caller, latest=False) == ["Alice lives in Bonn", "Alice lives in Rome"]
+
+
+def test_what_one_that_was_erased_superseded_stays_superseded(services: Services, caller: Caller) -> None:
+    rome, oslo, _ = cities(services, caller, "Rome", "Oslo", "Lima")
+    with services.installation.database.transaction(caller.scope) as connection:
+        assert remove_memories(connection, caller.scope, [oslo]).rows["memories"] == 1
+    assert listed(services, caller) == ["Alice lives in Lima"]
+    with services.installation.database.transaction(caller.scope) as connection:
+        assert [one.older_id for one in links_of(connection, [rome])] == [rome]
+
+
+def test_a_link_that_was_dismissed_is_not_made_by_a_deletion(services: Services, caller: Caller) -> None:
+    rome, oslo, lima = cities(services, caller, "Rome", "Oslo", "Lima")
+    with services.installation.database.transaction(caller.scope) as connection:
+        connection.execute(
+            insert(SupersessionRow.__table__),  # type: ignore[attr-defined]
+            {
+                "tenant_id": caller.scope.tenant_id,
+                "older_id": rome,
+                "newer_id": lima,
+                "kind": "changed",
+                "state": "dismissed",
+                "created_at": clock.now(),
+            },
+        )
+    services.memories.delete(caller, caller.scope, oslo)
+    assert listed(services, caller) == ["Alice lives in Lima", "Alice lives in Rome"]
+
+
+def test_what_has_expired_passes_on_what_supersedes_it(services: Services, caller: Caller) -> None:
+    rome = one(services, caller, "Alice is in Rome")
+    oslo = one(services, caller, "Alice is in Oslo", expires_on=clock.today())
+    link(services, caller, oslo, [rome])
+    lima = one(services, caller, "Alice is in Lima", expires_on=clock.today() + timedelta(days=1))
+    link(services, caller, lima, [oslo])
+
+    def current_after(days: int) -> list[str]:
+        query = Query("Alice is in", latest=True, on=clock.today() + timedelta(days=days))
+        return [hit.memory.text for hit in services.memories.search(caller, caller.scope, query)]
+
+    assert current_after(0) == current_after(1) == ["Alice is in Lima"]
+    assert current_after(2) == ["Alice is in Rome"]
 
 
 def test_an_export_takes_it_along_and_an_erasure_takes_it_away(
