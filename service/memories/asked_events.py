@@ -19,6 +19,8 @@ _END: Final = re.compile(
     re.IGNORECASE,
 )
 _WORD: Final = re.compile(r"[\w'-]+")
+#: Characters that are looked through for the end of a clause; one without an end in them is too long to tell an event.
+_REACH: Final = 400
 #: A clause has as many words at most, and its subject as many.
 _LONGEST: Final = 30
 _SUBJECT: Final = 5
@@ -117,11 +119,14 @@ def asked_event(question: str) -> Event | None:
     """Return the first event that a question counts time from, None when it surely names none."""
     for mark in _MARK.finditer(question):
         side = _SIDES[mark[1].lower()]
-        rest = question[mark.end() :]
-        end = _END.search(rest)
-        clause, behind = (rest[: end.start()], rest[end.start() :]) if end else (rest, "")
+        reach = mark.end() + _REACH
+        end = _END.search(question, mark.end(), reach)
+        if end is None and reach < len(question):
+            continue
+        ends = end.start() if end else len(question)
+        clause = question[mark.end() : ends]
         # Without a word beside it the clause is the whole question: "when Tom moved?".
-        asks = _WORD.search(question[: mark.start()]) or _WORD.search(behind)
+        asks = _WORD.search(question, 0, mark.start()) or _WORD.search(question, ends)
         if asks and _tells_an_event(_WORD.findall(clause.lower().replace("’", "'")), side):
             return Event(" ".join(clause.split()), side)
     return None

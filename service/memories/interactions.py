@@ -81,7 +81,7 @@ class Interactions:
         Without `labelled` only the texts of the snippets count, for a face that passes on nothing else.
 
         Raises:
-            InvalidInput: when no user is named and the credential does not settle who it is.
+            InvalidInput: for an empty or overlong query, and when no user is named and the credential settles none.
             Forbidden: when a principal that is bound to users names another.
         """
         self._stores.gate.check(caller, Action.SEARCH)

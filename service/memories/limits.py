@@ -1,4 +1,4 @@
-"""Bounds on what one add or update may carry."""
+"""Bounds on what one add, update or query may carry."""
 
 from __future__ import annotations
 
@@ -21,6 +21,15 @@ def check_text(text: str, limits: Limits, where: str) -> None:
         raise InvalidInput(f"{where}: must not be empty")
     if len(text) > limits.message_chars:
         raise TooLarge(f"{where}: has more than {limits.message_chars} characters (limits.message_chars)")
+
+
+def check_query(text: str, limits: Limits) -> None:
+    """Raise InvalidInput for a query that is empty, over the limit or no text. To be asked before it is read."""
+    check_characters(text, "query")
+    if not text.strip():
+        raise InvalidInput("query: must not be empty")
+    if len(text) > limits.query_chars:
+        raise InvalidInput(f"query: must have {limits.query_chars} characters at most")
 
 
 def check_characters(text: str, where: str) -> None:

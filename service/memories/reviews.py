@@ -21,7 +21,7 @@ from service.filters.ast import EVERYTHING, Node
 from service.filters.evaluate import matches
 from service.memories.events import settle_result
 from service.memories.indexing import Indexing
-from service.memories.limits import check_characters
+from service.memories.limits import check_query
 from service.memories.recognising import as_said
 from service.memories.stores import Stores
 from service.records import Change, Memory, Page
@@ -108,10 +108,7 @@ class Reviews:
         stores = self._stores
         stores.gate.check(caller, Action.SEARCH_REVIEWS)
         self._stores.check_users(caller, Action.SEARCH_REVIEWS, where)
-        check_characters(query, "query")
-        most = stores.settings.limits.query_chars
-        if not query.strip() or len(query) > most:
-            raise InvalidInput(f"query: must have 1 to {most} characters")
+        check_query(query, stores.settings.limits)
         embedder = stores.embedder
         vector = np.asarray(embedder.embed_query(query))
         with stores.database.transaction(scope) as connection:

@@ -14,7 +14,6 @@ from service import clock
 from service.audit.details import MemorySearched
 from service.audit.events import AuditEvent
 from service.embeddings.embedder import Vector
-from service.errors import InvalidInput
 from service.filters.ast import EVERYTHING, Node
 from service.filters.evaluate import matches
 from service.index.fusion import Ranking, falling, fuse, most_left
@@ -23,7 +22,7 @@ from service.index.questions import SparseTerms
 from service.memories.anchors import anchored
 from service.memories.asked_times import AskedTime, asked_time
 from service.memories.indexing import Indexing
-from service.memories.limits import check_characters
+from service.memories.limits import check_query
 from service.memories.stores import Stores, TenantLookup
 from service.memories.timing import boosts, day_end
 from service.records import Hit
@@ -70,11 +69,7 @@ class Searching:
         stores = self._stores
         stores.gate.check(caller, Action.SEARCH)
         stores.check_users(caller, Action.SEARCH, query.where)
-        check_characters(query.text, "query")
-        if not query.text.strip():
-            raise InvalidInput("query: must not be empty")
-        if len(query.text) > stores.settings.limits.query_chars:
-            raise InvalidInput(f"query: must have {stores.settings.limits.query_chars} characters at most")
+        check_query(query.text, stores.settings.limits)
         self._indexing.check()
         question = stores.generations.question(query.text)
         terms = self._indexing.terms(scope).query(query.text)
@@ -109,7 +104,12 @@ class Searching:
             asked *= 4
 
     def asked_time(self, scope: Scope, question: str, today: date) -> AskedTime:
-        """Return the time that a question names in English or in the language of the tenant, as understood on a day."""
+        """Return the time that a question names in English or in the language of the tenant, as understood on a day.
+
+        Raises:
+            InvalidInput: for an empty or overlong question.
+        """
+        check_query(question, self._stores.settings.limits)
         return asked_time(question, today, self._indexing.language(scope))
 
     @staticmethod

@@ -231,17 +231,16 @@ def is_current(on: date | None) -> ColumnElement[bool]:
     newest = exists().where(_links.c.tenant_id == _m.tenant_id, _links.c.older_id == _m.id, _LINKED)
     if on is None:
         return ~newest
-    walk = select(_links.c.tenant_id, _links.c.newer_id).where(
+    direct = select(_links.c.tenant_id, _links.c.newer_id).where(
         _links.c.tenant_id == _m.tenant_id, _links.c.older_id == _m.id, _LINKED
     )
-    walk = walk.correlate(memories_table).cte("walk", recursive=True, nesting=True)
+    walk = direct.correlate(memories_table).cte("walk", recursive=True, nesting=True)
     next_ = and_(_links.c.tenant_id == walk.c.tenant_id, _links.c.older_id == walk.c.newer_id, _LINKED)
     reached = walk.union(select(walk.c.tenant_id, _links.c.newer_id).join(_links, next_))
     newer = memories_table.alias("newer")
-    seen = select(reached.c.newer_id).join(
-        newer, and_(newer.c.tenant_id == reached.c.tenant_id, newer.c.id == reached.c.newer_id)
-    )
-    seen = seen.where(or_(newer.c.expires_on.is_(None), newer.c.expires_on >= on)).correlate(memories_table)
+    itself = and_(newer.c.tenant_id == reached.c.tenant_id, newer.c.id == reached.c.newer_id)
+    visible = or_(newer.c.expires_on.is_(None), newer.c.expires_on >= on)
+    seen = select(reached.c.newer_id).join(newer, itself).where(visible).correlate(memories_table)
     # Asked of few rows, so that a list of all is no walk from each.
     return or_(~newest, ~seen.exists())
 

@@ -194,3 +194,8 @@ def test_what_is_no_longer_so_is_wanted_when_asked_for(question: str, wanted: bo
 )
 def test_the_tail_of_a_number_is_no_number(question: str) -> None:
     assert asked_time(question, TODAY).spans == ()
+
+
+def test_of_a_question_full_of_times_some_are_read() -> None:
+    asked = asked_time(" ".join(f"in {year}" for year in range(1900, 2000)), TODAY)
+    assert 0 < len(asked.spans) < 20

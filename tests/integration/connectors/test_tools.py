@@ -8,10 +8,13 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import text
 
+from service import clock
 from service.auth.keys import Grant
+from service.errors import InvalidInput
 from service.policy.table import ROLES
 from service.scope import Scope, TenantId, service_principal
 from service.wiring import Services
+from tests.conftest import caller_of
 from tests.integration.api.conftest import MakeClient, assert_error
 
 pytestmark = pytest.mark.integration
@@ -63,6 +66,14 @@ def test_the_context_needs_a_user_and_nothing_else(client: TestClient) -> None:
     assert snippets(client, user_id="alice", query="how does she pay?") == [SUMMARY["summary"]]
     assert snippets(client, user_id="alice", connectors=["jira"]) == []
     assert snippets(client, user_id="nobody") == []
+
+
+def test_a_query_that_is_too_long_is_refused_before_it_is_read(client: TestClient, services: Services) -> None:
+    for query, told in (("when " * 801, "4000 characters"), (" ", "empty"), ("a\x00b", "null byte")):
+        assert told in assert_error(client.post(CONTEXT, json={"user_id": "alice", "query": query}), 400)["detail"]
+    caller = caller_of(services, services.installation.tenants.create("other").id)
+    with pytest.raises(InvalidInput, match="4000 characters"):
+        services.memories.asked_time(caller.scope, "when " * 801, clock.today())
 
 
 def test_a_bound_key_needs_no_user_and_can_name_no_other(client: TestClient, make_client: MakeClient) -> None:
