@@ -85,7 +85,7 @@ class _Opening:
         self._ended = threading.Event()
         self._failure: BaseException | None = None
         self._stop: Callable[[], None] = lambda: None
-        self._worker: wiring.Worker | None = None
+        self._worker: wiring.Workers | None = None
 
     @property
     def left(self) -> int:

@@ -169,7 +169,7 @@ class Batches:
         stores = self._stores
         changed: set[UUID] = set()
         found_after: dict[UUID, StoredMemory] = {}
-        with stores.database.transaction(scope) as connection:
+        with stores.database.transaction(scope) as connection, stores.record.together(connection, scope):
             found = self._found(connection, scope, list(edits), lock=True)
             held = self._held(connection, caller, scope, found, Action.UPDATE_BATCH)
             tokenizer = stores.tokenizer(scope)

@@ -21,11 +21,10 @@ from service.policy.gate import Gate
 from service.records import Memory, Provenance, SubjectNames
 from service.scope import Action, Caller, Scope, SubjectKind
 from service.settings import Settings
-from service.storage.announced import Announcer
+from service.storage.announced import AnnouncedRecord, Announcer
 from service.storage.database import Database
 from service.storage.keyring import Keyring
 from service.storage.quarantine import Quarantine
-from service.storage.record import Record
 from service.storage.stored import StoredMemory
 from service.storage.tombstones import Tombstones
 from service.tenants.quotas import Quotas
@@ -39,7 +38,7 @@ class Stores:
     settings: Settings
     database: Database
     keyring: Keyring
-    record: Record
+    record: AnnouncedRecord
     quarantine: Quarantine
     waiting_holds: WaitingHolds
     subjects: Subjects

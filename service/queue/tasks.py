@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,7 +24,10 @@ from service.errors import RecordUnavailable, Unavailable
 from service.observability import logs, tracing
 from service.observability.metrics import JOB_SECONDS, JOBS
 
-_QUEUE: Final = "memvault"
+#: The queue of everything else.
+WORK: Final = "memvault"
+#: Of what waits for others outside, so that nothing else waits behind it.
+NOTIFICATIONS: Final = "memvault_notifications"
 #: Signs of life, and looks for those of others, in the time after which one is taken for dead.
 _SIGNS: Final = 3
 #: Seconds that the queue has to take jobs back.
@@ -75,6 +78,7 @@ class Queue:
         *,
         lock: str | None = None,
         at: datetime | None = None,
+        queue: str = WORK,
     ) -> None:
         """Note work to be done once this transaction commits; jobs with the same lock run one after the other.
 
@@ -83,7 +87,7 @@ class Queue:
         """
         deferrer = self._app.configure_task(
             task,
-            queue=_QUEUE,
+            queue=queue,
             lock=lock,
             schedule_at=at,
             connection=connection.connection.driver_connection,
@@ -131,6 +135,7 @@ def forget_jobs(connection: Connection, task: str, argument: str, values: Select
 class Worker:
     """Runs the handlers of deferred work in one thread with its own event loop; handlers run in threads of theirs.
 
+    `queues` are those that it takes jobs of.
     A handler that raises Unavailable is run again later as the same job, which keeps its place and its lock. Anything
     else that it raises is logged by its kind and ends the job.
     """
@@ -145,10 +150,12 @@ class Worker:
         poll_interval: float,
         stalled_seconds: float,
         stop_seconds: float,
+        queues: Sequence[str] = (WORK,),
     ) -> None:
         connector = PsycopgConnector(conninfo=dsn, min_size=1, max_size=concurrency + 2)
         self._app = procrastinate.App(connector=connector)
         self._concurrency = concurrency
+        self._queues = list(queues)
         self._poll_interval = poll_interval
         self._stalled_seconds = stalled_seconds
         self._stop_seconds = stop_seconds
@@ -162,10 +169,10 @@ class Worker:
         self._running: set[int | None] = set()
         self._strays: set[int | None] = set()
         for name, handler in handlers.items():
-            self._app.task(name=name, queue=_QUEUE, retry=_Backoff())(_quiet(name, handler))
+            self._app.task(name=name, queue=WORK, retry=_Backoff())(_quiet(name, handler))
         for name, (cron, work) in periodic.items():
             # Not tried again: its next time comes soon.
-            task = self._app.task(name=name, queue=_QUEUE, queueing_lock=name)(_quiet(name, work))
+            task = self._app.task(name=name, queue=WORK, queueing_lock=name)(_quiet(name, work))
             self._app.periodic(cron=cron)(task)
 
     def start(self) -> None:
@@ -208,7 +215,7 @@ class Worker:
         if self._worker_id is None:
             return
         manager, handed_back = self._app.job_manager, 0
-        for job in await manager.list_jobs_async(queue=_QUEUE, status="doing", worker_id=self._worker_id):
+        for job in await manager.list_jobs_async(status="doing", worker_id=self._worker_id):
             # One that ends just now is not there any more.
             with suppress(ConnectorException):
                 await manager.retry_job(job)
@@ -239,7 +246,7 @@ class Worker:
             rescue = asyncio.ensure_future(self._rescue_stalled())
             try:
                 await self._app.run_worker_async(
-                    queues=[_QUEUE],
+                    queues=self._queues,
                     concurrency=self._concurrency,
                     install_signal_handlers=False,
                     listen_notify=True,
@@ -283,7 +290,7 @@ class Worker:
             await manager.update_heartbeat(self._worker_id)
         # Jobs that ended here while Postgres did not take note of it. A job may end between the question and the
         # look, so that it must be found so twice.
-        mine = await manager.list_jobs_async(queue=_QUEUE, status="doing", worker_id=self._worker_id)
+        mine = await manager.list_jobs_async(status="doing", worker_id=self._worker_id)
         strays = {job.id: job for job in mine if job.id not in self._running}
         for job_id in strays.keys() & self._strays:
             await manager.retry_job(strays[job_id])

@@ -31,6 +31,9 @@ class Webhooks(Section):
     )
     per_tenant: int = Field(50, ge=1, description="Webhooks that one tenant may have; one more is 413.")
     timeout: float = Field(10.0, gt=0, le=60, description="Seconds that one notification may take, all in all.")
+    concurrency: int = Field(
+        4, ge=1, le=64, description="Notifications that one worker sends at a time, beside its other jobs."
+    )
     attempts: int = Field(8, ge=1, le=20, description="Tries of a notification before it is dead.")
     retry_wait: float = Field(
         30.0, ge=0, le=3600, description="Seconds before the second try; doubles with each, up to six hours."

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -44,6 +45,8 @@ class AnnouncedRecord(Record):
     def __init__(self, keyring: Keyring, joins: Joins, announcer: Announcer) -> None:
         super().__init__(keyring, joins)
         self._announcer = announcer
+        #: What is not told yet, by the connection on which it is changed.
+        self._untold: dict[Connection, list[StoredMemory]] = {}
 
     def insert(
         self,
@@ -73,8 +76,21 @@ class AnnouncedRecord(Record):
     ) -> StoredMemory:
         """Write a changed memory, and tell of it."""
         written = super().update(connection, scope, before, after, vector, tokens, embedder=embedder)
-        self._tell(connection, scope, Change.UPDATE, [written])
+        if (untold := self._untold.get(connection)) is not None:
+            untold.append(written)
+        else:
+            self._tell(connection, scope, Change.UPDATE, [written])
         return written
+
+    @contextmanager
+    def together(self, connection: Connection, scope: Scope) -> Iterator[None]:
+        """Tell of all that is updated in the block as of one change."""
+        untold = self._untold[connection] = []
+        try:
+            yield
+        finally:
+            del self._untold[connection]
+        self._tell(connection, scope, Change.UPDATE, untold)
 
     def delete(
         self, connection: Connection, scope: Scope, memories: Sequence[StoredMemory], *, keep_texts: bool

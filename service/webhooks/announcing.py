@@ -11,10 +11,10 @@ from uuid import UUID
 from sqlalchemy import Connection, insert, select
 
 from service import clock
-from service.queue.tasks import Queue
+from service.queue.tasks import NOTIFICATIONS, Queue
 from service.records import Change
 from service.scope import Scope
-from service.webhooks.tables import DeliveryRow, WebhookRow
+from service.webhooks.tables import DELETED, DeliveryRow, WebhookRow
 
 #: The task that sends one notification.
 DELIVER: Final = "deliver_webhook"
@@ -29,7 +29,7 @@ class EventType(StrEnum):
 
     ADDED = "memory_add"
     UPDATED = "memory_update"
-    DELETED = "memory_delete"
+    DELETED = DELETED
 
 
 _TYPES: Final = {Change.ADD: EventType.ADDED, Change.UPDATE: EventType.UPDATED, Change.DELETE: EventType.DELETED}
@@ -73,17 +73,26 @@ class WebhookAnnouncer:
                     due_at=moment,
                 )
                 connection.execute(insert(_deliveries), [row.model_dump()])
-                defer(self._queue, connection, scope, row.id)
+                defer(self._queue, connection, scope, row.id, webhook_id)
 
 
-def defer(queue: Queue, connection: Connection, scope: Scope, delivery_id: UUID, *, at: datetime | None = None) -> None:
-    """Note the work of one delivery, of which each tenant has one at a time.
+def defer(
+    queue: Queue,
+    connection: Connection,
+    scope: Scope,
+    delivery_id: UUID,
+    webhook_id: UUID,
+    *,
+    at: datetime | None = None,
+) -> None:
+    """Note the work of one delivery, of which each webhook has one at a time.
 
     So a slow receiver holds one place of the worker and not all of them. What is due later takes its turn when it is: a
     job that waits for its time with the lock would keep all that comes after it from being done.
     """
     arguments = {"tenant_id": str(scope.tenant_id), "delivery_id": str(delivery_id)}
     if at is not None:
-        queue.defer(connection, DELIVER, arguments, at=at)
-    else:
-        queue.defer(connection, DELIVER, arguments | {"in_turn": "yes"}, lock=f"webhooks {scope.tenant_id}")
+        queue.defer(connection, DELIVER, arguments, at=at, queue=NOTIFICATIONS)
+        return
+    lock = f"webhook {webhook_id}"
+    queue.defer(connection, DELIVER, arguments | {"in_turn": "yes"}, lock=lock, queue=NOTIFICATIONS)

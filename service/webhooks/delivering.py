@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -66,6 +67,31 @@ class _Went:
         return self.code in _FINAL or self.http_status == _GONE
 
 
+class _Silences:
+    """Which receivers did not answer a moment ago: what waits for one of them need not find out each for itself.
+
+    A receiver that hangs holds a place of the worker for the whole of each try.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._lock = threading.Lock()
+        self._silent: dict[UUID, tuple[float, str]] = {}
+
+    def note(self, webhook_id: UUID, code: str) -> None:
+        """Note that there was no answer, with the code of why."""
+        now = clock.monotonic()
+        with self._lock:
+            self._silent = {one: noted for one, noted in self._silent.items() if noted[0] > now}
+            self._silent[webhook_id] = (now + self._seconds, code)
+
+    def code(self, webhook_id: UUID) -> str | None:
+        """Return why there was no answer just before, None when there was one or it is long ago."""
+        with self._lock:
+            until, code = self._silent.get(webhook_id, (0.0, ""))
+        return code if clock.monotonic() < until else None
+
+
 class Deliveries:
     """What the worker does for webhooks."""
 
@@ -84,6 +110,7 @@ class Deliveries:
         self._queue = queue
         self._outbound = outbound
         self._settings = settings
+        self._silences = _Silences(settings.retry_wait)
 
     def deliver(self, tenant_id: str, delivery_id: str, in_turn: str | None = None) -> None:
         """Try to send one notification, and note how it went. Sent twice, it has the same id.
@@ -92,8 +119,7 @@ class Deliveries:
         """
         scope = Scope.of(service_principal(TenantId(UUID(tenant_id))))
         if in_turn is None:
-            with self._database.transaction(scope) as connection:
-                defer(self._queue, connection, scope, UUID(delivery_id))
+            self._take_turn(scope, UUID(delivery_id))
             return
         due = self._due(scope, UUID(delivery_id))
         if due is None:
@@ -109,13 +135,22 @@ class Deliveries:
         with self._database.transaction(scope) as connection:
             old = _deliveries.c.updated_at < moment - timedelta(days=self._settings.keep_days)
             connection.execute(delete(_deliveries).where(_deliveries.c.status != "pending", old))
-            lost = select(_deliveries.c.id).where(
+            if not is_active(connection, scope.tenant_id):
+                return
+            lost = select(_deliveries.c.id, _deliveries.c.webhook_id).where(
                 _deliveries.c.status == "pending",
                 _deliveries.c.due_at < moment - _LOST_AFTER,
                 not_(Queue.has_job(DELIVER, "delivery_id", _deliveries.c.id)),
             )
-            for found in connection.execute(lost.limit(1000)).scalars().all():
-                defer(self._queue, connection, scope, found)
+            for found in connection.execute(lost.limit(1000)).all():
+                defer(self._queue, connection, scope, found.id, found.webhook_id)
+
+    def _take_turn(self, scope: Scope, delivery_id: UUID) -> None:
+        with self._database.transaction(scope) as connection:
+            query = select(_deliveries.c.webhook_id).where(_deliveries.c.id == delivery_id)
+            webhook_id = connection.execute(query.where(_deliveries.c.status == "pending")).scalar()
+            if webhook_id is not None:
+                defer(self._queue, connection, scope, delivery_id, webhook_id)
 
     def _due(self, scope: Scope, delivery_id: UUID) -> _Due | None:
         with self._database.transaction(scope) as connection:
@@ -148,11 +183,15 @@ class Deliveries:
         )
 
     def _sent(self, due: _Due) -> _Went:
+        if (silence := self._silences.code(due.webhook_id)) is not None:
+            return _Went(code=silence)
         headers = {"Content-Type": "application/json", "User-Agent": "memvault-webhooks"}
         headers |= signed_headers(due.secret, str(due.id), int(clock.now().timestamp()), due.body)
         try:
             return _Went(http_status=self._outbound.post(due.url, due.body, headers))
         except Refused as refused:
+            if refused.code not in _FINAL:
+                self._silences.note(due.webhook_id, refused.code)
             return _Went(code=refused.code)
 
     def _note(self, connection: Connection, scope: Scope, due: _Due, went: _Went) -> None:
@@ -168,7 +207,7 @@ class Deliveries:
         due_at: datetime = moment
         if status == "pending":
             due_at = moment + min(timedelta(seconds=self._settings.retry_wait) * 2 ** (attempts - 1), _LONGEST_PAUSE)
-            defer(self._queue, connection, scope, due.id, at=due_at)
+            defer(self._queue, connection, scope, due.id, due.webhook_id, at=due_at)
         connection.execute(
             update(_deliveries)
             .where(_deliveries.c.id == due.id)

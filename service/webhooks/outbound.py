@@ -11,7 +11,9 @@ from __future__ import annotations
 import ipaddress
 import socket
 import ssl
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +22,7 @@ from urllib.parse import urlsplit
 import httpcore2
 
 from service import clock
-from service.errors import InvalidInput
+from service.errors import ConfigurationError, InvalidInput
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -108,12 +110,16 @@ def target_of(url: str, hosts: Iterable[str], *, where: str = "url") -> Target:
 
 
 class Outbound:
-    """Sends one request at a time and tells the status of its answer."""
+    """Sends requests and tells the status of the answer of each.
+
+    Raises:
+        ConfigurationError: when the file of the rules cannot be read.
+    """
 
     def __init__(self, rules: Rules, *, resolver: Resolver = resolve) -> None:
         self._rules = rules
         self._resolver = resolver
-        self._tls: ssl.SSLContext | None = None
+        self._tls = _context(rules.ca_file) if rules.hosts else None
 
     @property
     def rules(self) -> Rules:
@@ -130,8 +136,8 @@ class Outbound:
             target = target_of(url, self._rules.hosts)
         except InvalidInput:
             raise Refused("host_not_allowed") from None
-        address = self._checked_address(target)
         deadline = clock.monotonic() + self._rules.timeout
+        address = self._checked_address(target, deadline)
         sent = [(name.encode("ascii"), value.encode("ascii")) for name, value in headers.items()]
         request: dict[str, Any] = {
             "method": "POST",
@@ -142,7 +148,7 @@ class Outbound:
         backend = _Pinned(address, deadline)
         try:
             with (
-                httpcore2.ConnectionPool(ssl_context=self._context(), network_backend=backend, retries=0) as pool,
+                httpcore2.ConnectionPool(ssl_context=self._tls, network_backend=backend, retries=0) as pool,
                 pool.stream(**request) as answer,
             ):
                 # The body is not read: nothing of it is wanted, however long it is.
@@ -154,9 +160,11 @@ class Outbound:
         except (httpcore2.NetworkError, httpcore2.ProtocolError, OSError):
             raise Refused("no_answer") from None
 
-    def _checked_address(self, target: Target) -> str:
+    def _checked_address(self, target: Target, deadline: float) -> str:
         try:
-            found = [ipaddress.ip_address(one.partition("%")[0]) for one in self._resolver(target.host, target.port)]
+            found = [ipaddress.ip_address(one.partition("%")[0]) for one in self._resolved(target, deadline)]
+        except TimeoutError:
+            raise Refused("timeout") from None
         except (OSError, UnicodeError, ValueError):
             raise Refused("no_address") from None
         if not found:
@@ -168,6 +176,19 @@ class Outbound:
             raise Refused("not_encrypted")
         return str(found[0])
 
+    def _resolved(self, target: Target, deadline: float) -> Sequence[str]:
+        """Return the addresses of a host; TimeoutError when the system, which has no limit for that, takes too long."""
+        found: Future[Sequence[str]] = Future()
+
+        def resolve_host() -> None:
+            try:
+                found.set_result(self._resolver(target.host, target.port))
+            except BaseException as error:
+                found.set_exception(error)
+
+        threading.Thread(target=resolve_host, name="memvault-resolve", daemon=True).start()
+        return found.result(max(0.0, deadline - clock.monotonic()))
+
     def _is_allowed(self, address: Address) -> bool:
         return self._is_listed(address) or is_public(address)
 
@@ -175,17 +196,14 @@ class Outbound:
         inner = _inner(address)
         return any(inner.version == network.version and inner in network for network in self._rules.networks)
 
-    def _context(self) -> ssl.SSLContext:
-        if self._tls is None:
-            self._tls = ssl.create_default_context(cafile=self._rules.ca_file)
-            self._tls.minimum_version = ssl.TLSVersion.TLSv1_2
-        return self._tls
-
 
 def is_public(address: Address) -> bool:
     """Tell whether an address belongs to somebody on the public network and to nobody's inside."""
     inner = _inner(address)
     if any(inner.version == network.version and inner in network for network in _NEVER_PUBLIC):
+        return False
+    # Of IPv6 the library takes the site-local ones for global.
+    if isinstance(inner, ipaddress.IPv6Address) and inner.is_site_local:
         return False
     return inner.is_global and not (inner.is_private or inner.is_multicast or inner.is_reserved)
 
@@ -194,6 +212,15 @@ def _inner(address: Address) -> Address:
     """Return the IPv4 address that an IPv6 one only spells otherwise."""
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return mapped or address
+
+
+def _context(ca_file: Path | None) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=ca_file)
+    except OSError:
+        raise ConfigurationError(f"webhooks.ca_file {ca_file}: is not a readable PEM file") from None
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
 
 
 def _is_tls(error: BaseException) -> bool:

@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Column, ForeignKeyConstraint, Index, Integer, String, text
+from sqlalchemy import (
+    Column,
+    Connection,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    String,
+    delete,
+    func,
+    text,
+    update,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import UUID as SqlUuid
 from sqlmodel import Field, SQLModel
 
+from service.scope import Scope
 from service.storage.erasers import Eraser, declare
 from service.storage.tables import moment
+
+#: The type of what tells that memories are gone.
+DELETED: Final = "memory_delete"
 
 
 class WebhookRow(SQLModel, table=True):
@@ -57,4 +73,28 @@ class DeliveryRow(SQLModel, table=True):
 
 
 declare(Eraser(WebhookRow, other=("principal_id",)))
-declare(Eraser(DeliveryRow, subjects=("subject_ids",), parents={"webhook_id": "webhooks"}, other=("memory_ids",)))
+_deliveries: Final[Any] = DeliveryRow.__table__  # type: ignore[attr-defined]
+
+
+def _forget(connection: Connection, scope: Scope, subject_id: UUID) -> int:
+    """Remove what tells of an erased subject; what is yet to tell of others, or that it is gone, loses the id only.
+
+    Whoever was told of a memory must hear that it is gone. The ids of memories say nothing of anybody by themselves.
+    """
+    columns = _deliveries.c
+    theirs = columns.subject_ids.contains([subject_id])
+    of_more = (func.cardinality(columns.subject_ids) > 1) | (columns.event_type == DELETED)
+    kept = update(_deliveries).where(theirs, columns.status == "pending", of_more)
+    changed = connection.execute(kept.values(subject_ids=func.array_remove(columns.subject_ids, subject_id)))
+    return int(changed.rowcount + connection.execute(delete(_deliveries).where(theirs)).rowcount)
+
+
+declare(
+    Eraser(
+        DeliveryRow,
+        subjects=("subject_ids",),
+        parents={"webhook_id": "webhooks"},
+        other=("memory_ids",),
+        of_subject=_forget,
+    )
+)

@@ -59,7 +59,7 @@ from service.portability.exports import Exports
 from service.portability.imports import Imports
 from service.portability.projections import Projections
 from service.queue.tasks import Queue
-from service.queue.tasks import Worker as Worker
+from service.queue.workers import Workers as Workers
 from service.retention.assembly import open_erasing, open_erasures
 from service.retention.erasures import Erasures
 from service.retention.hold_journal import HoldJournal
@@ -75,7 +75,6 @@ from service.storage.database import Database
 from service.storage.keyring import Keyring
 from service.storage.outbox import Outbox
 from service.storage.quarantine import Quarantine
-from service.storage.record import Record
 from service.storage.tasks import Tasks
 from service.storage.tombstones import Tombstones
 from service.tenants.actions import DEFAULT_TENANT as DEFAULT_TENANT
@@ -120,6 +119,7 @@ from service.wiring.tracing import open_tracing as open_tracing
 from service.wiring.tracing import traced, traced_actions
 from service.wiring.watching import note_verification as note_verification
 from service.wiring.watching import watch
+from service.wiring.working import open_workers
 
 _log = logging.getLogger("memvault")
 
@@ -147,7 +147,7 @@ class Installation:
     connections: Connections
     database: Database
     keyring: Keyring
-    record: Record
+    record: AnnouncedRecord
     waiting_holds: WaitingHolds
     announcer: Announcer
     tenants: Tenants
@@ -443,7 +443,7 @@ def open_services(installation: Installation, stack: ExitStack, *, upkeep: bool 
     return traced_actions(services)
 
 
-def start_worker(services: Services, stack: ExitStack) -> Worker:
+def start_worker(services: Services, stack: ExitStack) -> Workers:
     """Run the worker in the background until the stack closes, and seal the audit trail.
 
     Raises:
@@ -462,21 +462,15 @@ def start_worker(services: Services, stack: ExitStack) -> Worker:
             changed=open_changed(services.installation, services.engine),
         ),
     }
-    worker = Worker(
-        services.installation.database.dsn,
-        {name: held_back(services, handler) for name, handler in handlers.items()},
-        {name: (cron, held_back(services, work)) for name, (cron, work) in periodic.items()},
-        concurrency=settings.queue.concurrency,
-        poll_interval=settings.queue.poll_interval,
-        stalled_seconds=settings.queue.stalled_seconds,
-        stop_seconds=settings.queue.stop_seconds,
-    )
+    held = {name: held_back(services, handler) for name, handler in handlers.items()}
+    timed = {name: (cron, held_back(services, work)) for name, (cron, work) in periodic.items()}
+    workers = open_workers(settings, services.installation.database.dsn, held, timed)
     sealing.keeper.start()
     services.keepers.append(sealing.keeper)
     stack.callback(sealing.keeper.stop)
-    worker.start()
-    stack.callback(worker.stop)
-    return worker
+    workers.start()
+    stack.callback(workers.stop)
+    return workers
 
 
 def _ask_index(index: Index) -> None:

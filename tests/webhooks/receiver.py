@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ssl
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -33,8 +32,9 @@ class Receiver:
     raw: Iterator[bytes] | None = None
     got: list[Received] = field(default_factory=list)
     came: threading.Event = field(default_factory=threading.Event)
-    #: Seconds until it answers.
+    #: Seconds until it answers, unless it is released before.
     pause: float = 0.0
+    released: threading.Event = field(default_factory=threading.Event)
     #: The most requests that it had before it at the same time.
     most_at_once: int = 0
 
@@ -59,7 +59,7 @@ def receiving(*, tls: ssl.SSLContext | None = None) -> Iterator[Receiver]:
         def do_POST(self) -> None:
             present.add(id(self))
             receiver.most_at_once = max(receiver.most_at_once, len(present))
-            time.sleep(receiver.pause)
+            receiver.released.wait(receiver.pause)
             present.discard(id(self))
             body = self.rfile.read(int(self.headers.get("content-length", 0)))
             receiver.got.append(Received(self.path, {k.lower(): v for k, v in self.headers.items()}, body))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import ipaddress
 import ssl
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from service.errors import InvalidInput
+from service.errors import ConfigurationError, InvalidInput
 from service.webhooks.outbound import Outbound, Refused, Rules, is_public, target_of
 from tests.webhooks.receiver import Receiver, receiving
 
@@ -64,7 +65,7 @@ def refused(client: Outbound, url: str) -> str:
         "100.100.100.200", "168.63.129.16", "192.0.0.192", "198.18.0.1", "224.0.0.1", "240.0.0.1", "255.255.255.255",
         "::", "::1", "fe80::1", "fd00:ec2::254", "fc00::1", "ff02::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1",
         "::ffff:169.254.169.254", "::127.0.0.1", "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "2002:7f00:1::1",
-        "2001:0:7f00:1::1", "2001:db8::1",
+        "2001:0:7f00:1::1", "2001:db8::1", "fec0::1",
     ],
 )  # fmt: skip
 def test_no_address_inside_is_reached_through_a_name(address: str) -> None:
@@ -74,6 +75,29 @@ def test_no_address_inside_is_reached_through_a_name(address: str) -> None:
         assert refused(client, url) == "address_not_allowed"
         mixed = outbound("hook.example", names=Names(["93.184.215.14", address]), networks=())
         assert refused(mixed, url) == "address_not_allowed", "one good address does not excuse a bad one"
+
+
+def test_looking_up_a_name_is_part_of_the_time() -> None:
+    asked, over = threading.Event(), threading.Event()
+
+    def silent(host: str, port: int) -> Sequence[str]:
+        asked.set()
+        over.wait(60)
+        return ["93.184.215.14"]
+
+    client = Outbound(Rules(frozenset({"hook.example"}), timeout=0.2), resolver=silent)
+    try:
+        assert refused(client, "https://hook.example/") == "timeout"
+        assert asked.is_set()
+    finally:
+        over.set()
+
+
+def test_a_file_of_authorities_that_cannot_be_read_stops_the_start(tmp_path: Path) -> None:
+    (tmp_path / "not.pem").write_text("no certificate")
+    for name in ("none.pem", "not.pem"):
+        with pytest.raises(ConfigurationError, match=r"webhooks\.ca_file .*: is not a readable PEM file"):
+            outbound("hook.example", ca_file=tmp_path / name)
 
 
 def test_an_address_on_the_public_network_is_public() -> None:

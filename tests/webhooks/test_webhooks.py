@@ -21,7 +21,7 @@ from tests.conftest import MakeServices, Postgres, principal_of
 from tests.docs.pages import blocks
 from tests.integration.api.conftest import assert_error
 from tests.webhooks.conftest import MakeApiClient
-from tests.webhooks.receiver import Receiver
+from tests.webhooks.receiver import Receiver, receiving
 
 pytestmark = pytest.mark.integration
 
@@ -345,6 +345,95 @@ def test_what_is_tried_again_later_keeps_nothing_waiting(make_services: MakeServ
     assert [one["status"] for one in settled(client, made["webhook_id"], 1)] == ["pending", "delivered"]
 
 
+def pending(client: TestClient, webhook_id: str, attempts: int) -> list[tuple[str, list[str]]]:
+    """The type and the ids of all notifications once each was tried so often and waits, the oldest first."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        found = deliveries(client, webhook_id)
+        if found and all((one["status"], one["attempts"]) == ("pending", attempts) for one in found):
+            return [(one["event_type"], one["memory_ids"]) for one in found[::-1]]
+        threading.Event().wait(0.1)
+    raise AssertionError(f"not tried: {found}")
+
+
+def waiting_long(make_services: MakeServices, *receivers: Receiver, **more: Any) -> tuple[Services, TestClient]:
+    """Services that may notify these receivers, an hour between two tries, and a client of theirs."""
+    allowed = {"allowed_hosts": [one.host for one in receivers], "allowed_networks": ["127.0.0.0/8"]}
+    webhooks = {**allowed, "retry_wait": 3600.0, **more}
+    services = make_services(worker=True, webhooks=webhooks, queue={"poll_interval": 0.1, "concurrency": 1})
+    client = TestClient(create_app(services), raise_server_exceptions=False)
+    tenant = services.installation.tenants.create("waiting").id
+    client.headers["Authorization"] = f"Token {principal_of(services, tenant)[1]}"
+    return services, client
+
+
+def test_an_erasure_takes_nothing_back_of_what_must_still_be_told(
+    make_services: MakeServices, receiver: Receiver, database: Postgres
+) -> None:
+    _, client = waiting_long(make_services, receiver)
+    receiver.statuses = [500]
+    made = hook(client, receiver)
+    (alice,), (bob,) = add(client, "tea"), add(client, "rain", user_id="bob")
+    client.request("DELETE", "/v1/batch/", json={"memories": [{"memory_id": alice}, {"memory_id": bob}]})
+    (later,) = add(client, "hail")
+    client.delete(f"/v1/memories/{later}/")
+    told = [
+        ("memory_add", [alice]),
+        ("memory_add", [bob]),
+        ("memory_delete", sorted([alice, bob])),
+        ("memory_add", [later]),
+        ("memory_delete", [later]),
+    ]
+    found = pending(client, made["webhook_id"], 1)
+    assert [(kind, sorted(ids)) for kind, ids in found] == told
+    assert client.delete("/v2/entities/user/alice/").status_code == 200
+    found = pending(client, made["webhook_id"], 1)
+    assert [(kind, sorted(ids)) for kind, ids in found] == told[1:3] + told[4:]
+    with psycopg.connect(database.admin) as connection:
+        subjects = connection.execute("SELECT DISTINCT unnest(subject_ids) FROM webhook_deliveries").fetchall()
+    assert len(subjects) == 1, "bob's alone"
+
+
+def test_a_receiver_that_hangs_keeps_no_other_work_and_no_other_webhook_waiting(
+    make_services: MakeServices, receiver: Receiver
+) -> None:
+    with receiving() as hanging:
+        _, client = waiting_long(make_services, receiver, hanging, timeout=60, concurrency=2)
+        hanging.pause = 40.0
+        hook(client, hanging)
+        made = hook(client, receiver)
+        ids = [add(client, text) for text in ("tea", "rain", "hail")]
+        assert [one["memory_ids"] for one in settled(client, made["webhook_id"], 3)] == ids
+        erasure = client.post("/v1/erasures/", json={"connector": "none"}).json()["id"]
+        while client.get(f"/v1/erasures/{erasure}/").json()["rows_removed_at"] is None:
+            threading.Event().wait(0.1)
+        assert (hanging.got, hanging.most_at_once) == ([], 1)
+        hanging.released.set()
+
+
+def test_a_receiver_that_does_not_answer_is_asked_once_for_all_that_wait_for_it(
+    make_services: MakeServices, receiver: Receiver
+) -> None:
+    _, client = waiting_long(make_services, receiver)
+    receiver.raw = iter(())
+    made = hook(client, receiver)
+    for text in ("tea", "rain", "hail"):
+        add(client, text)
+    assert len(pending(client, made["webhook_id"], 1)) == 3
+    assert {one["code"] for one in deliveries(client, made["webhook_id"])} == {"no_answer"}
+    assert len(receiver.got) == 1
+
+
+def test_a_batch_is_one_notification(client: TestClient, receiver: Receiver) -> None:
+    made = hook(client, receiver, event_types=["memory_update"])
+    ids = add(client, "tea", "rain", "hail")
+    changes = {"memories": [{"memory_id": one, "text": f"changed {one}"} for one in ids]}
+    assert client.put("/v1/batch/", json=changes).status_code == 200
+    client.put(f"/v1/memories/{ids[0]}/", json={"text": "changed again"})
+    many, one = settled(client, made["webhook_id"], 2)
+    assert (sorted(many["memory_ids"]), one["memory_ids"]) == (sorted(ids), ids[:1])
+
+
 def test_a_suspended_tenant_tells_nobody_until_it_is_resumed(
     client: TestClient, receiver: Receiver, services: Services, tenant: TenantId, database: Postgres
 ) -> None:
@@ -360,6 +449,9 @@ def test_a_suspended_tenant_tells_nobody_until_it_is_resumed(
         found = connection.execute(row).fetchone()
         assert found is not None
         services.installation.tenants.suspend(str(tenant))
+        connection.execute("UPDATE webhook_deliveries SET due_at = now() - interval '1 hour'")
+        services.jobs.sweep_tenant(tenant)
+        assert connection.execute("SELECT count(*) FROM procrastinate_jobs").fetchone() == (0,)
         services.jobs.handlers()["deliver_webhook"](tenant_id=str(tenant), delivery_id=str(found[0]), in_turn="yes")
         assert not receiver.got
         services.installation.tenants.resume(str(tenant))
