@@ -6,6 +6,7 @@ import hashlib
 import hmac
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Final
 from uuid import UUID
 
@@ -15,7 +16,7 @@ from sqlalchemy import Connection, insert, select
 from service import clock
 from service.audit.events import AuditEvent, Outcome
 from service.audit.moves import ExportPart, ExportRead
-from service.errors import Conflict, InvalidInput, NotFound
+from service.errors import Conflict, InvalidInput, NotFound, TooLarge
 from service.filters.ast import Node, subject_names
 from service.filters.build import and_, subjects_filter
 from service.filters.evaluate import matches
@@ -30,12 +31,16 @@ from service.storage.encryption import Place
 from service.storage.filter_sql import compile_sql
 from service.storage.leaving import Leaving, LeavingMemory
 from service.storage.record import memories_table
+from service.storage.stored import Slice
 from service.storage.superseding import Link, links_of
 from service.tenants.quotas import Postponed
 
 _exports: Final[Any] = ExportRow.__table__  # type: ignore[attr-defined]
 #: Memories that are read in one transaction, with one audit row.
 _BATCH: Final = 200
+#: What is read as a whole, since its shape needs all of it at once; the lines of a download have no such bounds.
+_MOST_MEMORIES: Final = 20_000
+_MOST_CHARS: Final = 20_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +181,7 @@ class Exports:
         `begin` counts what is to be done with them, in the transaction that reads them.
 
         Raises:
+            TooLarge: for more than one answer may hold; then nothing leaves.
             TooManyRequests: when that has to wait; then nothing was read.
         """
         stores = self._stores
@@ -183,9 +189,7 @@ class Exports:
         where = self._checked(caller, Action.READ_EXPORT, wanted)
         with stores.database.transaction(scope) as connection:
             lookup = stores.lookup(connection, scope, where)
-            clause = compile_sql(where, lookup, memories_table).clause
-            stored = list(stores.record.stream(connection, scope, clause, users=lookup.users, on=clock.today()))
-            found = [memory for memory in stores.presented(connection, scope, stored) if matches(where, memory)]
+            found = self._bounded(connection, scope, where, lookup)
             found.sort(key=lambda memory: (memory.created_at, memory.id))
             postponed = None if begin is None else begin(connection, found)
             if postponed is None:
@@ -199,6 +203,24 @@ class Exports:
                 )
         if postponed is not None:
             raise stores.quotas.too_many_calls(caller, postponed)
+        return found
+
+    def _bounded(self, connection: Connection, scope: Scope, where: Node, lookup: TenantLookup) -> list[Memory]:
+        """Return the memories that match, in any order, or raise TooLarge as soon as they are too many."""
+        stores, on = self._stores, clock.today()
+        compiled = compile_sql(where, lookup, memories_table)
+        if compiled.exact:
+            _, total = stores.record.page(connection, scope, compiled.clause, Slice(0, 0), users=lookup.users, on=on)
+            _check_size(total, 0)
+        rows = stores.record.stream(connection, scope, compiled.clause, users=lookup.users, on=on)
+        found: list[Memory] = []
+        chars = 0
+        while batch := list(islice(rows, _BATCH)):
+            for memory in stores.presented(connection, scope, batch):
+                if matches(where, memory):
+                    found.append(memory)
+                    chars += len(memory.text) + len(orjson.dumps(memory.metadata))
+            _check_size(len(found), chars)
         return found
 
     def _batches(
@@ -389,6 +411,15 @@ class _Cursor:
         except ValueError:
             pass
         raise InvalidInput("after: must be what the part before it told")
+
+
+def _check_size(memories: int, chars: int) -> None:
+    """Raise TooLarge for more memories, or characters of text and metadata, than one answer may hold."""
+    if memories > _MOST_MEMORIES or chars > _MOST_CHARS:
+        raise TooLarge(
+            f"export: has more than {_MOST_MEMORIES} memories or {_MOST_CHARS} characters, too many for one answer; "
+            "read it as JSON lines (GET /v1/exports/{id}/download/), or ask for less of it with filters"
+        )
 
 
 def _is_whole(wanted: Wanted, lookup: TenantLookup) -> bool:

@@ -58,10 +58,27 @@ def project(schema: Mapping[str, Any] | None, memories: Sequence[Memory]) -> Any
         InvalidInput: for a schema that comes to too many properties.
     """
     if schema is None or not isinstance(schema.get("properties"), dict):
-        return {"memories": [_plain(memory) for memory in memories]}
+        return {"memories": [plain(memory) for memory in memories]}
     shape = _Shape(schema)
     shape.check()
     return _object(shape, schema, _Values(memories), 0)
+
+
+def plain(memory: Memory) -> dict[str, Any]:
+    """Return a memory as it comes where no schema asks for another shape."""
+    return {
+        "id": str(memory.id),
+        "memory": memory.text,
+        "user_id": memory.subjects.user_id,
+        "agent_id": memory.subjects.agent_id,
+        "app_id": memory.subjects.app_id,
+        "run_id": memory.subjects.run_id,
+        "metadata": dict(memory.metadata),
+        "categories": list(memory.categories),
+        "created_at": memory.created_at.isoformat(),
+        "updated_at": memory.updated_at.isoformat(),
+        "expiration_date": None if memory.expires_on is None else memory.expires_on.isoformat(),
+    }
 
 
 class _Shape:
@@ -201,20 +218,4 @@ def _too_long() -> InvalidInput:
 
 def _named(memory: Memory) -> dict[str, Any]:
     """Return the values of a memory by the names that a property may have for them."""
-    return {**memory.metadata, **_plain(memory), **dict.fromkeys(_TEXT, memory.text)}
-
-
-def _plain(memory: Memory) -> dict[str, Any]:
-    return {
-        "id": str(memory.id),
-        "memory": memory.text,
-        "user_id": memory.subjects.user_id,
-        "agent_id": memory.subjects.agent_id,
-        "app_id": memory.subjects.app_id,
-        "run_id": memory.subjects.run_id,
-        "metadata": dict(memory.metadata),
-        "categories": list(memory.categories),
-        "created_at": memory.created_at.isoformat(),
-        "updated_at": memory.updated_at.isoformat(),
-        "expiration_date": None if memory.expires_on is None else memory.expires_on.isoformat(),
-    }
+    return {**memory.metadata, **plain(memory), **dict.fromkeys(_TEXT, memory.text)}

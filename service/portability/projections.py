@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from service.engine import Engine, EngineError, tokens_of
 from service.memories.stores import Stores
 from service.portability.exports import Exports, Wanted
-from service.portability.projection import project
+from service.portability.projection import plain, project
 from service.records import Memory
 from service.scope import Caller, Scope
 from service.tenants.quotas import Postponed
@@ -39,6 +39,7 @@ class Projections:
 
         Raises:
             NotFound: when there is none.
+            TooLarge: when it is more than one answer may hold.
             TooManyRequests: when the tenant has used up its calls or tokens of the language model for the day.
             EngineError: when it does not answer, or not with a JSON object.
         """
@@ -57,8 +58,7 @@ class Projections:
         """Return what the LLM is told of the memories, or None where it is not to be asked."""
         if wanted.schema is None or not memories or self._engine.state()[0] == "off":
             return None
-        told = orjson.dumps(project(None, memories)).decode()
-        return told if len(told) <= _MOST_CHARS else None
+        return _written(memories)
 
     def _arranged(self, wanted: Wanted, memories: str, scope: Scope) -> dict[str, Any]:
         """Return what the LLM makes of the memories, without what the schema does not name."""
@@ -76,3 +76,15 @@ class Projections:
         if not isinstance(named, dict):
             return dict(answer)
         return {name: answer.get(name) for name in named}
+
+
+def _written(memories: Sequence[Memory]) -> str | None:
+    """Return the memories as JSON, or None as soon as it is longer than the LLM is given."""
+    parts: list[str] = []
+    left = _MOST_CHARS - len('{"memories":[]}')
+    for memory in memories:
+        parts.append(orjson.dumps(plain(memory)).decode())
+        left -= len(parts[-1]) + (len(parts) > 1)
+        if left < 0:
+            return None
+    return f'{{"memories":[{",".join(parts)}]}}'

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from service.portability import exports
 from service.scope import TenantId
 from service.wiring import Services
 from tests.conftest import principal_of
@@ -193,3 +194,32 @@ def test_what_cannot_be_written_down_is_refused(told: TestClient) -> None:
 
 def _level(below: str) -> dict[str, Any]:
     return {"properties": {f"p{number}": {"$ref": below} for number in range(5)}}
+
+
+@pytest.mark.parametrize(
+    "filters", [{"user_id": "alice"}, {"user_id": "alice", "metadata": {"mood": {"contains": "a"}}}]
+)
+@pytest.mark.parametrize(("bound", "most"), [("_MOST_MEMORIES", 1), ("_MOST_CHARS", 30)])
+def test_what_is_too_much_for_one_answer_is_refused_and_streams(
+    told: TestClient, monkeypatch: pytest.MonkeyPatch, filters: Any, bound: str, most: int
+) -> None:
+    export_id = told.post("/v1/exports/", json={"filters": filters}).json()["id"]
+    body = {"memory_export_id": export_id}
+    assert len(told.post("/v1/exports/get/", json=body).json()["memories"]) == 2
+    monkeypatch.setattr(exports, bound, most)
+    assert "/download/" in assert_error(told.post("/v1/exports/get/", json=body), 413, "too_large")["detail"]
+    lines = told.get(f"/v1/exports/{export_id}/download/").text.splitlines()
+    assert [json.loads(line)["type"] for line in lines].count("memory") == 2
+
+
+def test_too_many_memories_are_refused_before_one_is_opened(
+    told: TestClient, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = told.post("/v1/exports/", json={"user_id": "alice"}).json()
+    monkeypatch.setattr(exports, "_MOST_MEMORIES", 1)
+    monkeypatch.setattr(type(services.installation.record), "stream", _nothing_is_read)
+    assert_error(told.post("/v1/exports/get/", json={"memory_export_id": made["id"]}), 413, "too_large")
+
+
+def _nothing_is_read(*_args: Any, **_kwargs: Any) -> Any:
+    raise AssertionError("memories were read")

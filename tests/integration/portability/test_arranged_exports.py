@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
+import orjson
 import pytest
 
 from service.engine.errors import EngineError
+from service.portability import projections
 from service.portability.exports import Wanted
-from service.records import SubjectNames
+from service.portability.projection import plain
+from service.records import Memory, SubjectNames
 from tests.conftest import MakeServices, caller_of
 from tests.integration.memories.test_adding_and_finding import add
 from tests.llm.scripted import ScriptedLLM
@@ -41,3 +45,38 @@ def test_the_model_arranges_and_nothing_beyond_the_schema_comes(make_services: M
     empty = services.exports.request(caller, caller.scope, Wanted(SubjectNames(user_id="bob"), schema=SCHEMA))
     assert services.projections.read(caller, caller.scope, empty, Wanted()) == {"drinks": [], "mood": None}
     assert len(llm.requests) == 2
+
+
+def test_what_is_too_long_for_the_model_is_filled_by_name(
+    make_services: MakeServices, llm: ScriptedLLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services = make_services(
+        llm={"provider": "openai", "model": "scripted", "api_key": "sk-x", "base_url": llm.url, "attempts": 1}
+    )
+    caller = caller_of(services, services.installation.tenants.create("acme").id)
+    for text in ("I like tea", "I like coffee", "I like milk"):
+        add(services, caller, text)
+    plain_id = services.exports.request(caller, caller.scope, Wanted(SubjectNames(user_id="alice")))
+    whole = services.projections.read(caller, caller.scope, plain_id, Wanted())
+    told = orjson.dumps(whole).decode()
+    export_id = services.exports.request(caller, caller.scope, Wanted(SubjectNames(user_id="alice"), schema=SCHEMA))
+    monkeypatch.setattr(projections, "_MOST_CHARS", len(told))
+    llm.answer(json.dumps({"drinks": ["tea"], "mood": None}))
+    assert services.projections.read(caller, caller.scope, export_id, Wanted())["drinks"] == ["tea"]
+    (request,) = llm.requests
+    assert told in request.prompt
+    # One character less, and it is not written to its end.
+    monkeypatch.setattr(projections, "_MOST_CHARS", len(told) - 1)
+    by_name = services.projections.read(caller, caller.scope, export_id, Wanted())
+    assert by_name["drinks"] == ["I like tea", "I like coffee", "I like milk"]
+    written: list[Memory] = []
+
+    def counted(memory: Memory) -> dict[str, Any]:
+        written.append(memory)
+        return plain(memory)
+
+    monkeypatch.setattr(projections, "_MOST_CHARS", 100)
+    monkeypatch.setattr(projections, "plain", counted)
+    assert services.projections.read(caller, caller.scope, export_id, Wanted()) == by_name
+    assert len(written) == 1
+    assert len(llm.requests) == 1
