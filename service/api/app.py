@@ -116,6 +116,7 @@ def create_app(
         telemetry=TELEMETRY_OFF,
     )
     app.state.opening = opening
+    app.state.public_url = settings.server.public_url
     app.state.drain = Drain()
     app.state.metrics = metrics
     app.state.lifespans = []

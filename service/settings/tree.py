@@ -32,8 +32,9 @@ class Server(Section):
     port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     public_url: SecureUrl | None = Field(
         None,
-        description="URL at which clients reach the service, for instance `https://memory.example.com`. Needed for "
-        "access tokens (`auth.oidc.issuer`): it is what they are issued for.",
+        description="URL at which clients reach the service, for instance `https://memory.example.com`. The URLs of "
+        "other pages in lists (`next`, `previous`) begin with it; not set, they are paths. Needed for access tokens "
+        "(`auth.oidc.issuer`): it is what they are issued for.",
     )
     threads: int = Field(16, ge=2, le=256, description="Threads that run the actions; the bound on concurrent work.")
     body_limit: int = Field(4 * 1024 * 1024, ge=1024, description="Largest request body in bytes; more is 413.")

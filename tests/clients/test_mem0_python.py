@@ -124,7 +124,7 @@ def test_get_all_goes_through_pages(client: MemoryClient) -> None:
         seen += [memory["memory"] for memory in answer["results"]]
         if answer["next"] is None:
             break
-        assert answer["next"].startswith(str(client.client.base_url))
+        assert answer["next"].startswith("/v3/memories/?")
         page += 1
     assert page == 3
     assert sorted(seen) == [f"memory {number}" for number in range(5)]

@@ -23,6 +23,7 @@ from service.api.admin.audit_translate import (
 )
 from service.api.deps import CallerDep, GuardedRoute, ServicesDep, acts
 from service.api.errors import errors
+from service.api.links import link
 from service.api.platform.parameters import DEFAULT_PAGE_SIZE, LARGEST_PAGE, AgentId, AppId, RunId, UserId
 from service.api.replies import Reply
 from service.audit.details import ExportFormat
@@ -106,7 +107,7 @@ def read_audit(
     )
     following = None
     if page.next_cursor is not None:
-        following = str(request.url.include_query_params(cursor=page.next_cursor))
+        following = link(request, cursor=page.next_cursor)
     return Reply(audit_page_out(page, following))
 
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from fastapi import Request
 
+from service.api.links import link
 from service.memories.reviews import Review
 from service.records import (
     Change,
@@ -172,7 +173,7 @@ def page_out(request: Request, page: Page[Any], results: Sequence[dict[str, Any]
     last = -(-page.total // page.size)
 
     def url(number: int) -> str:
-        return str(request.url.include_query_params(page=number, page_size=page.size))
+        return link(request, page=number, page_size=page.size)
 
     return {
         "count": page.total,
