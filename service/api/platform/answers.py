@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from datetime import datetime
 from typing import Any, Final
 
@@ -37,7 +37,13 @@ _WAITING: Final = "Waiting for a reviewer; nothing is stored until it is approve
 _VERBATIM: Final = "Messages stored verbatim: no LLM is configured, so nothing was extracted (set llm.provider)"
 
 
-def memory_out(memory: Memory, fields: Sequence[str] | None = None) -> dict[str, Any]:
+def memories_out(memories: Sequence[Memory], fields: Sequence[str] | None) -> list[dict[str, Any]]:
+    """Return memories; with `fields` only their ids and those."""
+    wanted = None if fields is None else frozenset(fields)
+    return [memory_out(memory, wanted) for memory in memories]
+
+
+def memory_out(memory: Memory, fields: Set[str] | None = None) -> dict[str, Any]:
     """Return a memory; with `fields` only its id and those."""
     whole = {
         "id": str(memory.id),
@@ -66,7 +72,13 @@ def provenance_out(provenance: Provenance) -> dict[str, Any]:
     }
 
 
-def hit_out(hit: Hit, fields: Sequence[str] | None, *, explain: bool) -> dict[str, Any]:
+def hits_out(hits: Sequence[Hit], fields: Sequence[str] | None, *, explain: bool) -> list[dict[str, Any]]:
+    """Return hits; with `fields` only the ids and those of their memories, and the scores."""
+    wanted = None if fields is None else frozenset(fields)
+    return [_hit_out(hit, wanted, explain=explain) for hit in hits]
+
+
+def _hit_out(hit: Hit, fields: Set[str] | None, *, explain: bool) -> dict[str, Any]:
     """Return a hit: its memory, the score, and where the score comes from when that was asked for."""
     found = memory_out(hit.memory, fields) | {"score": hit.score}
     if explain:

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from service import clock
 from service.api.deps import CallerDep, GuardedRoute, ServicesDep, acts
 from service.api.errors import errors
-from service.api.platform.answers import add_out, history_out, hit_out, memory_out, page_out
+from service.api.platform.answers import add_out, history_out, hits_out, memories_out, memory_out, page_out
 from service.api.platform.parameters import (
     DEFAULT_PAGE_SIZE,
     AgentId,
@@ -69,7 +69,7 @@ def search(caller: CallerDep, services: ServicesDep, body: SearchIn) -> Response
     query = query_of(body)
     where = services.identities.reading(caller, caller.scope, Action.SEARCH, query.where, identity_of(body))
     hits = services.memories.search(caller, caller.scope, replace(query, where=where))
-    return Reply({"results": [hit_out(hit, body.fields, explain=bool(body.explain)) for hit in hits]})
+    return Reply({"results": hits_out(hits, body.fields, explain=bool(body.explain))})
 
 
 @router.post("/v3/memories/", summary="List memories", response_model=ListOut, responses=errors())
@@ -92,7 +92,7 @@ def list_memories(
         on=None if body.show_expired else clock.today(),
         latest=bool(body.latest_only),
     )
-    return Reply(page_out(request, found, [memory_out(memory, body.fields) for memory in found.items]))
+    return Reply(page_out(request, found, memories_out(found.items, body.fields)))
 
 
 @router.get("/v1/memories/{memory_id}/", summary="Get a memory", response_model=MemoryOut, responses=errors(404))

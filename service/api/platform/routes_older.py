@@ -13,7 +13,7 @@ from starlette.responses import Response
 from service import clock
 from service.api.deps import CallerDep, GuardedRoute, ServicesDep, acts
 from service.api.errors import errors
-from service.api.platform.answers import add_out, hit_out, memory_out, page_out
+from service.api.platform.answers import add_out, hits_out, memories_out, page_out
 from service.api.platform.parameters import (
     DEFAULT_PAGE_SIZE,
     LARGEST_PAGE,
@@ -27,6 +27,7 @@ from service.api.platform.parameters import (
 )
 from service.api.platform.requests import identity_of, ignored_fields, list_filter, names_of, new_memories, query_of
 from service.api.platform.schemas import (
+    MOST_FIELDS,
     AddOut,
     FoundMemory,
     HitOut,
@@ -88,7 +89,7 @@ def search(caller: CallerDep, services: ServicesDep, body: OldSearchIn) -> Respo
     query = query_of(body, names_of(body))
     where = services.identities.reading(caller, caller.scope, Action.SEARCH, query.where, identity_of(body))
     hits = services.memories.search(caller, caller.scope, replace(query, where=where))
-    results = [hit_out(hit, body.fields, explain=bool(body.explain)) for hit in hits]
+    results = hits_out(hits, body.fields, explain=bool(body.explain))
     return Reply({"results": results} if body.output_format == "v1.1" else results)
 
 
@@ -124,7 +125,9 @@ def list_by_query(
     end_date: Annotated[str | None, Query(description="Created on or before this day or moment.")] = None,
     show_expired: Annotated[bool, Query(description="Also what is past its expiration date.")] = False,
     latest_only: Annotated[bool, Query(description="Not what a newer memory supersedes.")] = False,
-    fields: Annotated[_Texts, Query(description="Only these fields of each memory; repeat it.")] = None,
+    fields: Annotated[
+        _Texts, Query(max_length=MOST_FIELDS, description="Only these fields of each memory; repeat it.")
+    ] = None,
     top_k: Annotated[int | None, Query(ge=1, le=LARGEST_PAGE, description="How many at most, without pages.")] = None,
     limit: Annotated[int | None, Query(ge=1, le=LARGEST_PAGE, description="Another name of `top_k`.")] = None,
     page: PageNumber = None,
@@ -172,5 +175,5 @@ def _listed(
         on=None if body.show_expired else clock.today(),
         latest=bool(body.latest_only),
     )
-    results: list[dict[str, Any]] = [memory_out(memory, body.fields) for memory in found.items]
+    results: list[dict[str, Any]] = memories_out(found.items, body.fields)
     return Reply(page_out(request, found, results) if paged else results)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.config import JsonDict
 
 from service.api.reading import SUBJECTS, Moment
+
+#: Names in `fields`: more than a memory has fields.
+MOST_FIELDS: Final = 50
 
 Filter = dict[str, Any] | list[dict[str, Any]] | None
 
@@ -112,7 +115,9 @@ class _Narrowed(_Taken):
     metadata: dict[str, Any] | None = Field(None, description="Like `filters.metadata`.")
     show_expired: bool | None = Field(None, description="Also what is past its expiration date.")
     latest_only: bool | None = Field(None, description="Not what a newer memory supersedes.")
-    fields: list[str] | None = Field(None, description="Only these fields of each memory; its id is always there.")
+    fields: Annotated[list[str], Field(max_length=MOST_FIELDS)] | None = Field(
+        None, description="Only these fields of each memory; its id is always there."
+    )
 
 
 class SearchFields(_Narrowed):

@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 from urllib.parse import quote
 
+import httpx
 import pytest
 from fastapi.testclient import TestClient
 
@@ -188,6 +189,22 @@ def test_a_list_is_narrowed(client: TestClient) -> None:
     assert listed(client, filters={"user_id": "bob"}, keywords="tea") == []
     answer = client.post("/v3/memories/", json={"fields": ["memory", "nonsense"]}).json()
     assert all(set(memory) == {"id", "memory"} for memory in answer["results"])
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [("/v3/memories/", {}), ("/v3/memories/search/", {"query": "tea"}), ("/v2/memories/", {}), ("/v1/memories/", None)],
+)
+def test_fields_are_as_many_as_a_memory_can_have(client: TestClient, path: str, body: dict[str, Any] | None) -> None:
+    add(client, "tea", user_id="alice")
+
+    def asked(fields: list[str]) -> httpx.Response:
+        if body is None:
+            return client.get(path, params={"user_id": "alice", "fields": fields})
+        return client.post(path, json={**body, "filters": {"user_id": "alice"}, "fields": fields})
+
+    assert asked([*["nonsense"] * 49, "memory"]).status_code == 200
+    assert "fields" in assert_error(asked([*["nonsense"] * 50, "memory"]), 400, "invalid_input")["detail"]
 
 
 def test_an_update_changes_what_it_names_and_null_clears_the_expiry(client: TestClient) -> None:
