@@ -35,6 +35,11 @@ class ProjectIn(BaseModel):
     decay: Any = Field(None, description="Ignored, with a warning.")
     memory_depth: Any = Field(None, description="Ignored, with a warning.")
     usecase_setting: Any = Field(None, description="Ignored, with a warning.")
+    retrieval_criteria: Any = Field(None, description="Ignored, with a warning.")
+    enable_graph: Any = Field(None, description="Ignored, with a warning.")
+    version: Any = Field(None, description="Ignored, with a warning.")
+    inclusion_prompt: Any = Field(None, description="Ignored, with a warning.")
+    exclusion_prompt: Any = Field(None, description="Ignored, with a warning.")
     name: Any = Field(None, description="Ignored, with a warning.")
     description: Any = Field(None, description="Ignored, with a warning.")
 

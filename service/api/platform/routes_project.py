@@ -23,7 +23,11 @@ router = APIRouter(route_class=GuardedRoute, tags=["project"])
 _PROJECTS: Final = "/api/v1/orgs/organizations/{org_id}/projects/"
 _PROJECT: Final = _PROJECTS + "{project_id}/"
 _MEMBERS: Final = _PROJECT + "members/"
-_IGNORED: Final = ("multilingual", "decay", "memory_depth", "usecase_setting", "name", "description")
+#: What the clients of all generations send that is no setting here.
+_IGNORED: Final = (
+    *("multilingual", "decay", "memory_depth", "usecase_setting", "name", "description"),
+    *("retrieval_criteria", "enable_graph", "version", "inclusion_prompt", "exclusion_prompt"),
+)
 
 OrgId = Annotated[str, Path(description="`org_id` of `GET /v1/ping/`.")]
 ProjectId = Annotated[str, Path(description="`project_id` of `GET /v1/ping/`.")]

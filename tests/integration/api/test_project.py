@@ -95,6 +95,28 @@ def test_bad_values_are_refused_with_the_reason_and_change_nothing(
     assert client.get(path(tenant)).json()["custom_instructions"] == "before"
 
 
+#: As the clients of the generations send them: `org_id` and `project_id` stand beside.
+IGNORED: dict[str, Any] = {
+    "retrieval_criteria": [{"name": "joy", "description": "how glad she is", "weight": 2}],
+    "enable_graph": True,
+    "version": "v1.1",
+    "inclusion_prompt": "only food",
+    "exclusion_prompt": "no drinks",
+}
+
+
+@pytest.mark.parametrize("name", IGNORED)
+def test_a_setting_of_another_generation_is_no_error_alone_and_no_silence_beside_others(
+    name: str, client: TestClient, tenant: TenantId
+) -> None:
+    body = {name: IGNORED[name], "org_id": str(tenant), "project_id": str(tenant)}
+    for more in ({}, {"custom_instructions": "Only food."}):
+        answer = client.patch(path(tenant), json=body | more)
+        assert (answer.status_code, len(answer.json()["warnings"])) == (200, 1), answer.text
+        assert answer.json()["warnings"][0].startswith(f"{name}: ignored")
+    assert client.get(path(tenant)).json()["custom_instructions"] == "Only food."
+
+
 def test_settings_that_do_not_exist_here_are_ignored_with_a_warning(client: TestClient, tenant: TenantId) -> None:
     answer = client.patch(path(tenant), json={"custom_instructions": "x", "multilingual": True, "decay": False}).json()
     assert [warning.partition(":")[0] for warning in answer["warnings"]] == ["multilingual", "decay"]
