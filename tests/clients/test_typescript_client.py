@@ -149,10 +149,12 @@ def project(client: Client, served: set[str]) -> None:
         made = client("createMemoryExport", {"schema": schema, "filters": {"user_id": "alice"}})
         assert isinstance(client("getMemoryExport", {"memoryExportId": made["id"]}), dict)
     if methods.WEBHOOKS in served:
-        asked = {"url": "https://hooks.example.com/memvault", "name": "cache", "eventTypes": ["memory_add"]}
+        # All of the client's `WebhookEvent`.
+        kinds = ["memory_add", "memory_update", "memory_delete", "memory_categorize"]
+        asked = {"url": "https://hooks.example.com/memvault", "name": "cache", "eventTypes": kinds}
         webhook_id = client("createWebhook", asked)["webhookId"]
         assert [one["name"] for one in client("getWebhooks")] == ["cache"]
-        client("updateWebhook", {"webhookId": webhook_id, "name": "shop"})
+        assert client("updateWebhook", {"webhookId": webhook_id, "name": "shop"})["message"]
         assert [one["name"] for one in client("getWebhooks")] == ["shop"]
         assert client("deleteWebhook", {"webhookId": webhook_id})["message"]
 

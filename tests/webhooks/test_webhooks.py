@@ -193,6 +193,7 @@ def test_the_client_s_calls(client: TestClient, receiver: Receiver) -> None:
     changed = client.put(path, json={"name": "other", "event_types": ["memory_add"]}).json()
     assert (changed["name"], changed["event_types"], changed["url"]) == ("other", ["memory_add"], receiver.url)
     assert "secret" not in changed
+    assert changed["message"] == "Webhook updated successfully"
     assert client.delete(path).json() == {"message": "Webhook deleted successfully"}
     assert client.get(f"/api/v1/webhooks/projects/{project(client)}/").json() == []
     add(client, "nobody hears")
@@ -200,6 +201,14 @@ def test_the_client_s_calls(client: TestClient, receiver: Receiver) -> None:
         assert_error(client.delete(gone), 404, "not_found")
         assert_error(client.put(gone, json={"name": "x"}), 404, "not_found")
         assert_error(client.get(f"{gone}deliveries/"), 404, "not_found")
+
+
+def test_all_types_that_a_client_knows_may_be_asked_for(client: TestClient, receiver: Receiver) -> None:
+    made = hook(client, receiver, event_types=[*ALL, "memory_categorize"])
+    assert made["event_types"] == ALL
+    path = f"/api/v1/webhooks/{made['webhook_id']}/"
+    changed = client.put(path, json={"event_types": ["memory_categorize", "memory_delete"]}).json()
+    assert changed["event_types"] == ["memory_delete"]
 
 
 @pytest.mark.parametrize(
@@ -211,6 +220,7 @@ def test_the_client_s_calls(client: TestClient, receiver: Receiver) -> None:
         ({"url": 5}, "body.url"),
         ({"event_types": []}, "body.event_types"),
         ({"event_types": ["memory_read"]}, "body.event_types"),
+        ({"event_types": ["memory_categorize"]}, "event_types: one or more of memory_add"),
         ({"name": " "}, "name: must have 1 to 255"),
         ({"name": "x" * 256}, "name: must have 1 to 255"),
         ({"name": "\x00"}, "name: null characters"),

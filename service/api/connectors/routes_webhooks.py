@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
 
-from service.api.connectors.schemas import DeliveriesOut, WebhookEditIn, WebhookIn, WebhookMadeOut, WebhookOut
+from service.api.connectors.schemas import (
+    NEVER_TOLD,
+    DeliveriesOut,
+    WebhookChangedOut,
+    WebhookEditIn,
+    WebhookIn,
+    WebhookMadeOut,
+    WebhookOut,
+)
 from service.api.connectors.translate import delivery_out, webhook_out
 from service.api.deps import CallerDep, GuardedRoute, ServicesDep, acts
 from service.api.errors import errors
@@ -36,7 +45,7 @@ WebhookId = Annotated[str, Path(description="Id of a webhook.")]
 @acts(Action.CREATE_WEBHOOK)
 def create_webhook(caller: CallerDep, services: ServicesDep, project_id: Project, body: WebhookIn) -> Response:
     """Have an address told of changes. The secret by which it knows that we told is in this answer alone."""
-    kinds = [EventType(one) for one in body.event_types]
+    kinds = _told(body.event_types)
     made = services.webhooks.create(caller, caller.scope, body.name, body.url, kinds, project=project_id)
     return Reply(webhook_out(made, caller.principal.tenant_id), status_code=201)
 
@@ -55,15 +64,18 @@ def list_webhooks(caller: CallerDep, services: ServicesDep, project_id: Project)
 
 
 @router.put(
-    "/api/v1/webhooks/{webhook_id}/", summary="Change a webhook", response_model=WebhookOut, responses=errors(404)
+    "/api/v1/webhooks/{webhook_id}/",
+    summary="Change a webhook",
+    response_model=WebhookChangedOut,
+    responses=errors(404),
 )
 @acts(Action.UPDATE_WEBHOOK)
 def update_webhook(caller: CallerDep, services: ServicesDep, webhook_id: WebhookId, body: WebhookEditIn) -> Response:
     """Change a webhook's name, address or events; its secret stays."""
-    kinds = None if body.event_types is None else tuple(EventType(one) for one in body.event_types)
+    kinds = None if body.event_types is None else _told(body.event_types)
     edit = WebhookEdit(body.name, body.url, kinds)
     changed = services.webhooks.update(caller, caller.scope, uuid_in_path(webhook_id, "webhook"), edit)
-    return Reply(webhook_out(changed, caller.principal.tenant_id))
+    return Reply({"message": "Webhook updated successfully", **webhook_out(changed, caller.principal.tenant_id)})
 
 
 @router.delete(
@@ -100,3 +112,8 @@ def list_deliveries(
         size=page_size or DEFAULT_PAGE_SIZE,
     )
     return Reply(page_out(request, found, [delivery_out(one) for one in found.items]))
+
+
+def _told(asked: Sequence[str]) -> tuple[EventType, ...]:
+    """Return the event types that there are, of those that were asked for."""
+    return tuple(EventType(one) for one in asked if one != NEVER_TOLD)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -98,6 +98,9 @@ class LinksOut(BaseModel):
 
 
 Event = Literal["memory_add", "memory_update", "memory_delete"]
+#: The platform's fourth type, which its clients may name with the others: no change here is of it.
+NEVER_TOLD: Final = "memory_categorize"
+_Asked = Literal[Event, "memory_categorize"]
 
 
 class WebhookIn(_Taken):
@@ -105,7 +108,11 @@ class WebhookIn(_Taken):
 
     url: str = Field(description="Where to: its host is in `webhooks.allowed_hosts`.", examples=["https://example.com"])
     name: str = Field(description="A name of yours.", examples=["Cache of the shop"])
-    event_types: list[Event] = Field(min_length=1, description="Of what.", examples=[[EventType.ADDED.value]])
+    event_types: list[_Asked] = Field(
+        min_length=1,
+        description="Of what; `memory_categorize` is passed over beside others.",
+        examples=[[EventType.ADDED.value]],
+    )
 
 
 class WebhookEditIn(_Taken):
@@ -113,7 +120,9 @@ class WebhookEditIn(_Taken):
 
     url: str | None = Field(None, description="Where to.")
     name: str | None = Field(None, description="A name of yours.")
-    event_types: Annotated[list[Event], Field(min_length=1)] | None = Field(None, description="Of what.")
+    event_types: Annotated[list[_Asked], Field(min_length=1)] | None = Field(
+        None, description="Of what; `memory_categorize` is passed over beside others."
+    )
 
 
 class WebhookOut(BaseModel):
@@ -127,6 +136,12 @@ class WebhookOut(BaseModel):
     is_active: bool
     created_at: str
     updated_at: str
+
+
+class WebhookChangedOut(WebhookOut):
+    """A webhook as it is after a change."""
+
+    message: str
 
 
 class WebhookMadeOut(WebhookOut):
