@@ -22,7 +22,7 @@ from service.holds.guard import refuse_held, wait_for_placing
 from service.holds.minimum import Minimum
 from service.memories.asked_times import AskedTime
 from service.memories.edits import UNSET, Edit, Unset, as_given, changed_fields, edited, grows
-from service.memories.events import cancel_events, forget_messages
+from service.memories.events import cancel_events, forget_messages, settle_unapproved
 from service.memories.indexing import Indexing
 from service.memories.limits import check_text
 from service.memories.provenance import check_connector
@@ -274,6 +274,7 @@ class Memories:
                 for start in range(0, len(removed), _BATCH):
                     self._remove(connection, scope, removed[start : start + _BATCH])
                 stores.waiting_holds.remove(connection, scope, waiting)
+                settle_unapproved(connection, {one: subjects[0] for one, subjects in waiting.items()})
             stores.trail.write(
                 connection,
                 caller,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, String, delete, func, insert, select, update
+from sqlalchemy import ARRAY, ColumnElement, Connection, String, any_, delete, func, insert, literal, select, update
+from sqlalchemy.dialects.postgresql import JSONB
 
 from service import clock
 from service.audit.details import EventsListed
@@ -21,6 +22,7 @@ from service.queue.tasks import forget_jobs
 from service.records import Change, Event, EventResult, EventStatus, Page, SubjectNames
 from service.scope import Action, Caller, Scope
 from service.storage.pipelining import MAY_WAIT
+from service.storage.record import one_of
 from service.storage.stored import StoredMemory
 from service.storage.tables import MessageRow
 
@@ -238,15 +240,40 @@ def move_event(
         connection.execute(delete(_idempotency).where(_idempotency.c.event_id == event_id))
 
 
-def settle_result(connection: Connection, memory: StoredMemory, change: Change, now_id: UUID) -> None:
-    """Tell in the event of a memory that waited for a reviewer what became of it; `now_id` holds what it says now."""
-    row = None if memory.event_id is None else lock_event(connection, memory.event_id)
-    if row is None:
+def settle_results(
+    connection: Connection, settled: Mapping[UUID, tuple[UUID, Change]], *, owner_ids: Iterable[UUID]
+) -> None:
+    """Tell in each event of memories that waited for a reviewer what became of them, and which ids they have now.
+
+    Several adds that say the same wait as one memory of the same owner. Call it once they wait no more: an add that
+    joined them meanwhile has ended by then, and is told too.
+    """
+    if not settled:
         return
-    waiting = {"id": str(memory.id), "event": Change.QUARANTINED.value}
-    settled = {"id": str(now_id), "event": change.value}
-    results = [settled if result == waiting else result for result in row.results]
-    connection.execute(update(_events).where(_events.c.id == row.id).values(results=results, updated_at=clock.now()))
+    told = {
+        (str(one), Change.QUARANTINED.value): {"id": str(now_id), "event": change.value}
+        for one, (now_id, change) in settled.items()
+    }
+    result = func.jsonb_array_elements(_events.c.results, type_=JSONB).column_valued("result")
+    ids = literal([str(one) for one in settled], ARRAY(String))
+    waited = select(result).where(result["event"].astext == Change.QUARANTINED.value, result["id"].astext == any_(ids))
+    query = (
+        select(_events.c.id, _events.c.results)
+        .where(one_of(_events.c.owner_id, list(set(owner_ids))), waited.exists())
+        # In one order, so that two who decide on memories of the same events never wait for each other.
+        .order_by(_events.c.id)
+        .with_for_update()
+    )
+    for row in connection.execute(query).all():
+        results = [told.get((one["id"], one["event"]), one) for one in row.results]
+        connection.execute(
+            update(_events).where(_events.c.id == row.id).values(results=results, updated_at=clock.now())
+        )
+
+
+def settle_unapproved(connection: Connection, owners: Mapping[UUID, UUID]) -> None:
+    """Tell in their events that nobody approved what waited under these ids, each with its owner, and that it left."""
+    settle_results(connection, {one: (one, Change.REJECTED) for one in owners}, owner_ids=owners.values())
 
 
 def cancel_events(connection: Connection, subject_ids: Sequence[UUID], *, code: str, reason: str) -> int:

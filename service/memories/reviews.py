@@ -19,7 +19,7 @@ from service.audit.tenant_details import ReviewApproved, ReviewRejected, Reviews
 from service.errors import InvalidInput, NotFound, TooLarge
 from service.filters.ast import EVERYTHING, Node
 from service.filters.evaluate import matches
-from service.memories.events import settle_result
+from service.memories.events import settle_results, settle_unapproved
 from service.memories.indexing import Indexing
 from service.memories.limits import check_query
 from service.memories.recognising import as_said
@@ -163,6 +163,7 @@ class Reviews:
         stores.gate.check(caller, Action.APPROVE_REVIEWS, targets=review_ids)
         wanted = _checked(review_ids)
         decided: dict[UUID, Decided] = {}
+        settled: dict[UUID, tuple[UUID, Change]] = {}
         entries: list[IndexEntry] = []
         with stores.database.transaction(scope) as connection:
             waiting = self._living(connection, scope, self._find(connection, scope, wanted, lock=True))
@@ -189,7 +190,7 @@ class Reviews:
                     new = placed[memory.id] == memory.id
                     decision = Decision.APPROVED if new else Decision.KNOWN
                     decided[memory.id] = Decided(memory.id, decision, placed[memory.id])
-                    settle_result(connection, memory, Change.ADD if new else Change.NONE, placed[memory.id])
+                    settled[memory.id] = placed[memory.id], Change.ADD if new else Change.NONE
                 stores.trail.write(
                     connection,
                     caller,
@@ -204,6 +205,7 @@ class Reviews:
                 )
             # They keep the room that they have: of what waits and what is stored the sum is limited.
             stores.quarantine.remove(connection, list(decided))
+            settle_results(connection, settled, owner_ids=[one.memory.owner_id for one in waiting])
             if not waiting:
                 stores.trail.write(
                     connection,
@@ -230,8 +232,7 @@ class Reviews:
         with recorded, stores.database.transaction(scope) as connection:
             waiting = self._find(connection, scope, wanted, lock=True)
             stores.waiting_holds.remove(connection, scope, [one.memory.id for one in waiting])
-            for one in waiting:
-                settle_result(connection, one.memory, Change.REJECTED, one.memory.id)
+            settle_unapproved(connection, {one.memory.id: one.memory.owner_id for one in waiting})
             stores.trail.write(
                 connection,
                 caller,
@@ -258,6 +259,7 @@ class Reviews:
                 gone = {one: subjects for one, subjects in expired.items() if one in free}
                 if not gone:
                     continue
+                settle_unapproved(connection, {one: subjects[0] for one, subjects in gone.items()})
                 stores.trail.write(
                     connection,
                     installation_caller(scope.tenant_id),

@@ -51,10 +51,11 @@ class ConnectorRows:
         query = select(_m.id).where(clause).order_by(_m.id).limit(limit).with_for_update()
         return remove_memories(connection, scope, list(connection.execute(query).scalars()))
 
-    def waiting_ids(self, connection: Connection, scope: Scope, name: str) -> list[UUID]:
-        """Return the memories that wait for a reviewer and carry the connector's name."""
-        query = select(quarantine_table.c.id).where(self._clause(scope, name, quarantine_table))
-        return list(connection.execute(query).scalars())
+    def waiting(self, connection: Connection, scope: Scope, name: str) -> dict[UUID, UUID]:
+        """Return the memories that wait for a reviewer and carry the connector's name, each with its owner."""
+        q = quarantine_table.c
+        query = select(q.id, q.owner_id).where(self._clause(scope, name, quarantine_table))
+        return {row.id: row.owner_id for row in connection.execute(query)}
 
     def count_waiting(self, connection: Connection, scope: Scope, name: str) -> int:
         """Return how many memories that wait for a reviewer carry the connector's name."""

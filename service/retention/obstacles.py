@@ -56,7 +56,7 @@ class Obstacles:
             ids = self.memory_ids(connection, scope, target, subject_id)
             deleted = self._connectors.came_through(connection, scope, target.name, held_texts(connection, scope))
             refuse_held(connection, scope, [*ids, *deleted], history=True)
-            self._waiting_holds.refuse(connection, scope, self._connectors.waiting_ids(connection, scope, target.name))
+            self._waiting_holds.refuse(connection, scope, self._connectors.waiting(connection, scope, target.name))
         ids = self.memory_ids(connection, scope, target, subject_id)
         ends: list[datetime] = []
         for start in range(0, len(ids), _AT_ONCE):

@@ -24,6 +24,7 @@ from service.auth.endings import journal_ends_with_connector
 from service.errors import LegalHold
 from service.holds.guard import refusals_among, refuse_held_tenant
 from service.memories.entities import Entities, Note
+from service.memories.events import settle_unapproved
 from service.memories.indexing import Indexing
 from service.memories.stores import Stores
 from service.observability.metrics import ERASED_ROWS, ERASURES
@@ -281,9 +282,10 @@ class ErasureWork:
         with stores.database.transaction(scope) as connection:
             if self._still(connection, scope, erasure) is None:
                 return
-            waiting = self._connectors.waiting_ids(connection, scope, name)
+            waiting = self._connectors.waiting(connection, scope, name)
             # Once more: a hold may have been placed since the erasure was begun.
             stores.waiting_holds.remove(connection, scope, waiting)
+            settle_unapproved(connection, waiting)
             rest = {
                 "messages": self._connectors.forget_messages(connection),
                 "history": self._connectors.remove_history(connection, scope, name),

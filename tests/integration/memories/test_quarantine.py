@@ -146,6 +146,62 @@ def test_what_is_known_or_waits_already_does_not_wait_twice(services: Services, 
     assert waiting(services, caller) == []
 
 
+def _expire(services: Services, caller: Caller, database: Postgres) -> None:
+    with psycopg.connect(database.admin, autocommit=True) as connection:
+        connection.execute("UPDATE quarantine SET expires_on = expires_on - 1")
+    assert services.reviews.forget_expired(caller.scope) == 1
+
+
+def _remove_connector(services: Services, caller: Caller) -> None:
+    erasure = services.erasures.remove_connector(caller, caller.scope, "mail")
+    services.erasing.run(str(caller.principal.tenant_id), str(erasure.id))
+
+
+END = Callable[[Services, Caller, Postgres, UUID], object]
+ENDS: dict[str, tuple[END, Change]] = {
+    "approved": (lambda services, caller, _, one: services.reviews.approve(caller, caller.scope, [one]), Change.ADD),
+    "rejected": (
+        lambda services, caller, _, one: services.reviews.reject(caller, caller.scope, [one]),
+        Change.REJECTED,
+    ),
+    "deleted": (
+        lambda services, caller, *_: services.memories.delete_all(caller, caller.scope, SubjectNames(user_id="alice")),
+        Change.REJECTED,
+    ),
+    "expired": (lambda services, caller, database, _: _expire(services, caller, database), Change.REJECTED),
+    "connector removed": (lambda services, caller, *_: _remove_connector(services, caller), Change.REJECTED),
+}
+
+
+@pytest.mark.parametrize(("end", "change"), ENDS.values(), ids=ENDS)
+def test_every_event_of_what_waited_tells_what_became_of_it(
+    end: END, change: Change, services: Services, caller: Caller, database: Postgres
+) -> None:
+    review(services, caller)
+    more: dict[str, Any] = {"metadata": {"connector": "mail"}, "expires_on": clock.today()}
+    twice = [add(services, caller, "likes milk", **more) for _ in range(2)]
+    (held,) = {event.results[0].memory_id for event in twice}
+    others = [add(services, caller, "likes milk", user="bob"), add(services, caller, "likes milk", user="bob")]
+    end(services, caller, database, held)
+    for event in twice:
+        (told,) = services.events.get(caller, caller.scope, event.id).results
+        assert (told.memory_id, told.change) == (held, change)
+    for event in others:
+        assert services.events.get(caller, caller.scope, event.id).results[0].change is Change.QUARANTINED
+
+
+def test_every_event_of_what_was_known_by_its_approval_names_the_memory_that_there_is(
+    services: Services, caller: Caller
+) -> None:
+    review(services, caller)
+    twice = [add(services, caller, "likes milk") for _ in range(2)]
+    stored = add(services, caller, "likes milk", infer=False).results[0].memory_id
+    services.reviews.approve(caller, caller.scope, [twice[0].results[0].memory_id])
+    for event in twice:
+        (told,) = services.events.get(caller, caller.scope, event.id).results
+        assert (told.memory_id, told.change, told.text) == (stored, Change.NONE, "likes milk")
+
+
 def test_verbatim_adds_do_not_wait_and_neither_does_anything_once_review_is_off(
     services: Services, caller: Caller
 ) -> None:
