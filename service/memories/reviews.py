@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from service import clock
 from service.audit.events import AuditEvent, Outcome
 from service.audit.tenant_details import ReviewApproved, ReviewRejected, ReviewsExpired, ReviewsListed, ReviewsSearched
-from service.errors import InvalidInput, NotFound, TooLarge
+from service.errors import NotFound, TooLarge
 from service.filters.ast import EVERYTHING, Node
 from service.filters.evaluate import matches
 from service.memories.events import settle_results, settle_unapproved
@@ -206,12 +206,13 @@ class Reviews:
             # They keep the room that they have: of what waits and what is stored the sum is limited.
             stores.quarantine.remove(connection, list(decided))
             settle_results(connection, settled, owner_ids=[one.memory.owner_id for one in waiting])
-            if not waiting:
+            missing = [one for one in wanted if one not in decided]
+            if missing or not decided:
                 stores.trail.write(
                     connection,
                     caller,
                     AuditEvent.REVIEW_APPROVED,
-                    targets=wanted,
+                    targets=missing,
                     outcome=Outcome.NOT_FOUND,
                     detail=ReviewApproved(added=0, known=0),
                 )
@@ -233,16 +234,26 @@ class Reviews:
             waiting = self._find(connection, scope, wanted, lock=True)
             stores.waiting_holds.remove(connection, scope, [one.memory.id for one in waiting])
             settle_unapproved(connection, {one.memory.id: one.memory.owner_id for one in waiting})
-            stores.trail.write(
-                connection,
-                caller,
-                AuditEvent.REVIEW_REJECTED,
-                subjects=dict.fromkeys(subject for one in waiting for subject in one.memory.subject_ids()),
-                targets=[one.memory.id for one in waiting] or wanted,
-                outcome=Outcome.DONE if waiting else Outcome.NOT_FOUND,
-                detail=ReviewRejected(count=len(waiting)),
-            )
-        rejected = {one.memory.id for one in waiting}
+            rejected = {one.memory.id for one in waiting}
+            missing = [one for one in wanted if one not in rejected]
+            if waiting:
+                stores.trail.write(
+                    connection,
+                    caller,
+                    AuditEvent.REVIEW_REJECTED,
+                    subjects=dict.fromkeys(subject for one in waiting for subject in one.memory.subject_ids()),
+                    targets=[one.memory.id for one in waiting],
+                    detail=ReviewRejected(count=len(waiting)),
+                )
+            if missing or not waiting:
+                stores.trail.write(
+                    connection,
+                    caller,
+                    AuditEvent.REVIEW_REJECTED,
+                    targets=missing,
+                    outcome=Outcome.NOT_FOUND,
+                    detail=ReviewRejected(count=0),
+                )
         return [Decided(one, Decision.REJECTED if one in rejected else Decision.NOT_FOUND) for one in wanted]
 
     def forget_expired(self, scope: Scope) -> int:
@@ -299,8 +310,6 @@ def _likeness(vector: np.ndarray, waiting: Waiting, embedder: str) -> float:
 
 def _checked(review_ids: Sequence[UUID]) -> list[UUID]:
     wanted = list(dict.fromkeys(review_ids))
-    if not wanted:
-        raise InvalidInput("ids: must name one at least")
     if len(wanted) > MOST_AT_ONCE:
         raise TooLarge(f"ids: more than {MOST_AT_ONCE} in one call")
     return wanted

@@ -24,7 +24,7 @@ class ReviewIdsIn(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    ids: list[str] = Field(description="Ids as the list of reviews gives them; 1000 at most.")
+    ids: list[str] = Field(min_length=1, description="Ids as the list of reviews gives them; 1000 at most.")
 
 
 class ReviewOut(MemoryOut):

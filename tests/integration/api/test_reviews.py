@@ -69,6 +69,15 @@ def test_many_get_a_report_also_what_is_no_id(reviewed: TestClient) -> None:
     assert reviewed.get("/v1/reviews/").json()["count"] == 0
 
 
+def test_nothing_but_what_is_no_id_gets_a_report_too(reviewed: TestClient) -> None:
+    for verb in ("approve", "reject"):
+        answer = reviewed.post(f"/v1/reviews/{verb}/", json={"ids": ["no-id", "5", "no-id"]})
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["results"] == [{"id": None, "status": "not_found", "memory_id": None}] * 2
+        (row,) = reviewed.get("/v1/audit/", params={"request_id": answer.headers["x-request-id"]}).json()["results"]
+        assert (row["outcome"], row["target_ids"]) == ("not_found", [])
+
+
 def test_bad_bodies_and_permissions(reviewed: TestClient, make_client: MakeClient) -> None:
     waiting = add(reviewed, "likes tea")["id"]
     for body in ({}, {"ids": []}, {"ids": "x"}, {"ids": [1]}, {"ids": [waiting], "more": 1}):

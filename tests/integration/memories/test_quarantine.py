@@ -264,7 +264,7 @@ def test_reviewers_filter_page_and_search(services: Services, caller: Caller) ->
     assert found[0].score > found[1].score
 
 
-def test_many_are_decided_at_once_each_with_a_report(services: Services, caller: Caller) -> None:
+def test_many_are_decided_at_once_each_with_a_report(services: Services, caller: Caller, database: Postgres) -> None:
     review(services, caller)
     ids = [add(services, caller, f"fact {n}", user=f"user{n % 2}").results[0].memory_id for n in range(4)]
     missing = uuid4()
@@ -277,6 +277,9 @@ def test_many_are_decided_at_once_each_with_a_report(services: Services, caller:
     rejected = services.reviews.reject(caller, caller.scope, [ids[2], missing])
     assert [one.decision for one in rejected] == [Decision.REJECTED, Decision.NOT_FOUND]
     assert waiting(services, caller) == ["fact 3"]
+    # What is not there is in the trail as well.
+    query = "SELECT event, target_ids FROM audit WHERE event LIKE 'review:%' AND outcome = 'not_found' ORDER BY seq"
+    assert rows(database, query) == [("review:approved", [missing]), ("review:rejected", [missing])]
     with pytest.raises(TooLarge):
         services.reviews.approve(caller, caller.scope, [uuid4() for _ in range(MOST_AT_ONCE + 1)])
 
