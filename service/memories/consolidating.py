@@ -19,7 +19,7 @@ from service.audit.trail import Trail
 from service.holds.guard import held_among
 from service.memories.changed_facts import ChangedFacts
 from service.scope import Caller, Scope, TenantId, installation_caller
-from service.storage.alike import fill_likenesses, repeated, says_the_same
+from service.storage.alike import Seen, fill_likenesses, newest_first, repeated, says_the_same
 from service.storage.database import Database
 from service.storage.record import Record
 from service.storage.stored import IndexEntry
@@ -27,7 +27,7 @@ from service.storage.superseding import KINDS, Link, dismiss, proposals, propose
 
 #: The periodic task that goes round the tenants.
 CONSOLIDATE: Final = "consolidate"
-#: Likenesses that are looked at in one transaction, and memories of them.
+#: Likenesses that are looked up at once, and memories of them that are looked at in one transaction.
 _AT_ONCE: Final = 200
 _MOST: Final = 2_000
 _log: Final = logging.getLogger("memvault.consolidation")
@@ -63,12 +63,7 @@ class Consolidations:
         while True:
             with self._database.transaction(scope) as connection:
                 likenesses = repeated(connection, after=after, limit=_AT_ONCE)
-                made = propose(connection, scope, self._alike(connection, scope, likenesses))
-                found += made
-                if dry:
-                    connection.rollback()
-                elif made:
-                    self._tell(connection, caller, made, MemoriesConsolidated(proposed=len(made)))
+            found += self._propose(caller, scope, likenesses, dry=dry)
             if len(likenesses) < _AT_ONCE:
                 break
             after = likenesses[-1]
@@ -153,18 +148,33 @@ class Consolidations:
             if after is None:
                 return
 
-    def _alike(self, connection: Connection, scope: Scope, likenesses: Sequence[int]) -> list[Link]:
-        if self._similarity is None or not likenesses:
+    def _propose(self, caller: Caller, scope: Scope, likenesses: Sequence[int], *, dry: bool) -> list[Link]:
+        """Propose that the newest memory of each likeness stand for those that say the same; return what is new."""
+        found: list[Link] = []
+        seen: Seen | None = None
+        more = self._similarity is not None and bool(likenesses)
+        while more:
+            with self._database.transaction(scope) as connection:
+                groups, seen = newest_first(self._record, connection, scope, likenesses, seen=seen, limit=_MOST)
+                made = propose(connection, scope, self._alike(connection, scope, groups))
+                found += made
+                if dry:
+                    connection.rollback()
+                elif made:
+                    self._tell(connection, caller, made, MemoriesConsolidated(proposed=len(made)))
+            more = seen is not None
+        return found
+
+    def _alike(self, connection: Connection, scope: Scope, groups: Sequence[Sequence[IndexEntry]]) -> list[Link]:
+        similarity = self._similarity
+        if similarity is None:
             return []
-        groups: dict[int, list[IndexEntry]] = defaultdict(list)
-        for entry in self._record.likely(connection, scope, likenesses, most=_MOST):
-            groups[self._record.likeness(scope, entry.memory)].append(entry)
-        links = []
-        for group in groups.values():
-            *older, newest = sorted(group, key=lambda one: (one.memory.created_at, one.memory.id))
-            links += [
-                Link(one.memory.id, newest.memory.id) for one in older if says_the_same(one, newest, self._similarity)
-            ]
+        links = [
+            Link(one.memory.id, newest.memory.id)
+            for newest, *older in groups
+            for one in older
+            if says_the_same(one, newest, similarity)
+        ]
         held = held_among(connection, scope, [link.older_id for link in links])
         return [link for link in links if link.older_id not in held]
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 import numpy as np
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import ARRAY, BigInteger, Connection, and_, any_, func, literal, or_, select, tuple_, update
 
 from service.scope import Scope
 from service.storage.record import Record, memories_table
@@ -58,6 +60,46 @@ def repeated(connection: Connection, *, after: int | None, limit: int) -> list[i
     query = select(_m.likeness).where(_m.likeness.is_not(None) if after is None else _m.likeness > after)
     query = query.group_by(_m.likeness).having(func.count() > 1).order_by(_m.likeness).limit(limit)
     return list(connection.execute(query).scalars())
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """How far likenesses were looked through: up to a memory, of whose likeness the newest is told as well."""
+
+    likeness: int
+    created_at: datetime
+    id: UUID
+    newest_id: UUID
+
+
+def newest_first(
+    record: Record, connection: Connection, scope: Scope, likenesses: Collection[int], *, seen: Seen | None, limit: int
+) -> tuple[Sequence[Sequence[IndexEntry]], Seen | None]:
+    """Return the next memories of these likenesses, each likeness from its newest on, and how far that is; None if all.
+
+    Where a likeness goes on, its newest comes first again. They stay until this transaction ends. What cannot be
+    opened is left out: it is alike to nothing.
+    """
+    wanted = _m.likeness == any_(literal(list(likenesses), ARRAY(BigInteger)))
+    if seen is not None:
+        older = tuple_(_m.created_at, _m.id) < tuple_(
+            literal(seen.created_at, _m.created_at.type), literal(seen.id, _m.id.type)
+        )
+        rest = and_(_m.likeness == seen.likeness, or_(older, _m.id == seen.newest_id))
+        wanted = and_(wanted, or_(_m.likeness > seen.likeness, rest))
+    query = select(_m.id, _m.likeness, _m.created_at).where(wanted).limit(limit)
+    query = query.order_by(_m.likeness, _m.created_at.desc(), _m.id.desc())
+    rows = connection.execute(query.with_for_update(key_share=True, read=True)).all()
+    entries = record.index_entries(connection, scope, [row.id for row in rows], unreadable={})
+    groups: dict[int, list[IndexEntry]] = defaultdict(list)
+    for row in rows:
+        if row.id in entries:
+            groups[row.likeness].append(entries[row.id])
+    if len(rows) < limit:
+        return list(groups.values()), None
+    last = rows[-1]
+    newest_id = next(row.id for row in rows if row.likeness == last.likeness)
+    return list(groups.values()), Seen(last.likeness, last.created_at, last.id, newest_id)
 
 
 def fill_likenesses(

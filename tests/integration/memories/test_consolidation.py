@@ -18,6 +18,7 @@ from service import clock
 from service.audit.moves import ImportSource
 from service.cli.app import app as command
 from service.errors import ConfigurationError
+from service.memories import consolidating
 from service.portability.records import IncomingMemory, Placed
 from service.records import SubjectNames
 from service.retention.holds import NewHold
@@ -91,6 +92,28 @@ def test_what_says_the_same_is_proposed_and_linked_only_when_accepted(
         ({"dismissed": 1}, [newest], {two}),
         nothing,
     ]
+
+
+def test_the_newest_stands_for_all_however_many_there_are(
+    services: Services, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spelled = [
+        "User likes tea",
+        "user likes tea",
+        "User Likes tea",
+        "User likes Tea",
+        "USER likes tea",
+        "User LIKES tea",
+    ]
+    *older, newest = brought(services, caller, spelled)
+    before, after = brought(services, caller, ["User likes milk", "user likes milk"])
+    *of_bob, latest = brought(services, caller, spelled, user="bob")
+    monkeypatch.setattr(consolidating, "_MOST", 3)
+    consolidations = services.installation.consolidations
+    links = {Link(one, newest) for one in older} | {Link(before, after)} | {Link(one, latest) for one in of_bob}
+    assert set(consolidations.run(caller, caller.scope, dry=True)) == links
+    found = consolidations.run(caller, caller.scope)
+    assert (set(found), len(found)) == (links, len(links))
 
 
 def test_what_a_hold_covers_is_left_alone(services: Services, caller: Caller) -> None:
