@@ -79,7 +79,9 @@ class OssResultOut(BaseModel):
 
     id: str
     memory: str | None
-    event: Literal["ADD", "UPDATE", "DELETE", "NONE"]
+    event: Literal["ADD", "UPDATE", "DELETE", "NONE", "QUARANTINED", "REJECTED"] = Field(
+        description="`NONE`: it was there already. `QUARANTINED`: it waits for a reviewer; `REJECTED`: one said no."
+    )
     actor_id: str | None = Field(None, description="The speaker, of a memory that is stored as it was said.")
     role: str | None = Field(None, description="The speaker's role, likewise.")
 

@@ -13,6 +13,7 @@ from fastapi.testclient import TestClient
 
 from bench.stock import Stock
 from service import clock
+from service.api.oss.schemas import OssAddOut
 from service.embeddings.minilm import MiniLM
 from service.main import create_app
 from service.scope import TenantId
@@ -185,6 +186,14 @@ def test_without_an_llm_an_add_is_stored_as_it_stands_and_says_so(client: TestCl
     answer = client.post("/memories", json={"messages": messages(TEA), "user_id": "alice"}).json()
     assert [one["memory"] for one in answer["results"]] == [TEA]
     assert "llm.provider" in answer["warnings"][0]
+
+
+def test_what_waits_for_a_reviewer_is_answered_as_documented(client: TestClient, tenant: TenantId) -> None:
+    project = f"/api/v1/orgs/organizations/{tenant}/projects/{tenant}/"
+    assert client.patch(project, json={"review_required": True}).status_code == 200
+    said = {"messages": messages(TEA), "user_id": "alice"}
+    (result,) = OssAddOut.model_validate(client.post("/memories", json=said).json()).results
+    assert (result.event, result.memory) == ("QUARANTINED", None)
 
 
 def test_lists_and_entities(client: TestClient) -> None:
