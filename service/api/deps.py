@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from functools import partial
 from typing import Annotated, Any, Final, TypeVar, get_args, get_origin
 from uuid import UUID
 
@@ -24,7 +25,7 @@ from service.auth.acting import HEADER, acting_user, acts_for
 from service.errors import InsufficientScope, InvalidInput, InvalidToken, MalformedId
 from service.policy.table import authorize, names_its_user
 from service.scope import Action, Caller, Principal, SubjectKind
-from service.strict_json import read_object
+from service.strict_json import LARGE, read_object
 from service.wiring import Services
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
@@ -65,7 +66,9 @@ class StrictRequest(Request):
     async def json(self) -> Any:
         """Return the body's JSON object."""
         if self._object is None:
-            self._object = read_object(await self.body(), self.headers.get("content-type"))
+            read = partial(read_object, await self.body(), self.headers.get("content-type"))
+            # A large one would hold up everybody else on the loop.
+            self._object = read() if len(await self.body()) <= LARGE else await run_in_threadpool(read)
         return self._object
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
+import anyio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import clock
@@ -18,7 +19,8 @@ _LEFT: Final[set[asyncio.Task[None]]] = set()
 class TimeLimits:
     """Answers 408 to a body that does not arrive, and 503 when there is no answer in time.
 
-    An action that is under way by then goes on to its end, in its thread: it must not be cut off in the middle. Once
+    An action that is under way by then goes on to its end, in its thread: it must not be cut off in the middle. One
+    that still waits for a thread is never begun: nobody waits for it, and whoever sent it sends it again. Once
     an answer has begun there is no limit, so that an export may take as long as it takes.
     """
 
@@ -33,9 +35,11 @@ class TimeLimits:
             await self._app(scope, receive, send)
             return
         request = _Request(receive, send)
+        given_up = anyio.CancelScope()
 
         async def served() -> None:
-            await self._app(scope, request.receive, request.send)
+            with given_up:
+                await self._app(scope, request.receive, request.send)
 
         task = asyncio.create_task(served())
         began = clock.monotonic()
@@ -60,6 +64,8 @@ class TimeLimits:
                 f"body: did not arrive within {self._body_seconds:g} s (server.body_seconds); send it at once"
             )
         else:
+            # What waits for a thread is never begun; a thread that is at it goes on to its end.
+            given_up.cancel()
             error = Unavailable(
                 f"no answer within {self._seconds:g} s; what was to be written may still be written, so look before "
                 "you try again"

@@ -12,6 +12,7 @@ import uvicorn
 from service.api.drain import Drain
 from service.api.opening import Opening
 from service.api.probes import create_probes
+from service.cli.heads import bounded_heads
 from service.errors import ConfigurationError, StillStarting
 from service.settings import Settings
 from service.wiring import Services
@@ -60,6 +61,7 @@ def answer_probes(settings: Settings, stack: ExitStack, drain: Drain) -> Opening
     server = uvicorn.Server(
         uvicorn.Config(
             create_probes(opening, settings, drain),
+            http=bounded_heads(settings.server.body_seconds),
             log_config=None,
             access_log=False,
             server_header=False,

@@ -18,6 +18,7 @@ from service import wiring
 from service.api.drain import Drain
 from service.cli.credentials import FILE, first_key
 from service.cli.ending import Asked, DrainingServer, end
+from service.cli.heads import bounded_heads
 from service.cli.listening import answer_probes, in_url, listen
 from service.cli.options import Config, DataDir, Json, open_migrated, settings_from, show
 from service.cli.welcome import welcome
@@ -50,6 +51,7 @@ def serve(
         server = DrainingServer(
             uvicorn.Config(
                 app,
+                http=bounded_heads(settings.server.body_seconds),
                 log_config=None,
                 access_log=False,
                 server_header=False,

@@ -11,8 +11,8 @@ from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.types import Message, Receive
 
-from service.errors import InvalidInput
-from service.strict_json import without_duplicates
+from service.errors import InvalidInput, TooLarge
+from service.strict_json import refuse_many, without_duplicates
 
 _VERSION_HEADER: Final = "mcp-protocol-version"
 #: From this version on a stream costs nothing until there is something to tell, and closing it cancels the call.
@@ -32,7 +32,8 @@ def fault_of(body: bytes, *, stateless: bool) -> str | None:
     """
     try:
         message = json.loads(body, object_pairs_hook=partial(without_duplicates, "body"))
-    except InvalidInput as error:
+        refuse_many(message, "body")
+    except (InvalidInput, TooLarge) as error:
         return error.detail
     except (ValueError, RecursionError):
         return None

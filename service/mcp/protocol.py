@@ -112,6 +112,7 @@ class _Protocol:
                 caller = await self._acting(visitor, caller, named)
             # Before the arguments are looked at, so that a refusal is in the trail however the call is made.
             await self._authorize(visitor, caller, tool.action)
+            _refuse_unknown(tool, given)
             arguments = tool.takes.model_validate(given)
             run = partial(tool.run, visitor.services, caller, arguments)
             try:
@@ -272,6 +273,14 @@ def _failed(code: str, detail: str) -> types.CallToolResult:
 
 def _raise(number: int, code: str, detail: str, **more: Any) -> NoReturn:
     raise MCPError(number, f"{code}: {detail}", data={"code": code, **more}) from None
+
+
+def _refuse_unknown(tool: Tool, given: Mapping[str, Any]) -> None:
+    """Refuse more unknown arguments than are told: the library would make a problem of each."""
+    unknown = given.keys() - tool.takes.model_fields.keys()
+    if len(unknown) > _SHOWN_PROBLEMS:
+        shown = ", ".join(_shown(one) for one in sorted(unknown)[:_SHOWN_PROBLEMS])
+        raise InvalidInput(f"{shown} and more: there are no such arguments; see the tool's input schema")
 
 
 def _problems(error: ValidationError) -> str:

@@ -84,7 +84,9 @@ class AddMemoryInput(Subjects):
     identity: Account = None
     text: str | None = Field(None, description="What to remember. Needed unless messages are given.")
     messages: list[MessageInput] | None = Field(
-        None, description="A conversation to remember, taken instead of text, the oldest message first."
+        None,
+        max_length=10_000,
+        description="A conversation to remember, taken instead of text, the oldest message first.",
     )
     metadata: dict[str, Any] | None = Field(
         None, description='Facts to filter by later, for instance {"connector": "slack", "channel": "#sales"}.'
@@ -173,6 +175,7 @@ class StoreInteractionSummaryInput(_Input):
     )
     labels: list[str] | None = Field(
         None,
+        max_length=2_000,
         description="What kind of interaction it was, kept in metadata.labels, for instance escalation, decision, "
         "preference, bug_report; interaction_summary is added by itself.",
     )

@@ -183,7 +183,7 @@ class Limits(Section):
     """Bounds on what one request may carry."""
 
     message_chars: int = Field(20_000, ge=1, description="Characters in one message or memory; more is 413.")
-    messages: int = Field(200, ge=1, description="Messages in one add; more is 413.")
+    messages: int = Field(200, ge=1, le=10_000, description="Messages in one add; more is 413.")
     query_chars: int = Field(4_000, ge=1, description="Characters in a search query; more is 400.")
 
 

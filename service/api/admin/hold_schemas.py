@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from service.api.lists import MOST_HELD, Filter
 
 _FILTERS = "A filter as in a search: holds what matches now, and what is written later and matches then."
 
@@ -33,8 +35,10 @@ class HoldIn(BaseModel):
     agent_id: str | None = Field(None, description="Hold what belongs to this agent.")
     app_id: str | None = Field(None, description="Hold what belongs to this app.")
     run_id: str | None = Field(None, description="Hold what belongs to this run.")
-    memory_ids: list[str] | None = Field(None, description="Hold these memories, 10,000 at most; all must exist.")
-    filters: dict[str, Any] | list[dict[str, Any]] | None = Field(None, description=_FILTERS)
+    memory_ids: Annotated[list[str], Field(max_length=MOST_HELD)] | None = Field(
+        None, description="Hold these memories, 10,000 at most; all must exist."
+    )
+    filters: Filter = Field(None, description=_FILTERS)
 
 
 class ReleaseIn(BaseModel):

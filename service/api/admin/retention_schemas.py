@@ -6,6 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from service.api.lists import Filter
+
 _SPAN = "ISO 8601, such as `P30D`, `P6Y`, `PT12H`."
 _EXAMPLE: dict[str, Any] = {
     "name": "summaries-30-days",
@@ -23,9 +25,7 @@ class RuleIn(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra={"examples": [_EXAMPLE]})
 
     name: str = Field(description="1 to 64 of a-z, 0-9, `.`, `_`, `-`; unique among the rules that count.")
-    match: dict[str, Any] | list[dict[str, Any]] | None = Field(
-        None, description="A filter as in a search; everything when left out."
-    )
+    match: Filter = Field(None, description="A filter as in a search; everything when left out.")
     action: str = Field("delete", description="`delete`; `hide`, then delete after `grace`; `keep`.")
     counted_from: str = Field("created", description="`created`, `updated` or `used` (when it was last shown).")
     age: str | None = Field(None, description=f"When the action is due. {_SPAN}")

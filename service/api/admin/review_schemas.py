@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.api.platform.schemas import Filter, MemoryOut
+from service.api.lists import MOST_ITEMS, Filter
+from service.api.platform.schemas import MemoryOut
 
 
 class ReviewSearchIn(BaseModel):
@@ -24,7 +25,9 @@ class ReviewIdsIn(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    ids: list[str] = Field(min_length=1, description="Ids as the list of reviews gives them; 1000 at most.")
+    ids: list[str] = Field(
+        min_length=1, max_length=MOST_ITEMS, description="Ids as the list of reviews gives them; 1000 at most."
+    )
 
 
 class ReviewOut(MemoryOut):

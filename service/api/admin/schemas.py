@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from service.api.lists import Names
 from service.policy.table import ROLES
 from service.scope import Permission
 
@@ -19,8 +20,8 @@ class KeyIn(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     role: str | None = Field(None, description=f"One of {_ROLES}.", examples=["agent"])
-    permissions: list[str] | None = Field(None, description=f"Any of {_PERMISSIONS}; instead of a role.")
-    users: list[str] | None = Field(None, description="The only users that the key reaches; all when left out.")
+    permissions: Names | None = Field(None, description=f"Any of {_PERMISSIONS}; instead of a role.")
+    users: Names | None = Field(None, description="The only users that the key reaches; all when left out.")
     connector: str | None = Field(None, description="The connector that the key is for; the audit trail shows it.")
     not_before: str | None = Field(None, description="When the key begins to work, ISO 8601; at once when left out.")
     acting: str | None = Field(
@@ -74,7 +75,7 @@ class ChangeIn(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     role: str | None = Field(None, description=f"One of {_ROLES}.", examples=["reader"])
-    permissions: list[str] | None = Field(None, description=f"Any of {_PERMISSIONS}; instead of a role.")
+    permissions: Names | None = Field(None, description=f"Any of {_PERMISSIONS}; instead of a role.")
 
 
 class ChangedOut(BaseModel):

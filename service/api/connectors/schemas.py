@@ -6,6 +6,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from service.api.lists import Names
 from service.api.platform.schemas import Account, IdentityIn
 from service.filters.connector_fields import KNOWN_LABELS
 from service.memories.interactions import USUAL_QUERY, USUAL_TOKENS
@@ -60,7 +61,7 @@ class SummaryIn(_Taken):
         description="What it came through. Not needed with a key that is bound to a connector.",
         examples=["slack"],
     )
-    labels: list[str] | None = Field(
+    labels: Names | None = Field(
         None, description=f"What kind of interaction it was: {_LABELS}, or your own.", examples=[["escalation"]]
     )
 
@@ -110,6 +111,7 @@ class WebhookIn(_Taken):
     name: str = Field(description="A name of yours.", examples=["Cache of the shop"])
     event_types: list[_Asked] = Field(
         min_length=1,
+        max_length=20,
         description="Of what; `memory_categorize` is passed over beside others.",
         examples=[[EventType.ADDED.value]],
     )
@@ -120,7 +122,7 @@ class WebhookEditIn(_Taken):
 
     url: str | None = Field(None, description="Where to.")
     name: str | None = Field(None, description="A name of yours.")
-    event_types: Annotated[list[_Asked], Field(min_length=1)] | None = Field(
+    event_types: Annotated[list[_Asked], Field(min_length=1, max_length=20)] | None = Field(
         None, description="Of what; `memory_categorize` is passed over beside others."
     )
 

@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
+from service.api.lists import MOST_MESSAGES
+
 _EXAMPLE: JsonDict = {
     "id": "0190a1b2-3c4d-7e5f-8a9b-0c1d2e3f4a5b",
     "memory": "Likes tea with lemon",
@@ -43,7 +45,9 @@ class OssSubjects(_Taken):
 class OssAddIn(OssSubjects):
     """What to remember."""
 
-    messages: list[OssMessage] = Field(examples=[[{"role": "user", "content": "I like tea with lemon"}]])
+    messages: list[OssMessage] = Field(
+        max_length=MOST_MESSAGES, examples=[[{"role": "user", "content": "I like tea with lemon"}]]
+    )
     metadata: dict[str, Any] | None = Field(None, description="JSON of your own; filters reach it.")
     infer: bool | None = Field(None, description="true (the default): the LLM extracts facts; false: as it stands.")
     expiration_date: str | None = Field(None, description="The last day it is visible: `YYYY-MM-DD`.")

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from service.api.lists import MOST_ITEMS
 from service.api.platform.schemas import UpdateIn
 
 
@@ -26,13 +27,13 @@ class NamedUpdate(UpdateIn, NamedMemory):
 class BatchUpdateIn(_Taken):
     """What to change, at most 1000 memories."""
 
-    memories: list[NamedUpdate] = Field(description="Each memory once; at most 1000.")
+    memories: list[NamedUpdate] = Field(max_length=MOST_ITEMS, description="Each memory once; at most 1000.")
 
 
 class BatchDeleteIn(_Taken):
     """What to delete, at most 1000 memories."""
 
-    memories: list[NamedMemory] = Field(description="Each memory once; at most 1000.")
+    memories: list[NamedMemory] = Field(max_length=MOST_ITEMS, description="Each memory once; at most 1000.")
 
 
 class BatchItemOut(BaseModel):

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from service.api.lists import Filter
 from service.api.platform.schemas import Subjects
 
 
@@ -14,7 +15,7 @@ class ExportIn(Subjects):
 
     model_config = ConfigDict(populate_by_name=True)
 
-    filters: dict[str, Any] | list[Any] | None = Field(None, description="As in a search.")
+    filters: Filter = Field(None, description="As in a search.")
     wanted_schema: Any = Field(
         None,
         alias="schema",
@@ -34,7 +35,7 @@ class ExportGetIn(Subjects):
     """Which export: by its id, or the newest one with these filters."""
 
     memory_export_id: str | None = Field(None, description="The `id` of the export.")
-    filters: dict[str, Any] | list[Any] | None = Field(None, description="Those that it was asked for with.")
+    filters: Filter = Field(None, description="Those that it was asked for with.")
 
 
 class ImportedOut(BaseModel):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -20,7 +20,7 @@ class ProjectIn(BaseModel):
     agent_custom_instructions: str | None = Field(
         None, description="The same for memories of an agent without a user; without it `custom_instructions` holds."
     )
-    custom_categories: list[CategoryIn] | None = Field(
+    custom_categories: Annotated[list[CategoryIn], Field(max_length=1_000)] | None = Field(
         None,
         description="The categories that extracted memories are sorted into: names, or names with descriptions.",
         examples=[[{"health": "allergies, sleep, doctors"}, "travel"]],

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from service.api.deps import CallerDep, GuardedRoute, ServicesDep, acts
 from service.api.errors import errors
-from service.api.platform.schemas import Filter
+from service.api.lists import Filter
 from service.api.replies import Reply
 from service.filters.parse import parse_filter
 from service.scope import Action

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.config import JsonDict
 
+from service.api.lists import MOST_MESSAGES, MOST_PARTS, Filter, Names
 from service.api.reading import SUBJECTS, Moment
 
 #: Names in `fields`: more than a memory has fields.
 MOST_FIELDS: Final = 50
-
-Filter = dict[str, Any] | list[dict[str, Any]] | None
 
 _EXAMPLE_MEMORY: JsonDict = {
     "id": "0190a1b2-3c4d-7e5f-8a9b-0c1d2e3f4a5b",
@@ -49,11 +48,24 @@ class Part(_Taken):
     text: str | None = None
 
 
+def _well_formed(value: Any) -> Any:
+    """Refuse a list of parts for the first that is none, since the library would go on to tell of each."""
+    for number, part in enumerate(value if isinstance(value, list) else ()):
+        if not isinstance(part, dict) or not isinstance(part.get("type"), str):
+            raise ValueError(f"part {number} must be an object with a type, as text")
+        if not isinstance(part.get("text"), str | None):
+            raise ValueError(f"part {number}: the text must be a text")
+    return value
+
+
+Parts = Annotated[list[Part], Field(max_length=MOST_PARTS), BeforeValidator(_well_formed)]
+
+
 class MessageIn(_Taken):
     """One message of a conversation."""
 
     role: Literal["user", "assistant", "system", "developer", "tool", "function"]
-    content: str | list[Part] = Field(description="The text, or parts of which each is text.")
+    content: str | Parts = Field(description="The text, or parts of which each is text.")
     name: str | None = Field(None, description="The speaker; filters know it as `actor_id`.")
 
 
@@ -81,12 +93,14 @@ Account = Annotated[
 class AddIn(Subjects):
     """What to remember."""
 
-    messages: list[MessageIn] = Field(examples=[[{"role": "user", "content": "I like tea with lemon"}]])
+    messages: list[MessageIn] = Field(
+        max_length=MOST_MESSAGES, examples=[[{"role": "user", "content": "I like tea with lemon"}]]
+    )
     identity: Account = None
     filters: Filter = Field(None, description="The ids, where a client sends them here: in one place, not in both.")
     metadata: dict[str, Any] | None = Field(None, description="JSON of your own; filters reach it.")
     infer: bool | None = Field(None, description="true (the default): the LLM extracts facts; false: as it stands.")
-    categories: list[str] | None = Field(None, description="Categories of what is added.")
+    categories: Names | None = Field(None, description="Categories of what is added.")
     timestamp: Moment | None = Field(None, description="When it was said: seconds since 1970 or ISO 8601.")
     expiration_date: str | None = Field(None, description="The last day it is visible: `YYYY-MM-DD`.")
     custom_instructions: Any = Field(None, description="Ignored, with a warning: the project's settings decide.")
@@ -111,7 +125,7 @@ class _Narrowed(_Taken):
         examples=[{"AND": [{"user_id": "alice"}]}],
     )
     identity: Account = None
-    categories: list[str] | None = Field(None, description="Any of these categories.")
+    categories: Names | None = Field(None, description="Any of these categories.")
     metadata: dict[str, Any] | None = Field(None, description="Like `filters.metadata`.")
     show_expired: bool | None = Field(None, description="Also what is past its expiration date.")
     latest_only: bool | None = Field(None, description="Not what a newer memory supersedes.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
 import httpx
@@ -88,3 +89,24 @@ def test_an_action_that_does_not_end_is_503_and_goes_on(make_services: MakeServi
                 found = [one["memory"] for one in answer.json()["results"]]
             time.sleep(0.05)
         assert set(found) == {"Likes tea"}
+
+
+def test_an_action_that_never_had_a_thread_is_not_done_later(make_services: MakeServices, database: Postgres) -> None:
+    services = make_services(server={"answer_seconds": 1.0, "event_wait": 0, "threads": 2})
+    tenant = services.installation.tenants.create("acme").id
+    _, key = principal_of(services, tenant)
+    headers = {"Authorization": f"Token {key}"}
+    with serving(create_app(services)) as url, httpx.Client(base_url=url, headers=headers, timeout=60) as client:
+        assert client.post(ADD, json=BODY).status_code == 200
+        with psycopg.connect(database.admin) as lock, ThreadPoolExecutor(8) as callers:
+            lock.execute("LOCK TABLE memories IN ACCESS EXCLUSIVE MODE")
+            bodies = [{**BODY, "messages": [{"role": "user", "content": f"Note {n}"}]} for n in range(8)]
+            answers = list(callers.map(lambda body: client.post(ADD, json=body), bodies))
+            assert {answer.status_code for answer in answers} == {503}
+        # What comes now waits for no more than the two that had a thread.
+        deadline = time.monotonic() + 60
+        while (listed := client.post("/v3/memories/", json={})).status_code == 503 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert client.post(ADD, json={**BODY, "messages": [{"role": "user", "content": "Last"}]}).status_code == 200
+        listed = client.post("/v3/memories/", json={})
+        assert 2 <= listed.json()["count"] <= 4
