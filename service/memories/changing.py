@@ -226,7 +226,7 @@ class ModelChange:
             pair.index.mark_complete()
             pair.index.flush()
             with generations.lock:
-                # What is committed from here on waits for the lock, and is then written to the new index.
+                # What is committed from here on is written to the new index, after the lock or from the outbox.
                 patient.hurry = True
                 following.follow()
                 pair.index.flush()

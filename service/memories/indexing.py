@@ -16,12 +16,14 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DataError
 
 from service import clock
-from service.embeddings import Embedder
 from service.errors import IndexUnavailable, KeyringUnavailable, Unavailable
 from service.index.failures import incomplete
 from service.index.interface import Index, Point, ScopedWriter
 from service.index.terms import Bm25Terms, TenantTerms
 from service.memories.agreement import Agreement
+from service.memories.answering import Answering
+from service.memories.doubts import Doubts
+from service.memories.index_points import embedded, is_of, latest, point_of, write
 from service.memories.serving import Generations, Serving
 from service.scope import Scope, TenantId, service_principal
 from service.settings.languages import Language
@@ -42,6 +44,11 @@ _REBUILD_BATCH: Final = 100
 _REMEMBERED: Final = 200_000
 #: More than a process takes from reading a memory to having written its point, or to giving up.
 _SETTLED_AFTER: Final = timedelta(seconds=60)
+#: Seconds after which a point is not written any more: its outbox row may be gone by the time that it is there.
+_STALE_POINT: Final = 30.0
+#: Seconds that a write waits for those before it. An engine in this process is slow at times and never silent.
+_WAITS: Final = 1.0
+_WAITS_ALONE: Final = 5.0
 _FILLING: Final = "fill_index"
 _STALE_AFTER: Final = timedelta(minutes=2)
 _log = logging.getLogger("memvault.index")
@@ -75,6 +82,10 @@ class Indexing:
         self._tasks = tasks
         self._agreement = Agreement(database, self._index)
         self._lock = generations.lock
+        # What another index does, which is filled, says nothing of the one that serves.
+        self._reads = generations.reads if following is None else Answering()
+        self._writes = generations.writes if following is None else Answering()
+        self._doubts = Doubts(database, self._index, self._reads, self._writes)
         # Ids are unique within a tenant only: an imported one may be another tenant's too.
         self._applied: OrderedDict[tuple[TenantId, UUID], int] = OrderedDict()
         self._languages = languages
@@ -94,8 +105,8 @@ class Indexing:
 
     @property
     def behind(self) -> bool:
-        """Whether something was committed that could not be brought into the index at once."""
-        return self._behind.is_set()
+        """Whether something was committed that could not be brought into the index at once, or the index hangs."""
+        return self._behind.is_set() or self._reads.rests or self._writes.rests
 
     @property
     def left_out(self) -> int:
@@ -115,17 +126,21 @@ class Indexing:
         """Bring committed memories into the index and take deleted ones (id and version) out.
 
         It never fails, for the commit stands: the outbox rows stay, and `drain` does later what could not be done now.
+        So it is left while the index hangs, and where other writes take long: no request waits for either.
         """
+        began = clock.monotonic()
         try:
+            self._reads.check()
+            self._writes.check()
             serving = self._generations.serving
             # What another model embedded: an edit of the metadata alone keeps the vector.
-            foreign = [entry for entry in entries if not _is_of(entry, serving.embedder)]
-            made = _embedded(serving.embedder, foreign) if self._generations.changing.is_set() else {}
+            foreign = [entry for entry in entries if not is_of(entry, serving.embedder)]
+            made = embedded(serving.embedder, foreign) if self._generations.changing.is_set() else {}
             ours = [made.get(entry.memory.id, entry) for entry in entries]
-            ours = [entry for entry in ours if _is_of(entry, serving.embedder)]
+            ours = [entry for entry in ours if is_of(entry, serving.embedder)]
             points = [self._point(scope, entry) for entry in ours]
-            with self._lock:
-                if self._generations.serving is not serving:
+            with self._soon():
+                if self._generations.serving is not serving or clock.monotonic() - began > _STALE_POINT:
                     points = []
                 self._apply(scope, points, gone or {})
             if len(points) < len(entries):
@@ -138,11 +153,13 @@ class Indexing:
             _log.warning("the index is behind the record", extra={"memories": missing, "error": type(error).__name__})
 
     def check(self) -> None:
-        """Return unless the index is known to miss memories; costs nothing.
+        """Return unless the index is known to miss memories or to hang; costs nothing.
 
         Raises:
-            IndexUnavailable: while the index is being made again from the record after it was lost.
+            IndexUnavailable: while the index is being made again from the record after it was lost, and for some
+                seconds after somebody waited for it in vain.
         """
+        self._reads.check()
         if self._incomplete.is_set():
             raise incomplete()
 
@@ -156,7 +173,9 @@ class Indexing:
             IndexUnavailable: when the index does not answer, and while another process makes it again.
         """
         try:
-            if not self._index.is_complete():
+            with self._reads.asking():
+                complete = self._index.is_complete()
+            if not complete:
                 self._incomplete.set()
                 if any(self._has_memories(tenant_id) for tenant_id in tenants()):
                     _log.warning("the index lacks what the record has and is made again from it")
@@ -179,6 +198,10 @@ class Indexing:
             IndexUnavailable, RecordUnavailable: with the rest still in the outbox.
         """
         self._behind.clear()
+        if self._reads.rests:
+            # Whether it answers again has to be known even where there is nothing to do.
+            with self._reads.asking():
+                self._index.is_complete()
         total, last, left_out = 0, 0, 0
         done: list[int] = []
         while due := self._outbox.due(_BATCH, after=last):
@@ -192,6 +215,8 @@ class Indexing:
                 total += self._forget(done)
                 done = []
         total += self._forget(done)
+        self._doubts.look_again()
+        self._writes.answered()
         if left_out != self._left_out:
             _log.error("changes stay in the outbox: their memories do not open", extra={"count": left_out})
             self._left_out = left_out
@@ -327,12 +352,12 @@ class Indexing:
             with self._lock:
                 embedder = (self._following or self._generations.serving).embedder
                 with self._database.transaction(scope) as connection:
-                    entries = [_latest(entry, made) for entry in read(connection)]
-                foreign = [entry for entry in entries if not _is_of(entry, embedder)]
+                    entries = [latest(entry, made) for entry in read(connection)]
+                foreign = [entry for entry in entries if not is_of(entry, embedder)]
                 if not foreign:
                     yield entries
                     return
-            again = _embedded(embedder, foreign)
+            again = embedded(embedder, foreign)
             if self._following is None and self._generations.changing.is_set():
                 # The record has the vectors of the model to come already, which are not thrown away for these.
                 made |= again
@@ -397,7 +422,8 @@ class Indexing:
         if not self._index.shared and self._following is None:
             return {one.memory_id for one in due if not self._has_applied(scope.tenant_id, one)}
         ids = {one.memory_id for one in due}
-        present = self._index.of(scope).existing(ids)
+        with self._reads.asking():
+            present = self._index.of(scope).existing(ids)
         with self._database.transaction(scope) as connection:
             known = versions(connection, ids)
         again = {one.memory_id for one in due if known.get(one.memory_id, GONE) < one.version}
@@ -415,18 +441,13 @@ class Indexing:
         so, whatever was applied before: an id that was taken out, here or by another process, may be imported again."""
         with self._lock:
             tenant = scope.tenant_id
-            scoped = self._index.of(scope)
             applied = {point.memory_id: self._applied.get((tenant, point.memory_id), 0) for point in points}
             newer = [one for one in points if recorded or applied[one.memory_id] < one.version]
-            if recorded and points:
-                # The index keeps the newer version of two.
-                present = scoped.existing(list(applied))
-                scoped.delete([one.memory_id for one in points if present.get(one.memory_id, 0) > one.version])
-            if newer:
-                scoped.upsert(newer)
-            if gone:
-                scoped.delete(list(gone))
-            for memory_id, version in [*((one.memory_id, one.version) for one in newer), *gone.items()]:
+            written = {one.memory_id: one.version for one in newer} | dict(gone)
+            if written:
+                with self._doubts.writing(tenant, written):
+                    write(self._index.of(scope), newer, gone, recorded=recorded)
+            for memory_id, version in written.items():
                 self._applied.pop((tenant, memory_id), None)
                 self._applied[tenant, memory_id] = version
             while len(self._applied) > _REMEMBERED:
@@ -434,6 +455,16 @@ class Indexing:
             if len(newer) < len(points):
                 # A writer that comes late, or an import under an id that was here before: the record knows.
                 self._behind.set()
+
+    @contextmanager
+    def _soon(self) -> Iterator[None]:
+        """Hold the lock for the block, if those who hold it and wait for it before let it go in time."""
+        if not self._lock.acquire(timeout=_WAITS if self._index.shared else _WAITS_ALONE):
+            raise IndexUnavailable("other writes of the index take long")
+        try:
+            yield
+        finally:
+            self._lock.release()
 
     def _points(self, scope: Scope, entries: Sequence[IndexEntry], unreadable: Unreadable) -> list[Point]:
         points = []
@@ -445,41 +476,4 @@ class Indexing:
         return points
 
     def _point(self, scope: Scope, entry: IndexEntry) -> Point:
-        memory = entry.memory
-        return Point(
-            memory_id=memory.id,
-            version=memory.version,
-            dense=entry.vector,
-            text_terms=self.terms(scope).document(memory.searchable),
-            user_id=memory.user_id,
-            agent_id=memory.agent_id,
-            app_id=memory.app_id,
-            run_id=memory.run_id,
-            tokens=entry.tokens,
-            created_at=memory.created_at,
-            updated_at=memory.updated_at,
-            expires_on=memory.expires_on,
-            place=memory.place,
-        )
-
-
-def _is_of(entry: IndexEntry, embedder: Embedder) -> bool:
-    """Tell whether a vector is of a model, and of the size that it has now."""
-    return entry.embedder == embedder.name and len(entry.vector) == embedder.dimensions
-
-
-def _embedded(embedder: Embedder, entries: Sequence[IndexEntry]) -> dict[UUID, IndexEntry]:
-    """Return entries with the vectors of a model, by their memories."""
-    if not entries:
-        return {}
-    vectors = embedder.embed_documents([entry.memory.searchable for entry in entries])
-    return {
-        entry.memory.id: IndexEntry(entry.memory, vector, embedder.name, entry.tokens)
-        for entry, vector in zip(entries, vectors, strict=True)
-    }
-
-
-def _latest(entry: IndexEntry, made: Mapping[UUID, IndexEntry]) -> IndexEntry:
-    """Return the entry that was embedded again, if it is of the same version."""
-    again = made.get(entry.memory.id)
-    return again if again is not None and again.memory.version == entry.memory.version else entry
+        return point_of(entry, self.terms(scope).document(entry.memory.searchable))

@@ -10,6 +10,7 @@ from typing import TypeVar
 from service.embeddings.embedder import Embedder, Vector
 from service.errors import IndexUnavailable
 from service.index.interface import Index
+from service.memories.answering import Answering
 
 _Answer = TypeVar("_Answer")
 
@@ -24,9 +25,12 @@ class Serving:
 
 
 class Generations:
-    """The pair that serves now and the one that will. Who embeds and searches takes the pair once and keeps to it."""
+    """The pair that serves now and the one that will. Who embeds and searches takes the pair once and keeps to it.
 
-    def __init__(self, serving: Serving) -> None:
+    `remote`: their indexes are on a server, which may be silent.
+    """
+
+    def __init__(self, serving: Serving, *, remote: bool = False) -> None:
         self._serving = serving
         self._retired: list[Serving] = []
         #: The pair that is being filled by this process.
@@ -38,6 +42,8 @@ class Generations:
         self.comparing = threading.Event()
         #: Held while the index is written and while another pair takes over.
         self.lock = threading.RLock()
+        #: Whether the index that serves answers who asks it something, and who writes to it.
+        self.reads, self.writes = (Answering(remote=remote) for _ in range(2))
 
     @property
     def serving(self) -> Serving:
@@ -92,11 +98,13 @@ class Question:
             IndexUnavailable, EmbeddingUnavailable: when the index or the model does not answer.
         """
         while True:
+            self._generations.reads.check()
             serving = self._generations.serving
             if self._vector is None or serving is not self._of:
                 self._of, self._vector = serving, serving.embedder.embed_query(self._text)
             try:
-                return search(serving.index, self._vector)
+                with self._generations.reads.asking():
+                    return search(serving.index, self._vector)
             except IndexUnavailable:
                 # It may have been closed since, for another one serves.
                 if serving is self._generations.serving:

@@ -40,7 +40,7 @@ def open_serving(installation: Installation, stack: ExitStack) -> tuple[Generati
     settings, models = installation.settings, models_of(installation)
     model, embedder = _serving(installation, models, stack)
     _sweep(settings, models)
-    generations = Generations(_pair(settings, embedder, model))
+    generations = Generations(_pair(settings, embedder, model), remote=settings.index.url is not None)
     if models.find(ModelState.FILLING) is not None:
         # From the first moment on: the vectors that the new model made already must not be written over.
         generations.changing.set()

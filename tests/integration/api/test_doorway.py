@@ -1,11 +1,8 @@
 """Nobody passes without a credential, and the few public routes tell nothing that is not for everybody."""
 
 import re
-import socket
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from typing import Any
 
 import httpx
@@ -26,7 +23,7 @@ from tests.conftest import MakeServices, principal_of
 from tests.integration.api.conftest import MakeClient, assert_error
 from tests.isolation.attack import lines, surface
 from tests.isolation.attack.scene import MAKERS
-from tests.qdrant.serving import qdrant
+from tests.qdrant.hanging import hanging
 
 pytestmark = pytest.mark.integration
 
@@ -59,33 +56,6 @@ def index_told(client: TestClient, state: str, *, seconds: float) -> Any:
         assert time.monotonic() < deadline, told
         time.sleep(0.05)
     return told
-
-
-@contextmanager
-def hanging() -> Iterator[tuple[dict[str, Any], threading.Event]]:
-    """Settings of an index on a Qdrant server that says nothing any more while the event is set."""
-    hang = threading.Event()
-
-    def pump(source: socket.socket, target: socket.socket) -> None:
-        with suppress(OSError):
-            while data := source.recv(65536):
-                while hang.is_set():
-                    time.sleep(0.02)
-                target.sendall(data)
-            target.shutdown(socket.SHUT_WR)
-
-    def accept() -> None:
-        with suppress(OSError):
-            while True:
-                one, _ = listener.accept()
-                other = socket.create_connection(("127.0.0.1", server.grpc_port or 0))
-                for ends in ((one, other), (other, one)):
-                    threading.Thread(target=pump, args=ends, daemon=True).start()
-
-    with qdrant(grpc=True) as server, socket.create_server(("127.0.0.1", 0)) as listener:
-        threading.Thread(target=accept, daemon=True).start()
-        yield {"url": server.url, "grpc_port": listener.getsockname()[1]}, hang
-        hang.clear()
 
 
 def filled(path: str) -> str:

@@ -110,3 +110,27 @@ def test_an_action_that_never_had_a_thread_is_not_done_later(make_services: Make
         assert client.post(ADD, json={**BODY, "messages": [{"role": "user", "content": "Last"}]}).status_code == 200
         listed = client.post("/v3/memories/", json={})
         assert 2 <= listed.json()["count"] <= 4
+
+
+def test_probes_and_metrics_are_answered_while_requests_keep_every_thread(
+    make_services: MakeServices, database: Postgres
+) -> None:
+    services = make_services(server={"threads": 2})
+    _, key = principal_of(services, services.installation.tenants.create("acme").id)
+    headers = {"Authorization": f"Token {key}"}
+    with serving(create_app(services)) as url, httpx.Client(base_url=url, headers=headers, timeout=30) as client:
+        while client.get("/readyz").status_code != 200:
+            time.sleep(0.05)
+        with ThreadPoolExecutor(4) as pool, psycopg.connect(database.admin) as lock:
+            lock.execute("LOCK TABLE memories IN ACCESS EXCLUSIVE MODE")
+            adds = [pool.submit(client.post, ADD, json=BODY | {"user_id": f"user {number}"}) for number in range(4)]
+            while not _somebody_waits(lock):
+                time.sleep(0.05)
+            # More than the readiness is remembered for.
+            for _ in range(3):
+                assert client.get("/readyz").status_code == 200
+                assert client.get("/metrics").status_code == 200
+                time.sleep(0.4)
+            assert not any(one.done() for one in adds)
+            lock.rollback()
+            assert {one.result().status_code for one in adds} == {200}
