@@ -6,7 +6,6 @@ import logging
 import threading
 from typing import Final
 
-from service.storage.embedded.errors import EmbeddedPostgresError
 from service.storage.embedded.supervisor import EmbeddedPostgres
 
 _LOOK_EVERY: Final = 1.0
@@ -14,7 +13,8 @@ _log = logging.getLogger("memvault.postgres")
 
 
 class Watch:
-    """A thread that looks every second whether the server lives: without it nothing is served until a restart."""
+    """A thread that looks every second whether the server lives, whatever fails meanwhile: without it nothing is served
+    until a restart."""
 
     def __init__(self, postgres: EmbeddedPostgres) -> None:
         self._postgres = postgres
@@ -34,12 +34,12 @@ class Watch:
 
     def _run(self) -> None:
         while not self._stopping.wait(_LOOK_EVERY):
-            if self._postgres.lives():
-                continue
             try:
+                if self._postgres.lives():
+                    continue
                 self._postgres.start()
-            except EmbeddedPostgresError as error:
-                # A full disk, most likely: it is tried again until there is room.
+            except Exception as error:
+                # A full disk, most likely, which fails in many ways: it is tried again until there is room.
                 if not self._failing:
                     _log.error("the embedded Postgres does not start", extra={"error": type(error).__name__})
                 self._failing = True

@@ -18,6 +18,7 @@ import pytest
 from service.storage.embedded import EmbeddedPostgres, Watch
 from service.storage.embedded.errors import InUseElsewhere, StartFailed, StartTimeout
 from service.storage.embedded.locks import FileLock
+from service.storage.embedded.server import Server
 from tests.integration.embedded.installations import FAST, Other, is_running, processes_of
 
 
@@ -199,20 +200,41 @@ def test_a_server_that_ends_under_its_user_is_started_again(cluster: Path, endin
     watch.start()
     try:
         os.kill(first.pid, ending)
-
-        def is_back() -> bool:
-            try:
-                with psycopg.connect(first.superuser_dsn()) as connection:
-                    return connection.execute("SELECT 1").fetchone() == (1,)
-            except psycopg.OperationalError:
-                return False
-
         wait_for(lambda: not first_lives(first.pid))
-        wait_for(is_back)
+        wait_for(lambda: answers(first))
     finally:
         watch.stop()
         postgres.stop()
     assert processes_of(cluster) == []
+
+
+def test_a_start_that_fails_outside_of_postgres_is_tried_again(cluster: Path, caplog: pytest.LogCaptureFixture) -> None:
+    postgres = EmbeddedPostgres(cluster, settings=FAST)
+    first = postgres.start()
+    watch = Watch(postgres)
+    # What is written at each start cannot be, as on a full disk.
+    rules = next(cluster.glob("*hba*"))
+    rules.unlink()
+    (rules / "in-the-way").mkdir(parents=True)
+    watch.start()
+    try:
+        os.kill(first.pid, signal.SIGQUIT)
+        wait_for(lambda: any("does not start" in record.message for record in caplog.records))
+        shutil.rmtree(rules)
+        wait_for(lambda: answers(first))
+    finally:
+        watch.stop()
+        postgres.stop()
+    assert processes_of(cluster) == []
+
+
+def answers(server: Server) -> bool:
+    """Whether a server can be asked."""
+    try:
+        with psycopg.connect(server.superuser_dsn()) as connection:
+            return connection.execute("SELECT 1").fetchone() == (1,)
+    except psycopg.OperationalError:
+        return False
 
 
 def first_lives(pid: int) -> bool:
