@@ -259,7 +259,7 @@ class Memories:
             lookup = stores.lookup(connection, scope, where)
             subject_ids = [lookup.subject(kind, name) for kind, name in names.items()]
             known = [one for one in subject_ids if one is not None]
-            removed: list[StoredMemory] = []
+            removed: list[UUID] = []
             waiting: dict[UUID, list[UUID]] = {}
             if len(known) == len(subject_ids):
                 for reached in _reached(known, lookup.users):
@@ -269,10 +269,12 @@ class Memories:
                 waiting = lock_waiting(stores, connection, where, lookup)
                 wait_for_placing(connection)
                 clause = compile_sql(where, lookup, memories_table).clause
-                theirs = one_of(memories_table.c.id, lock_matching(connection, clause, users=lookup.users))
-                removed = list(stores.record.stream(connection, scope, theirs, users=lookup.users, on=None))
+                removed = lock_matching(connection, clause, users=lookup.users)
                 for start in range(0, len(removed), _BATCH):
-                    self._remove(connection, scope, removed[start : start + _BATCH])
+                    # Read when it is removed: a scope may be larger than what fits into memory.
+                    theirs = one_of(memories_table.c.id, removed[start : start + _BATCH])
+                    part = stores.record.stream(connection, scope, theirs, users=lookup.users, on=None)
+                    self._remove(connection, scope, list(part))
                 stores.waiting_holds.remove(connection, scope, waiting)
                 settle_unapproved(connection, {one: subjects[0] for one, subjects in waiting.items()})
             stores.trail.write(
@@ -280,10 +282,10 @@ class Memories:
                 caller,
                 AuditEvent.MEMORIES_DELETED,
                 subjects=known,
-                targets=[*(memory.id for memory in removed), *waiting],
+                targets=[*removed, *waiting],
                 detail=MemoriesDeleted(count=len(removed), quarantined=len(waiting)),
             )
-        self._indexing.apply(scope, [], gone={memory.id: GONE for memory in removed})
+        self._indexing.apply(scope, [], gone=dict.fromkeys(removed, GONE))
         return len(removed)
 
     def _matching(

@@ -44,6 +44,8 @@ _REBUILD_BATCH: Final = 100
 _REMEMBERED: Final = 200_000
 #: More than a process takes from reading a memory to having written its point, or to giving up.
 _SETTLED_AFTER: Final = timedelta(seconds=60)
+#: Points that are taken out at once. While more are, nobody else could write, and who deleted them would wait.
+_GONE_AT_ONCE: Final = 1000
 #: Seconds after which a point is not written any more: its outbox row may be gone by the time that it is there.
 _STALE_POINT: Final = 30.0
 #: Seconds that a write waits for those before it. An engine in this process is slow at times and never silent.
@@ -126,8 +128,12 @@ class Indexing:
         """Bring committed memories into the index and take deleted ones (id and version) out.
 
         It never fails, for the commit stands: the outbox rows stay, and `drain` does later what could not be done now.
-        So it is left while the index hangs, and where other writes take long: no request waits for either.
+        So it is left while the index hangs, where other writes take long, and where many memories are gone: no request
+        waits for any of this.
         """
+        if gone is not None and len(gone) > _GONE_AT_ONCE:
+            self._behind.set()
+            return
         began = clock.monotonic()
         try:
             self._reads.check()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -13,12 +14,14 @@ import pytest
 
 from service.errors import NotFound
 from service.filters.ast import EVERYTHING
+from service.memories import actions, indexing
 from service.memories.reviews import Decision
 from service.records import SubjectNames
 from service.scope import Caller
+from service.storage.stored import StoredMemory
 from service.wiring import Services
 from tests.conftest import Postgres
-from tests.integration.memories.test_adding_and_finding import add
+from tests.integration.memories.test_adding_and_finding import add, found
 from tests.integration.memories.test_quarantine import add as ask
 from tests.integration.memories.test_quarantine import review
 
@@ -105,3 +108,43 @@ def test_what_is_being_approved_is_deleted_with_its_scope(
         assert deleted.result(60) == 1
     assert services.memories.list(caller, caller.scope, EVERYTHING, page=1, size=5, on=None).items == []
     assert rows(database, "SELECT count(*) FROM quarantine") == [(0,)]
+
+
+def test_a_large_scope_is_never_in_memory_as_a_whole(
+    services: Services, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(services, caller, *(f"note number {number}" for number in range(7)))
+    monkeypatch.setattr(actions, "_BATCH", 2)
+    remove, at_once = services.memories._remove, []
+
+    def opened() -> int:
+        return sum(isinstance(one, StoredMemory) for one in gc.get_objects())
+
+    def counted(*given: Any) -> None:
+        at_once.append(opened() - before)
+        remove(*given)
+
+    monkeypatch.setattr(services.memories, "_remove", counted)
+    gc.collect()
+    before = opened()
+    assert services.memories.delete_all(caller, caller.scope, ALICE) == 7
+    assert len(at_once) == 4
+    assert max(at_once) <= 2
+
+
+def test_a_large_deletion_is_left_to_the_outbox(
+    services: Services, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(indexing, "_GONE_AT_ONCE", 2)
+    add(services, caller, *(f"note number {number}" for number in range(3)))
+    add(services, caller, "tea", "coffee", user="bob")
+    # No pass over the outbox can come between.
+    with services.indexing._generations.lock:
+        assert services.memories.delete_all(caller, caller.scope, ALICE) == 3
+        assert services.index.count() == 5
+        assert services.outbox.size() >= 3
+        assert found(services, caller, "note", {"user_id": "alice"}) == []
+        assert services.memories.delete_all(caller, caller.scope, SubjectNames(user_id="bob")) == 2
+        assert services.index.count() == 3
+    services.indexing.drain()
+    assert services.index.count() == 0
