@@ -12,7 +12,7 @@ from service.memories.changing import ModelChange
 from service.memories.indexing import Indexing
 from service.scope import TenantId
 from service.storage.erasers import erasers
-from service.storage.files import FilePass, rewrite_files
+from service.storage.files import FilePass, check_files, rewrite_files
 from service.storage.keyring import Keyring
 
 NO_ROLE: Final = (
@@ -73,11 +73,15 @@ class PhysicalPass:
     def make(self, *, names: bool) -> Physical:
         """Bring the index up to the record, write it anew without what was deleted, and so the tables.
 
-        With `names` the table of the tenants too, where a deleted one had its name.
+        With `names` the table of the tenants too, where a deleted one had its name. It is asked first whether the
+        tables can be written anew: the index takes long, and would be made again at each try.
 
         Raises:
             Unavailable: when a store is away or busy; the same call is to be made again later.
         """
+        tables = sorted(one.name for one in erasers()) + (["tenants"] if names else [])
+        if self._dsn is not None:
+            check_files(self._dsn, tables, lock_timeout=self._lock_timeout)
         self._indexing.drain()
         self._keyring.rewrite()
         self._change.remove_idle()
@@ -87,7 +91,6 @@ class PhysicalPass:
             raise IndexUnavailable("the index is being compacted or rebuilt already; it is tried again")
         if self._dsn is None:
             return Physical(FilePass(reason=NO_ROLE))
-        tables = sorted(one.name for one in erasers()) + (["tenants"] if names else [])
         return Physical(rewrite_files(self._dsn, tables, lock_timeout=self._lock_timeout))
 
 

@@ -15,7 +15,7 @@ from service import clock
 from service.audit.assembly import trusted_keys
 from service.audit.tenant_details import ProjectField
 from service.auth.keys import Grant
-from service.errors import Conflict, Forbidden, InvalidInput, NotFound
+from service.errors import Conflict, Forbidden, InvalidInput, NotFound, RecordBusy
 from service.filters.ast import EVERYTHING
 from service.holds.rules import RuleBody
 from service.holds.spans import Span
@@ -364,6 +364,35 @@ def test_several_erasures_share_one_physical_pass(
     for who, erasure_id in asked:
         services.erasing.run(str(who.principal.tenant_id), str(erasure_id))
     assert passes == ["index"]
+
+
+def test_the_index_is_not_written_anew_while_the_tables_cannot_be(
+    services: Services, caller: Caller, database: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(services, caller, "a note", user_id="alice")
+    erasure = services.erasures.request(caller, caller.scope, Target(ErasureKind.USER, "alice"))
+    tenant_id, erasure_id = str(caller.principal.tenant_id), str(erasure.id)
+    services.erasing.run(tenant_id, erasure_id)
+    passes: list[str] = []
+    compact = services.index.compact
+    monkeypatch.setattr(services.index, "compact", lambda: passes.append("index") or compact())
+    monkeypatch.setattr(services.erasing._physical, "_dsn", database.admin)
+    monkeypatch.setattr(services.erasing._physical, "_lock_timeout", 0.2)
+    monkeypatch.setattr("service.storage.files._SNAPSHOTS_END_IN", 0.2)
+    # A dump, which reads every table and lets go of none before it ends.
+    with psycopg.connect(database.admin) as dump:
+        dump.execute("SELECT count(*) FROM webhooks")
+        with pytest.raises(RecordBusy, match="in use"):
+            services.erasing.run(tenant_id, erasure_id)
+    with psycopg.connect(database.admin) as report:
+        report.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        report.execute("SELECT 1")
+        with pytest.raises(RecordBusy, match="can still see"):
+            services.erasing.run(tenant_id, erasure_id)
+    assert passes == []
+    services.erasing.run(tenant_id, erasure_id)
+    assert passes == ["index"]
+    assert services.erasures.get(caller, caller.scope, erasure.id).status is ErasureStatus.COMPLETED
 
 
 def test_a_restored_database_forgets_a_connector_and_a_tenant_again(

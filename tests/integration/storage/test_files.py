@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import psycopg
 import pytest
@@ -11,7 +12,8 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from service import clock
 from service.errors import RecordBusy
-from service.storage.files import rewrite_files
+from service.storage import files
+from service.storage.files import check_files, rewrite_files
 from tests.conftest import Postgres
 
 pytestmark = [pytest.mark.integration, pytest.mark.postgres_suite]
@@ -71,9 +73,85 @@ def test_a_deleted_row_that_somebody_can_still_see_is_no_success(
     assert rewrite_files(database.admin, ["notes"], lock_timeout=2).done
 
 
+def test_a_table_in_use_is_known_before_anything_is_done(
+    database: Postgres, notes: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    where = "SELECT pg_relation_filenode('notes')"
+    before = notes.execute(where).fetchone()
+    with psycopg.connect(database.admin) as other:
+        other.execute("SELECT * FROM notes")
+        with pytest.raises(RecordBusy, match="in use"):
+            check_files(database.admin, ["notes"], lock_timeout=0.2)
+    check_files(database.admin, ["notes"], lock_timeout=2)
+    # Nor does it keep a lock or rewrite anything.
+    assert notes.execute("SELECT count(*) FROM notes").fetchone() == (1,)
+    assert notes.execute(where).fetchone() == before
+
+
+def test_whoever_still_sees_what_was_deleted_is_known_before_anything_is_done(
+    database: Postgres, notes: psycopg.Connection[tuple[object, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "_SNAPSHOTS_END_IN", 0.2)
+    with psycopg.connect(database.admin) as other:
+        other.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        other.execute("SELECT 1")
+        notes.execute("DELETE FROM notes")
+        with pytest.raises(RecordBusy, match="can still see"):
+            check_files(database.admin, ["notes"], lock_timeout=2)
+    # Who only writes holds rows too, and needs no snapshot for it.
+    notes.execute("INSERT INTO notes VALUES ('goes')")
+    with psycopg.connect(database.admin) as other:
+        other.execute("INSERT INTO notes VALUES ('comes')")
+        notes.execute("DELETE FROM notes")
+        with pytest.raises(RecordBusy, match="can still see"):
+            check_files(database.admin, [], lock_timeout=2)
+    check_files(database.admin, ["notes"], lock_timeout=2)
+
+
+def test_a_short_transaction_is_waited_for(
+    database: Postgres, notes: psycopg.Connection[tuple[object, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with psycopg.connect(database.admin) as other:
+        other.execute("INSERT INTO notes VALUES ('comes')")
+        notes.execute("DELETE FROM notes")
+        waited: list[float] = []
+
+        def wait(seconds: float) -> None:
+            waited.append(seconds)
+            other.commit()
+
+        monkeypatch.setattr(files, "time", SimpleNamespace(sleep=wait))
+        check_files(database.admin, ["notes"], lock_timeout=2)
+        assert len(waited) == 1
+
+
+def test_no_table_is_locked_after_one_that_was_rewritten_in_vain(
+    database: Postgres, notes: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    notes.execute("CREATE TABLE others (text text)")
+    where = "SELECT pg_relation_filenode('others')"
+    before = notes.execute(where).fetchone()
+    with psycopg.connect(database.admin) as other:
+        other.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        other.execute("SELECT 1")
+        notes.execute("DELETE FROM notes")
+        with pytest.raises(RecordBusy, match="can still see"):
+            rewrite_files(database.admin, ["notes", "others"], lock_timeout=2)
+    assert notes.execute(where).fetchone() == before
+
+
+def test_numbers_of_transactions_are_compared_where_they_begin_anew() -> None:
+    newest = 2**32 + 5
+    assert files._precedes(4, newest)
+    assert files._precedes(2**32 - 1, newest)
+    assert not files._precedes(5, newest)
+    assert not files._precedes(6, newest)
+
+
 def test_a_role_that_may_not_says_what_it_lacks(
     database: Postgres, notes: psycopg.Connection[tuple[object, ...]]
 ) -> None:
+    check_files(database.app, ["notes", "memories"], lock_timeout=2)
     refused = rewrite_files(database.app, ["notes", "memories"], lock_timeout=2)
     assert not refused.done
     assert refused.reason is not None
