@@ -4,9 +4,18 @@ from service.embeddings.embedder import (
     Embedder,
     EmbedderClosed,
     EmbeddingModelMissing,
+    EmbeddingRefused,
     EmbeddingUnavailable,
     Matrix,
     Vector,
 )
 
-__all__ = ["Embedder", "EmbedderClosed", "EmbeddingModelMissing", "EmbeddingUnavailable", "Matrix", "Vector"]
+__all__ = [
+    "Embedder",
+    "EmbedderClosed",
+    "EmbeddingModelMissing",
+    "EmbeddingRefused",
+    "EmbeddingUnavailable",
+    "Matrix",
+    "Vector",
+]

@@ -29,6 +29,10 @@ class EmbeddingUnavailable(Unavailable):
     code = "embeddings_unavailable"
 
 
+class EmbeddingRefused(EmbeddingUnavailable):
+    """A provider is there and gives no vectors of the agreed size for these texts; waiting does not help by itself."""
+
+
 class EmbedderClosed(EmbeddingUnavailable):
     """The embedder was closed: the process is shutting down."""
 

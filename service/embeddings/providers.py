@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from service.embeddings.embedder import EmbeddingUnavailable, Matrix, Vector, require_utf8
+from service.embeddings.embedder import EmbeddingRefused, EmbeddingUnavailable, Matrix, Vector, require_utf8
 from service.errors import ConfigurationError
 
 _NEEDS_URL: Final = {
@@ -25,13 +25,18 @@ _REFUSED: Final = {
 }
 
 
+_OF_THE_TEXTS: Final = frozenset({400, 413, 422})
+"""What providers answer to a text that they never take, such as one that is too long."""
+
+
 class ProviderEmbedder:
     """An `Embedder` on one of Mem0's providers. Vectors are brought to length 1, whatever the provider answers.
 
     `config` is Mem0's own configuration of that provider; the URL must be named in it. `dimensions` is what the model
     answers with. `prepare` imports Mem0 with telemetry and downloads off; it is called first, and takes seconds.
     `timeout` is in seconds and holds for the clients that have such an option. Raises `ConfigurationError` when the
-    provider cannot be built, `EmbeddingUnavailable` when a call fails; neither repeats a text or the provider's words.
+    provider cannot be built, `EmbeddingUnavailable` when a call fails, as `EmbeddingRefused` where that is because of
+    its texts or of the model; none repeats a text or the provider's words.
     """
 
     def __init__(
@@ -74,19 +79,20 @@ class ProviderEmbedder:
         except Exception as error:
             # Only the kind is taken over, and no cause: a provider's error may repeat the text.
             kind = type(error).__name__
+            failure = EmbeddingRefused if getattr(error, "status_code", None) in _OF_THE_TEXTS else EmbeddingUnavailable
         else:
             return self._checked(vectors, rows)
-        raise EmbeddingUnavailable(f"The embedding provider {self._provider!r} failed ({kind}); try again later.")
+        raise failure(f"The embedding provider {self._provider!r} failed ({kind}); try again later.")
 
     def _checked(self, vectors: Matrix, rows: int) -> Matrix:
         if vectors.shape != (rows, self.dimensions):
-            raise EmbeddingUnavailable(
+            raise EmbeddingRefused(
                 f"The embedding provider {self._provider!r} answered with the shape {vectors.shape} instead of "
                 f"{(rows, self.dimensions)}; check the model and the dimensions in the settings."
             )
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         if not np.isfinite(lengths).all() or not lengths.all():
-            raise EmbeddingUnavailable(
+            raise EmbeddingRefused(
                 f"The embedding provider {self._provider!r} answered with a vector that is zero or not finite."
             )
         normalised: Matrix = vectors / lengths

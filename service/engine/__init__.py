@@ -18,6 +18,7 @@ from service.engine.errors import (
     LlmUnavailable,
     NotSupported,
     StagingMismatch,
+    StoreAway,
 )
 from service.engine.mem0_import import import_mem0
 from service.engine.shapes import Counts, Draft, Extraction, LlmSettings, Reader, Recalled, TokenUsage, tokens_of
@@ -42,6 +43,7 @@ __all__ = [
     "Reader",
     "Recalled",
     "StagingMismatch",
+    "StoreAway",
     "TokenUsage",
     "import_mem0",
     "refuse_environment",

@@ -58,6 +58,7 @@ class BoundLlm:
         return self._unit.answer.as_json()
 
     def _ask(self, messages: list[dict[str, str]], *, as_json: bool) -> object:
+        self._unit.asked = True
         raw, self._unit.usage = self._provider.ask(
             messages, as_json=as_json, deadline=self._deadline, tenant_id=self._tenant_id
         )

@@ -104,8 +104,8 @@ class Engine:
         when the messages were said (now, if None). `procedural` asks for one account of how a task was done and needs
         an agent. `tenant_id` is whose use of the LLM it is. `embedder` makes the vectors (the engine's own, if None).
 
-        Raises ExtractionUnavailable if the engine is off, InvalidInput for a call that cannot be made, else an
-        EngineError; then there is nothing to store.
+        Raises ExtractionUnavailable if the engine is off, InvalidInput for a call that cannot be made, StoreAway while
+        what the reader reads from or the embedder is away, else another EngineError; then there is nothing to store.
         """
         deadline = clock.monotonic() + wait
         _check(subjects, procedural)
@@ -131,7 +131,7 @@ class Engine:
             if len(unit.messages) != len(kept):
                 raise StagingMismatch("Mem0 did not keep the messages of the call")
         except EngineError as error:
-            error.usage = unit.usage
+            unit.told(error)
             raise
         return Extraction(drafts, tuple(kept), _counts(unit, drafts), unit.usage)
 

@@ -4,7 +4,7 @@
     ├── EngineStarting, EngineFailed
     ├── LlmRateLimited, LlmUnavailable, LlmRejected
     ├── LlmAnswerUnparsable, LlmAnswerMalformed
-    ├── EmbeddingFailed, ReadFailed, PipelineFailed
+    ├── StoreAway, EmbeddingFailed, ReadFailed, PipelineFailed
     └── StagingMismatch ── NotSupported
 
 A provider's error body, the raw answer and the messages never get into a detail or into an exception's context: all of
@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from service.engine.shapes import TokenUsage
-from service.errors import MemvaultError
+from service.errors import MemvaultError, Unavailable
 
 
 class EngineError(MemvaultError):
@@ -34,7 +34,8 @@ class EngineError(MemvaultError):
     def __init__(self, detail: str, *, retry_after: float | None = None) -> None:
         super().__init__(detail)
         self.retry_after = retry_after
-        #: What the call of the LLM had used by then, as far as its provider says.
+        #: Whether the LLM was asked by then, and what that used, as far as its provider says.
+        self.asked = False
         self.usage: TokenUsage | None = None
 
 
@@ -90,6 +91,20 @@ class LlmAnswerMalformed(EngineError):
     max_attempts = 3
 
 
+class StoreAway(EngineError):
+    """What an extraction reads from, or its embedding provider, is `away`: it may wait as long as that lasts."""
+
+    code = "store_away"
+    transient = True
+    max_attempts = None
+
+    def __init__(self, away: Unavailable) -> None:
+        super().__init__(away.detail)
+        self.away = away.with_traceback(None)
+        # What it came from may quote what was asked.
+        self.away.__cause__ = self.away.__context__ = None
+
+
 class EmbeddingFailed(EngineError):
     """The embedder failed or returned something that is not a vector."""
 
@@ -111,7 +126,7 @@ class NotSupported(StagingMismatch):
 
 
 class ReadFailed(EngineError):
-    """The reader could not read what the extraction needs."""
+    """The reader could not read what the extraction needs, for another reason than that a store is away."""
 
     code = "engine_read_failed"
     transient = True

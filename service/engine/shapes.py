@@ -40,7 +40,10 @@ class Recalled:
 
 
 class Reader(Protocol):
-    """Reads what an extraction may see. It is bound to one scope and used by one thread at a time."""
+    """Reads what an extraction may see. It is bound to one scope and used by one thread at a time.
+
+    Raises Unavailable while what it reads from is away: then the extraction may wait.
+    """
 
     def similar(self, text: str, limit: int, *, vector: Vector) -> Sequence[Recalled]:
         """Return at most `limit` memories that are like `text`, best first. `vector` is the embedded text."""

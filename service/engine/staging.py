@@ -11,11 +11,12 @@ from uuid import UUID
 import numpy as np
 
 from service.clock import new_random_id
-from service.embeddings import Embedder, Vector
+from service.embeddings import Embedder, EmbeddingRefused, Vector
 from service.engine.answers import Answer
-from service.engine.errors import EmbeddingFailed, EngineError, NotSupported, ReadFailed, StagingMismatch
+from service.engine.errors import EmbeddingFailed, EngineError, NotSupported, ReadFailed, StagingMismatch, StoreAway
 from service.engine.prompt import as_data
 from service.engine.shapes import Reader, Recalled, TokenUsage
+from service.errors import Unavailable
 from service.records import SubjectNames
 
 Call = TypeVar("Call", bound=Callable[..., Any])
@@ -49,6 +50,7 @@ class UnitOfWork:
         self.messages: list[Mapping[str, Any]] = []
         self.answer: Answer | None = None
         self.procedure: str | None = None
+        self.asked = False
         self.usage: TokenUsage | None = None
 
     def fail(self, failure: EngineError) -> None:
@@ -58,8 +60,12 @@ class UnitOfWork:
     def raise_failure(self) -> None:
         """Raise the recorded failure, if there is one. To be called outside of any handler: see `errors`."""
         if self.failure is not None:
-            self.failure.usage = self.usage
-            raise self.failure
+            raise self.told(self.failure)
+
+    def told(self, failure: EngineError) -> EngineError:
+        """Return a failure that tells what the call has asked of the LLM."""
+        failure.asked, failure.usage = self.asked, self.usage
+        return failure
 
     def check_filters(self, filters: Mapping[str, Any] | None) -> None:
         """Raise unless Mem0 asks for exactly the subjects of this call."""
@@ -75,7 +81,8 @@ class UnitOfWork:
 def recorded(call: Call) -> Call:
     """Record in the unit of work (`_unit`) whatever the adapter's method raises, before Mem0 swallows it.
 
-    An error of the engine keeps its class; of any other only the class name is kept, for its text may hold content.
+    An error of the engine keeps its class, and one of a store that is away stays inside of ours; of any other only the
+    class name is kept, for its text may hold content.
     """
 
     @functools.wraps(call)
@@ -85,6 +92,8 @@ def recorded(call: Call) -> Call:
             return call(self, *args, **kwargs)
         except EngineError as error:
             failure = error
+        except Unavailable as error:
+            failure = StoreAway(error)
         except Exception as error:
             failure = ReadFailed(f"{call.__name__} failed during the extraction ({type(error).__name__})")
         unit: UnitOfWork = self._unit
@@ -120,6 +129,8 @@ class StagingEmbedder:
         try:
             vectors = [np.asarray(vector, dtype=np.float32) for vector in call()]
         except Exception as error:
+            if isinstance(error, Unavailable) and not isinstance(error, EmbeddingRefused):
+                raise
             kind = type(error).__name__
         if kind:
             raise EmbeddingFailed(f"the embedder failed ({kind})")

@@ -20,7 +20,7 @@ from service.auth.keys import key_acts_for, permissions_of
 from service.auth.standing import Lost, find_lost
 from service.embeddings.embedder import Vector
 from service.engine.engine import Engine
-from service.engine.errors import EngineError
+from service.engine.errors import EngineError, StoreAway
 from service.engine.shapes import Extraction, Recalled, tokens_of
 from service.errors import MemvaultError, QuotaExceeded, RecordUnavailable, Unavailable
 from service.filters.build import subjects_filter
@@ -38,7 +38,7 @@ from service.records import Change, EventStatus, Message, NewMemories, SubjectNa
 from service.scope import Caller, Permission, Principal, PrincipalKind, Scope, TenantId, service_principal
 from service.storage.comparing import unchanged
 from service.storage.encryption import Place
-from service.storage.keyring import KeyDestroyed, KeyMissing
+from service.storage.keyring import KeyDestroyed
 from service.storage.stored import IndexEntry
 from service.storage.superseding import current
 from service.storage.tables import MessageRow
@@ -62,13 +62,14 @@ _NEVER_ENDED: Final = f"the extraction was begun {_MOST_STARTS} times and never 
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """An event that was taken up: what to extract, for whom, and which try this is."""
+    """An event that was taken up: what to extract, for whom, which try this is and on which day it began."""
 
     event_id: UUID
     caller: Caller
     new: NewMemories
     ids: SubjectIds
     attempt: int
+    begun: date
     project: ProjectSettings
 
 
@@ -86,17 +87,14 @@ class Extractions:
         """Extract the memories of an event and end it, or put it back into the queue for another try.
 
         Raises:
-            Unavailable: when a store is away, with the event as it was: the same job is to be run again later.
+            Unavailable: when a store or the embedding provider is away. The event waits, for ending it would throw its
+                messages away: the same job is to be run again later.
         """
-        scope = Scope.of(service_principal(TenantId(UUID(tenant_id))))
-        event = UUID(event_id)
+        scope, event = Scope.of(service_principal(TenantId(UUID(tenant_id)))), UUID(event_id)
         try:
             self._run(scope, event)
         except Unavailable:
             raise
-        except KeyMissing:
-            # Ending the event would throw its messages away, and the right keyring can still be put in place.
-            raise Unavailable("the keyring is not the one that belongs to this data") from None
         except Exception as error:
             _log.error("an extraction failed", extra={"error": type(error).__name__}, exc_info=error)
             self._end(scope, event, code="internal_error", reason=_UNEXPECTED)
@@ -120,9 +118,12 @@ class Extractions:
                 tenant_id=scope.tenant_id,
                 embedder=serving.embedder,
             )
+        except StoreAway as error:
+            self._wait(scope, work, error)
+            raise error.away from None
         except EngineError as error:
             self._fail(scope, work, error)
-            self._stores.quotas.spend_tokens_apart(scope, tokens_of(error.usage))
+            self._stores.quotas.end_llm_call_apart(scope, work.begun, error.asked, tokens_of(error.usage))
             return
         except Unavailable:
             raise
@@ -196,7 +197,7 @@ class Extractions:
                 return None
             new = _opened(cipher.open(row.payload, payload_place(scope, event_id)))
             ids = self._stores.subjects.ensure(connection, scope, new.subjects)
-            project = self._projects.settings(connection, scope)
+            project, begun = self._projects.settings(connection, scope), clock.today()
             postponed = self._stores.quotas.begin_llm_call(connection, scope)
             if postponed is None:
                 move_event(connection, event_id, EventStatus.RUNNING, attempts=row.attempts + 1)
@@ -207,7 +208,7 @@ class Extractions:
         if postponed is not None:
             self._stores.quotas.postponed(caller, postponed)
             return None
-        return _Work(event_id, caller, new, ids, row.attempts + 1, project)
+        return _Work(event_id, caller, new, ids, row.attempts + 1, begun, project)
 
     def _committed(
         self, scope: Scope, work: _Work, extraction: Extraction, shown: Mapping[UUID, int], embedder: str
@@ -283,6 +284,15 @@ class Extractions:
                 stores.quotas.spend_tokens(connection, scope, tokens)
             move_event(connection, work.event_id, EventStatus.SUCCEEDED, results=kept.results, notes=notes)
         return kept.entries
+
+    def _wait(self, scope: Scope, work: _Work, error: StoreAway) -> None:
+        """Let an event wait for a store. A try that never reached the LLM does not count: there may be any number."""
+        with self._stores.database.transaction(scope) as connection:
+            row = lock_event(connection, work.event_id)
+            if row is not None and row.status == EventStatus.RUNNING.value:
+                tries, code = row.attempts - (not error.asked), error.away.code
+                move_event(connection, row.id, EventStatus.PENDING, code=code, reason=error.detail, attempts=tries)
+            self._stores.quotas.end_llm_call(connection, scope, work.begun, error.asked, tokens_of(error.usage))
 
     def _fail(self, scope: Scope, work: _Work, error: EngineError) -> None:
         """Put the event back for another try when that can help, else end it with the reason."""
@@ -367,13 +377,9 @@ class Extractions:
                 }
             )
         connection.execute(insert(_messages), rows)
-        newest = (
-            select(_messages.c.id)
-            .where(_messages.c.scope_mac == mac)
-            .order_by(_messages.c.seq.desc())
-            .limit(_KEPT_MESSAGES)
-        )
-        connection.execute(delete(_messages).where(_messages.c.scope_mac == mac, _messages.c.id.not_in(newest)))
+        same = _messages.c.scope_mac == mac
+        newest = select(_messages.c.id).where(same).order_by(_messages.c.seq.desc()).limit(_KEPT_MESSAGES)
+        connection.execute(delete(_messages).where(same, _messages.c.id.not_in(newest)))
 
 
 class _Reader:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from datetime import time as time_of_day
 from typing import Final
 
@@ -165,6 +165,18 @@ class Quotas:
         if tokens:
             with self._database.transaction(scope) as connection:
                 self.spend_tokens(connection, scope, tokens)
+
+    def end_llm_call(self, connection: Connection, scope: Scope, begun: date, asked: bool, tokens: int) -> None:
+        """Count what a call that came to nothing used. One that was never made is taken back from the day it began."""
+        self.spend_tokens(connection, scope, tokens)
+        if not asked and not is_leaving(connection, scope.tenant_id):
+            usage.use_llm(connection, scope, begun, calls=-1)
+
+    def end_llm_call_apart(self, scope: Scope, begun: date, asked: bool, tokens: int) -> None:
+        """Do the same in a transaction of its own: there is nothing else to write with it."""
+        if tokens or not asked:
+            with self._database.transaction(scope) as connection:
+                self.end_llm_call(connection, scope, begun, asked, tokens)
 
     def used(self, tenant_id: TenantId) -> Used:
         """Return what a tenant has and has used today, and its limits."""

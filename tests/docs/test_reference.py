@@ -16,12 +16,17 @@ from service.api.errors import _CODES as ROUTING_CODES
 from service.api.platform.parameters import LARGEST_PAGE
 from service.audit.events import EVENT_OF
 from service.cli.app import app as cli
-from service.engine.errors import EngineError
+from service.embeddings import EmbeddingUnavailable
+from service.engine.errors import EngineError, StoreAway
 from service.errors import (
     ConfigurationError,
+    IndexUnavailable,
     InvalidInput,
+    KeyringUnavailable,
     MemvaultError,
     QuotaExceeded,
+    RecordBusy,
+    RecordUnavailable,
     TooManyRequests,
     TooManyWaiting,
 )
@@ -117,9 +122,11 @@ def test_errors() -> None:
 
 def test_event_codes() -> None:
     told = table("docs/extraction.md", "code")
-    rows = {code(row["code"])[0]: (code(row["status"])[0], row["tried again"]) for row in told}
+    rows = {one: (code(row["status"])[0], row["tried again"]) for row in told for one in code(row["code"])}
     expected: dict[str, tuple[str, str]] = {QuotaExceeded.code: ("FAILED", "no")}
-    for kind in _family(EngineError):
+    away = [IndexUnavailable, RecordUnavailable, RecordBusy, KeyringUnavailable, EmbeddingUnavailable]
+    expected |= {kind.code: ("PENDING", "until it is back") for kind in away}
+    for kind in set(_family(EngineError)) - {StoreAway}:
         again = "yes" if kind.max_attempts is None else f"up to {kind.max_attempts} tries"
         expected[kind.code] = ("FAILED", again if kind.transient else "no")
     for obstacle in [*extraction._OBSTACLES, "deleted"]:

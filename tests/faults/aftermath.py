@@ -24,6 +24,8 @@ _SECONDS: Final = 180.0
 #: Of each user, how many memories are read and looked for one by one.
 _ONE_BY_ONE: Final = 3
 _FINAL: Final = frozenset({"SUCCEEDED", "FAILED", "CANCELLED"})
+#: What no extraction ends with because something was away: it waits.
+_NEVER: Final = frozenset({"engine_read_failed", "embedding_failed"})
 
 
 def judge(setup: Setup, writers: Sequence[Writer], tally: Tally) -> None:
@@ -111,7 +113,9 @@ def _settled(client: httpx.Client, person: Person, tally: Tally) -> dict[str, st
             told: dict[str, Any] = answer.json()
             return told if told["status"] in _FINAL else None
 
-        status = eventually(ended, seconds=_SECONDS)["status"]
+        end = eventually(ended, seconds=_SECONDS)
+        status = end["status"]
+        assert end.get("code") not in _NEVER, f"an extraction was thrown away: {end['code']}"
         assert status != "CANCELLED" or person.erased, "an extraction was cancelled and nobody asked for it"
         if status == "SUCCEEDED":
             said.append(text)

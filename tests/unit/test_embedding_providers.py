@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.embeddings import Embedder, EmbeddingUnavailable
+from service.embeddings import Embedder, EmbeddingRefused, EmbeddingUnavailable
 from service.embeddings.minilm import MiniLM
 from service.embeddings.providers import ProviderEmbedder
 from service.engine.mem0_import import import_mem0
@@ -100,15 +100,28 @@ def test_failures_do_not_repeat_the_text(provider: ProviderEmbedder, server: Ser
     assert caught.value.__context__ is None
 
 
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [(400, EmbeddingRefused), (413, EmbeddingRefused), (401, EmbeddingUnavailable), (503, EmbeddingUnavailable)],
+)
+def test_a_text_that_is_refused_is_told_apart_from_a_provider_that_is_away(
+    status: int, kind: type[EmbeddingUnavailable], provider: ProviderEmbedder, server: Server
+) -> None:
+    server.status = status
+    with pytest.raises(EmbeddingUnavailable) as caught:
+        provider.embed_query("a secret")
+    assert type(caught.value) is kind
+
+
 def test_vectors_of_another_size_are_refused(provider: ProviderEmbedder, server: Server) -> None:
     server.keep = 100
-    with pytest.raises(EmbeddingUnavailable, match=r"\(1, 100\) instead of \(1, 384\)"):
+    with pytest.raises(EmbeddingRefused, match=r"\(1, 100\) instead of \(1, 384\)"):
         provider.embed_query("a")
 
 
 def test_zero_vectors_are_refused(provider: ProviderEmbedder, server: Server) -> None:
     server.scale = 0.0
-    with pytest.raises(EmbeddingUnavailable, match="zero"):
+    with pytest.raises(EmbeddingRefused, match="zero"):
         provider.embed_documents(["a"])
 
 

@@ -351,7 +351,7 @@ class EventOut(BaseModel):
     results: list[ResultOut]
     error: str | None = Field(description="Why it failed, was cancelled, or waits for another try.")
     code: str | None = Field(description="The stable name of that reason.")
-    attempts: int = Field(description="How often the extraction was begun.")
+    attempts: int = Field(description="How often the extraction was begun, but for tries that only missed a store.")
     created_at: str
     updated_at: str
     started_at: str | None

@@ -12,13 +12,14 @@ from typing import Any
 import psycopg
 import pytest
 
+from service.errors import IndexUnavailable
 from service.memories import extraction
 from service.observability.logs import configure_logs
 from service.queue import tasks
 from service.records import EventStatus
 from service.scope import Caller
 from service.wiring import Services
-from tests.conftest import Postgres, caller_of
+from tests.conftest import MakeServices, Postgres, caller_of
 from tests.integration.memories.test_extraction import Start, ask, column, ended, start, texts
 from tests.llm.scripted import ScriptedLLM
 from tests.process.fixtures import MakeMemvault, make_memvault, written_model
@@ -114,6 +115,54 @@ def test_while_the_record_is_away_the_same_job_waits_with_its_lock(
     # The second has the first's lock and came later: the first is done by now.
     assert services.events.get(caller, caller.scope, first.id).status is EventStatus.SUCCEEDED
     assert len(texts(services, caller)) == 2
+
+
+def test_while_the_index_is_away_an_event_waits_and_no_try_is_counted(
+    start: Start, make_services: MakeServices, llm: ScriptedLLM, database: Postgres
+) -> None:
+    services, caller = start(worker=False, attempts=1)
+    event = ask(services, caller, "I love tea")
+    job = str(caller.principal.tenant_id), str(event.id)
+    services.index.close()
+    for _ in range(3):
+        with pytest.raises(IndexUnavailable):
+            services.jobs.handlers()["extract"](*job)
+        waiting = services.events.get(caller, caller.scope, event.id)
+        assert (waiting.status, waiting.code, waiting.attempts) == (EventStatus.PENDING, "index_unavailable", 0)
+    assert llm.requests == []
+    assert column(database, "SELECT calls FROM llm_usage") == [0]
+    again = make_services(llm=services.settings.llm.model_dump())
+    again.jobs.handlers()["extract"](*job)
+    done = again.events.get(caller, caller.scope, event.id)
+    assert (done.status, done.code, done.attempts) == (EventStatus.SUCCEEDED, None, 1)
+    assert column(database, "SELECT calls FROM llm_usage") == [1]
+
+
+@pytest.mark.parametrize("held_up", ["keyring", "record"])
+def test_while_what_the_prompt_is_made_of_cannot_be_read_the_same_job_waits(
+    held_up: str,
+    start: Start,
+    llm: ScriptedLLM,
+    admin: psycopg.Connection[Any],
+    break_: Break,
+    database: Postgres,
+) -> None:
+    services, caller = start(attempts=1)
+    ended(services, caller, ask(services, caller, "I love tea"))
+    if held_up == "keyring":
+        admin.execute("UPDATE messages SET content = content || '\\x00'::bytea")
+    else:
+        break_("BEFORE INSERT", "audit", state="53100", when="NEW.event = 'memory:recalled'")
+    event = ask(services, caller, "I love coffee")
+    eventually(lambda: column(database, f"SELECT 1 {_OF_EXTRACTION} AND status = 'todo' AND attempts > 1"))
+    waiting = services.events.get(caller, caller.scope, event.id)
+    assert (waiting.status, waiting.code, waiting.attempts) == (EventStatus.PENDING, f"{held_up}_unavailable", 0)
+    assert len(llm.requests) == 1
+    if held_up == "keyring":
+        admin.execute("DELETE FROM messages")
+    else:
+        mend(admin)
+    assert ended(services, caller, event).status is EventStatus.SUCCEEDED
 
 
 @pytest.mark.parametrize("state", ["P0001", "23514"])

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.embeddings import Embedder, Matrix, Vector
+from service.embeddings import Embedder, EmbeddingRefused, EmbeddingUnavailable, Matrix, Vector
 from service.engine import (
     EmbeddingFailed,
     Engine,
@@ -24,8 +24,10 @@ from service.engine import (
     LlmRejected,
     LlmUnavailable,
     StagingMismatch,
+    StoreAway,
 )
 from service.engine.provider import failure_of
+from service.errors import IndexUnavailable
 from service.records import Message, SubjectNames
 from tests.llm.fixtures import Shelf
 from tests.llm.scripted import ODD_SHAPES, ScriptedLLM
@@ -201,6 +203,7 @@ class Failing:
     def __init__(self, real: Embedder) -> None:
         self._real = real
         self.fail_query = self.fail_documents = False
+        self.raised: Exception | None = None
         self.spoil: Callable[[Matrix], Any] = lambda vectors: vectors
         self.calls = 0
 
@@ -214,13 +217,13 @@ class Failing:
 
     def embed_query(self, text: str) -> Vector:
         if self.fail_query:
-            raise RuntimeError(f"cannot embed {text}")
+            raise self.raised or RuntimeError(f"cannot embed {text}")
         return self._real.embed_query(text)
 
     def embed_documents(self, texts: Sequence[str]) -> Matrix:
         self.calls += 1
         if self.fail_documents:
-            raise RuntimeError(f"cannot embed {texts}")
+            raise self.raised or RuntimeError(f"cannot embed {texts}")
         spoilt: Matrix = self.spoil(self._real.embed_documents(texts))
         return spoilt
 
@@ -264,6 +267,42 @@ def test_a_failing_reader_fails_the_call(engine: Engine, method: str, monkeypatc
     monkeypatch.setattr(shelf, method, fail)
     error = failure(engine, shelf)
     assert (error.code, error.transient) == ("engine_read_failed", True)
+
+
+@pytest.mark.parametrize("method", ["similar", "last_messages"])
+def test_a_store_that_is_away_is_told_apart_from_a_failure(
+    engine: Engine, llm: ScriptedLLM, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: Any, **kwargs: Any) -> Any:
+        raise IndexUnavailable("the index does not answer") from RuntimeError(f"query {CANARY}")
+
+    shelf = Shelf()
+    monkeypatch.setattr(shelf, method, fail)
+    error = failure(engine, shelf)
+    assert isinstance(error, StoreAway)
+    assert (type(error.away), error.away.detail) == (IndexUnavailable, "the index does not answer")
+    assert (error.away.__cause__, error.away.__context__) == (None, None)
+    assert (error.asked, len(llm.requests)) == (False, 0)
+
+
+@pytest.mark.parametrize("part", ["query", "documents"])
+def test_an_embedding_provider_that_is_away_is_told_apart_from_one_that_refuses(
+    build: Callable[..., Engine], llm: ScriptedLLM, embedder: Embedder, shelf: Shelf, part: str
+) -> None:
+    failing = Failing(embedder)
+    setattr(failing, f"fail_{part}", True)
+    engine = build(llm.config, embedder=failing)
+    llm.facts("one").facts("one")
+    failing.raised = EmbeddingUnavailable("the provider does not answer")
+    away = failure(engine, shelf)
+    assert isinstance(away, StoreAway)
+    assert away.away is failing.raised
+    # A fact is embedded once the LLM has named it, which is paid for.
+    assert (away.asked, away.usage is not None, len(llm.requests)) == (
+        (True, True, 1) if part == "documents" else (False, False, 0)
+    )
+    failing.raised = EmbeddingRefused("the provider refuses the text")
+    assert type(failure(engine, shelf)) is EmbeddingFailed
 
 
 class Lying:
