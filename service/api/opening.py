@@ -17,6 +17,8 @@ _log = logging.getLogger("memvault.api")
 _PARTS: Final = ("record", "index", "embeddings", "extraction", "worker")
 #: Anybody may ask for readiness, so the stores are asked once in this many seconds at most.
 _FRESH_SECONDS: Final = 0.5
+#: Seconds for which what was known serves while they are asked anew: a store that hangs is to keep one probe waiting.
+_OLD_SECONDS: Final = 5.0
 
 
 class Opening:
@@ -33,6 +35,7 @@ class Opening:
         self._on_failure = on_failure
         self._failure: str | None = None
         self._lock = threading.Lock()
+        self._asking = threading.Lock()
         self._started = False
         self._known: tuple[float, list[Part]] | None = None
 
@@ -68,16 +71,24 @@ class Opening:
         return self._services
 
     def parts(self) -> list[Part]:
-        """Return every part with its state, at most half a second old."""
+        """Return every part with its state, at most half a second old, or a few while somebody else is asking."""
         if self._services is None:
             state = "starting" if self._failure is None else "failed"
             return [Part(name, state, self._failure, needed=True) for name in _PARTS]
-        with self._lock:
-            if self._known is None or clock.monotonic() - self._known[0] > _FRESH_SECONDS:
+        known = self._known
+        if known is not None and (age := clock.monotonic() - known[0]) <= _OLD_SECONDS:
+            if age <= _FRESH_SECONDS or not self._asking.acquire(blocking=False):
+                return known[1]
+        else:
+            self._asking.acquire()
+        try:
+            # From when they are known: whoever waited meanwhile does not ask anew.
+            if self._known is None or self._known is known:
                 parts = self._services.readiness()
-                # From when they are known: whoever waited meanwhile does not ask anew.
                 self._known = (clock.monotonic(), parts)
             return self._known[1]
+        finally:
+            self._asking.release()
 
     def _run(self, open_services: Callable[[], Services]) -> None:
         try:

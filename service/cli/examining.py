@@ -27,6 +27,7 @@ from service.engine import refuse_environment
 from service.errors import ConfigurationError, MemvaultError
 from service.queue import tasks as queue
 from service.settings import Settings
+from service.storage.conninfo import bounded
 
 _TIMEOUT: Final = 3.0
 #: Seconds after which what waits is a sign that nobody works.
@@ -106,7 +107,7 @@ def _reach(settings: Settings) -> Finding | None:
         return None
     where = "database.url"
     try:
-        with psycopg.connect(settings.database.url.get_secret_value(), connect_timeout=5) as connection:
+        with psycopg.connect(bounded(settings.database.url.get_secret_value()), connect_timeout=5) as connection:
             row = connection.execute("SELECT clock_timestamp()").fetchone()
     except psycopg.Error as error:
         reason, remedy = _told(str(error))

@@ -17,6 +17,7 @@ from service.observability import tracing
 from service.observability.metrics import POOL_TIMEOUTS
 from service.scope import Scope, TenantId
 from service.storage import pipelining
+from service.storage.conninfo import bounded
 from service.storage.pipelining import MAY_WAIT, PipeliningConnection
 from service.storage.statements import trace_statements
 
@@ -46,7 +47,7 @@ class Database:
 
     def __init__(self, dsn: str, *, pool_size: int = 20, prepared_statements: bool = True) -> None:
         try:
-            self._dsn = make_conninfo(dsn, connect_timeout="5", application_name="memvault")
+            self._dsn = make_conninfo(bounded(dsn), connect_timeout="5", application_name="memvault")
         except psycopg.ProgrammingError:
             raise ConfigurationError("database.url: Postgres does not understand this URL") from None
         self._threshold = 2 if prepared_statements else None

@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from service.errors import ConfigurationError, KeyringUnavailable
+from service.storage.conninfo import bounded
 from service.storage.database import without_values
 from service.storage.files import LeftRows
 
@@ -34,7 +35,7 @@ class KeyringDatabase:
 
     def __init__(self, url: str) -> None:
         try:
-            self._dsn = make_conninfo(url, connect_timeout="3", application_name="memvault-keyring")
+            self._dsn = make_conninfo(bounded(url), connect_timeout="3", application_name="memvault-keyring")
             parts = conninfo_to_dict(self._dsn)
         except psycopg.ProgrammingError:
             raise ConfigurationError("keyring.url: Postgres does not understand this URL") from None

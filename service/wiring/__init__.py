@@ -30,7 +30,7 @@ from service.embeddings.minilm import MiniLM as MiniLM
 from service.embeddings.providers import ProviderEmbedder as ProviderEmbedder
 from service.engine import Engine, refuse_environment
 from service.engine.mem0_import import import_mem0 as import_mem0
-from service.errors import MemvaultError
+from service.errors import KeyringUnavailable, MemvaultError, RecordUnavailable
 from service.holds.membership import Membership
 from service.holds.waiting import WaitingHolds
 from service.index.edge import EdgeIndex as EdgeIndex
@@ -206,6 +206,8 @@ class Services:
     jobs: Jobs
     engine: Engine
     index: Index
+    record_asked: BrieflyAsked
+    keyring_asked: BrieflyAsked
     index_asked: BrieflyAsked
     indexing: Indexing
     change: ModelChange
@@ -218,9 +220,10 @@ class Services:
     def readiness(self) -> list[Part]:
         """Return every store and feature with its state; cheap enough to be asked every second."""
         engine_state, engine_reason = self.engine.state()
+        record, keyring = self.record_asked.begin(), self.keyring_asked.begin()
         parts = [
-            _asked("record", self.installation.database.ping),
-            _asked("keyring", self.installation.keyring.ping),
+            _asked("record", record),
+            _asked("keyring", keyring),
             self._index_part(),
             Part("upkeep", *(self.upkeep.state() if self.upkeep else ("off", "another process keeps the index"))),
             Part("embeddings", "ok", needed=True),
@@ -275,7 +278,7 @@ def open_installation(settings: Settings, connections: Connections, stack: ExitS
     trail = Trail(database, keyring)
     gate = Gate(trail)
     refusals = Refusals(database, trail)
-    queue = Queue(connections.app_dsn)
+    queue = Queue(database.dsn)
     announcer = open_announcer(settings, queue)
     membership = Membership(keyring)
     record = AnnouncedRecord(keyring, membership, announcer)
@@ -431,6 +434,8 @@ def open_services(installation: Installation, stack: ExitStack, *, upkeep: bool 
         jobs=jobs,
         engine=engine,
         index=index,
+        record_asked=BrieflyAsked(database.ping, store="Postgres, the record,", away=RecordUnavailable),
+        keyring_asked=BrieflyAsked(keyring.ping, store="the keyring", away=KeyringUnavailable),
         index_asked=BrieflyAsked(partial(_ask_index, index)),
         indexing=indexing,
         change=change,

@@ -7,8 +7,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import psycopg
+from pydantic import SecretStr
+
 from service.errors import ConfigurationError
 from service.settings import Settings
+from service.storage.conninfo import bounded
 from service.storage.embedded import EmbeddedPostgres, EmbeddedPostgresError, Watch, ensure_database
 from service.storage.embedded.bootstrap import DATABASE
 
@@ -32,17 +36,16 @@ def reach_record(settings: Settings, stack: ExitStack, *, make: bool = False, wa
     Postgres die, it is started again.
 
     Raises:
-        ConfigurationError: when the data folder holds no installation and none may be made, and when the embedded
-            Postgres cannot be started; in one line.
+        ConfigurationError: for a URL that is none, when the data folder holds no installation and none may be made, and
+            when the embedded Postgres cannot be started; in one line.
     """
-    if settings.database.url is not None:
-        owner, maintenance = settings.database.owner_url, settings.database.maintenance_url
-        backup = settings.database.backup_url
+    named = settings.database
+    if named.url is not None:
         return Connections(
-            settings.database.url.get_secret_value(),
-            owner.get_secret_value() if owner else None,
-            maintenance.get_secret_value() if maintenance else None,
-            backup.get_secret_value() if backup else None,
+            _bounded("url", named.url),
+            _bounded("owner_url", named.owner_url) if named.owner_url else None,
+            _bounded("maintenance_url", named.maintenance_url) if named.maintenance_url else None,
+            _bounded("backup_url", named.backup_url) if named.backup_url else None,
         )
     folder = settings.data_dir / "postgres"
     if not make:
@@ -62,6 +65,13 @@ def reach_record(settings: Settings, stack: ExitStack, *, make: bool = False, wa
     return Connections(
         credentials.app_dsn, credentials.owner_dsn, credentials.maintenance_dsn, server.superuser_dsn(DATABASE)
     )
+
+
+def _bounded(name: str, url: SecretStr) -> str:
+    try:
+        return bounded(url.get_secret_value())
+    except psycopg.ProgrammingError:
+        raise ConfigurationError(f"database.{name}: Postgres does not understand this URL") from None
 
 
 def _refuse_nothing(data_dir: Path, folder: Path) -> None:

@@ -16,6 +16,7 @@ from service.index.foreign import read_collection
 from service.portability.records import Placed
 from service.portability.sources.history_file import open_history
 from service.portability.sources.mem0 import of_payload
+from service.storage.conninfo import bounded
 
 _AT_ONCE: Final = 500
 
@@ -40,7 +41,7 @@ def _rows(dsn: str, table: str) -> Iterator[tuple[str, dict[str, Any]]]:
     schema, _, name = table.rpartition(".")
     place = sql.Identifier(schema, name) if schema else sql.Identifier(name)
     try:
-        connection: psycopg.Connection[TupleRow] = psycopg.connect(dsn, connect_timeout=10)
+        connection: psycopg.Connection[TupleRow] = psycopg.connect(bounded(dsn), connect_timeout=10)
     except psycopg.Error:
         raise ConfigurationError("the source's database does not answer; check host, name and password") from None
     with connection:
