@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,8 +16,8 @@ from typing import Any, Final
 
 import procrastinate
 from procrastinate import BaseRetryStrategy, JobContext, PsycopgConnector, RetryDecision, SyncPsycopgConnector
-from procrastinate.exceptions import ConnectorException
-from procrastinate.jobs import Job
+from procrastinate.exceptions import ConnectorException, UniqueViolation
+from procrastinate.jobs import Job, Status
 from sqlalchemy import ColumnElement, Connection, Select, String, column, delete, exists, table, text
 
 from service import clock
@@ -34,6 +35,8 @@ _SIGNS: Final = 3
 _HAND_BACK_SECONDS: Final = 5.0
 _LONGEST_WAIT_SECONDS: Final = 60
 _FOR_GOOD: Final = 86_400.0
+#: Threads beside those of the jobs, with which a connection finds the address of its server.
+_SPARE_THREADS: Final = 2
 #: Seconds between looks at whether the worker has ended.
 _LOOK_SECONDS: Final = 0.1
 
@@ -171,8 +174,8 @@ class Worker:
         for name, handler in handlers.items():
             self._app.task(name=name, queue=WORK, retry=_Backoff())(_quiet(name, handler))
         for name, (cron, work) in periodic.items():
-            # Not tried again: its next time comes soon.
-            task = self._app.task(name=name, queue=WORK, queueing_lock=name)(_quiet(name, work))
+            # Not tried again: its next time comes soon. At most one runs and one waits, however long it takes.
+            task = self._app.task(name=name, queue=WORK, queueing_lock=name, lock=name)(_quiet(name, work))
             self._app.periodic(cron=cron)(task)
 
     def start(self) -> None:
@@ -216,10 +219,7 @@ class Worker:
             return
         manager, handed_back = self._app.job_manager, 0
         for job in await manager.list_jobs_async(status="doing", worker_id=self._worker_id):
-            # One that ends just now is not there any more.
-            with suppress(ConnectorException):
-                await manager.retry_job(job)
-                handed_back += 1
+            handed_back += await self._put_back(job)
         _log.info("jobs went back to the queue", extra={"count": handed_back})
 
     def _run(self) -> None:
@@ -236,6 +236,9 @@ class Worker:
 
     async def _work(self) -> None:
         self._loop = asyncio.get_running_loop()
+        # The loop's own pool goes by the processors, and a job without a thread would wait here with its lock.
+        threads = ThreadPoolExecutor(self._concurrency + _SPARE_THREADS, thread_name_prefix="memvault-job")
+        self._loop.set_default_executor(threads)
         self._task = asyncio.ensure_future(self._until_cancelled())
         if self._stopping.is_set():
             self._task.cancel()
@@ -282,7 +285,7 @@ class Worker:
     async def _rescue(self) -> None:
         manager = self._app.job_manager
         for job in await manager.get_stalled_jobs(seconds_since_heartbeat=self._stalled_seconds):
-            await manager.retry_job(job)
+            await self._put_back(job)
         if self._worker_id is None:
             return
         if self._stopping.is_set():
@@ -293,8 +296,21 @@ class Worker:
         mine = await manager.list_jobs_async(status="doing", worker_id=self._worker_id)
         strays = {job.id: job for job in mine if job.id not in self._running}
         for job_id in strays.keys() & self._strays:
-            await manager.retry_job(strays[job_id])
+            await self._put_back(strays[job_id])
         self._strays = set(strays)
+
+    async def _put_back(self, job: Job) -> bool:
+        """Let a job be taken up again; return whether it will be. One for which that fails holds up no other."""
+        manager = self._app.job_manager
+        # One that ends just now, or that another worker has put back, is not there any more.
+        with suppress(ConnectorException):
+            try:
+                await manager.retry_job(job)
+                return True
+            except UniqueViolation:
+                # It comes round by the clock, and the next of its kind waits already.
+                await manager.finish_job(job, Status.ABORTED, delete_job=True)
+        return False
 
 
 class _Backoff(BaseRetryStrategy):
