@@ -8,8 +8,10 @@ from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
+from sqlalchemy import select
+
 from service.errors import MemvaultError
-from service.memories.changing import ModelChange
+from service.memories.changing import ChangeUnderWay, ModelChange
 from service.memories.entities import Entities
 from service.memories.events import EXTRACT
 from service.memories.extraction import Extractions
@@ -92,13 +94,19 @@ class Jobs:
         self._follow(UUID(task_id), self.rebuild)
 
     def change_model(self, task_id: str) -> None:
-        """Bring in the embedding model that was asked for, telling how far it is through the task."""
+        """Bring in the embedding model that was asked for, telling how far it is through the task.
+
+        Raises:
+            ChangeUnderWay: while this process does so already; the task ends with the same job, when that comes back.
+        """
         self._follow(UUID(task_id), self.change)
 
     def _follow(self, task: UUID, work: Callable[[Callable[[int], None]], int]) -> None:
         self._tasks.move(task, TaskState.RUNNING)
         try:
             done = work(lambda count: self._tasks.progress(task, count))
+        except ChangeUnderWay:
+            raise
         except MemvaultError as error:
             self._tasks.move(task, TaskState.FAILED, error=error.detail)
         except Exception as error:
@@ -142,8 +150,11 @@ class Jobs:
     def _resume_change(self) -> None:
         """Go on with a change whose process has ended, and remove what earlier models left."""
         self._change.tidy()
-        if self._change.is_stale():
-            with self._database.tenant_blind() as connection:
+        if not self._change.is_stale():
+            return
+        with self._database.tenant_blind() as connection:
+            # One that waits, or whose worker has ended, comes back by itself.
+            if not connection.execute(select(self._queue.has_any_job(CHANGE_MODEL))).scalar_one():
                 task_id = self._tasks.start(connection, CHANGE_MODEL)
                 self._queue.defer(connection, CHANGE_MODEL, {"task_id": str(task_id)})
 

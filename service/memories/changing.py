@@ -23,9 +23,12 @@ from service.memories.indexing import Indexing
 from service.memories.serving import Generations, Serving
 from service.scope import SYSTEM_TENANT, Scope, TenantId, installation_caller
 from service.storage.embedding_models import EmbeddingModel, EmbeddingModels, ModelState
+from service.ticking import Ticker
 
 #: A change that nobody has worked at for so long belongs to a process that has ended.
 STALE_AFTER: Final = timedelta(minutes=2)
+#: Seconds between two signs of one that is worked at, however long its provider takes for a batch.
+_SIGN_EVERY: Final = 15.0
 #: Seconds between two looks at what was written meanwhile; well under the time that outbox rows are kept.
 _FOLLOW_EVERY: Final = 5.0
 #: Looks at what was written meanwhile before the last one, for which writes wait.
@@ -35,6 +38,10 @@ _PAUSES: Final = (1.0, 2.0, 4.0, 8.0, 16.0)
 #: Seconds between two looks of a process at which model serves.
 _LOOK_EVERY: Final = 2.0
 _log = logging.getLogger("memvault.index")
+
+
+class ChangeUnderWay(IndexUnavailable):
+    """This process brings the model in already: it is the same work, and no thread is to wait for its end."""
 
 
 class ModelChange:
@@ -76,22 +83,16 @@ class ModelChange:
 
         Raises:
             EmbeddingUnavailable: when the new model does not answer; the old one serves on.
+            ChangeUnderWay: while another thread does it.
             IndexUnavailable: while another process does it or rebuilds the index.
         """
-        # Another job may be at it already: it is the same work, whose end is waited for.
-        with self._running:
+        if not self._running.acquire(blocking=False):
+            raise ChangeUnderWay("this process is bringing an embedding model in already", retry_after=10)
+        try:
             model = self._models.find(ModelState.FILLING)
-            if model is None:
-                return self._done
-
-            with self._indexing.claimed() as alive:
-
-                def told(done: int) -> None:
-                    self._told(model, done)
-                    alive(done)
-                    progress(done)
-
-                return self._filled(model, told)
+            return self._done if model is None else self._brought_in(model, progress)
+        finally:
+            self._running.release()
 
     def state(self) -> tuple[str, str | None] | None:
         """Return what readiness tells of a change that is under way or of settings that differ; else None."""
@@ -142,9 +143,9 @@ class ModelChange:
                 self._models.forget(model, partial(self._remove, model), shared=shared)
 
     def is_stale(self) -> bool:
-        """Tell whether a model is to be brought in and nobody has worked at it for some time."""
+        """Tell whether a model is to be brought in and the process that worked at it has ended."""
         model = self._models.find(ModelState.FILLING)
-        return model is not None and model.updated_at < clock.now() - STALE_AFTER
+        return model is not None and model.updated_at < clock.now() - STALE_AFTER and not self._running.locked()
 
     def remove_idle(self) -> None:
         """Remove what indexes there are beside the one that serves and that nobody fills, with all that was deleted.
@@ -196,6 +197,26 @@ class ModelChange:
             and not (shared and (one.name, one.dimensions) in serving)
             and self._is_there(one)
         ]
+
+    def _brought_in(self, model: EmbeddingModel, progress: Callable[[int], None]) -> int:
+        """Fill the index of a model and let it serve, giving signs of life for as long as that takes."""
+        with self._indexing.claimed() as alive:
+
+            def told(done: int) -> None:
+                self._told(model, done)
+                alive(done)
+                progress(done)
+
+            def sign() -> None:
+                self._models.progress(model, self._done)
+                alive(self._done)
+
+            signs = Ticker("memvault-change", _SIGN_EVERY, sign)
+            signs.start()
+            try:
+                return self._filled(model, told)
+            finally:
+                signs.stop()
 
     def _filled(self, model: EmbeddingModel, told: Callable[[int], None]) -> int:
         generations = self._generations

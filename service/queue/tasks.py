@@ -109,8 +109,16 @@ class Queue:
     @staticmethod
     def has_job(task: str, argument: str, value: ColumnElement[Any]) -> ColumnElement[bool]:
         """Return the condition that a job of this task, with this value as its argument, waits or runs."""
-        of_task = (_jobs.c.task_name == task) & _jobs.c.status.cast(String).in_(["todo", "doing"])
-        return exists().where(of_task, _jobs.c.args.op("->>")(argument) == value.cast(String))
+        return exists().where(_unended(task), _jobs.c.args.op("->>")(argument) == value.cast(String))
+
+    @staticmethod
+    def has_any_job(task: str) -> ColumnElement[bool]:
+        """Return the condition that a job of this task waits or runs."""
+        return exists().where(_unended(task))
+
+
+def _unended(task: str) -> ColumnElement[bool]:
+    return (_jobs.c.task_name == task) & _jobs.c.status.cast(String).in_(["todo", "doing"])
 
 
 @dataclass(frozen=True, slots=True)

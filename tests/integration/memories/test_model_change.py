@@ -16,14 +16,17 @@ import yaml
 
 from service import clock, wiring
 from service.errors import ConfigurationError, Conflict, MemvaultError
+from service.jobs.handlers import CHANGE_MODEL
 from service.memories import changing
 from service.memories.actions import Edit, Query
+from service.memories.events import EXTRACT
 from service.memories.indexing import Indexing
 from service.scope import SYSTEM_TENANT, Caller
 from service.settings import load_settings
 from service.settings.tree import Embeddings
+from service.storage.tasks import TaskState
 from service.wiring import Services
-from tests.conftest import Postgres, caller_of
+from tests.conftest import MakeServices, Postgres, caller_of
 from tests.integration.memories.model_changes import ask_for, changing_to
 from tests.integration.memories.test_adding_and_finding import add, found
 from tests.integration.memories.test_index_healing import ready
@@ -240,6 +243,66 @@ def test_a_comparison_says_that_it_is_alive(
     assert services.change.run(told.append) == 10
     # Once for each part of the points and of the memories, beside those of the copying.
     assert told.count(10) > 10
+
+
+def test_a_change_whose_provider_takes_long_is_not_taken_for_dead(
+    index_url: str | None,
+    words: ScriptedEmbeddings,
+    stack: ExitStack,
+    database: Postgres,
+    data_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(changing, "_SIGN_EVERY", 0.05)
+    services = opened(database, data_dir, stack, index_url)
+    add(services, caller_of(services, services.installation.tenants.create("acme").id), "She drinks tea")
+    signs = {"embedding_models": "state = 'filling'"}
+    if index_url is not None:
+        signs["tasks"] = "kind = 'fill_index' AND state = 'running'"
+    with (
+        psycopg.connect(database.admin, autocommit=True) as admin,
+        changing_to(services, words, held_at=1) as ended,
+    ):
+        for table, which in signs.items():
+            moved = admin.execute(f"UPDATE {table} SET updated_at = now() - interval '3 minutes' WHERE {which}")  # type: ignore[arg-type]
+            assert moved.rowcount == 1
+            fresh = f"SELECT 1 FROM {table} WHERE {which} AND updated_at > now() - interval '1 minute'"
+            eventually(lambda fresh=fresh: bool(admin.execute(fresh).fetchall()))  # type: ignore[misc]
+        assert ended == []
+    assert ended == [1]
+
+
+def test_jobs_of_a_change_that_is_under_way_keep_no_place_in_the_queue(
+    words: ScriptedEmbeddings, make_services: MakeServices, monkeypatch: pytest.MonkeyPatch, database: Postgres
+) -> None:
+    monkeypatch.setattr("service.queue.tasks._LONGEST_WAIT_SECONDS", 1)
+    services = make_services(worker=True, queue={"concurrency": 1, "poll_interval": 0.1})
+    caller = caller_of(services, services.installation.tenants.create("acme").id)
+    add(services, caller, "She drinks tea")
+    queue, tasks = services.installation.queue, services.installation.tasks
+    with changing_to(services, words, held_at=1), psycopg.connect(database.admin, autocommit=True) as admin:
+        with services.installation.database.tenant_blind() as connection:
+            task_id = tasks.start(connection, CHANGE_MODEL)
+            queue.defer(connection, CHANGE_MODEL, {"task_id": str(task_id)})
+            queue.defer(connection, EXTRACT, {"tenant_id": str(caller.principal.tenant_id), "event_id": str(task_id)})
+        jobs = "SELECT count(*) FROM procrastinate_jobs WHERE task_name = %s"
+        eventually(lambda: admin.execute(jobs, [EXTRACT]).fetchall() == [(0,)])
+        assert admin.execute(jobs, [CHANGE_MODEL]).fetchall() == [(1,)]
+    eventually(lambda: tasks.get(task_id).state is TaskState.SUCCEEDED)
+
+
+def test_a_change_that_was_left_is_taken_up_by_one_job(
+    words: ScriptedEmbeddings, services: Services, database: Postgres
+) -> None:
+    ask_for(services, words)
+    jobs = "SELECT count(*) FROM procrastinate_jobs WHERE task_name = %s"
+    with psycopg.connect(database.admin, autocommit=True) as admin:
+        services.jobs.sweep(0)
+        assert admin.execute(jobs, [CHANGE_MODEL]).fetchall() == [(0,)]
+        for _ in range(2):
+            admin.execute("UPDATE embedding_models SET updated_at = now() - interval '3 minutes'")
+            services.jobs.sweep(0)
+            assert admin.execute(jobs, [CHANGE_MODEL]).fetchall() == [(1,)]
 
 
 def test_a_model_that_is_not_as_the_settings_say_is_refused_before_anything_begins(
