@@ -46,7 +46,7 @@ class ProviderEmbedder:
         *,
         dimensions: int,
         prepare: Callable[[], None],
-        timeout: float = 30.0,
+        timeout: float,
     ) -> None:
         if reason := _REFUSED.get(provider):
             raise ConfigurationError(f"The embedding provider {provider!r} is not offered: {reason}.")

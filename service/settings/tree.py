@@ -123,6 +123,13 @@ class Embeddings(Section):
         description="Mem0's own configuration of that provider: model, URL, key. Not for `minilm`.",
     )
     dimensions: int = Field(384, ge=8, le=8192, description="Numbers in a vector of the model.")
+    timeout: float = Field(
+        30.0,
+        gt=0,
+        le=600,
+        description="Seconds that one call of a provider may take; an import and a change of the model embed up to 100 "
+        "texts by one.",
+    )
     folder: Path | None = Field(
         None,
         description="Folder with the graph of `minilm`, written when it is missing (90 MB); may be read-only when "

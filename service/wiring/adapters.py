@@ -80,6 +80,7 @@ def open_embedder(settings: Settings, stack: ExitStack) -> Embedder:
             chosen.config,
             dimensions=chosen.dimensions,
             prepare=partial(import_mem0, engine_home(settings)),
+            timeout=chosen.timeout,
         )
     if embedder.dimensions != chosen.dimensions:
         raise ConfigurationError(

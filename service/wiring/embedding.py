@@ -30,8 +30,8 @@ from service.wiring.tracing import traced, traced_index
 if TYPE_CHECKING:
     from service.wiring import Installation
 
-#: What of the settings makes a model what it is; the rest is how a process uses it.
-_KEPT = ("provider", "config", "dimensions")
+#: What of the settings opens a model wherever it is opened; the rest is how a process uses it.
+_KEPT = ("provider", "config", "dimensions", "timeout")
 _log = logging.getLogger("memvault")
 
 

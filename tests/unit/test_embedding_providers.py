@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,6 +19,8 @@ from service.embeddings.minilm import MiniLM
 from service.embeddings.providers import ProviderEmbedder
 from service.engine.mem0_import import import_mem0
 from service.errors import ConfigurationError
+from service.settings import load_settings
+from service.wiring.adapters import open_embedder
 
 
 class Server(ThreadingHTTPServer):
@@ -92,6 +95,15 @@ def test_vectors_come_in_order_and_normalised(provider: ProviderEmbedder, minilm
     assert embedder.embed_query("").shape == (384,)
 
 
+def test_a_call_may_take_as_long_as_the_settings_say(server: Server, tmp_path: Path) -> None:
+    config = {"model": "m", "api_key": "k", "openai_base_url": f"http://127.0.0.1:{server.server_address[1]}/v1"}
+    section = {"provider": "openai", "config": config, "timeout": 77}
+    with ExitStack() as stack:
+        embedder = open_embedder(load_settings(environ={}, flags={"data_dir": tmp_path, "embeddings": section}), stack)
+    assert isinstance(embedder, ProviderEmbedder)
+    assert embedder._mem0.client.timeout == 77
+
+
 def test_failures_do_not_repeat_the_text(provider: ProviderEmbedder, server: Server) -> None:
     server.status = 400
     with pytest.raises(EmbeddingUnavailable, match="BadRequestError") as caught:
@@ -142,4 +154,4 @@ def test_lone_surrogates_are_refused(provider: ProviderEmbedder) -> None:
 )
 def test_wrong_settings_are_named(name: str, config: dict[str, Any], words: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=words):
-        ProviderEmbedder(name, config, dimensions=384, prepare=partial(import_mem0, tmp_path))
+        ProviderEmbedder(name, config, dimensions=384, prepare=partial(import_mem0, tmp_path), timeout=20)

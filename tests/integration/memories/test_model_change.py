@@ -305,6 +305,15 @@ def test_a_change_that_was_left_is_taken_up_by_one_job(
             assert admin.execute(jobs, [CHANGE_MODEL]).fetchall() == [(1,)]
 
 
+def test_whoever_does_the_work_waits_as_long_as_whoever_asked_for_it_says(
+    words: ScriptedEmbeddings, services: Services
+) -> None:
+    settings = services.settings.model_copy(update={"embeddings": Embeddings(**words.settings, timeout=77)})
+    model = wiring.ask_for(replace(services.installation, settings=settings), "openai")
+    assert model is not None
+    assert model.settings["timeout"] == 77
+
+
 def test_a_model_that_is_not_as_the_settings_say_is_refused_before_anything_begins(
     words: ScriptedEmbeddings, services: Services
 ) -> None:
