@@ -181,10 +181,10 @@ class Keeper:
         with self._database.tenant_blind() as connection:
             head = self._ledger.head(connection)
         found, unread = self._ask_places(beyond=max(0, 0 if head is None else head.body.number - 1))
-        vouched = list(known)
-        if unread and not vouched:
+        vouched = _newest(known)
+        if unread and vouched is None:
             raise _unread(unread)
-        return max([*vouched, *found], key=lambda one: one.body.number, default=None)
+        return _newest([*found, *([] if vouched is None else [vouched])])
 
     def find_restored(self, *, certain: bool = False) -> Checkpoint | None:
         """Return the newest delivered checkpoint if the database is an earlier state of what it was sealed over.
@@ -206,7 +206,7 @@ class Keeper:
         sealed_at = head.body.cluster
         counts_anew = head if sealed_at is not None and here.horizon < sealed_at.horizon else None
         found, unread = self._ask_places(beyond=head.body.number)
-        last = max(found, key=lambda one: one.body.number, default=None)
+        last = _newest(found)
         stood = None if last is None else last.body.cluster
         if not certain and (stood is None or not here.went_back_from(stood)):
             last = None
@@ -318,6 +318,10 @@ class Keeper:
             if last:
                 break
             self._sealed.wait(1.0 if self._stopping.is_set() else _AGAIN_SECONDS)
+
+
+def _newest(checkpoints: Iterable[Checkpoint]) -> Checkpoint | None:
+    return max(checkpoints, key=lambda one: one.body.number, default=None)
 
 
 def _unread(why: Sequence[str]) -> ConfigurationError:

@@ -16,6 +16,7 @@ from service import clock
 from service.audit.checkpoints import Checkpoint, Cluster, Seal, parse_body
 from service.audit.merkle import Frontier
 from service.audit.tables import AuditCheckpointRow, AuditDeliveryRow, AuditDropRow, AuditDueRow, AuditSealRow
+from service.errors import Unavailable
 from service.storage.database import Database
 
 _due: Final[Any] = AuditDueRow.__table__  # type: ignore[attr-defined]
@@ -24,6 +25,8 @@ _seals: Final[Any] = AuditSealRow.__table__  # type: ignore[attr-defined]
 _deliveries: Final[Any] = AuditDeliveryRow.__table__  # type: ignore[attr-defined]
 _drops: Final[Any] = AuditDropRow.__table__  # type: ignore[attr-defined]
 
+#: Checkpoints read along with one that is read again, before it and behind it.
+_NEAR: Final = 50
 #: The newest seal of each tenant, one index descent a tenant however many seals there are.
 _NEWEST_SEALS: Final = text(
     "SELECT s.* FROM tenants t CROSS JOIN LATERAL ("
@@ -257,6 +260,31 @@ class Ledger:
                 .limit(1)
             ).first()
         return _seal(row), row["number"], None if before is None else _tip(before)
+
+
+class StoredCheckpoints:
+    """The checkpoints of the database to verify, by their numbers."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._near: dict[int, Checkpoint] = {}
+
+    def places(self) -> Iterator[tuple[int, Checkpoint]]:
+        """Yield each checkpoint with its number."""
+        return ((checkpoint.body.number, checkpoint) for checkpoint in self._ledger.all())
+
+    def at(self, place: int) -> Checkpoint:
+        """Read a checkpoint once more, and those about it, which are asked for next.
+
+        Raises:
+            Unavailable: when it is not there any more.
+        """
+        if place not in self._near:
+            found = self._ledger.after(place - _NEAR, 2 * _NEAR)
+            self._near = {checkpoint.body.number: checkpoint for checkpoint in found}
+        if place not in self._near:
+            raise Unavailable(f"checkpoint {place} left the database while it was read")
+        return self._near[place]
 
 
 def _tip(row: Any) -> Tip:

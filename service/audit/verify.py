@@ -1,26 +1,28 @@
 """Verifies rows of the trail against a chain of checkpoints. Pure: rows come as canonical lines, from wherever.
 
-Every row under a checkpoint is hashed into its tenant's tree again and the root compared with each seal. Where a row
-differs, what the seals tell of each row (its id and the head of its hash) names it and says what was done to it.
+Every row under a checkpoint is hashed into its tenant's tree again and the root compared with each seal. Where that
+differs, what the seals tell of each row (its id and the head of its hash) is read from the checkpoints once more: it
+names the row and says what was done to it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
 from typing import Any, Final
 from uuid import UUID
 
-from service.audit.chain import FLOOR, Chain, Kind, Numbered, Problem, problems_in_order
-from service.audit.checkpoints import ROW_BYTES, split_entry
+from service.audit.chain import FLOOR, Chain, Kind, Problem, problems_in_order
+from service.audit.checkpoints import matches, split_entry
 from service.audit.encoding import name_of
+from service.audit.marks import Numbered, TenantSeals
 from service.audit.merkle import Frontier
 
 #: Problems told at most; a report of millions helps nobody.
 MOST_PROBLEMS: Final = 1000
-_ID_BYTES: Final = 16
 _PROGRESS_ROWS: Final = 4096
 
 
@@ -118,13 +120,13 @@ class Verifier:
         """Verify the rows of a tenant, given in order."""
         self._seen.add(tenant_id)
         self._report.tenants += 1
-        seals = self._chain.seals.get(tenant_id, [])
+        seals = self._chain.seals.get(tenant_id) or TenantSeals(self._chain.known)
         frontier = self._begin(tenant_id, base, seals)
-        under = [numbered for numbered in seals if numbered.seal.size > frontier.size]
         rest = self._counted(lines)
-        bad = self._sealed(tenant_id, frontier, under, rest)
+        bad = self._sealed(tenant_id, frontier, seals, rest)
         if bad is not None:
-            _Diff(tenant_id, under, self._note).run(bad, rest)
+            expected = list(self._expected(tenant_id, seals, bad))
+            _Diff(tenant_id, self._note).run(expected, itertools.chain(bad.lines, rest))
 
     def report(self, *, only: UUID | None = None) -> Report:
         """Return what was found; tenants with seals and no rows given are missing, unless only one was asked for."""
@@ -134,19 +136,19 @@ class Verifier:
         self._report.problems = problems_in_order([*self._found, *self._chain.problems])
         return self._report
 
-    def _begin(self, tenant_id: UUID, base: Base, seals: list[Numbered]) -> Frontier:
+    def _begin(self, tenant_id: UUID, base: Base, seals: TenantSeals) -> Frontier:
         """Return the tree that the rows continue, once the dropped part is found to be declared and old."""
         if base.size == 0:
             return Frontier()
         declared = self._chain.dropped.get(tenant_id)
-        last = next((one for one in seals if one.seal.size == base.size), None)
+        last = next((one for one in seals if one.size == base.size), None)
         try:
             frontier = Frontier(base.size, base.peaks)
         except ValueError:
             return self._undeclared(tenant_id, base, "what remains of them does not fit")
         if declared is None or declared.size < base.size:
             return self._undeclared(tenant_id, base, "no signed checkpoint declares it")
-        if last is None or frontier.root() != last.seal.root:
+        if last is None or frontier.root() != last.root:
             return self._undeclared(tenant_id, base, "what remains of them is not what was sealed")
         if declared.at - last.at < FLOOR:
             return self._undeclared(tenant_id, base, "they were younger than the floor")
@@ -161,39 +163,48 @@ class Verifier:
         except ValueError:
             return Frontier()
 
-    def _sealed(
-        self, tenant_id: UUID, frontier: Frontier, seals: list[Numbered], lines: Iterator[bytes]
-    ) -> _Bad | None:
+    def _sealed(self, tenant_id: UUID, frontier: Frontier, seals: TenantSeals, lines: Iterator[bytes]) -> _Bad | None:
         """Hash the rows of each seal in turn; return where the first bad one is, or None when all are as sealed."""
+        begun = frontier.size
         for place, numbered in enumerate(seals):
-            seal = numbered.seal
+            if numbered.size <= begun:
+                continue
             # The seals before it may not be at hand; the root speaks for their rows too.
-            while frontier.size < seal.first and (line := next(lines, None)) is not None:
+            while frontier.size < numbered.first and (line := next(lines, None)) is not None:
                 frontier.append(sha256(b"\x00" + line).digest())
-            offset = (frontier.size - seal.first) * ROW_BYTES + _ID_BYTES
-            heads = seal.rows
-            line = None
-            while frontier.size < seal.size:
-                line = next(lines, None)
-                if line is None:
-                    return _Bad(place, frontier.size, None)
-                leaf = sha256(b"\x00" + line).digest()
-                if leaf[:8] != heads[offset : offset + 8]:
-                    return _Bad(place, frontier.size, line)
-                frontier.append(leaf)
-                offset += ROW_BYTES
-            if frontier.root() != seal.root:
-                detail = "the rows do not add up to the sealed root"
-                position = seal.size - 1
-                self._note(
-                    Problem(Kind.ROOT_DIFFERS, detail, numbered.number, tenant_id, position, split_entry(heads, 0)[0])
-                )
-                return None
+            first, held = frontier.size, list[bytes]()
+            while frontier.size < numbered.size and (line := next(lines, None)) is not None:
+                frontier.append(sha256(b"\x00" + line).digest())
+                held.append(line)
+            if frontier.size < numbered.size or frontier.root() != numbered.root:
+                return self._bad(tenant_id, place, numbered, first, held)
             if numbered.number > self._chain.exported:
-                self._count_unsealed(seal.size - seal.first, line)
+                self._count_unsealed(numbered.size - numbered.first, held[-1] if held else None)
         for line in lines:
             self._count_unsealed(1, line)
         return None
+
+    def _bad(self, tenant_id: UUID, place: int, numbered: Numbered, first: int, held: list[bytes]) -> _Bad | None:
+        """Return the first row of a seal that is not as sealed; note it where only the root tells that one is not."""
+        entries = self._chain.rows_of(tenant_id, numbered)
+        for index, line in enumerate(held):
+            _, head = split_entry(entries, first + index - numbered.first)
+            if not matches(sha256(b"\x00" + line).digest(), head):
+                return _Bad(place, first + index, held[index:])
+        if first + len(held) < numbered.size:
+            return _Bad(place, first + len(held), [])
+        detail, row_id = "the rows do not add up to the sealed root", split_entry(entries, 0)[0]
+        self._note(Problem(Kind.ROOT_DIFFERS, detail, numbered.number, tenant_id, numbered.size - 1, row_id))
+        return None
+
+    def _expected(self, tenant_id: UUID, seals: TenantSeals, bad: _Bad) -> Iterator[_Expected]:
+        """Yield what the seals tell of each row from the first bad one on."""
+        for place in range(bad.place, len(seals)):
+            numbered = seals[place]
+            begin = max(numbered.first, bad.position)
+            entries = self._chain.rows_of(tenant_id, numbered) if begin < numbered.size else b""
+            for position in range(begin, numbered.size):
+                yield position, *split_entry(entries, position - numbered.first), numbered.number
 
     def _count_unsealed(self, rows: int, line: bytes | None) -> None:
         self._report.unsealed += rows
@@ -218,28 +229,30 @@ class Verifier:
 
 @dataclass(frozen=True, slots=True)
 class _Bad:
-    """The first row that is not as sealed: in which seal, at which position, and the line found there, if any."""
+    """The first row that is not as sealed: in which seal, at which position, and the lines read from there on."""
 
     place: int
     position: int
-    line: bytes | None
+    lines: list[bytes]
+
+
+#: What a seal tells of a row: its position, its id, the head of its hash, and the number of the checkpoint.
+_Expected = tuple[int, UUID, bytes, int]
 
 
 class _Diff:
     """Says of the rows from the first bad one on what was done to each, by the ids that the seals tell."""
 
-    def __init__(self, tenant_id: UUID, seals: list[Numbered], note: Callable[[Problem], None]) -> None:
+    def __init__(self, tenant_id: UUID, note: Callable[[Problem], None]) -> None:
         self._tenant_id = tenant_id
-        self._seals = seals
         self._note = note
 
-    def run(self, bad: _Bad, rest: Iterator[bytes]) -> None:
+    def run(self, expected: Sequence[_Expected], lines: Iterable[bytes]) -> None:
         """Note what is wrong with the rows from the bad one on."""
-        expected = list(self._expected(bad))
         place_of = {row_id: place for place, (_, row_id, _, _) in enumerate(expected)}
         skipped: set[int] = set()
         at = 0
-        for line in self._lines(bad, rest):
+        for line in lines:
             leaf = sha256(b"\x00" + line).digest()
             if at < len(expected) and leaf[:8] == expected[at][2]:
                 at += 1
@@ -271,19 +284,6 @@ class _Diff:
         for place in sorted({*skipped, *range(at, len(expected))}):
             self._tell(Kind.REMOVED, expected[place], "the sealed row is gone")
 
-    def _tell(self, kind: Kind, expected: tuple[int, UUID, bytes, int], detail: str) -> None:
+    def _tell(self, kind: Kind, expected: _Expected, detail: str) -> None:
         position, row_id, _, number = expected
         self._note(Problem(kind, detail, number, self._tenant_id, position, row_id))
-
-    def _expected(self, bad: _Bad) -> Iterator[tuple[int, UUID, bytes, int]]:
-        for numbered in self._seals[bad.place :]:
-            seal = numbered.seal
-            for position in range(max(seal.first, bad.position), seal.size):
-                row_id, head = split_entry(seal.rows, position - seal.first)
-                yield position, row_id, head, numbered.number
-
-    @staticmethod
-    def _lines(bad: _Bad, rest: Iterator[bytes]) -> Iterator[bytes]:
-        if bad.line is not None:
-            yield bad.line
-        yield from rest

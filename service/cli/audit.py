@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Annotated, Any
@@ -17,13 +17,13 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from service import clock, wiring
 from service.audit.assembly import checkpoint_folder, trusted_keys
 from service.audit.chain import Chain, read_chain
-from service.audit.checkpoints import BadDocument, Checkpoint
-from service.audit.ledger import Ledger
+from service.audit.ledger import Ledger, StoredCheckpoints
 from service.audit.lines import Section, read_export, stored_sections, write_export
+from service.audit.marks import Listed, Source
 from service.audit.proofs import Proofs
 from service.audit.restoring import Restoring
 from service.audit.signing import TrustedKeys, key_id, public_pem, read_public_keys
-from service.audit.sinks.folder import read_checkpoints
+from service.audit.sinks.folder import CheckpointFiles
 from service.audit.verify import Report, Verifier
 from service.cli.options import Config, DataDir, Json, installation_of, settings_from, show
 from service.errors import ConfigurationError, Unavailable
@@ -63,7 +63,7 @@ def verify(
             with installation_of(config, data_dir) as installation:
                 ledger = Ledger(installation.database)
                 only = None if tenant is None else _tenant(installation, tenant)
-                chain = _stored_chain(exported, ledger, keys)
+                chain = read_chain(exported, StoredCheckpoints(ledger), keys)
                 tenants = wiring.audited_tenants(installation) if only is None else [TenantId(only)]
                 sections = stored_sections(installation.database, ledger, tenants)
                 report = _verify(chain, sections, only, progress)
@@ -179,8 +179,8 @@ def restored(
     """Declare that the database was restored to an earlier state, signed, so that sealing goes on."""
     with installation_of(config, data_dir) as installation, ExitStack() as stack:
         sealing = wiring.seal_trail(installation)
-        exported = [] if checkpoints is None else _exported(installation.settings, checkpoints, needed=True)
-        last = sealing.keeper.find_newest(exported)
+        named = () if checkpoints is None else CheckpointFiles(checkpoints).places()
+        last = sealing.keeper.find_newest(checkpoint for _, checkpoint in named)
         if last is None:
             raise ConfigurationError(
                 "--checkpoints: is needed: the folder or file with the exported checkpoints; no place of the settings "
@@ -221,31 +221,24 @@ def _new_file(path: Path) -> Iterator[IO[bytes]]:
         raise ConfigurationError(f"{path}: cannot be written ({error.strerror})") from None
 
 
-def _exported(settings: Settings, path: Path | None, *, needed: bool) -> list[Checkpoint]:
+def _exported(settings: Settings, path: Path | None, *, needed: bool) -> Source:
     """Return the exported checkpoints; none where there is no place for them, or none yet in the default one.
 
     Raises:
-        ConfigurationError: when the place that an option or a setting names is not there or cannot be read: what was
-            cut off at the end is seen by nothing else.
+        ConfigurationError: when the place that an option or a setting names is not there: what was cut off at the end
+            is seen by nothing else.
     """
     named = path or settings.audit.checkpoint_folder
     path = named or checkpoint_folder(settings)
     if path is None or (named is None and not path.exists()):
         if needed:
             raise ConfigurationError("--checkpoints: is needed: the folder or file with the exported checkpoints")
-        return []
-    try:
-        return [checkpoint for checkpoint, _ in read_checkpoints(path)]
-    except BadDocument as error:
-        raise ConfigurationError(str(error)) from None
-
-
-def _stored_chain(exported: Sequence[Checkpoint], ledger: Ledger, keys: TrustedKeys) -> Chain:
-    return read_chain(exported, ledger.all(), keys)
+        return Listed(())
+    return CheckpointFiles(path)
 
 
 def _verify(chain: Chain, sections: Iterator[Section], only: UUID | None, progress: _Bar) -> Report:
-    progress.expect(sum(seals[-1].seal.size for tenant_id, seals in chain.seals.items() if only in (None, tenant_id)))
+    progress.expect(sum(seals[-1].size for tenant_id, seals in chain.seals.items() if only in (None, tenant_id)))
     verifier = Verifier(chain, progress=progress)
     for section in sections:
         if only in (None, section.tenant_id):

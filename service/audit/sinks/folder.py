@@ -10,11 +10,13 @@ from typing import IO, Final
 
 from service.audit.checkpoints import BadDocument, Checkpoint, parse_line
 from service.audit.sinks import SinkUnavailable
-from service.errors import ConfigurationError
+from service.errors import ConfigurationError, Unavailable
 
 _PREFIX: Final = "checkpoints-"
 _SUFFIX: Final = ".jsonl"
 _BLOCK: Final = 65_536
+#: A file of checkpoints is shorter than this many bits tell.
+_OFFSET_BITS: Final = 40
 
 
 class FolderSink:
@@ -81,32 +83,56 @@ class FolderSink:
         return max(heads, key=lambda checkpoint: checkpoint.body.number, default=None)
 
 
-def read_checkpoints(path: Path) -> Iterator[tuple[Checkpoint, str]]:
-    """Read exported checkpoints from a file or a folder of `.jsonl` and `.json` files, each with where it stands.
+class CheckpointFiles:
+    """Exported checkpoints to verify with: a file, or the `.jsonl` and `.json` files of a folder."""
 
-    Raises:
-        ConfigurationError: when there is nothing to read.
-        BadDocument: naming file and line of what is no checkpoint.
-    """
-    if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.suffix in (".jsonl", ".json") and file.is_file())
-    else:
-        files = [path]
-    if not files:
-        raise ConfigurationError(f"{path}: holds no checkpoints (.jsonl or .json)")
-    for file in files:
+    def __init__(self, path: Path) -> None:
+        """Look which files there are.
+
+        Raises:
+            ConfigurationError: when a folder has none.
+        """
+        self._files = [path]
+        if path.is_dir():
+            found = (file for file in path.rglob("*") if file.suffix in (".jsonl", ".json") and file.is_file())
+            self._files = sorted(found)
+        if not self._files:
+            raise ConfigurationError(f"{path}: holds no checkpoints (.jsonl or .json)")
+
+    def places(self) -> Iterator[tuple[int, Checkpoint]]:
+        """Yield each checkpoint with its file and where its line begins there.
+
+        Raises:
+            ConfigurationError: when a file cannot be read, or naming the line that is no checkpoint.
+        """
+        for index, file in enumerate(self._files):
+            begin, number = index << _OFFSET_BITS, 0
+            try:
+                with file.open("rb") as lines:
+                    for line in lines:
+                        number += 1
+                        # Without an end the process was killed while it wrote this line; it is written again.
+                        if line.endswith(b"\n") or file.suffix != ".jsonl":
+                            yield begin, parse_line(line)
+                        begin += len(line)
+            except BadDocument as error:
+                raise ConfigurationError(f"{file}, line {number}: {error}") from None
+            except OSError as error:
+                raise ConfigurationError(f"{file}: cannot be read ({error.strerror})") from None
+
+    def at(self, place: int) -> Checkpoint:
+        """Read the checkpoint of a line once more.
+
+        Raises:
+            Unavailable: when the file was changed.
+        """
+        file = self._files[place >> _OFFSET_BITS]
         try:
             with file.open("rb") as lines:
-                for number, line in enumerate(lines, 1):
-                    if not line.endswith(b"\n") and file.suffix == ".jsonl":
-                        # The process was killed while it wrote this line; it is written again.
-                        continue
-                    try:
-                        yield parse_line(line), f"{file.name}:{number}"
-                    except BadDocument as error:
-                        raise BadDocument(f"{file}, line {number}: {error}") from None
-        except OSError as error:
-            raise ConfigurationError(f"{file}: cannot be read ({error.strerror})") from None
+                lines.seek(place & ((1 << _OFFSET_BITS) - 1))
+                return parse_line(lines.readline())
+        except (BadDocument, OSError):
+            raise Unavailable(f"{file}: was changed while it was read") from None
 
 
 def _cut_unfinished(file: IO[bytes]) -> None:

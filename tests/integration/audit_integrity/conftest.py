@@ -18,8 +18,9 @@ from service import clock, wiring
 from service.audit.assembly import Sealing
 from service.audit.chain import read_chain
 from service.audit.events import AuditEvent, Outcome
+from service.audit.ledger import StoredCheckpoints
 from service.audit.lines import stored_sections
-from service.audit.sinks.folder import read_checkpoints
+from service.audit.sinks.folder import CheckpointFiles
 from service.audit.verify import Report, Verifier
 from service.scope import TenantId, installation_caller
 from service.settings import load_settings
@@ -58,8 +59,8 @@ class House:
 
     def verify(self, *, exported: bool = True, only: UUID | None = None) -> Report:
         """Verify the database, with what the folder has."""
-        outside = [one for one, _ in read_checkpoints(self.folder)] if exported else []
-        chain = read_chain(outside, self.sealing.ledger.all(), self.sealing.trusted)
+        outside = CheckpointFiles(self.folder) if exported else ()
+        chain = read_chain(outside, StoredCheckpoints(self.sealing.ledger), self.sealing.trusted)
         verifier = Verifier(chain)
         tenants = wiring.audited_tenants(self.installation)
         for section in stored_sections(self.installation.database, self.sealing.ledger, tenants):

@@ -7,7 +7,7 @@ import pytest
 from service.audit.chain import Kind
 from service.audit.restoring import Restoring
 from service.audit.sealing import TrailChanged
-from service.audit.sinks.folder import read_checkpoints
+from service.audit.sinks.folder import CheckpointFiles
 from service.errors import Conflict
 from service.storage.database import Database
 from tests.integration.audit_integrity.conftest import House, MakeHouse
@@ -52,7 +52,7 @@ def test_an_undeclared_restore_is_refused_and_found(house: House, make_house: Ma
 def test_a_declared_restore_goes_on_and_is_stated(house: House, make_house: MakeHouse) -> None:
     resumes = went_back(house)
     again = make_house()
-    last = max((one for one, _ in read_checkpoints(house.folder)), key=lambda one: one.body.number)
+    last = max((one for _, one in CheckpointFiles(house.folder).places()), key=lambda one: one.body.number)
     epoch = restoring(again).declare(last, None)
     assert (epoch.resumes, epoch.last) == (resumes, resumes + 2)
     again.sealing.keeper.compare_heads()

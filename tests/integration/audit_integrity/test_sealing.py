@@ -16,7 +16,7 @@ import pytest
 
 from service import clock
 from service.audit.events import AuditEvent
-from service.audit.sinks.folder import read_checkpoints
+from service.audit.sinks.folder import CheckpointFiles
 from service.errors import RecordUnavailable
 from service.scope import TenantId, installation_caller
 from service.wiring.sealing import trail_jobs
@@ -129,7 +129,7 @@ def test_under_load_rows_are_sealed_within_seconds_and_none_is_lost(make_house: 
     for tenant_id, seals in report.chain.seals.items():
         rows = [json.loads(line) for line in house.lines(TenantId(tenant_id))]
         for sealed in seals:
-            for row in rows[sealed.seal.first : sealed.seal.size]:
+            for row in rows[sealed.first : sealed.size]:
                 written_at = datetime.fromtimestamp(row["at"] / 1e6, tz=sealed.at.tzinfo)
                 lags.append((sealed.at - written_at).total_seconds())
     assert max(lags) < 5
@@ -257,7 +257,7 @@ def test_the_worker_seals_while_the_service_runs(make_services: MakeServices) ->
     until = time.monotonic() + 10
     while not list(folder.glob("*.jsonl")) and time.monotonic() < until:
         time.sleep(0.05)
-    assert list(read_checkpoints(folder))
+    assert list(CheckpointFiles(folder).places())
     (part,) = [part for part in services.readiness() if part.name == "audit sealing"]
     assert (part.state, part.reason, part.needed) == ("ok", None, False)
 

@@ -15,7 +15,7 @@ from service import clock
 from service.audit.chain import read_chain
 from service.audit.checkpoints import Checkpoint
 from service.audit.sinks import SinkUnavailable
-from service.audit.sinks.folder import FolderSink, read_checkpoints
+from service.audit.sinks.folder import CheckpointFiles, FolderSink
 from service.audit.sinks.stdout import StdoutSink
 from service.errors import ConfigurationError
 from service.settings import AuditS3
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.integration
 
 
 def numbers(path: Path) -> list[int]:
-    return [one.body.number for one, _ in read_checkpoints(path)]
+    return [one.body.number for _, one in CheckpointFiles(path).places()]
 
 
 def test_a_folder_holds_each_checkpoint_once_over_restarts(house: House, make_house: MakeHouse) -> None:
@@ -89,7 +89,7 @@ def test_standard_output_gets_what_is_signed_one_line_each(house: House) -> None
     # With the seals of the database it verifies; what the database says of them has to fit what was signed.
     path = house.folder.parent / "captured.jsonl"
     path.write_text(stream.getvalue())
-    captured = [one for one, _ in read_checkpoints(path)]
+    captured = [one for _, one in CheckpointFiles(path).places()]
     assert read_chain(captured, stored, house.sealing.trusted).problems == []
     closed = io.StringIO()
     closed.close()
@@ -154,7 +154,7 @@ def test_the_folder_s_newest_line_is_found_however_long_it_is(house: House) -> N
 
 def test_a_folder_without_checkpoints_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="holds no checkpoints"):
-        list(read_checkpoints(tmp_path))
+        CheckpointFiles(tmp_path)
 
 
 def test_the_s3_settings_have_no_secret_in_their_text() -> None:

@@ -13,7 +13,7 @@ from service import clock
 from service.audit.chain import Chain, Kind, read_chain
 from service.audit.checkpoints import Checkpoint
 from service.audit.encoding import FIELDS, name_of
-from service.audit.sinks.folder import read_checkpoints
+from service.audit.sinks.folder import CheckpointFiles
 from service.audit.verify import Base, Problem, Report, Verifier
 from tests.integration.audit_integrity.conftest import House
 from tests.integration.audit_integrity.forging import reforged
@@ -111,7 +111,7 @@ def rows(house: House) -> Rows:
 
 @pytest.fixture
 def checkpoints(house: House) -> list[Checkpoint]:
-    return [one for one, _ in read_checkpoints(house.folder)]
+    return [one for _, one in CheckpointFiles(house.folder).places()]
 
 
 @pytest.mark.parametrize("tamper", KINDS, ids=lambda tamper: tamper.__name__)

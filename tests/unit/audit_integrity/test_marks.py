@@ -1,0 +1,126 @@
+"""A chain of checkpoints is read in a few hundred bytes for each, and read again where it is needed."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from service import clock
+from service.audit.chain import Kind, read_chain
+from service.audit.checkpoints import (
+    NO_HASH,
+    ROW_BYTES,
+    Body,
+    Checkpoint,
+    Seal,
+    parse_body,
+    parse_line,
+    row_entry,
+    seals_digest,
+)
+from service.audit.merkle import Frontier, TenantsTree, leaf_hash, tenant_leaf
+from service.audit.signing import Signer, TrustedKeys
+from service.audit.verify import Base, Verifier
+from service.errors import Unavailable
+
+pytestmark = pytest.mark.unit
+
+SIGNER = Signer(Ed25519PrivateKey.generate())
+TRUSTED = TrustedKeys(SIGNER.public_keys())
+TENANT = UUID(int=7)
+BEGUN = clock.now()
+#: What a process may keep of a checkpoint, one tenant's rows sealed in it, however many.
+MOST_BYTES = 300
+
+
+def row(position: int) -> bytes:
+    """A row as far as a verifier reads it."""
+    return f'{{"id" : "{UUID(int=position)}", "at" : 0}}'.encode()
+
+
+class Made:
+    """Checkpoints as lines, `rows` of a tenant in each, the last one signed."""
+
+    def __init__(self, count: int, rows: int) -> None:
+        self.lines = list(self._made(count, rows))
+
+    def places(self) -> Iterator[tuple[int, Checkpoint]]:
+        return ((place, parse_line(line)) for place, line in enumerate(self.lines))
+
+    def at(self, place: int) -> Checkpoint:
+        return parse_line(self.lines[place])
+
+    @staticmethod
+    def _made(count: int, rows: int) -> Iterator[bytes]:
+        tree, frontier, previous = TenantsTree(), Frontier(), NO_HASH
+        for number in range(1, count + 1):
+            first, entries = frontier.size, list[bytes]()
+            for position in range(first, first + rows):
+                leaf = leaf_hash(row(position))
+                frontier.append(leaf)
+                entries.append(row_entry(UUID(int=position), leaf))
+            root = frontier.root()
+            seal = Seal(TENANT, 0, first, frontier.size, root, b"".join(entries))
+            tree.put(0, tenant_leaf(TENANT, frontier.size, root))
+            at, digest = BEGUN + timedelta(seconds=number), seals_digest([seal])
+            encoded = Body(TENANT, number, at, previous, 1, tree.root(), frontier.size, digest).encoded()
+            made = parse_body(encoded, SIGNER.sign(encoded) if number == count else {}, (seal,))
+            previous = made.hash
+            yield made.line()
+
+
+def test_what_is_kept_of_a_checkpoint_does_not_grow_with_its_rows() -> None:
+    for rows in (1, 50):
+        made = Made(1000, rows)
+        tracemalloc.start()
+        try:
+            chain = read_chain(made, (), TRUSTED)
+            kept, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert (chain.problems, chain.count, len(chain.seals[TENANT])) == ([], 1000, 1000)
+        # The peak has a page of them and what is at hand in between.
+        assert kept / 1000 < MOST_BYTES
+        assert peak / 1000 < MOST_BYTES + 50
+        assert ROW_BYTES * 50 > MOST_BYTES
+
+
+def test_a_bad_row_is_named_from_the_checkpoint_that_is_read_again() -> None:
+    made = Made(20, 5)
+    rows = [row(position) for position in range(100)]
+    rows[42] = rows[42].replace(b'"at" : 0', b'"at" : 1')
+    verifier = Verifier(read_chain(made, (), TRUSTED))
+    verifier.tenant(TENANT, Base(), rows)
+    (problem,) = verifier.report().problems
+    assert (problem.kind, problem.position, problem.checkpoint) == (Kind.EDITED, 42, 9)
+    assert problem.row_id == UUID(int=42)
+
+
+def test_a_checkpoint_that_is_another_one_when_it_is_read_again_is_no_verdict() -> None:
+    made = Made(20, 5)
+    chain = read_chain(made, (), TRUSTED)
+    made.lines = Made(20, 4).lines
+    with pytest.raises(Unavailable, match="changed while they were read"):
+        Verifier(chain).tenant(TENANT, Base(), [row(position) for position in range(42)])
+
+
+def test_numbers_that_nobody_counts_to_are_told_as_forged() -> None:
+    (_, good), *_ = Made(1, 1).places()
+    huge = 1 << 70
+    seal = replace(good.seals[0], first=huge, size=huge + 1)
+    for body in (
+        replace(good.body, number=huge),
+        replace(good.body, number=2, rows=huge),
+        replace(good.body, number=2, at=good.body.at.replace(tzinfo=None), previous="nonsense", tenants_root=b""),
+    ):
+        encoded = b"forged"
+        forged = Checkpoint(body, encoded, {}, (seal,))
+        chain = read_chain([good, forged], (), TRUSTED)
+        assert [(one.kind, one.checkpoint) for one in chain.problems] == [(Kind.CHECKPOINT_FORGED, body.number)]
+        assert (chain.count, chain.exported) == (1, 1)
