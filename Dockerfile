@@ -46,7 +46,9 @@ LABEL org.opencontainers.image.title="Memvault" \
       org.opencontainers.image.revision="${REVISION}"
 COPY --from=build /opt/memvault /opt/memvault
 # The places to write to belong to the user of the image, and so do volumes that Docker makes there: data, keys, checkpoints, secrets.
-RUN ["python", "-c", "import os; [(os.makedirs(path, 0o700), os.chown(path, 10001, 10001)) for path in ('/var/lib/memvault', '/var/lib/memvault-keys', '/var/lib/memvault-checkpoints', '/run/memvault', '/run/memvault/secrets')]"]
+# Group 0 may do there what the user may: it is the group of whom a platform chooses itself. What is mounted below /run/memvault is
+# reached by any user.
+RUN ["python", "-c", "import os; [(os.makedirs(path), os.chown(path, 10001, 0), os.chmod(path, mode)) for path, mode in (('/var/lib/memvault', 0o770), ('/var/lib/memvault-keys', 0o770), ('/var/lib/memvault-checkpoints', 0o770), ('/run/memvault', 0o755), ('/run/memvault/secrets', 0o770))]"]
 ENV PATH=/opt/memvault/bin:/usr/local/bin:/usr/bin:/bin \
     HOME=/tmp \
     PYTHONDONTWRITEBYTECODE=1 \

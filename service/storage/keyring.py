@@ -103,7 +103,9 @@ class FileKeyring:
         self._destroyed = 0
         try:
             make_private_folder(folder)
-            if folder.stat().st_mode & 0o077:
+            found = folder.stat()
+            # The folder of a volume may be somebody else's, who gave it to a group of this process.
+            if found.st_mode & 0o077 and os.geteuid() in (0, found.st_uid):
                 folder.chmod(0o700)
             self._master = self._read_or_make_master(folder / "master.key")
         except OSError as error:

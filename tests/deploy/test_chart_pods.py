@@ -80,6 +80,14 @@ def test_our_pods_run_as_the_images_user_and_platforms_may_choose() -> None:
 
 
 @pytest.mark.parametrize("ci", CI_FILES)
+def test_no_pod_needs_a_folder_that_belongs_to_the_images_user(ci: str) -> None:
+    """The folder that the image starts in is its user's; whoever else a platform chooses may not go into it."""
+    for component, spec in render(ci, "restored.enabled=true").pods().items():
+        paths = [mount["mountPath"] for mount in containers(spec)[0]["volumeMounts"]]
+        assert "/var/lib/memvault" in paths or component in {"postgresql", "qdrant"}, component
+
+
+@pytest.mark.parametrize("ci", CI_FILES)
 def test_no_secret_is_in_plain_text(ci: str) -> None:
     """Values of secrets stand in no object but a Secret, which there is only for what the chart makes itself."""
     rendered = render(ci)

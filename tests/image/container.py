@@ -28,6 +28,8 @@ from tests.image.dockerfile import REPOSITORY, Stage, Step, read
 from tests.image.roots import PACKAGES, SHOWN, Root, mount
 
 _START_SECONDS = 120.0
+#: An admin key of 32 characters and more, as `bootstrap_key` wants it.
+_KEY = "a-bootstrap-key-for-this-test-alone-" + "0" * 12
 URL = "http://127.0.0.1:8080"
 
 
@@ -102,7 +104,8 @@ def run_image(root: Root, image: Stage) -> dict[str, Any]:
     data, uid = image.environment["MEMVAULT_DATA_DIR"], user(image)
     volume = root.place.with_name("volume")
     shutil.copytree(root.at(data), volume)
-    os.chown(volume, uid, uid)
+    there = root.at(data).stat()
+    os.chown(volume, there.st_uid, there.st_gid)
     root.memory("/tmp")
     root.tree(volume, data, writable=True)
     entry, command = image.last("ENTRYPOINT").argv, image.last("CMD").argv
@@ -123,6 +126,35 @@ def run_image(root: Root, image: Stage) -> dict[str, Any]:
         seen["code"] = service.wait(60)
     _, left = psutil.wait_procs(children, timeout=30)
     return {**seen, "left": [process.name() for process in left]}
+
+
+def run_as_another(root: Root, image: Stage) -> dict[str, Any]:
+    """Serve as where the platform chooses the user: a number that the image does not know, and its group 0.
+
+    The data folder is an empty one for everybody, and the secrets are files of root's, as Kubernetes mounts them.
+    """
+    uid, root.group = 1_000_650_000, 0
+    environ = {"PATH": "/usr/bin", **image.environment, "MEMVAULT_SECRETS_DIR": "/run/memvault/secrets"}
+    given = root.place.with_name("given")
+    given.mkdir(mode=0o755)
+    (given / "MEMVAULT_BOOTSTRAP_KEY").write_text(_KEY)
+    (given / "MEMVAULT_BOOTSTRAP_KEY").chmod(0o440)
+    root.memory("/tmp")
+    root.memory(environ["MEMVAULT_DATA_DIR"], "mode=0777")
+    root.tree(given, environ["MEMVAULT_SECRETS_DIR"])
+    entry, command = image.last("ENTRYPOINT").argv, image.last("CMD").argv
+    health = image.last("HEALTHCHECK").argv
+    assert entry
+    assert command
+    assert health
+    service = root.popen([*entry, *command], environ, image.last("WORKDIR").value, uid)
+    try:
+        wait_healthy(service, root, health, environ, uid)
+        seen = {"identity": identity(service.pid), **use(_KEY)}
+    finally:
+        service.send_signal(signal.SIGTERM)
+        code = service.wait(60)
+    return {**seen, "code": code}
 
 
 def wait_healthy(
@@ -193,8 +225,9 @@ def main(place: Path) -> None:
     # What stands for a Qdrant server here speaks HTTP only.
     assemble(image, built, runtime, {"/etc/memvault.yaml": "index: {grpc_port: null}\n"})
     alone = run_image(Root.like(place / "alone", image), runtime)
+    another = run_as_another(Root.like(place / "another", image), runtime)
     composed = compose(place, image, runtime, ["--config", "/etc/memvault.yaml"])
-    json.dump({"played": played, "alone": alone, "composed": composed}, sys.stdout)
+    json.dump({"played": played, "alone": alone, "another": another, "composed": composed}, sys.stdout)
 
 
 def play() -> dict[str, Any]:

@@ -33,6 +33,8 @@ class Root:
     def __init__(self, place: Path) -> None:
         self.place = place
         self.log = place.with_name(f"{place.name}.log")
+        #: The group of what runs as a user here, if it is not the one of the user's number.
+        self.group: int | None = None
         place.mkdir(mode=0o755)
 
     @classmethod
@@ -126,7 +128,7 @@ class Root:
                     libc.prctl(_DROP_FROM_BOUNDS, number, 0, 0, 0)
             if uid:
                 os.setgroups([])
-                os.setgid(uid)
+                os.setgid(uid if self.group is None else self.group)
                 os.setuid(uid)
                 libc.prctl(_NO_NEW_PRIVS, 1, 0, 0, 0)
 

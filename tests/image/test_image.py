@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("image"), pytest.
 def seen() -> Mapping[str, Any]:
     """How it went."""
     document = play()
-    return {"played": document["played"], **document["alone"]}
+    return {"played": document["played"], "another": document["another"], **document["alone"]}
 
 
 def test_the_steps_of_the_build_ran(seen: Mapping[str, Any]) -> None:
@@ -40,6 +40,15 @@ def test_it_serves_without_a_network(seen: Mapping[str, Any]) -> None:
     """Healthy by its own probe; a memory is stored and found by its meaning."""
     assert seen["added"] == 200
     assert seen["found"] == ["I love Italian food"]
+
+
+def test_it_serves_as_a_user_that_the_platform_chooses(seen: Mapping[str, Any]) -> None:
+    """As on OpenShift: what is mounted into the image's folders is reached by any number, and a memory is found."""
+    another = seen["another"]
+    assert set(another["identity"]["uids"]) == {"1000650000"}
+    assert set(another["identity"]["gids"]) == {"0"}
+    assert another["identity"]["capabilities"] == 0
+    assert (another["added"], another["found"], another["code"]) == (200, ["I love Italian food"], 0)
 
 
 def test_it_ends_cleanly_and_leaves_nothing_running(seen: Mapping[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -73,6 +74,29 @@ def test_what_root_makes_belongs_to_the_owner_of_the_data_folder(tmp_path: Path)
     assert {path.name for path in made} >= {"master.key", "tenants", "subjects", "tombstones.jsonl"}
     assert {(path.stat().st_uid, path.stat().st_gid) for path in made} == {(NAMELESS, NAMELESS)}
     assert all(path.stat().st_mode & 0o777 == 0o600 for path in made if path.is_file())
+
+
+@needs_root
+def test_a_folder_that_only_a_group_of_the_process_may_write_to_is_used() -> None:
+    """As Kubernetes mounts a volume: root's, for the pod's group, and its mode is not the process's to change."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as place:
+        Path(place).chmod(0o755)
+        folder = Path(place, "keys")
+        folder.mkdir()
+        os.chown(folder, 0, NAMELESS)
+        folder.chmod(0o2770)
+        child = os.fork()
+        if child == 0:
+            try:
+                os.setgroups([])
+                os.setgid(NAMELESS)
+                os.setuid(NAMELESS)
+                FileKeyring(folder).create_tenant(TENANT)
+                os._exit(0)
+            finally:
+                os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert all(path.stat().st_mode & 0o077 == 0 for path in folder.rglob("*") if path.is_file())
 
 
 def test_what_ends_after_the_tombstone_leaves_the_key_destroyed(
