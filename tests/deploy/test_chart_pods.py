@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.deploy.chart import CI_FILES, Object, Rendered, refusal, render
+from tests.deploy.chart import CHART, CI_FILES, Object, Rendered, helm, refusal, render
 
 pytestmark = pytest.mark.deploy
 
@@ -103,6 +106,36 @@ def test_no_secret_is_in_plain_text(ci: str) -> None:
             secret = re.search(r"PASSWORD|TOKEN|_KEY$|__URL$|SECRET(?!S_DIR)", variable["name"])
             assert ("valueFrom" in variable) == bool(secret), f"{component}: {variable['name']}"
     assert not re.search(r"://[^/\s:@]+:[^/\s@]+@", others), "a URL with a password"
+
+
+def test_the_kept_secret_loses_nothing_that_it_has(tmp_path: Path) -> None:
+    """A copy of the chart finds the secret of an earlier upgrade, which only a cluster could hand to it."""
+    keys = ("wrapping-key", "keyring-url", "audit-signing.pem", "bootstrap-key", "app-password", "url")
+    kept = {key: base64.b64encode(f"\xff the {key}".encode("latin-1")).decode() for key in keys}
+    chart = tmp_path / "memvault"
+    shutil.copytree(CHART, chart)
+    template = chart / "templates" / "secret.yaml"
+    asked = 'lookup "v1" "Secret" .Release.Namespace $name'
+    assert asked in template.read_text(encoding="utf-8")
+    found = f"fromJson `{json.dumps({'data': kept})}`"
+    template.write_text(template.read_text(encoding="utf-8").replace(asked, found), encoding="utf-8")
+    own = 'keyring.existingSecret="k"', 'audit.existingSecret="a"', 'bootstrap.existingSecret="b"'
+    for sets in ((), own, (*own, "generateSecrets=false"), ('keyring.existingClaim="keys"',)):
+        more = [argument for one in (*sets, "networkPolicy.enabled=false") for argument in ("--set-json", one)]
+        done = helm("template", "mem", str(chart), "--values", str(CHART / "ci" / "try-values.yaml"), *more)
+        assert done.returncode == 0, done.stderr
+        (secret,) = [one for one in yaml.safe_load_all(done.stdout) if one and one["kind"] == "Secret"]
+        # The URL is the chart's to write; its password is the kept one.
+        assert {key: secret["data"][key] for key in keys if not key.endswith("url")} == {
+            key: value for key, value in kept.items() if not key.endswith("url")
+        }, sets
+        assert {"url", "keyring-url"} <= set(secret["data"])
+        assert secret["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+
+
+def test_a_key_before_a_rotation_comes_from_a_secret_of_ones_own() -> None:
+    told = refusal("try", 'audit.previousSigningKeyKey="old.pem"')
+    assert "audit.previousSigningKeyKey: needs audit.existingSecret" in told
 
 
 @pytest.mark.parametrize("ci", CI_FILES)

@@ -95,6 +95,9 @@
 {{- if not (or $v.audit.existingSecret $v.generateSecrets) -}}
 {{- fail "audit.existingSecret: is needed: a secret with the key that signs the audit trail (openssl genpkey -algorithm ed25519)" -}}
 {{- end -}}
+{{- if and $v.audit.previousSigningKeyKey (not $v.audit.existingSecret) -}}
+{{- fail "audit.previousSigningKeyKey: needs audit.existingSecret: a secret with the signing key and the one before it" -}}
+{{- end -}}
 {{- if and (dig "audit" "retention_days" "" $v.config) (not $v.database.maintenanceUrlKey) -}}
 {{- fail "database.maintenanceUrlKey: is needed: config.audit.retention_days is set, and only the maintenance role may drop old parts of the trail" -}}
 {{- end -}}
