@@ -1,7 +1,8 @@
 """Makes the passwords and keys of a compose installation, once, and gives each container its own.
 
 make        writes what is missing; what is there stays as it is
-set NAME    reads a secret of yours from standard input (MEMVAULT_LLM__API_KEY) for the service and the worker
+set NAME    reads a secret of yours from standard input (MEMVAULT_LLM__API_KEY) for the service and the worker, and
+            one of the trail or the keyring for `restored` too
 unset NAME  takes such a secret back
 """
 
@@ -28,6 +29,8 @@ UID: Final = 10001
 _DATABASE: Final = "memvault"
 #: What the service and the worker cannot be without.
 _MADE: Final = frozenset({"MEMVAULT_DATABASE__URL", "MEMVAULT_INDEX__API_KEY", "MEMVAULT_BOOTSTRAP_KEY"})
+#: Sections that a restore is declared with.
+_DECLARED_WITH: Final = ("MEMVAULT_AUDIT__", "MEMVAULT_KEYRING__")
 _OWNER, _APP = "memvault_owner", "memvault_app"
 
 
@@ -56,6 +59,9 @@ def make() -> None:
     }.items():
         for name, value in files.items():
             _write(OUT / container / name, value, uid=UID, mode=0o400)
+    for path in sorted((OUT / "worker").glob("MEMVAULT_*")):
+        if path.name.startswith(_DECLARED_WITH):
+            _write(OUT / "restored" / path.name, path.read_text(encoding="utf-8"), uid=UID, mode=0o400)
     _write(OUT / "postgres" / "superuser-password", kept["superuser"], mode=0o444)
     _write(OUT / "postgres" / "roles.sql", _roles(kept), mode=0o444)
     _write(OUT / "qdrant" / "config.yaml", f"service:\n  api_key: {kept['qdrant']}\n", mode=0o444)
@@ -63,13 +69,13 @@ def make() -> None:
 
 
 def set_secret(name: str) -> None:
-    """Give the service and the worker a secret that is read from standard input."""
+    """Give a secret that is read from standard input to those who need it."""
     if not is_setting(name):
         raise SystemExit(f"{name}: must be the environment variable of a setting, such as MEMVAULT_LLM__API_KEY")
     value = sys.stdin.read().strip()
     if not value:
         raise SystemExit(f"{name}: nothing came over standard input")
-    for container in ("service", "worker"):
+    for container in _readers(name):
         path = OUT / container / name
         path.unlink(missing_ok=True)
         _write(path, value, uid=UID, mode=0o400)
@@ -80,9 +86,13 @@ def unset_secret(name: str) -> None:
     """Take a secret away that was set, whatever it is called; what this program made stays."""
     if not re.fullmatch(r"MEMVAULT_[A-Z0-9_]+", name) or name in _MADE:
         raise SystemExit(f"{name}: is none that was set; docs/operate/compose.md")
-    for container in ("service", "worker"):
+    for container in _readers(name):
         (OUT / container / name).unlink(missing_ok=True)
     sys.stdout.write(f"{name} is not set; docker compose up --detach --force-recreate service worker takes it up\n")
+
+
+def _readers(name: str) -> tuple[str, ...]:
+    return ("service", "worker", "restored") if name.startswith(_DECLARED_WITH) else ("service", "worker")
 
 
 def _kept() -> dict[str, str]:

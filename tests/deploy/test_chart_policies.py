@@ -132,7 +132,8 @@ def test_only_the_service_is_called_and_only_by_those_who_are_named() -> None:
 
 def test_a_way_in_that_is_not_the_charts_has_its_peers_too() -> None:
     """A Prometheus without the operator, an ingress or a load balancer of one's own."""
-    named = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}} for name in ("front", "eyes")]
+    label = "kubernetes.io/metadata.name"
+    named = [{"namespaceSelector": {"matchLabels": {label: name}}} for name in ("front", "eyes")]
     found = policies(
         render(
             "external",

@@ -53,13 +53,13 @@ class Service:
         return {name: how["condition"] for name, how in self.told.get("depends_on", {}).items()}
 
 
-def whole() -> dict[str, Any]:
-    """Return the file with its variables at their defaults."""
-    text = _VARIABLE.sub(lambda found: found["default"], FILE.read_text(encoding="utf-8"))
+def whole(text: str | None = None) -> dict[str, Any]:
+    """Return the file, or a text instead of it, with its variables at their defaults."""
+    text = _VARIABLE.sub(lambda found: found["default"], text or FILE.read_text(encoding="utf-8"))
     document: dict[str, Any] = yaml.safe_load(text)
     return document
 
 
-def services() -> dict[str, Service]:
+def services(text: str | None = None) -> dict[str, Service]:
     """Return every service by its name."""
-    return {name: Service(name, told) for name, told in whole()["services"].items()}
+    return {name: Service(name, told) for name, told in whole(text)["services"].items()}

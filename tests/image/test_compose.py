@@ -143,7 +143,8 @@ def test_a_way_out_is_for_the_worker_and_for_who_asks_for_it() -> None:
     more = yaml.safe_load(EGRESS.read_text())
     assert set(more) == {"services", "networks"}
     assert more["networks"] == {"egress": {}}
-    assert more["services"] == {"worker": {"networks": {"egress": {}}}}
+    # `restored` reads the checkpoints where the worker puts them.
+    assert more["services"] == {name: {"networks": {"egress": {}}} for name in ("worker", "restored")}
     assert "egress" not in whole()["networks"]
     page = (REPOSITORY / "docs" / "operate" / "compose.md").read_text()
     assert "COMPOSE_FILE=docker-compose.yml:deploy/compose/egress.yaml" in page
@@ -161,8 +162,31 @@ def test_a_restore_is_declared_by_a_container_of_its_own_that_no_start_runs(made
     assert one.signing_key is not None
     assert other.signing_key is not None
     assert one.signing_key.read_text() == other.signing_key.read_text()
+    assert one.model_copy(update={"signing_key": other.signing_key}) == other
     page = (REPOSITORY / "docs" / "operate" / "compose.md").read_text()
     assert "docker compose run --rm restored" in page.split("## Restore")[1]
+
+
+def test_a_restore_is_declared_by_who_knows_every_place_that_has_checkpoints(tmp_path: Path, made: Path) -> None:
+    """Set as the page says, below `x-environment` and over standard input, object storage is known to it too."""
+    shutil.copytree(made, tmp_path / "out")
+    out = tmp_path / "out"
+    for name in ("MEMVAULT_AUDIT__S3__ACCESS_KEY_ID", "MEMVAULT_AUDIT__S3__SECRET_ACCESS_KEY"):
+        assert make_secrets(out, "set", name, given="an-access-key").returncode == 0
+    assert make_secrets(out, "set", "MEMVAULT_LLM__API_KEY", given="sk-of-mine").returncode == 0
+    assert "MEMVAULT_LLM__API_KEY" not in os.listdir(out / "restored")
+    told = services(FILE.read_text().replace("&environment\n", "&environment\n  MEMVAULT_AUDIT__S3__BUCKET: acme\n"))
+    restored, worker = (load_settings(environ=environ(told[name], out)).audit for name in ("restored", "worker"))
+    assert restored.s3.bucket == "acme"
+    assert restored.s3.secret_access_key is not None
+    assert restored.model_copy(update={"signing_key": worker.signing_key}) == worker
+    # What was given to the worker by an earlier release comes with the next start.
+    (out / "restored" / "MEMVAULT_AUDIT__S3__SECRET_ACCESS_KEY").unlink()
+    assert make_secrets(out, "make").returncode == 0
+    assert load_settings(environ=environ(told["restored"], out)).audit.s3 == worker.s3
+    for name in ("MEMVAULT_AUDIT__S3__ACCESS_KEY_ID", "MEMVAULT_AUDIT__S3__SECRET_ACCESS_KEY", "MEMVAULT_LLM__API_KEY"):
+        assert make_secrets(out, "unset", name).returncode == 0
+    assert contents(out) == contents(made)
 
 
 def test_the_order_of_the_start() -> None:
