@@ -173,7 +173,8 @@ class Keeper:
         """Return the newest checkpoint that a place outside has, if it is as new as the database's own, else None.
 
         With `known`, checkpoints that somebody vouches for, it is the newest of those and of every place that can be
-        read.
+        read. Where there is no place that could be asked, it is the database's own, if that is genuine and the database
+        counts its transactions anew since: nothing newer is to be found anywhere.
 
         Raises:
             ConfigurationError: without `known` when a place cannot be read: what it has may be newer.
@@ -184,7 +185,10 @@ class Keeper:
         vouched = _newest(known)
         if unread and vouched is None:
             raise _unread(unread)
-        return _newest([*found, *([] if vouched is None else [vouched])])
+        newest = _newest([*found, *([] if vouched is None else [vouched])])
+        if newest is None and head is not None and not any(sink.readable for sink in self._sinks):
+            return self._counts_anew(head)
+        return newest
 
     def find_restored(self, *, certain: bool = False) -> Checkpoint | None:
         """Return the newest delivered checkpoint if the database is an earlier state of what it was sealed over.
@@ -202,18 +206,27 @@ class Keeper:
             if head is None or not self._trusted.accept(head.encoded, head.signatures):
                 return None
             here = self._ledger.cluster(connection, self._ledger.horizon(connection))
-        # As after a restore from a dump: nothing may be lost, and yet it counts its transactions anew.
-        sealed_at = head.body.cluster
-        counts_anew = head if sealed_at is not None and here.horizon < sealed_at.horizon else None
         found, unread = self._ask_places(beyond=head.body.number)
         last = _newest(found)
         stood = None if last is None else last.body.cluster
         if not certain and (stood is None or not here.went_back_from(stood)):
             last = None
-        restored = last or counts_anew
+        restored = last or self._counts_anew(head)
         if unread and (certain or restored is not None):
             raise _unread(unread)
         return restored
+
+    def _counts_anew(self, head: Checkpoint) -> Checkpoint | None:
+        """Return the database's newest checkpoint if it is genuine and the database counts its transactions anew since.
+
+        As after a restore from a dump: nothing may be lost, and yet it went back.
+        """
+        stood = head.body.cluster
+        if stood is None or not self._trusted.accept(head.encoded, head.signatures):
+            return None
+        with self._database.tenant_blind() as connection:
+            horizon = self._ledger.horizon(connection)
+        return head if horizon < stood.horizon else None
 
     def _stands_elsewhere(self, head: Checkpoint) -> bool:
         """Tell whether the database is not where it was at its own last checkpoint, nor further on from there."""

@@ -184,7 +184,8 @@ def restored(
         if last is None:
             raise ConfigurationError(
                 "--checkpoints: is needed: the folder or file with the exported checkpoints; no place of the settings "
-                "(audit.checkpoint_folder, audit.s3.bucket) has one as new as the database's"
+                "(audit.checkpoint_folder, audit.s3.bucket) has one as new as the database's, and the database is not "
+                "one without a place that counts its transactions anew"
             )
         owner = None
         if installation.connections.owner_dsn is not None:

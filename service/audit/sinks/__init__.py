@@ -22,6 +22,10 @@ class Sink(Protocol):
     def name(self) -> str:
         """What the database calls the sink, to remember how far it is."""
 
+    @property
+    def readable(self) -> bool:
+        """Whether it can be asked what it has, apart from failures."""
+
     def deliver(self, checkpoints: Sequence[Checkpoint]) -> None:
         """Take checkpoints durably before returning. One that is there already is no error.
 

@@ -22,6 +22,8 @@ _OFFSET_BITS: Final = 40
 class FolderSink:
     """Appends to files in a folder. Writers of several processes take turns."""
 
+    readable = True
+
     def __init__(self, folder: Path) -> None:
         self._folder = folder.resolve()
 

@@ -24,6 +24,8 @@ _NOT_THERE: Final = "NoSuchKey"
 class S3Sink:
     """Puts objects into a bucket with object lock, in compliance mode: nobody can remove them before their time."""
 
+    readable = True
+
     def __init__(self, settings: AuditS3) -> None:
         """Make the client; nothing is called yet.
 

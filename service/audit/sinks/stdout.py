@@ -15,6 +15,7 @@ class StdoutSink:
     """Writes lines to a stream."""
 
     name = "stdout"
+    readable = False
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stdout

@@ -232,6 +232,51 @@ def test_a_restore_without_a_checkpoint_outside_is_not_declared(house: House, co
         run("audit", "restored", "--config", str(nowhere))
 
 
+def test_a_restore_is_declared_where_no_place_for_checkpoints_is_configured(house: House, config: str) -> None:
+    """As in the job of the chart with its defaults, or with checkpoints on standard output alone: none can be asked."""
+    settings = yaml.safe_load(Path(config).read_text())
+    del settings["audit"]["checkpoint_folder"]
+    Path(config).write_text(yaml.safe_dump(settings))
+    printed = Path(config).with_name("printed.yaml")
+    printed.write_text(yaml.safe_dump(settings | {"audit": settings["audit"] | {"checkpoint_stdout": True}}))
+    house.superuser(ORDER.format(offset=1_000_000))
+    house.write(house.tenants[0], 3)
+    assert run("audit", "checkpoint", "--config", config)["rows"] == 3
+    for one in (config, str(printed)):
+        with pytest.raises(ConfigurationError, match="--checkpoints: is needed"):
+            run("audit", "restored", "--config", one)
+    house.superuser(ORDER.format(offset=0))
+    # A place that is configured and empty has lost what was in it, or is the wrong one.
+    empty = Path(config).with_name("empty")
+    empty.mkdir()
+    lost = Path(config).with_name("lost.yaml")
+    lost.write_text(yaml.safe_dump(settings | {"audit": settings["audit"] | {"checkpoint_folder": str(empty)}}))
+    with pytest.raises(ConfigurationError, match="--checkpoints: is needed"):
+        run("audit", "restored", "--config", str(lost))
+    declared = run("audit", "restored", "--config", config)
+    assert declared["number"] == declared["last"] + 1
+    assert declared["resumes"] == declared["last"]
+    house.write(house.tenants[0], 2)
+    assert run("audit", "checkpoint", "--config", config)["state"] == "ok"
+    assert run("audit", "verify", "--config", config)["ok"]
+
+
+def test_no_place_takes_a_head_that_nobody_signed(house: House, config: str) -> None:
+    house.superuser(ORDER.format(offset=1_000_000))
+    house.write(house.tenants[0], 3)
+    run("audit", "checkpoint", "--config", config)
+    house.superuser(
+        ORDER.format(offset=0),
+        "UPDATE audit_checkpoints SET body = replace(body, '\"rows\":', '\"rows\": ') WHERE number = "
+        "(SELECT max(number) FROM audit_checkpoints)",
+    )
+    settings = yaml.safe_load(Path(config).read_text())
+    del settings["audit"]["checkpoint_folder"]
+    Path(config).write_text(yaml.safe_dump(settings))
+    with pytest.raises(ConfigurationError, match="--checkpoints: is needed"):
+        run("audit", "restored", "--config", config)
+
+
 def test_a_database_that_goes_away_in_the_middle_is_no_verdict(
     house: House, config: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
