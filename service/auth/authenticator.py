@@ -61,12 +61,15 @@ class Authenticator:
         cache_seconds: float,
         tokens: Tokens | None = None,
         watch: CredentialWatch | None = None,
+        tokenless: str = "auth.oidc.issuer is not set",
     ) -> None:
+        """`tokenless` says why there are no `tokens`."""
         self._keys = keys
         self._trail = trail
         self._cache_seconds = cache_seconds
         self._tokens = tokens
         self._watch = watch
+        self._tokenless = tokenless
         self._lock = threading.Lock()
         self._cache: OrderedDict[bytes, _Checked] = OrderedDict()
         self._refused = _Refused()
@@ -130,7 +133,7 @@ class Authenticator:
 
     def token_state(self) -> tuple[str, str | None]:
         """Return whether access tokens can be checked, for `/readyz`."""
-        return ("off", "auth.oidc.issuer is not set") if self._tokens is None else self._tokens.state()
+        return ("off", self._tokenless) if self._tokens is None else self._tokens.state()
 
     def _of_key(self, secret: str) -> Principal:
         if len(secret) > _LONGEST_SECRET:

@@ -75,7 +75,7 @@ def restore(
         )
         with ExitStack() as stack:
             installation = open_migrated(settings, stack)
-            services = wiring.open_services(installation, stack, upkeep=False)
+            services = wiring.open_services(installation, stack, upkeep=False, faces=False)
             settled = wiring.settle(installation, services.erasing, services.index, restored=True)
             services.index.mark_incomplete()
             memories = wiring.count_memories(installation)

@@ -104,7 +104,7 @@ def follow(installation: wiring.Installation, erasure: Erasure, stack: ExitStack
             # As in the pod of a service: whoever cannot sign the receipt leaves all of it to the worker, who can.
             return _waited(installation, erasure, progress, bar)
         try:
-            services = wiring.open_services(installation, stack, upkeep=False)
+            services = wiring.open_services(installation, stack, upkeep=False, faces=False)
         except IndexLocked:
             # The folder belongs to the serving process: its worker does the work.
             return _waited(installation, erasure, progress, bar)

@@ -53,7 +53,7 @@ def rebuild(
         progress = stack.enter_context(_progress(visible=not json))
         bar = progress.add_task("memories", total=total)
         try:
-            services = wiring.open_services(installation, stack, upkeep=False)
+            services = wiring.open_services(installation, stack, upkeep=False, faces=False)
         except IndexLocked:
             # The folder belongs to the serving process: it does the work, and says how far it is.
             done = _through_the_queue(installation, task, progress, bar)

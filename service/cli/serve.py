@@ -160,7 +160,7 @@ def worker(config: Config = None, data_dir: DataDir = None) -> None:
         wiring.open_tracing(settings, stack)
         installation = open_migrated(settings, stack)
         try:
-            services = wiring.open_services(installation, stack)
+            services = wiring.open_services(installation, stack, faces=False)
         except IndexLocked as error:
             raise ConfigurationError(
                 "worker: the process that serves has the index and runs the queue itself (queue.in_process); no worker "

@@ -320,11 +320,12 @@ def open_installation(settings: Settings, connections: Connections, stack: ExitS
     )
 
 
-def open_services(installation: Installation, stack: ExitStack, *, upkeep: bool = True) -> Services:
+def open_services(installation: Installation, stack: ExitStack, *, upkeep: bool = True, faces: bool = True) -> Services:
     """Open the index and the models and build the actions. Mem0 is imported in the background.
 
     `upkeep` is for a process that serves or works: a database that was restored is brought up to what was erased and
-    held after that, and the index is kept in step and in shape by threads of its own, until the stack closes.
+    held after that, and the index is kept in step and in shape by threads of its own, until the stack closes. `faces`
+    is for one that is called, which alone needs the keys of an issuer.
 
     Raises:
         ConfigurationError: when a folder is in use or damaged, the model is missing, or the environment is unsafe.
@@ -406,7 +407,7 @@ def open_services(installation: Installation, stack: ExitStack, *, upkeep: bool 
     services = Services(
         settings=settings,
         installation=installation,
-        authenticator=open_authenticator(installation, stack),
+        authenticator=open_authenticator(installation, stack, faces=faces),
         acting=ActingUsers(installation.database, installation.subjects),
         rates=Rates(installation.database, installation.quotas, installation.refusals),
         memories=memories,

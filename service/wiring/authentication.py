@@ -22,14 +22,16 @@ _log = logging.getLogger("memvault.auth")
 _LOOK_EVERY: Final = 1.0
 
 
-def open_authenticator(installation: Installation, stack: ExitStack) -> Authenticator:
+def open_authenticator(installation: Installation, stack: ExitStack, *, faces: bool) -> Authenticator:
     """Return what checks credentials.
 
-    Until the stack closes it fetches an issuer's keys, hears of changes, and refusals that were counted are written
-    down, those of limits too; what is left of them then is written when it closes.
+    Until the stack closes it fetches an issuer's keys, if there are `faces` that tokens come to, hears of changes, and
+    refusals that were counted are written down, those of limits too; what is left then is written when it closes.
     """
     auth = installation.settings.auth
-    tokens = None if auth.oidc.issuer is None else Tokens(installation.settings, installation.tenants)
+    tokens = None
+    if faces and auth.oidc.issuer is not None:
+        tokens = Tokens(installation.settings, installation.tenants)
     if tokens is not None:
         tokens.start()
     watch = None
@@ -38,7 +40,12 @@ def open_authenticator(installation: Installation, stack: ExitStack) -> Authenti
         watch.start()
         stack.callback(watch.stop)
     authenticator = Authenticator(
-        installation.keys, installation.trail, cache_seconds=auth.cache_seconds, tokens=tokens, watch=watch
+        installation.keys,
+        installation.trail,
+        cache_seconds=auth.cache_seconds,
+        tokens=tokens,
+        watch=watch,
+        tokenless="auth.oidc.issuer is not set" if faces else "no token comes to a process that serves nobody",
     )
     stack.callback(_flush, authenticator, installation.refusals, at_once=True)
     ticker = Ticker("memvault-refusals", _LOOK_EVERY, lambda: _flush(authenticator, installation.refusals))

@@ -16,7 +16,13 @@ pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("process")]
 
 
 def test_a_worker_tells_that_it_lives_and_how_everything_stands(make_memvault: MakeMemvault) -> None:
-    place = make_memvault(MEMVAULT_METRICS__PORT="0", MEMVAULT_METRICS__INTERVAL="1")
+    # An issuer that nobody answers for: a worker has no use for its keys.
+    place = make_memvault(
+        MEMVAULT_METRICS__PORT="0",
+        MEMVAULT_METRICS__INTERVAL="1",
+        MEMVAULT_AUTH__OIDC__ISSUER="http://127.0.0.1:9",
+        MEMVAULT_SERVER__PUBLIC_URL="http://127.0.0.1:8080",
+    )
     place.json("migrate")
     printed = place.place / "worker"
     with printed.open("wb") as stdout, (place.place / "stderr").open("ab") as stderr:
@@ -42,9 +48,12 @@ def test_a_worker_tells_that_it_lives_and_how_everything_stands(make_memvault: M
             assert client.get("/healthz").status_code == 200
             eventually(lambda: client.get("/readyz").status_code == 200, seconds=START_SECONDS)
             assert client.get("/readyz").json()["parts"]["worker"] == {"status": "ok", "reason": None}
+            assert client.get("/readyz").json()["parts"]["tokens"]["status"] == "off"
             assert client.get("/v1/ping/").status_code == 404
             told = eventually(lambda: _whole(client.get("/metrics").text), seconds=60)
         assert 'memvault_store_up{store="record"} 1.0' in told
+        assert 'memvault_part_up{part="index"} 1.0' in told
+        assert 'part="tokens"' not in told
         process.send_signal(signal.SIGTERM)
         assert process.wait(STOP_SECONDS) == 0
     finally:
