@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Annotated
+from typing import Annotated, Final
 from urllib.parse import urlsplit
 
+from croniter import CroniterError, croniter
 from pydantic import AfterValidator, BaseModel, ConfigDict
+
+#: Columns of a cron expression with one for seconds. A further one would be for years, which end.
+_MOST_COLUMNS: Final = 6
 
 
 def secure_url(url: str) -> str:
@@ -34,7 +38,27 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def cron(times: str) -> str:
+    """Return a cron expression when the worker can go by it, today and in all years to come.
+
+    Raises:
+        ValueError: for one that is none, and for times that never come.
+    """
+    try:
+        croniter(times).get_next()
+    except CroniterError:
+        usable = False
+    else:
+        usable = len(times.split()) <= _MOST_COLUMNS
+    if not usable:
+        raise ValueError(
+            "must be times as cron says them, and they must come: `17 * * * *` is 17 minutes past each hour"
+        )
+    return times
+
+
 SecureUrl = Annotated[str, AfterValidator(secure_url)]
+Cron = Annotated[str, AfterValidator(cron)]
 
 
 class Section(BaseModel):

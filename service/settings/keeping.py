@@ -6,7 +6,7 @@ from typing import Final
 
 from pydantic import Field
 
-from service.settings.base import Section
+from service.settings.base import Cron, Section
 
 #: Days that the reports of retention runs, and by default finished events, are kept.
 _DAYS: Final = 90
@@ -15,7 +15,7 @@ _DAYS: Final = 90
 class Retention(Section):
     """Sweeps that delete by rule and by expiration date."""
 
-    sweep: str = Field("17 * * * *", description="When each tenant is swept, as cron says it (UTC).")
+    sweep: Cron = Field("17 * * * *", description="When each tenant is swept, as cron says it (UTC).")
     expired_days: int | None = Field(
         30,
         ge=0,

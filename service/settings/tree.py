@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from service.settings.base import Section, SecureUrl
+from service.settings.base import Cron, Section, SecureUrl
 from service.settings.credentials import Auth
 from service.settings.forgetting import Erasure
 from service.settings.keeping import Retention
@@ -206,10 +206,10 @@ class Duplicates(Section):
         "only an identical add is not stored again.",
     )
 
-    look: str | None = Field(
+    look: Cron | None = Field(
         None,
         description="When each tenant is looked through for memories that say the same, as cron says it (UTC); what is "
-        "found is proposed, see `memvault consolidate`. Not set: never.",
+        "found is proposed, see `memvault consolidate`. Not set, empty, `null` or `off`: never.",
     )
     questions: int = Field(
         20,
@@ -223,7 +223,13 @@ class Duplicates(Section):
     @field_validator("similarity", mode="before")
     @classmethod
     def _may_be_off(cls, value: Any) -> Any:
-        return None if value in ("off", "null") else value
+        # An unquoted `off` is False in YAML.
+        return None if value is False or value in ("off", "null") else value
+
+    @field_validator("look", mode="before")
+    @classmethod
+    def _may_be_never(cls, value: Any) -> Any:
+        return None if value == "" else cls._may_be_off(value)
 
 
 class History(Section):

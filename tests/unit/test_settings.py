@@ -106,6 +106,42 @@ def test_what_may_be_null_is_so_by_its_variable(tmp_path: Path) -> None:
     assert "MEMVAULT_INDEX__GRPC_PORT" in refusal(environ={"MEMVAULT_INDEX__GRPC_PORT": ""})
 
 
+@pytest.mark.parametrize("times", ["17 * * * *", "*/10 * * * * *", "0 0 29 2 *", "@daily", "30 3 * * mon-fri"])
+def test_times_are_given_as_cron_says_them(times: str) -> None:
+    environ = {"MEMVAULT_RETENTION__SWEEP": times, "MEMVAULT_DUPLICATES__LOOK": times}
+    settings = load_settings(environ=environ)
+    assert (settings.retention.sweep, settings.duplicates.look) == (times, times)
+
+
+@pytest.mark.parametrize(
+    "times", ["17 * * *", "61 * * * *", "hourly", "0 0 31 2 *", "H * * * *", "0 0 1 1 * 0 2099", "@reboot"]
+)
+@pytest.mark.parametrize("name", ["retention.sweep", "duplicates.look"])
+def test_times_that_are_none_or_never_come_do_not_start(name: str, times: str) -> None:
+    told = refusal(environ={f"{ENV_PREFIX}{name.upper().replace('.', '__')}": times})
+    assert told.startswith(f"{name} ")
+    assert "cron" in told
+
+
+@pytest.mark.parametrize("never", ["null", "off", ""])
+def test_duplicates_may_never_be_looked_for(tmp_path: Path, never: str) -> None:
+    path = tmp_path / "memvault.yaml"
+    path.write_text("duplicates: {look: 30 3 * * *}\n")
+    assert load_settings(config=path, environ={}).duplicates.look == "30 3 * * *"
+    assert load_settings(config=path, environ={"MEMVAULT_DUPLICATES__LOOK": never}).duplicates.look is None
+    path.write_text(f"duplicates: {{look: {never}}}\n")
+    assert load_settings(config=path, environ={}).duplicates.look is None
+    # The sweep has to come.
+    assert refusal(environ={"MEMVAULT_RETENTION__SWEEP": never}).startswith("retention.sweep ")
+
+
+def test_what_may_be_off_is_so_in_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "memvault.yaml"
+    path.write_text("duplicates: {similarity: off, look: off}\n")
+    duplicates = load_settings(config=path, environ={}).duplicates
+    assert (duplicates.similarity, duplicates.look) == (None, None)
+
+
 def test_a_variable_turns_the_bucket_off_that_a_file_names(tmp_path: Path) -> None:
     config = tmp_path / "memvault.yaml"
     config.write_text("audit: {s3: {bucket: trail}}\n")
