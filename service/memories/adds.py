@@ -141,10 +141,10 @@ class Adds:
         event_id = clock.new_id()
 
         def write(connection: Connection) -> _Added | UUID:
-            ids = stores.subjects.ensure(connection, scope, new.subjects)
             earlier = self._claim(connection, caller, scope, idempotency_key, new, event_id)
             if earlier is not None:
                 return earlier
+            ids = stores.subjects.ensure(connection, scope, new.subjects)
             acting = caller.acting_for(ids.user_id)
             memories = [
                 stored_memory(new, ids, caller, event_id, text=message.content, message=message) for message in messages
@@ -197,7 +197,6 @@ class Adds:
         event_id = clock.new_id()
 
         def write(connection: Connection) -> Event | UUID:
-            ids = stores.subjects.ensure(connection, scope, new.subjects)
             earlier = self._claim(connection, caller, scope, idempotency_key, new, event_id)
             if earlier is not None:
                 return earlier
@@ -206,6 +205,7 @@ class Adds:
             most = stores.quotas.check_waiting(connection, scope)
             if most is not None and count_unfinished(connection) >= most:
                 raise stores.quotas.too_many_waiting(most)
+            ids = stores.subjects.ensure(connection, scope, new.subjects)
             acting = caller.acting_for(ids.user_id)
             cipher = stores.keyring.subject(scope.tenant_id, ids.owner)
             row = start_event(

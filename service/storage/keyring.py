@@ -64,8 +64,17 @@ class Keyring(Protocol):
     def subject(self, tenant_id: TenantId, subject_id: UUID) -> Cipher:
         """Return the cipher of a subject. Raises KeyDestroyed or KeyMissing."""
 
+    def new_subject(self, tenant_id: TenantId, subject_id: UUID) -> Cipher:
+        """Make the key of a new subject, in this process only until `create_subject`, and return its cipher."""
+
     def create_subject(self, tenant_id: TenantId, subject_id: UUID) -> Cipher:
-        """Make the key of a new subject durable and return its cipher. Raises KeyDestroyed for an erased id."""
+        """Make the key of a new subject durable, that of `new_subject` if there is one, and return its cipher.
+
+        Raises KeyDestroyed for an erased id, and in an erased tenant.
+        """
+
+    def forget_new(self, tenant_id: TenantId, subject_id: UUID) -> None:
+        """Drop a key of `new_subject` that was not made durable; of any other nothing changes."""
 
     def destroy_subject(self, tenant_id: TenantId, subject_id: UUID) -> None:
         """Destroy a subject's key, durably, before returning. Doing it again is harmless."""
@@ -100,6 +109,7 @@ class FileKeyring:
         # Another process may destroy a key: after some seconds its file is looked at again.
         self._cache: OrderedDict[tuple[TenantId, UUID], tuple[float, Cipher]] = OrderedDict()
         self._secrets: dict[tuple[TenantId, str], tuple[float, bytes]] = {}
+        self._new: dict[tuple[TenantId, UUID], bytes] = {}
         self._destroyed = 0
         try:
             make_private_folder(folder)
@@ -133,6 +143,8 @@ class FileKeyring:
         """Return the cipher of a subject."""
         known = (tenant_id, subject_id)
         with self._lock:
+            if (new := self._new.get(known)) is not None:
+                return Cipher(new)
             since, cached = self._cache.get(known, (0.0, None))
             if cached is not None and clock.monotonic() - since <= BELIEVED_SECONDS:
                 self._cache.move_to_end(known)
@@ -142,10 +154,29 @@ class FileKeyring:
         self._remember(known, cipher, destroyed)
         return cipher
 
+    def new_subject(self, tenant_id: TenantId, subject_id: UUID) -> Cipher:
+        """Make the key of a new subject in memory."""
+        key = secrets.token_bytes(KEY_BYTES)
+        with self._lock:
+            self._new[(tenant_id, subject_id)] = key
+        return Cipher(key)
+
     def create_subject(self, tenant_id: TenantId, subject_id: UUID) -> Cipher:
         """Make the key of a new subject durable and return its cipher."""
-        self._make(self._subject_path(tenant_id, subject_id))
+        path = self._subject_path(tenant_id, subject_id)
+        with self._lock:
+            key = self._new.get((tenant_id, subject_id))
+        self._make(path, key)
+        # The tenant may have been erased meanwhile: then its keys were looked for before this one was there.
+        if self._is_destroyed(self._tenant_path(tenant_id)):
+            self._destroy(path)
+        self.forget_new(tenant_id, subject_id)
         return self.subject(tenant_id, subject_id)
+
+    def forget_new(self, tenant_id: TenantId, subject_id: UUID) -> None:
+        """Drop a key that was not made durable."""
+        with self._lock:
+            self._new.pop((tenant_id, subject_id), None)
 
     def destroy_subject(self, tenant_id: TenantId, subject_id: UUID) -> None:
         """Replace a subject's key by a tombstone, durably, and forget it here."""
@@ -235,10 +266,15 @@ class FileKeyring:
     def _tenant_path(self, tenant_id: TenantId) -> Path:
         return self._folder / "tenants" / f"{tenant_id}.key"
 
-    def _make(self, path: Path) -> None:
+    def _make(self, path: Path, key: bytes | None = None) -> None:
         with _writing():
             if not path.exists():
-                _create_durably(path, aes_key_wrap(self._master, secrets.token_bytes(KEY_BYTES)))
+                _create_durably(path, aes_key_wrap(self._master, key or secrets.token_bytes(KEY_BYTES)))
+
+    @staticmethod
+    def _is_destroyed(path: Path) -> bool:
+        with _writing():
+            return path.exists() and path.read_bytes() == _TOMBSTONE
 
     def _unwrapped(self, path: Path) -> bytes:
         try:

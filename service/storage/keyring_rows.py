@@ -36,6 +36,8 @@ _TAKE_TURN: Final = text("SELECT changes FROM keyring_state FOR UPDATE")
 _KNOWN: Final = text("SELECT check_value FROM wrapping_keys")
 _ADMIT: Final = text("INSERT INTO wrapping_keys (check_value) VALUES (:check) ON CONFLICT DO NOTHING")
 _READ: Final = text("SELECT wrapped, wrapped_by FROM keys WHERE tenant_id = :tenant AND subject_id = :subject")
+#: Held until the commit, so that the tenant is erased before it, and no key is made, or after it, with the key.
+_OF_TENANT: Final = text("SELECT wrapped IS NULL FROM keys WHERE tenant_id = :tenant AND subject_id = :own FOR SHARE")
 _MAKE: Final = text(
     "INSERT INTO keys (tenant_id, subject_id, wrapped, wrapped_by) VALUES (:tenant, :subject, :wrapped, :by)"
     " ON CONFLICT DO NOTHING"
@@ -83,6 +85,7 @@ class DatabaseKeyring:
         self._asking = threading.Lock()
         self._ciphers: OrderedDict[_Known, Cipher] = OrderedDict()
         self._secrets: dict[tuple[TenantId, str], bytes] = {}
+        self._new: dict[_Known, bytes] = {}
         self._forgotten = 0
         self._seen = 0
         self._asked = float("-inf")
@@ -113,6 +116,8 @@ class DatabaseKeyring:
         known = (tenant_id, subject_id)
         self._ask()
         with self._lock:
+            if (new := self._new.get(known)) is not None:
+                return Cipher(new)
             forgotten, cached = self._forgotten, self._ciphers.get(known)
             if cached is not None:
                 self._ciphers.move_to_end(known)
@@ -126,10 +131,25 @@ class DatabaseKeyring:
                     self._ciphers.popitem(last=False)
         return cipher
 
+    def new_subject(self, tenant_id: TenantId, subject_id: UUID) -> Cipher:
+        """Make the key of a new subject in memory."""
+        key = secrets.token_bytes(KEY_BYTES)
+        with self._lock:
+            self._new[(tenant_id, subject_id)] = key
+        return Cipher(key)
+
     def create_subject(self, tenant_id: TenantId, subject_id: UUID) -> Cipher:
         """Make the key of a new subject durable and return its cipher."""
-        self._make(tenant_id, subject_id)
+        with self._lock:
+            key = self._new.get((tenant_id, subject_id))
+        self._make(tenant_id, subject_id, key)
+        self.forget_new(tenant_id, subject_id)
         return self.subject(tenant_id, subject_id)
+
+    def forget_new(self, tenant_id: TenantId, subject_id: UUID) -> None:
+        """Drop a key that was not made durable."""
+        with self._lock:
+            self._new.pop((tenant_id, subject_id), None)
 
     def destroy_subject(self, tenant_id: TenantId, subject_id: UUID) -> None:
         """Replace a subject's key by a tombstone, durably, and forget it here."""
@@ -224,10 +244,12 @@ class DatabaseKeyring:
             if current not in known:
                 connection.execute(_ADMIT, {"check": current})
 
-    def _make(self, tenant_id: TenantId, subject_id: UUID) -> None:
+    def _make(self, tenant_id: TenantId, subject_id: UUID, key: bytes | None = None) -> None:
         with self._database.writing() as connection:
+            if subject_id != OWN and connection.execute(_OF_TENANT, {"tenant": tenant_id, "own": OWN}).scalar():
+                raise KeyDestroyed("the key of the tenant was destroyed")
             if connection.execute(_READ, {"tenant": tenant_id, "subject": subject_id}).first() is None:
-                self.make_wrapped(connection, tenant_id, subject_id, secrets.token_bytes(KEY_BYTES))
+                self.make_wrapped(connection, tenant_id, subject_id, key or secrets.token_bytes(KEY_BYTES))
 
     def _read(self, tenant_id: TenantId, subject_id: UUID) -> bytes:
         with self._database.reading() as connection:

@@ -14,7 +14,7 @@ from typing import Any, Final
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import Connection, RootTransaction, delete, func, select, tuple_, update
+from sqlalchemy import Connection, RootTransaction, delete, event, func, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 
 from service import clock
@@ -118,6 +118,8 @@ class Subjects:
 
     def ensure(self, connection: Connection, scope: Scope, names: SubjectNames) -> SubjectIds:
         """Return the surrogates of the names, making the subjects (and their keys) that are new.
+
+        The keys are made durable just before the transaction commits; one that is taken back leaves none.
 
         Raises:
             InvalidInput: for a new one whose name none may be given.
@@ -256,8 +258,9 @@ class Subjects:
                 raise Conflict(
                     "user_id: this is an account that stands for a user; name it as identity, or name that user"
                 )
-        surrogate = clock.new_random_id()
-        cipher = self._keyring.create_subject(scope.tenant_id, surrogate)
+        surrogate, made = clock.new_random_id(), self._made_by(connection, scope)
+        made.add(surrogate)
+        cipher = self._keyring.new_subject(scope.tenant_id, surrogate)
         created = connection.execute(
             insert(_subjects)
             .values(
@@ -272,12 +275,10 @@ class Subjects:
             .returning(_subjects.c.id)
         ).scalar()
         if created is not None:
-            transaction = connection.get_transaction()
-            if isinstance(transaction, RootTransaction):
-                self._uncommitted.setdefault(transaction, set()).add(surrogate)
             return surrogate
         # Another request made it first; the key that was made for nothing seals nothing.
-        self._keyring.destroy_subject(scope.tenant_id, surrogate)
+        made.discard(surrogate)
+        self._keyring.forget_new(scope.tenant_id, surrogate)
         row = connection.execute(
             select(_subjects.c.id, _subjects.c.erasing_at).where(
                 _subjects.c.kind == kind.value, _subjects.c.name_mac == mac
@@ -286,6 +287,30 @@ class Subjects:
         if row is None or row.erasing_at is not None:
             raise Conflict(f"the {kind.value} of this request is being erased; try again later")
         return UUID(str(row.id))
+
+    def _made_by(self, connection: Connection, scope: Scope) -> set[UUID]:
+        """Return the subjects that the transaction makes, to be added to."""
+        transaction = connection.get_transaction()
+        assert transaction is not None
+        if (made := self._uncommitted.get(transaction)) is not None:
+            return made
+        made = self._uncommitted[transaction] = set()
+        # Once a commit was tried nobody knows whether it was done: then its keys must be there.
+        event.listen(connection, "commit", lambda _: self._keep_keys(scope, made))
+        event.listen(connection, "rollback", lambda _: self._forget_keys(scope, made))
+        return made
+
+    def _keep_keys(self, scope: Scope, made: set[UUID]) -> None:
+        try:
+            for surrogate in made:
+                self._keyring.create_subject(scope.tenant_id, surrogate)
+        finally:
+            self._forget_keys(scope, made)
+
+    def _forget_keys(self, scope: Scope, made: set[UUID]) -> None:
+        for surrogate in made:
+            self._keyring.forget_new(scope.tenant_id, surrogate)
+        made.clear()
 
     def _open_name(self, scope: Scope, surrogate: UUID, kind: str, sealed: bytes) -> Name | None:
         try:

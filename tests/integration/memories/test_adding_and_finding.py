@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import date
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -15,6 +16,7 @@ from service.errors import (
     Forbidden,
     IdempotencyConflict,
     InvalidInput,
+    KeyringUnavailable,
     NotFound,
     RecordUnavailable,
     ReservedMetadata,
@@ -338,6 +340,27 @@ def test_a_failed_commit_leaves_no_phantom_subject(services: Services, caller: C
         connection.execute("GRANT INSERT ON audit TO memvault_app")
     assert add(services, caller, "I love tea").results[0].change is Change.ADD
     assert found(services, caller, "tea", {"user_id": "alice"}) == ["I love tea"]
+
+
+def test_what_has_no_key_that_lasts_is_not_stored(
+    services: Services, caller: Caller, data_dir: Path, database: Postgres
+) -> None:
+    keys, aside = data_dir / "keys" / "subjects", data_dir / "aside"
+    add(services, caller, "I love tea")
+    keys.rename(aside)
+    keys.touch()
+    for number in range(3):
+        with pytest.raises(KeyringUnavailable):
+            add(services, caller, "I love coffee", user=f"user-{number}")
+    keys.unlink()
+    aside.rename(keys)
+    with psycopg.connect(database.admin) as connection:
+        counts = (
+            "SELECT (SELECT count(*) FROM memories), (SELECT count(*) FROM subjects), (SELECT count(*) FROM events)"
+        )
+        assert connection.execute(counts).fetchone() == (1, 1, 1)
+    add(services, caller, "I love coffee", user="user-1")
+    assert found(services, caller, "coffee", {"user_id": "user-1"}) == ["I love coffee"]
 
 
 def test_a_question_about_something_else_ends_with_the_first_answer_of_the_index(

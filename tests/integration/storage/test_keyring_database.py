@@ -114,6 +114,34 @@ def test_a_key_can_be_destroyed_before_it_is_made(kept: OpenKeys) -> None:
         kept()[0].create_subject(TENANT, SUBJECT)
 
 
+def test_a_new_key_is_of_this_process_until_it_is_made_durable(kept: OpenKeys) -> None:
+    here, elsewhere, other = kept()[0], kept()[0], UUID(int=3)
+    place = Place(TENANT, "memories", uuid4(), "content")
+    sealed = here.new_subject(TENANT, SUBJECT).seal(b"tea", place)
+    here.new_subject(TENANT, other)
+    assert here.subject(TENANT, SUBJECT).open(sealed, place) == b"tea"
+    here.forget_new(TENANT, other)
+    for keyring, subject_id in ((elsewhere, SUBJECT), (elsewhere, other), (here, other)):
+        with pytest.raises(KeyMissing):
+            keyring.subject(TENANT, subject_id)
+    assert here.create_subject(TENANT, SUBJECT).open(sealed, place) == b"tea"
+    here.forget_new(TENANT, SUBJECT)
+    assert elsewhere.subject(TENANT, SUBJECT).open(sealed, place) == b"tea"
+
+
+def test_no_key_is_made_in_a_tenant_that_was_erased_meanwhile(kept: OpenKeys) -> None:
+    here, elsewhere = kept()[0], kept()[0]
+    here.create_tenant(TENANT)
+    here.new_subject(TENANT, SUBJECT)
+    elsewhere.destroy_tenant(TENANT)
+    with pytest.raises(KeyDestroyed):
+        here.create_subject(TENANT, SUBJECT)
+    here.forget_new(TENANT, SUBJECT)
+    for keyring in (here, kept()[0]):
+        with pytest.raises((KeyDestroyed, KeyMissing)):
+            keyring.subject(TENANT, SUBJECT)
+
+
 def test_a_tenant_s_key_goes_with_those_of_its_subjects_and_no_other(
     kept: OpenKeys, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,6 +22,7 @@ from service.portability.exports import Wanted
 from service.records import Event, EventStatus, Message, NewMemories, SubjectNames
 from service.retention.ledger import ErasureKind, Target
 from service.scope import Caller, Limit
+from service.storage.keyring import FileKeyring
 from service.wiring import Services
 from tests.clients.serving import serving
 from tests.conftest import MakeServices, Postgres, caller_of, principal_of
@@ -339,6 +340,19 @@ def test_only_so_many_events_may_wait(start: Start) -> None:
     # What is stored at once waits for nothing.
     new = NewMemories([Message("user", "four")], SubjectNames(user_id="alice"), infer=False)
     assert services.adds.add(caller, caller.scope, new).status is EventStatus.SUCCEEDED
+
+
+def test_an_add_for_which_there_is_no_place_leaves_no_key(start: Start) -> None:
+    services, caller = start(events_waiting=1)
+    keyring = services.installation.keyring
+    assert isinstance(keyring, FileKeyring)
+    ask(services, caller, "one")
+    before = list(keyring.each())
+    for number in range(3):
+        for key in (None, f"key-{number}"):
+            with pytest.raises(TooManyWaiting):
+                ask(services, caller, "two", user=f"user-{number}", key=key)
+    assert list(keyring.each()) == before
 
 
 def test_the_number_of_waiting_events_is_exact(start: Start) -> None:

@@ -20,6 +20,7 @@ from service.memories.reviews import Decision
 from service.migrations.runner import downgrade, upgrade
 from service.records import Change, Event, EventStatus, Message, NewMemories, SubjectNames
 from service.scope import Caller, Limit, SubjectKind, TenantId
+from service.storage.keyring import FileKeyring
 from service.tenants import usage
 from service.wiring import Services
 from tests.conftest import MakeServices, Postgres, caller_of
@@ -169,6 +170,24 @@ def test_the_database_counts_whoever_writes(services: Services, tenant: TenantId
             connection.execute(f"DELETE FROM {table} WHERE tenant_id = %s", [tenant])
             assert held(services, tenant) == real(database, tenant)
     assert held(services, tenant) == (0, 0)
+
+
+def test_an_add_that_is_refused_leaves_no_key(services: Services, tenant: TenantId) -> None:
+    keyring = services.installation.keyring
+    assert isinstance(keyring, FileKeyring)
+    size = 1000
+    caller = limited(services, tenant, bytes=size)
+    add(services, caller, "tea", user="alice")
+    before = list(keyring.each())
+    for number in range(3):
+        for key in (None, f"key-{number}"):
+            with pytest.raises(QuotaExceeded):
+                add(services, caller, "x" * size, user=f"user-{number}", idempotency_key=key)
+    assert list(keyring.each()) == before
+    caller = limited(services, tenant, bytes=None)
+    memory_id = add(services, caller, "x" * size, user="user-1").results[0].memory_id
+    assert services.memories.get(caller, caller.scope, memory_id).subjects.user_id == "user-1"
+    assert len(list(keyring.each())) == len(before) + 1
 
 
 def test_what_is_known_already_takes_no_room(services: Services, tenant: TenantId) -> None:
