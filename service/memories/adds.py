@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 from uuid import UUID
 
 import orjson
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import ColumnElement, Connection, delete, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 
@@ -112,15 +112,19 @@ class Adds:
         messages = [message for message in new.messages if message.role != "system"]
         if not messages:
             raise InvalidInput("messages: only system messages, of which nothing is remembered")
+        if new.infer and not self._extraction and stores.settings.fallback is Fallback.REFUSE:
+            raise ExtractionUnavailable(
+                "infer=true needs an LLM and none is configured: set llm.provider, or send infer=false"
+            )
+        with stores.trail.conflicts(caller, Action.ADD):
+            earlier = stores.quotas.refuse_full(
+                caller, lambda connection: self._earlier(connection, caller, scope, idempotency_key, new)
+            )
+        if earlier is not None:
+            return self._replay(caller, scope, earlier)
         if new.infer and self._extraction:
             return self._add_later(caller, scope, new, messages, idempotency_key)
-        notes: dict[str, Any] = {}
-        if new.infer:
-            if stores.settings.fallback is Fallback.REFUSE:
-                raise ExtractionUnavailable(
-                    "infer=true needs an LLM and none is configured: set llm.provider, or send infer=false"
-                )
-            notes = {"extraction": "off", "stored": "verbatim"}
+        notes = {"extraction": "off", "stored": "verbatim"} if new.infer else {}
         return self._add_now(caller, scope, new, messages, idempotency_key, notes)
 
     def _add_now(
@@ -133,9 +137,6 @@ class Adds:
         notes: dict[str, Any],
     ) -> Event:
         stores = self._stores
-        if idempotency_key is None:
-            # A repeated request gets the first one's event also when there is no room for another memory.
-            stores.quotas.refuse_full(caller)
         embedder = stores.embedder
         vectors = list(embedder.embed_documents([searchable(message.content, message.name) for message in messages]))
         event_id = clock.new_id()
@@ -192,16 +193,12 @@ class Adds:
         idempotency_key: str | None,
     ) -> Event:
         stores = self._stores
-        if idempotency_key is None:
-            stores.quotas.refuse_full(caller)
         event_id = clock.new_id()
 
         def write(connection: Connection) -> Event | UUID:
             earlier = self._claim(connection, caller, scope, idempotency_key, new, event_id)
             if earlier is not None:
                 return earlier
-            if idempotency_key is not None:
-                stores.quotas.check_full(connection, scope)
             most = stores.quotas.check_waiting(connection, scope)
             if most is not None and count_unfinished(connection) >= most:
                 raise stores.quotas.too_many_waiting(most)
@@ -277,10 +274,8 @@ class Adds:
         """
         if idempotency_key is None:
             return None
-        secret = self._stores.keyring.tenant_secret(scope.tenant_id, "idempotency")
-        key_mac = hmac.digest(secret, _of_caller(caller, idempotency_key), hashlib.sha256)
-        request_mac = hmac.digest(secret, _payload(new, new.messages), hashlib.sha256)
-        mine = (_idempotency.c.principal_id == caller.principal.id) & (_idempotency.c.key_mac == key_mac)
+        key_mac, request_mac = self._macs(caller, scope, idempotency_key, new)
+        mine = _mine(caller, key_mac)
         connection.execute(delete(_idempotency).where(mine, _idempotency.c.created_at < clock.now() - IDEMPOTENCY_LIFE))
         claim = (
             insert(_idempotency)
@@ -301,9 +296,23 @@ class Adds:
                 return None
             # None when the event that had the key failed in this moment: then the key is free.
             row = connection.execute(select(_idempotency).where(mine)).first()
-        if not hmac.compare_digest(bytes(row.request_mac), request_mac):
-            raise IdempotencyConflict("Idempotency-Key: was used before with another request; take a new one")
-        return UUID(str(row.event_id))
+        return _event_of(row, request_mac)
+
+    def _earlier(
+        self, connection: Connection, caller: Caller, scope: Scope, idempotency_key: str | None, new: NewMemories
+    ) -> UUID | None:
+        """Return the event that has the idempotency key, without taking it; else as `_claim`."""
+        if idempotency_key is None:
+            return None
+        key_mac, request_mac = self._macs(caller, scope, idempotency_key, new)
+        fresh = _idempotency.c.created_at >= clock.now() - IDEMPOTENCY_LIFE
+        row = connection.execute(select(_idempotency).where(_mine(caller, key_mac), fresh)).first()
+        return None if row is None else _event_of(row, request_mac)
+
+    def _macs(self, caller: Caller, scope: Scope, idempotency_key: str, new: NewMemories) -> tuple[bytes, bytes]:
+        secret = self._stores.keyring.tenant_secret(scope.tenant_id, "idempotency")
+        key_mac = hmac.digest(secret, _of_caller(caller, idempotency_key), hashlib.sha256)
+        return key_mac, hmac.digest(secret, _payload(new, new.messages), hashlib.sha256)
 
     def _replay(self, caller: Caller, scope: Scope, event_id: UUID) -> Event:
         stores = self._stores
@@ -446,6 +455,19 @@ def _payload(new: NewMemories, messages: Sequence[Message]) -> bytes:
     """Return the request as JSON; the same request gives the same bytes."""
     value = asdict(new) | {"messages": [asdict(message) for message in messages]}
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+
+
+def _mine(caller: Caller, key_mac: bytes) -> ColumnElement[bool]:
+    mine: ColumnElement[bool] = (_idempotency.c.principal_id == caller.principal.id) & (
+        _idempotency.c.key_mac == key_mac
+    )
+    return mine
+
+
+def _event_of(row: Any, request_mac: bytes) -> UUID:
+    if not hmac.compare_digest(bytes(row.request_mac), request_mac):
+        raise IdempotencyConflict("Idempotency-Key: was used before with another request; take a new one")
+    return UUID(str(row.event_id))
 
 
 def _of_caller(caller: Caller, idempotency_key: str) -> bytes:

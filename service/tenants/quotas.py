@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from datetime import time as time_of_day
 from typing import Final
+from uuid import UUID
 
 from sqlalchemy import Connection
 
@@ -60,28 +61,29 @@ class Quotas:
         """Return every limit of a tenant with these of its own; None is no limit."""
         return {limit: own.get(limit.value, getattr(self._defaults, limit.value)) for limit in Limit}
 
-    def refuse_full(self, caller: Caller) -> None:
+    def refuse_full(self, caller: Caller, earlier: Callable[[Connection], UUID | None]) -> UUID | None:
         """Refuse an add before any work when the tenant is full already; `check_room` has the last word.
+
+        A repeated request is not refused. `earlier` returns the event of the first, which is returned then; it is not
+        asked about a tenant without limits.
 
         Raises:
             QuotaExceeded: when there is no room for one memory more.
         """
         limits = self.limits(caller.principal.limits)
         if limits[Limit.MEMORIES] is None and limits[Limit.BYTES] is None:
-            return
+            return None
         try:
             with self._database.transaction(caller.scope) as connection:
-                self.check_full(connection, caller.scope)
+                event_id = earlier(connection)
+                if event_id is None:
+                    self._check_full(connection, caller.scope)
         except QuotaExceeded as error:
             self.refused(caller, error)
             raise
+        return event_id
 
-    def check_full(self, connection: Connection, scope: Scope) -> None:
-        """The same in the caller's own transaction, and without a row in the trail.
-
-        Raises:
-            QuotaExceeded: when there is no room for one memory more; the transaction has to be rolled back.
-        """
+    def _check_full(self, connection: Connection, scope: Scope) -> None:
         limits = self.limits(limits_of(connection, scope.tenant_id))
         if limits[Limit.MEMORIES] is None and limits[Limit.BYTES] is None:
             return

@@ -13,7 +13,8 @@ import pytest
 
 from service import clock
 from service.audit.tenant_details import ProjectField
-from service.errors import MemvaultError, QuotaExceeded
+from service.errors import IdempotencyConflict, MemvaultError, QuotaExceeded
+from service.memories.adds import IDEMPOTENCY_LIFE
 from service.memories.batch import BatchEdit
 from service.memories.edits import Edit
 from service.memories.reviews import Decision
@@ -207,27 +208,53 @@ def test_a_repeated_request_is_answered_when_there_is_no_room_left(services: Ser
         add(services, caller, "two", idempotency_key="other")
 
 
-def test_a_full_tenant_costs_no_embedding_and_leaves_others_alone(
-    services: Services, tenant: TenantId, database: Postgres, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    full = limited(services, tenant, memories=0)
-    other = caller_of(services, services.installation.tenants.create("rival").id)
-    embedded: list[int] = []
+@pytest.fixture
+def embedded(services: Services, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many texts were embedded, by call."""
+    counts: list[int] = []
     embedder = services.adds._stores.embedder
     embed = embedder.embed_documents
 
     def counting(texts: list[str]) -> Any:
-        embedded.append(len(texts))
+        counts.append(len(texts))
         return embed(texts)
 
     monkeypatch.setattr(embedder, "embed_documents", counting)
+    return counts
+
+
+def test_a_full_tenant_costs_no_embedding_and_leaves_others_alone(
+    services: Services, tenant: TenantId, database: Postgres, embedded: list[int]
+) -> None:
+    full = limited(services, tenant, memories=0)
+    other = caller_of(services, services.installation.tenants.create("rival").id)
     for number in range(20):
         with pytest.raises(QuotaExceeded):
-            add(services, full, f"text {number}")
+            add(services, full, f"text {number}", idempotency_key=f"key-{number}" if number % 2 else None)
     assert embedded == []
     assert add(services, other, "one").status is EventStatus.SUCCEEDED
     # Refusals are counted, so that they cannot fill the trail.
     assert limit_rows(database, tenant) == [("memories", 1)]
+
+
+def test_an_idempotency_key_costs_a_full_tenant_no_embedding(
+    services: Services, tenant: TenantId, database: Postgres, embedded: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = limited(services, tenant, memories=1)
+    first = add(services, full, "one", idempotency_key="k")
+    assert embedded == [1]
+    assert add(services, full, "one", idempotency_key="k").id == first.id
+    with pytest.raises(IdempotencyConflict):
+        add(services, full, "two", idempotency_key="k")
+    with psycopg.connect(database.admin) as connection:
+        query = "SELECT count(*) FROM audit WHERE event = 'access:denied' AND outcome = 'refused'"
+        assert connection.execute(query).fetchone() == (1,)
+    # Once it is remembered no longer, the key is that of a new request.
+    later = clock.now() + IDEMPOTENCY_LIFE + timedelta(seconds=1)
+    monkeypatch.setattr(clock, "now", lambda: later)
+    with pytest.raises(QuotaExceeded):
+        add(services, full, "one", idempotency_key="k")
+    assert embedded == [1]
 
 
 def test_refusals_that_were_counted_are_written_down_in_the_end(
