@@ -19,7 +19,33 @@ from service.settings.tree import ENV_PREFIX, Settings
 #: Read by the test fixtures only, never by the service.
 TEST_ENV_PREFIX: Final = "MEMVAULT_TEST_"
 
+#: What a key may be for YAML: a text, or `<<`, which merges another mapping.
+_KEYS: Final = frozenset({"tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"})
+
 Overrides = Annotated[Mapping[str, Any], "nested like the settings"]
+
+
+class _BadKey(yaml.MarkedYAMLError):
+    """A key of a mapping that cannot be meant; `problem` says which, and where."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses what the safe loader of YAML lets pass: a key that stands twice, of which the last would win."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """Return the node of a mapping; raises _BadKey for a key that stands twice in it or is no text."""
+        node = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            line = f"line {key.start_mark.line + 1}"
+            if key.tag not in _KEYS:
+                raise _BadKey(
+                    problem=f"{line}: a key is no text; `on`, `off`, `yes`, `no`, `null` and numbers need quotes"
+                )
+            if key.value in seen:
+                raise _BadKey(problem=f"{line}: the key {key.value!r} stands twice, and one of the two would be lost")
+            seen.add(key.value)
+        return node
 
 
 def load_settings(
@@ -56,9 +82,11 @@ def setting_names(section: type[BaseModel] = Settings, prefix: str = "") -> dict
 
 def _from_file(path: Path) -> dict[str, Any]:
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except OSError as error:
         raise ConfigurationError(f"--config {path}: cannot be read ({error.strerror})") from None
+    except _BadKey as error:
+        raise ConfigurationError(f"--config {path}: {error.problem}") from None
     except (yaml.YAMLError, UnicodeDecodeError):
         raise ConfigurationError(f"--config {path}: is not valid YAML") from None
     if raw is None:

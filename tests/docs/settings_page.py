@@ -25,7 +25,8 @@ Every setting has a default, so a laptop needs none. Later sources win:
 5. the flags of the command (`--host`, `--port`, `--data-dir`).
 
 A name that does not exist is an error that names it, in the file as in the environment; so is a value of the wrong
-kind. No `.env` file is read. [`config/memvault.yaml`](../config/memvault.yaml) is an example to copy.
+kind, and in the file a name that stands twice. No `.env` file is read.
+[`config/memvault.yaml`](../config/memvault.yaml) is an example to copy.
 
 In the environment a list or a mapping is written as JSON, a mapping also entry by entry
 (`{prefix}LLM__CONFIG__<entry>`), and a number or a yes or no that may be `null` is so by that word

@@ -195,6 +195,33 @@ def test_a_file_that_is_none_of_ours_is_named(tmp_path: Path, content: bytes) ->
     assert refusal(config=path).startswith(f"--config {path}: ")
 
 
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("quotas: {memories: 5}\nlog: {level: info}\nquotas: {bytes: 7}\n", "line 3: the key 'quotas' stands twice"),
+        ('quotas: {memories: 5}\n"quotas": {bytes: 7}\n', "line 2: the key 'quotas' stands twice"),
+        ("server:\n  port: 1\n  port: 2\n", "line 3: the key 'port' stands twice"),
+        ("llm: {config: {a: [{b: 1, b: 2}]}}\n", "line 1: the key 'b' stands twice"),
+        ("log: {level: info}\non: true\n", "line 2: a key is no text"),
+        ("1: 2\n", "line 1: a key is no text"),
+        ("llm:\n  config:\n    null: 2\n", "line 3: a key is no text"),
+        ("? [a, b]\n: 1\n", "line 1: a key is no text"),
+    ],
+)
+def test_a_key_that_cannot_be_meant_is_told_with_its_line(tmp_path: Path, content: str, told: str) -> None:
+    path = tmp_path / "wrong.yaml"
+    path.write_text(content)
+    assert refusal(config=path).startswith(f"--config {path}: {told}")
+
+
+def test_what_a_file_merges_may_be_said_again(tmp_path: Path) -> None:
+    path = tmp_path / "memvault.yaml"
+    path.write_text("embeddings: {config: &base {a: 1, b: 2}}\nllm: {config: &more {<<: *base, b: 3}}\n")
+    assert load_settings(config=path, environ={}).llm.config == {"a": 1, "b": 3}
+    path.write_text(f"{path.read_text()}log: {{level: info}}\n")
+    assert load_settings(config=path, environ={}).log.level == "info"
+
+
 def test_a_file_that_is_missing_or_a_folder_is_named(tmp_path: Path) -> None:
     for path in (tmp_path / "none.yaml", tmp_path):
         assert refusal(config=path).startswith(f"--config {path}: cannot be read")
