@@ -15,7 +15,7 @@ from service.auth.tokens import Tokens, looks_like_token
 from service.auth.watch import CredentialWatch
 from service.errors import InvalidToken, RecordUnavailable, Unauthenticated
 from service.observability.metrics import CREDENTIALS_REFUSED
-from service.scope import Permission, Principal
+from service.scope import Permission, Principal, PrincipalKind
 
 _CACHED: Final = 10_000
 _LONGEST_SECRET: Final = 512
@@ -29,10 +29,11 @@ _REFUSED = "the API key is missing or not valid; send it as 'Authorization: Toke
 
 @dataclass(frozen=True, slots=True)
 class _Checked:
-    """A secret that was found good: when, and whose it is."""
+    """A secret that was found good: when, whose it is, and of a token by which signing keys."""
 
     at: float
     principal: Principal
+    keys_since: float | None = None
 
 
 @dataclass(slots=True)
@@ -49,8 +50,9 @@ class _Refused:
 class Authenticator:
     """Checks secrets, and trusts what it checked for a few seconds, so that the steady state needs no database.
 
-    Where a watch says that nothing has changed about the tenant's credentials, it goes on to trust it. A secret is an
-    API key or, where an issuer is configured (`tokens`), an access token.
+    Where a watch says that nothing has changed about the tenant's credentials, it goes on to trust it, an access token
+    as long as the issuer's signing keys are those that it was checked by. A secret is an API key or, where an issuer is
+    configured (`tokens`), an access token.
     """
 
     def __init__(
@@ -156,9 +158,9 @@ class Authenticator:
         known = self._find_checked(hashed)
         if known is not None:
             return known
-        checked_at = clock.monotonic()
+        checked_at, keys_since = clock.monotonic(), tokens.keys_since()
         principal = tokens.principal(secret, face=face)
-        self._remember(hashed, _Checked(checked_at, principal))
+        self._remember(hashed, _Checked(checked_at, principal, keys_since))
         return principal
 
     def _find_checked(self, hashed: bytes) -> Principal | None:
@@ -176,7 +178,15 @@ class Authenticator:
             if self._watch is not None:
                 self._watch.confirms(known.principal)
             return True
-        return self._watch is not None and age < _READ_EVERY and self._watch.confirms(known.principal)
+        if self._watch is None or age >= _READ_EVERY or not self._watch.confirms(known.principal):
+            return False
+        return known.principal.kind is not PrincipalKind.TOKEN or self._is_of_present_keys(known)
+
+    def _is_of_present_keys(self, known: _Checked) -> bool:
+        """Tell whether a token was checked by the keys that its issuer has: the watch hears nothing of those."""
+        return (
+            known.keys_since is not None and self._tokens is not None and known.keys_since == self._tokens.keys_since()
+        )
 
     def _remember(self, hashed: bytes, checked: _Checked | None) -> None:
         with self._lock:

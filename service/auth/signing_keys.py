@@ -38,9 +38,10 @@ class _NotFetched(Exception):
 class SigningKeys:
     """The public keys of one issuer.
 
-    A known key is answered from memory, without a request. Keys are fetched again in the background once they are
-    `keys_fresh` old, and at once for an id that is not among them, but never more often than every `refetch_wait`.
-    While the issuer does not answer, known keys go on until they are `keys_stale` old.
+    A known key is answered from memory, without a request, until it is `keys_fresh` old. Keys are fetched again in the
+    background from half of that on, and at once for an id that is not among them or when nobody asked for so long, but
+    never more often than every `refetch_wait`. While the issuer does not answer, known keys go on until they are
+    `keys_stale` old.
     """
 
     def __init__(self, settings: Oidc) -> None:
@@ -70,23 +71,30 @@ class SigningKeys:
             UnknownKey: when the issuer has none.
             Unavailable: when that cannot be told because its keys could not be fetched.
         """
-        key, age, failing = self._look(kid, algorithm)
-        fresh = self._settings.keys_fresh
-        if key is not None and age <= fresh:
-            return key
-        if key is not None and age <= self._settings.keys_stale and (age <= 2 * fresh or failing):
-            self._refresh(background=True)
+        key, age, failing, _ = self._look(kid, algorithm)
+        if key is not None and self._may_go_on(age, failing):
+            self._renew(age)
             return key
         # Not known, or nobody asked for so long that a withdrawn key could still be here.
         self._refresh(background=False)
-        key, age, failing = self._look(kid, algorithm)
+        key, age, failing, fetching = self._look(kid, algorithm)
         if age <= self._settings.keys_stale:
             if key is not None:
                 return key
-            if not failing:
+            if not failing and not fetching:
                 raise UnknownKey
         retry_after = max(1, round(self._settings.refetch_wait))
         raise Unavailable("the issuer's signing keys cannot be fetched now; try again", retry_after=retry_after)
+
+    def since(self) -> float | None:
+        """Return when the present keys were fetched; None where a token has to be checked anew, and by newer ones."""
+        with self._changed:
+            fetched, failing = self._fetched, self._problem is not None
+        if fetched is None:
+            return None
+        age = clock.monotonic() - fetched
+        self._renew(age)
+        return fetched if self._may_go_on(age, failing) else None
 
     def state(self) -> tuple[str, str | None]:
         """Return `ok`, `starting`, or `failed` with the reason."""
@@ -95,11 +103,19 @@ class SigningKeys:
                 return "failed", f"auth.oidc: {self._problem}"
             return ("starting", "the signing keys are being fetched") if self._fetched is None else ("ok", None)
 
-    def _look(self, kid: str, algorithm: str) -> tuple[jwt.PyJWK | None, float, bool]:
-        """Return the key if it is known, the age of what is known, and whether something newer may be missing."""
+    def _may_go_on(self, age: float, failing: bool) -> bool:
+        return age <= self._settings.keys_fresh or (failing and age <= self._settings.keys_stale)
+
+    def _renew(self, age: float) -> None:
+        """Fetch keys before they are too old, so that nobody has to wait for it."""
+        if age > self._settings.keys_fresh / 2:
+            self._refresh(background=True)
+
+    def _look(self, kid: str, algorithm: str) -> tuple[jwt.PyJWK | None, float, bool, bool]:
+        """Return the key if it is known, the age of what is known, and whether fetching fails or is under way."""
         with self._changed:
             age = float("inf") if self._fetched is None else clock.monotonic() - self._fetched
-            return self._keys.get((kid, algorithm)), age, self._fetching or self._problem is not None
+            return self._keys.get((kid, algorithm)), age, self._problem is not None, self._fetching
 
     def _refresh(self, *, background: bool) -> None:
         with self._changed:

@@ -68,6 +68,13 @@ class Tokens:
         """Return whether tokens can be checked, for `/readyz`."""
         return self._keys.state()
 
+    def keys_since(self) -> float | None:
+        """Return a mark of the present signing keys, by which a token that was checked is as good as it was then.
+
+        None is no such mark: the token has to be checked anew.
+        """
+        return self._keys.since()
+
     def audience(self, face: str) -> str | None:
         """Return what tokens must be for at this face, or None when it takes no tokens."""
         return self._audiences.get(face)

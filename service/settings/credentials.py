@@ -59,7 +59,11 @@ class Oidc(Section):
         "nothing. Empty: the scopes are the permissions themselves (`memory:read`).",
     )
     keys_fresh: float = Field(
-        300.0, ge=1, le=86_400, description="Seconds after which the signing keys are fetched again, in the background."
+        300.0,
+        ge=1,
+        le=86_400,
+        description="Seconds after which signing keys are used no more without asking the issuer again; they are "
+        "fetched in the background from half of that on.",
     )
     keys_stale: float = Field(
         86_400.0, ge=1, description="Seconds that known signing keys are used while the issuer does not answer."

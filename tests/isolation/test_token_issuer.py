@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from service import clock
 from service.errors import ConfigurationError, InvalidToken, Unavailable
 from service.settings import load_settings
+from service.wiring import Services
 from tests.conftest import principal_of
 from tests.isolation.issuer import Issuer
 from tests.isolation.tokens import PUBLIC_URL, Open, authenticate, refusal
@@ -62,6 +65,77 @@ def test_a_key_that_was_withdrawn_while_nobody_asked_is_not_accepted_once_more(
     issuer.withdraw("first")
     time.sleep(2.1)
     refusal(services, token)
+
+
+@pytest.fixture
+def later(monkeypatch: pytest.MonkeyPatch) -> Callable[[Services, float], None]:
+    """Moves the clock on, with a look whether anything has changed about the tenants: nothing has."""
+    monotonic, passed = clock.monotonic, 0.0
+
+    def moved(services: Services, seconds: float) -> None:
+        nonlocal passed
+        passed += seconds
+        monkeypatch.setattr(clock, "monotonic", lambda: monotonic() + passed)
+        watch = services.authenticator._watch
+        assert watch is not None
+        watch.look()
+
+    return moved
+
+
+def test_a_remembered_token_stops_with_the_key_that_signed_it(
+    open_services: Open, issuer: Issuer, later: Callable[[Services, float], None]
+) -> None:
+    services = open_services(cache_seconds=1, keys_fresh=40)
+    tokens = services.authenticator._tokens
+    assert tokens is not None
+    token = issuer.token()
+    assert authenticate(services, token)
+    later(services, 10)
+    asked = issuer.fetches
+    assert authenticate(services, token)
+    assert issuer.fetches == asked, "nothing is asked as long as the keys are fresh"
+    issuer.add("second")
+    issuer.withdraw("first")
+    before = tokens.keys_since()
+    later(services, 20)
+    # That the keys are half their time old is enough, also where all tokens are remembered.
+    services.authenticator.known(token, face="mcp")
+    deadline = time.monotonic() + 10
+    while tokens.keys_since() == before and time.monotonic() < deadline:
+        time.sleep(0.02)
+    later(services, 2)
+    assert services.authenticator.known(token, face="mcp") is None
+    assert "does not have" in refusal(services, token)
+    assert authenticate(services, issuer.token(kid="second"))
+
+
+def test_a_token_that_comes_after_a_long_silence_is_checked_by_the_present_keys(
+    open_services: Open, issuer: Issuer, later: Callable[[Services, float], None]
+) -> None:
+    services = open_services(cache_seconds=1, keys_fresh=40)
+    known, stolen = issuer.token(), issuer.token(sub="somebody-else")
+    assert authenticate(services, known)
+    issuer.add("second")
+    issuer.withdraw("first")
+    later(services, 41)
+    assert services.authenticator.known(known, face="mcp") is None
+    assert "does not have" in refusal(services, stolen)
+    assert "does not have" in refusal(services, known)
+
+
+def test_remembered_tokens_go_on_while_the_issuer_is_down(
+    open_services: Open, issuer: Issuer, later: Callable[[Services, float], None]
+) -> None:
+    services = open_services(cache_seconds=1, keys_fresh=10)
+    token = issuer.token()
+    assert authenticate(services, token)
+    issuer.status = 500
+    for _ in range(2):
+        later(services, 11)
+        assert authenticate(services, token)
+    later(services, 2)
+    assert services.authenticator.known(token, face="mcp") is not None
 
 
 def test_known_keys_go_on_while_the_issuer_is_down(open_services: Open, issuer: Issuer) -> None:
