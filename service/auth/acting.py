@@ -25,6 +25,13 @@ class ActingUsers:
         self._database = database
         self._subjects = subjects
 
+    def asks(self, caller: Caller, named: str | None) -> bool:
+        """Tell whether `narrowed` would ask the database about the user now."""
+        name = acts_for(caller.principal, named)
+        if name is None or not is_user_name(name):
+            return False
+        return self._subjects.known(Scope.of(caller.principal), [(SubjectKind.USER, name)]) is None
+
     def narrowed(self, caller: Caller, named: str | None) -> Caller:
         """Return the caller as it acts for the named user, if one is named; the gate refuses a user that is not its.
 

@@ -43,6 +43,8 @@ class Visitor:
     principal: Principal
     request_id: str
     purpose: str | None
+    #: Whether it is counted by the tenant's rate already.
+    admitted: bool = False
 
 
 def visitor_of(request: Request) -> Visitor:
@@ -117,7 +119,7 @@ class Door:
             return _answer(400, "invalid_request", _IN_URL, request_id, told)
         try:
             services = self._services()
-            principal = await self._threads.run(partial(_principal_of, services, request, request_id))
+            principal, admitted = await self._threads.run(partial(_principal_of, services, request, request_id))
             purpose = purpose_of(request.headers.get("x-purpose"))
         except Unauthenticated as error:
             told = {"WWW-Authenticate": self._resource.unauthorized(invalid=bool(secret_of(request)))}
@@ -130,7 +132,7 @@ class Door:
             detail = "send JSON-RPC messages by POST; there are no sessions"
             return _answer(405, "method_not_allowed", detail, request_id, {"Allow": "POST"})
         scope = request.scope
-        scope[_VISITOR] = Visitor(services, principal, request_id, purpose)
+        scope[_VISITOR] = Visitor(services, principal, request_id, purpose, admitted)
         # For the log line and the metrics of whoever serves this app.
         scope.setdefault("state", {})["tenant"] = str(principal.tenant_id)
         return None
@@ -157,7 +159,8 @@ class Door:
         caller = Caller(visitor.principal, request_id=visitor.request_id, client=client, face="mcp")
         number = intent.message_id
         try:
-            await self._threads.run(partial(visitor.services.rates.admit, caller))
+            if not visitor.admitted:
+                await self._threads.run(partial(visitor.services.rates.admit, caller))
             await self._threads.run(partial(visitor.services.installation.gate.check, caller, intent.action))
         except InsufficientScope as error:
             scopes = visitor.services.authenticator.scopes(error.missing)
@@ -170,14 +173,22 @@ class Door:
         return None
 
 
-def _principal_of(services: Services, request: Request, request_id: str) -> Principal:
-    """Return whom the credential stands for, narrowed to the user whom the request names."""
+def _principal_of(services: Services, request: Request, request_id: str) -> tuple[Principal, bool]:
+    """Return whom the credential stands for, narrowed to the user whom the request names, and whether it was counted.
+
+    It counts by the tenant's rate before the database is asked about that user: one that is not known is not
+    remembered, so that each request would ask.
+    """
     client = request.headers.get("user-agent", "")
     principal = services.authenticator.authenticate(
         secret_of(request), request_id=request_id, client=client, face="mcp"
     )
-    caller = Caller(principal, request_id=request_id, client=client, face="mcp")
-    return services.acting.narrowed(caller, acting_user(request.headers.getlist(HEADER))).principal
+    caller = Caller(principal, request_id=request_id, client=printable(client), face="mcp")
+    named = acting_user(request.headers.getlist(HEADER))
+    counts = services.acting.asks(caller, named) and services.rates.limited(caller)
+    if counts:
+        services.rates.admit(caller)
+    return services.acting.narrowed(caller, named).principal, counts
 
 
 def secret_of(request: Request) -> str | None:

@@ -109,7 +109,7 @@ class _Protocol:
             await self._admit(visitor, caller)
             if acts_by_argument(caller.principal):
                 named = given.get("user_id") if "user_id" in tool.takes.model_fields else given.pop("user_id", None)
-                caller = await self._acting(visitor, caller, named)
+                caller = await self._threads.run(partial(_acting, visitor, caller, named))
             # Before the arguments are looked at, so that a refusal is in the trail however the call is made.
             await self._authorize(visitor, caller, tool.action)
             _refuse_unknown(tool, given)
@@ -167,9 +167,13 @@ class _Protocol:
         self, context: Context, params: types.ReadResourceRequestParams
     ) -> types.ReadResourceResult:
         visitor, caller = _visitor(context), _caller(context)
-        if acts_by_argument(caller.principal):
-            caller = await self._acting(visitor, caller, resources.user_of(params.uri))
-        read = partial(resources.read, visitor.services, caller, params.uri)
+
+        def read() -> types.TextResourceContents:
+            acting = caller
+            if acts_by_argument(caller.principal):
+                acting = _acting(visitor, caller, resources.user_of(params.uri))
+            return resources.read(visitor.services, acting, params.uri)
+
         return types.ReadResourceResult(contents=[await self._answered(read, context)])
 
     async def list_prompts(
@@ -185,14 +189,8 @@ class _Protocol:
         return types.GetPromptResult(description=prompts.PROMPT.description, messages=messages)
 
     async def _admit(self, visitor: Visitor, caller: Caller) -> None:
-        if visitor.services.rates.limited(caller):
+        if not visitor.admitted and visitor.services.rates.limited(caller):
             await self._threads.run(partial(visitor.services.rates.admit, caller))
-
-    async def _acting(self, visitor: Visitor, caller: Caller, named: Any) -> Caller:
-        """Return the caller as it acts for the user that an argument names; what is no name is refused later on."""
-        if not is_user_name(named):
-            return caller
-        return await self._threads.run(partial(visitor.services.acting.narrowed, caller, named))
 
     async def _authorize(self, visitor: Visitor, caller: Caller, action: Action) -> None:
         if not (authorize(caller.principal, action) and names_its_user(caller.principal, action)):
@@ -254,6 +252,11 @@ def _caller(context: Context) -> Caller:
         face="mcp",
         purpose=visitor.purpose,
     )
+
+
+def _acting(visitor: Visitor, caller: Caller, named: Any) -> Caller:
+    """Return the caller as it acts for the user that an argument names; what is no name is refused later on."""
+    return visitor.services.acting.narrowed(caller, named) if is_user_name(named) else caller
 
 
 async def _tell(context: Context, seconds: float) -> None:

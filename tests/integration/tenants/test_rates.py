@@ -13,8 +13,10 @@ import psycopg
 import pytest
 from sqlalchemy import event
 
+from service.auth.keys import Grant
 from service.errors import TooManyRequests
 from service.main import create_app
+from service.policy.table import ROLES
 from service.scope import Caller, Limit, Scope, TenantId, service_principal
 from service.tenants import rates
 from service.tenants.usage import take_requests
@@ -178,6 +180,50 @@ def test_over_mcp_it_is_an_error_of_the_tool(
     assert read["error"]["data"]["code"] == "rate_limited"
     # What touches no store is not counted.
     assert wire.modern("tools/list").status_code == 200
+
+
+@pytest.mark.parametrize("by_header", [True, False])
+def test_over_mcp_nobody_is_asked_who_a_user_is_before_the_request_is_counted(
+    by_header: bool, services: Services, tenant: TenantId, url: str, database: Postgres
+) -> None:
+    limited(services, tenant, requests_per_second=1)
+    grant = Grant(ROLES["agent"], must_name_user=True)
+    wire = Wire(url, services.installation.keys.mint_for_installation(tenant, grant).secret)
+    wire.done("list_events", user_id="alice")
+    stopped(database, tenant)
+    sent: list[str] = []
+    engine = services.installation.database._engine
+
+    def note(connection: object, cursor: object, statement: str, *more: object) -> None:
+        sent.append(statement)
+
+    def refusal(number: int) -> str:
+        if by_header:
+            answer = wire.modern("tools/list", x_acting_user=f"user-{number}")
+            assert answer.status_code == 429
+            assert int(answer.headers["Retry-After"]) >= 1
+        else:
+            answer = wire.modern("resources/read", {"uri": f"memory://users/user-{number}"})
+        code: str = answer.json()["error"]["data"]["code"]
+        return code
+
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        assert {refusal(number) for number in range(10)} == {"rate_limited"}
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
+    assert [one for one in sent if "FROM subjects" in one] == []
+
+
+def test_over_mcp_a_request_that_names_its_user_counts_once(
+    services: Services, tenant: TenantId, url: str, database: Postgres
+) -> None:
+    wire = Wire(url, limited(services, tenant, requests_per_second=2))
+    wire.done("list_events")
+    stopped(database, tenant)
+    call = {"name": "list_events", "arguments": {}}
+    answers = [wire.modern("tools/call", call, x_acting_user="nobody-yet") for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [200, 429]
 
 
 def test_one_tenant_s_flood_leaves_another_tenant_s_requests_alone(
