@@ -16,9 +16,9 @@ from service.auth.watch import CredentialWatch
 from service.errors import InvalidToken, RecordUnavailable, Unauthenticated
 from service.observability.metrics import CREDENTIALS_REFUSED
 from service.scope import Permission, Principal, PrincipalKind
+from service.settings import MOST_KEY
 
 _CACHED: Final = 10_000
-_LONGEST_SECRET: Final = 512
 _LONGEST_TOKEN: Final = 16 * 1024
 #: Refused credentials are counted and written to the trail once in this many seconds, so that guessing cannot fill it.
 _REFUSALS_EVERY: Final = 10.0
@@ -138,7 +138,7 @@ class Authenticator:
         return ("off", self._tokenless) if self._tokens is None else self._tokens.state()
 
     def _of_key(self, secret: str) -> Principal:
-        if len(secret) > _LONGEST_SECRET:
+        if len(secret) > MOST_KEY:
             raise Unauthenticated(_REFUSED)
         hashed = key_hash(secret)
         known = self._find_checked(hashed)

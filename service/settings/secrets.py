@@ -11,6 +11,8 @@ from service.settings.base import is_loopback
 #: Characters of a secret that opens the service itself, and of a password that a network can try.
 LEAST_KEY: Final = 32
 LEAST_PASSWORD: Final = 12
+#: Characters of an API key at most; one that is longer is not looked up.
+MOST_KEY: Final = 512
 #: Different characters in a key: one that somebody held a key down for has fewer.
 _LEAST_KINDS: Final = 10
 #: What manuals, images and examples come with; also as a part of something longer.
@@ -37,6 +39,12 @@ def check_key(secret: str) -> None:
         raise ValueError(f"must have {LEAST_KEY} characters or more: {_make(LEAST_KEY)}")
     if is_default(secret) or len(set(secret)) < _LEAST_KINDS:
         raise ValueError(f"is one that can be guessed: {_make(LEAST_KEY)}")
+    # What a header cannot carry, or is never looked up, would be refused with each request.
+    if len(secret) > MOST_KEY or not (secret.isascii() and secret.isprintable()) or secret != secret.strip():
+        raise ValueError(
+            f"cannot be sent as a key, which has {MOST_KEY} characters at most, all of printable ASCII, no space at "
+            f"either end: {_make(LEAST_KEY)}"
+        )
 
 
 def check_database_url(url: str) -> None:

@@ -280,6 +280,23 @@ def test_secrets_are_neither_shown_nor_repeated() -> None:
     assert "s3cret" not in refusal(environ={"MEMVAULT_BOOTSTRAP_KEY": "s3cret"})
 
 
+@pytest.mark.parametrize(
+    "key",
+    [
+        "0123456789abcdef" * 33,
+        "0123456789abcdefghijklmnopqrstuvwxyé",
+        "0123456789abcdefghijklmnopqrstuvwxy\n",
+        " 0123456789abcdefghijklmnopqrstuvwxyz",
+    ],
+    ids=["too long", "not ASCII", "a line end", "a space before it"],
+)
+def test_a_bootstrap_key_that_no_request_could_carry_is_refused(key: str) -> None:
+    told = refusal(environ={"MEMVAULT_BOOTSTRAP_KEY": key})
+    assert told.startswith("bootstrap_key ")
+    assert "printable ASCII" in told
+    assert key.strip() not in told
+
+
 def test_settings_do_not_change_after_they_were_read() -> None:
     settings = load_settings(environ={})
     with pytest.raises(ValueError, match="frozen"):
