@@ -86,8 +86,9 @@ class Subjects:
         self._names: OrderedDict[tuple[TenantId, UUID], tuple[float, Name]] = OrderedDict()
         # Made by transactions that may still roll back, so not to be remembered from within them.
         self._uncommitted: WeakKeyDictionary[RootTransaction, set[UUID]] = WeakKeyDictionary()
-        # Surrogates are random and never used again, so a late reader cannot bring an erased one back to memory.
-        self._erased: set[UUID] = set()
+        # Surrogates are random and never used again, so a late reader cannot bring an erased one back to memory. The
+        # oldest are let go: who still reads from before so many erasures would be believed for seconds.
+        self._erased: OrderedDict[UUID, None] = OrderedDict()
 
     def known(self, scope: Scope, names: Iterable[Name]) -> dict[Name, UUID] | None:
         """Return the surrogates of all names from memory, or None when one of them must be looked up."""
@@ -215,7 +216,9 @@ class Subjects:
     def forget(self, scope: Scope, subject_id: UUID) -> None:
         """Drop what this process remembers of a subject that is erased, for good."""
         with self._lock:
-            self._erased.add(subject_id)
+            self._erased[subject_id] = None
+            while len(self._erased) > _CACHED:
+                self._erased.popitem(last=False)
             _, name = self._names.pop((scope.tenant_id, subject_id), (0.0, None))
             if name is not None:
                 self._ids.pop((scope.tenant_id, name), None)
