@@ -60,26 +60,31 @@ def validate_metadata(metadata: object, *, where: str = "metadata") -> Metadata:
         if key in metadata:
             raise ReservedMetadata(f"{where}: the key {key} is reserved; {instead}")
     check_connector_fields(metadata, where=where)
-    leaves = _count_leaves(metadata, where, 1)
-    if leaves > MAX_LEAVES:
-        raise InvalidInput(f"{where}: has {leaves} values; at most {MAX_LEAVES} are allowed")
+    _check_values(metadata, where, 1, MAX_LEAVES)
     size = len(json.dumps(metadata, ensure_ascii=False, separators=(",", ":")).encode())
     if size > MAX_BYTES:
         raise InvalidInput(f"{where}: has {size} bytes as JSON; at most {MAX_BYTES} are allowed")
     return metadata
 
 
-def _count_leaves(value: object, where: str, depth: int) -> int:
-    if isinstance(value, dict | list):
-        if depth > MAX_DEPTH:
-            raise InvalidInput(f"{where}: at most {MAX_DEPTH} objects or lists may stand inside each other")
-        if isinstance(value, dict):
-            for key in value:
-                _check_key(key, where)
-            value = list(value.values())
-        return sum(_count_leaves(inner, where, depth + 1) for inner in value) or 1
-    _check_scalar(value, where)
-    return 1
+def _check_values(value: object, where: str, depth: int, left: int) -> int:
+    """Check a value with all that is in it, of which `left` may come; return how many may come after it."""
+    inner = value if isinstance(value, dict | list) else ()
+    # An object or list has at least as many values as it is long, so nothing is looked at beyond the bound.
+    if max(len(inner), 1) > left:
+        raise InvalidInput(f"{where}: has more than {MAX_LEAVES} values, which are allowed at most")
+    if not isinstance(value, dict | list):
+        _check_scalar(value, where)
+        return left - 1
+    if depth > MAX_DEPTH:
+        raise InvalidInput(f"{where}: at most {MAX_DEPTH} objects or lists may stand inside each other")
+    if isinstance(value, dict):
+        for key in value:
+            _check_key(key, where)
+    after = left
+    for one in value.values() if isinstance(value, dict) else value:
+        after = _check_values(one, where, depth + 1, after)
+    return min(after, left - 1)
 
 
 def _check_key(key: object, where: str) -> None:

@@ -1,4 +1,4 @@
-"""Bounds on what one add, update or query may carry."""
+"""Bounds on what one add, update or query may carry. Lengths come first, so that nothing over them is read."""
 
 from __future__ import annotations
 
@@ -16,39 +16,41 @@ _CATEGORY_CHARS: Final = 100
 
 def check_text(text: str, limits: Limits, where: str) -> None:
     """Raise InvalidInput for an empty text, TooLarge for one over the limit."""
+    if len(text) > limits.message_chars:
+        raise TooLarge(f"{where}: has more than {limits.message_chars} characters (limits.message_chars)")
     check_characters(text, where)
     if not text.strip():
         raise InvalidInput(f"{where}: must not be empty")
-    if len(text) > limits.message_chars:
-        raise TooLarge(f"{where}: has more than {limits.message_chars} characters (limits.message_chars)")
 
 
 def check_query(text: str, limits: Limits) -> None:
     """Raise InvalidInput for a query that is empty, over the limit or no text. To be asked before it is read."""
+    if len(text) > limits.query_chars:
+        raise InvalidInput(f"query: must have {limits.query_chars} characters at most")
     check_characters(text, "query")
     if not text.strip():
         raise InvalidInput("query: must not be empty")
-    if len(text) > limits.query_chars:
-        raise InvalidInput(f"query: must have {limits.query_chars} characters at most")
 
 
 def check_characters(text: str, where: str) -> None:
     """Raise InvalidInput for what Postgres and UTF-8 cannot hold: a null byte or a lone surrogate."""
     if "\x00" in text:
         raise InvalidInput(f"{where}: holds a null byte")
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        raise InvalidInput(f"{where}: holds a lone surrogate, which is not valid Unicode text")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InvalidInput(f"{where}: holds a lone surrogate, which is not valid Unicode text") from None
 
 
 def check_names(names: SubjectNames) -> None:
     """Raise InvalidInput for an id that is empty, too long, `*`, or holds characters that cannot be stored."""
     for kind, name in names.items():
         where = f"{kind.value}_id"
+        if len(name) > _NAME_CHARS:
+            raise InvalidInput(f"{where}: must have {_NAME_CHARS} characters at most")
         check_characters(name, where)
         if not name.strip():
             raise InvalidInput(f"{where}: must not be empty")
-        if len(name) > _NAME_CHARS:
-            raise InvalidInput(f"{where}: must have {_NAME_CHARS} characters at most")
         if name == "*":
             raise InvalidInput(f"{where}: '*' stands for 'is set' in filters and cannot be an id")
 
@@ -65,9 +67,9 @@ def check_new(new: NewMemories, limits: Limits) -> None:
     for number, message in enumerate(new.messages):
         check_text(message.content, limits, f"messages[{number}].content")
         if message.name is not None:
-            check_characters(message.name, f"messages[{number}].name")
             if len(message.name) > _NAME_CHARS:
                 raise InvalidInput(f"messages[{number}].name: must have {_NAME_CHARS} characters at most")
+            check_characters(message.name, f"messages[{number}].name")
     check_categories(new.categories)
 
 
@@ -76,6 +78,6 @@ def check_categories(categories: Sequence[str]) -> None:
     if len(categories) > _CATEGORIES:
         raise InvalidInput(f"categories: {_CATEGORIES} at most")
     for number, category in enumerate(categories):
-        check_characters(category, f"categories[{number}]")
         if not category or len(category) > _CATEGORY_CHARS:
             raise InvalidInput(f"categories[{number}]: must have 1 to {_CATEGORY_CHARS} characters")
+        check_characters(category, f"categories[{number}]")

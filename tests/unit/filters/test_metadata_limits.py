@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 
 from service.errors import InvalidInput, ReservedMetadata
+from service.filters import metadata_limits
 from service.filters.metadata_limits import MAX_BYTES, MAX_LEAVES, RESERVED, validate_metadata
 from tests.filters.strategies import ANY_JSON
 
@@ -50,8 +51,8 @@ def test_none_is_no_metadata() -> None:
         ([], "must be an object"),
         ("x", "must be an object"),
         ({"k" * 129: 1}, "129 characters"),
-        ({str(number): number for number in range(MAX_LEAVES + 1)}, "201 values"),
-        ({"list": [[]] * (MAX_LEAVES + 1)}, "201 values"),
+        ({str(number): number for number in range(MAX_LEAVES + 1)}, "more than 200 values"),
+        ({"list": [[]] * (MAX_LEAVES + 1)}, "more than 200 values"),
         ({"text": "x" * (MAX_BYTES - 10)}, f"{MAX_BYTES + 1} bytes"),
         ({"text": "ж" * (MAX_BYTES // 2)}, "bytes"),
         ({"n": 2**63}, "64 bits"),
@@ -70,6 +71,21 @@ def test_none_is_no_metadata() -> None:
 def test_refused(metadata: Any, reason: str) -> None:
     with pytest.raises(InvalidInput, match=reason):
         validate_metadata(metadata)
+
+
+def test_what_is_over_the_number_of_values_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at: list[object] = []
+    monkeypatch.setattr(metadata_limits, "_check_scalar", lambda value, where: looked_at.append(value))
+    monkeypatch.setattr(metadata_limits, "_check_key", lambda key, where: looked_at.append(key))
+    for metadata, most in (
+        ({"a": [1] * 100_000}, 1),
+        ({str(number): 1 for number in range(100_000)}, 0),
+        ({"a": [[1] * MAX_LEAVES] * MAX_LEAVES}, 1 + MAX_LEAVES),
+    ):
+        looked_at.clear()
+        with pytest.raises(InvalidInput, match="values"):
+            validate_metadata(metadata)
+        assert len(looked_at) <= most
 
 
 @pytest.mark.parametrize("key", RESERVED)
