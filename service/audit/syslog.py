@@ -24,6 +24,7 @@ _SEVERITY: Final = {Outcome.REFUSED: _WARNING, Outcome.FAILED: _WARNING, Outcome
 _TIMEOUT: Final = 10.0
 #: The most that one datagram holds.
 _DATAGRAM_BYTES: Final = 65_000
+_IDS: Final = ("subject_ids", "target_ids", "result_ids")
 
 
 class SinkUnavailable(Exception):
@@ -73,16 +74,24 @@ class Syslog:
         except (OSError, ssl.SSLError) as error:
             raise SinkUnavailable(f"{self._address}:{self._port} {type(error).__name__}") from None
 
-    def line(self, entry: Entry, *, short: bool = False) -> bytes:
-        """Return an entry as one syslog message; a `short` one counts its ids instead of listing them."""
+    def line(self, entry: Entry, *, most: int | None = None) -> bytes:
+        """Return an entry as one syslog message.
+
+        One of more than `most` bytes counts its ids instead of listing them, goes without its detail where that is not
+        enough, and names in `shortened` what it has not in full.
+        """
         severity = _SEVERITY.get(Outcome(entry.outcome), _INFO)
         stamp, event = entry.at.strftime("%Y-%m-%dT%H:%M:%S.%fZ"), printable(entry.event, 32)
         head = f"<{self._facility * 8 + severity}>{_VERSION} {stamp} {self._host} memvault - {event} -"
         body: dict[str, Any] = document(entry)
-        if short:
-            body |= {"target_ids": len(entry.target_ids), "result_ids": len(entry.result_ids), "value_mac": None}
-        # ASCII, so that the message is the same whatever encoding a collector takes it for.
-        return f"{head} {json.dumps(body, separators=(',', ':'), ensure_ascii=True)}".encode("ascii")
+        counts = {name: len(body[name]) for name in _IDS}
+        line = _message(head, body)
+        for less in ({**counts, "value_mac": None}, {"detail": None}):
+            if most is None or len(line) <= most:
+                break
+            body |= {**less, "shortened": [*body.get("shortened", []), *less]}
+            line = _message(head, body)
+        return line
 
     def _send_datagrams(self, entries: Sequence[Entry]) -> None:
         family, kind, number, _, place = socket.getaddrinfo(self._address, self._port, type=socket.SOCK_DGRAM)[0]
@@ -91,8 +100,7 @@ class Syslog:
             # Connected, so that a port where nobody listens is told by the next send.
             datagrams.connect(place)
             for entry in entries:
-                line = self.line(entry)
-                datagrams.send(line if len(line) <= _DATAGRAM_BYTES else self.line(entry, short=True))
+                datagrams.send(self.line(entry, most=_DATAGRAM_BYTES))
 
     def _send_stream(self, data: bytes) -> None:
         with socket.create_connection((self._address, self._port), timeout=_TIMEOUT) as plain:
@@ -116,6 +124,11 @@ def counted(message: bytes) -> bytes:
 def printable(name: str, most: int) -> str:
     """Return a header field: printable ASCII without spaces, `-` when nothing is left."""
     return "".join(character for character in name if "!" <= character <= "~")[:most] or "-"
+
+
+def _message(head: str, body: dict[str, Any]) -> bytes:
+    # ASCII, so that the message is the same whatever encoding a collector takes it for.
+    return f"{head} {json.dumps(body, separators=(',', ':'), ensure_ascii=True)}".encode("ascii")
 
 
 def _await_end(connection: socket.socket) -> None:

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,11 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from sqlalchemy import select
 
+from service import clock
 from service.audit.details import MemorySearched
+from service.audit.entries import audit_table, entry_of
 from service.audit.events import AuditEvent
 from service.audit.stream import AuditStream, LinesFile, Sink
 from service.audit.syslog import SinkUnavailable, Syslog
@@ -29,6 +33,10 @@ from tests.conftest import MakeServices, Postgres, caller_of
 from tests.integration.audit_reading.conftest import Rows
 
 pytestmark = pytest.mark.integration
+
+
+#: How many ids a row can list.
+MOST = {"subjects": 2000, "targets": 1000, "results": 1000}
 
 
 class Collector:
@@ -197,29 +205,46 @@ def test_over_tls_a_collector_must_show_its_certificate(
         wait_for(lambda: len(collector.messages) == len(rows()))
 
 
+@pytest.mark.parametrize("many_of", [("targets", "results"), ("subjects",), ("subjects", "targets", "results")])
 def test_udp_sends_one_datagram_a_row_and_shortens_what_does_not_fit(
-    services: Services, caller: Caller, rows: Rows
+    services: Services, caller: Caller, rows: Rows, many_of: tuple[str, ...]
 ) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
         receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * 1024 * 1024)
         receiver.bind(("127.0.0.1", 0))
         receiver.settimeout(10)
         with services.installation.database.transaction(caller.scope) as connection:
-            many = [caller.principal.id] * 1000
-            services.installation.trail.write(
-                connection,
-                caller,
-                AuditEvent.MEMORY_SEARCHED,
-                targets=many,
-                results=many,
-                detail=MemorySearched(limit=1000),
-            )
+            # What a batch of a thousand memories of as many users and runs names, and what a filter can.
+            many: dict[str, Any] = {name: [clock.new_id() for _ in range(MOST[name])] for name in many_of}
+            detail = MemorySearched(limit=1000)
+            services.installation.trail.write(connection, caller, AuditEvent.MEMORY_SEARCHED, detail=detail, **many)
         sink = Syslog("127.0.0.1", receiver.getsockname()[1], protocol="udp")
         sent = AuditStream(services.installation.database, sink).send_news()
         lines = [receiver.recv(70_000).partition(b" - {")[2] for _ in range(sent)]
     found = [json.loads(b"{" + line) for line in lines]
     assert {one["id"] for one in found} == set(ids_of(rows))
-    assert [one["result_ids"] for one in found if one["event"] == "memory:searched"] == [1000]
+    (shortened,) = [one for one in found if one["event"] == "memory:searched"]
+    counts = {f"{name.removesuffix('s')}_ids": most if name in many_of else 0 for name, most in MOST.items()}
+    assert {name: shortened[name] for name in counts} == counts
+    assert set(shortened["shortened"]) == {*counts, "value_mac"}
+    assert shortened["detail"]["limit"] == 1000
+    assert not any("shortened" in one for one in found if one is not shortened)
+
+
+def test_what_is_too_long_for_a_datagram_without_its_ids_goes_without_its_detail(
+    services: Services, caller: Caller, rows: Rows
+) -> None:
+    ping(services, caller)
+    with services.installation.database.transaction(caller.scope) as connection:
+        entry = entry_of(connection.execute(select(audit_table)).first())
+    sink = Syslog("127.0.0.1", 9, protocol="udp")
+    longer = replace(entry, detail={"told": "x" * 70_000}, subject_ids=(clock.new_id(),) * 2000)
+    line = sink.line(longer, most=65_000)
+    body = json.loads(b"{" + line.partition(b" - {")[2])
+    assert len(line) <= 65_000
+    assert (body["detail"], body["subject_ids"], body["id"]) == (None, 2000, str(entry.id))
+    assert "detail" in body["shortened"]
+    assert sink.line(longer) != line
 
 
 def test_a_file_may_be_moved_away_at_any_time(services: Services, caller: Caller, rows: Rows, tmp_path: Path) -> None:
