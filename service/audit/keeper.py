@@ -56,6 +56,7 @@ class Keeper:
         self._problem: str | None = None
         self._changed = False
         self._late: dict[str, str] = {}
+        self._undelivered: str | None = None
         # How far this process brought or saw each place.
         self._reached: dict[str, int] = {}
         self._threads = [
@@ -78,10 +79,12 @@ class Keeper:
 
     def state(self) -> tuple[str, str | None]:
         """Return the state of sealing and what is wrong with it, if anything is."""
-        if self._problem is not None:
-            return "failed", self._problem
-        if self._late:
-            return "failed", "; ".join(self._late.values())
+        for thread in self._threads:
+            if thread.ident is not None and not thread.is_alive() and not self._stopping.is_set():
+                return "failed", f"{thread.name} has ended: restart this process"
+        problem = self._problem or self._undelivered or "; ".join(self._late.values())
+        if problem:
+            return "failed", problem
         return "ok", None if self._sinks else "no place outside the database is configured for checkpoints"
 
     @property
@@ -315,6 +318,12 @@ class Keeper:
                 self._problem, compared, wait = error.detail, False, _AGAIN_SECONDS
             except MemvaultError as error:
                 self._problem, wait = error.detail, min(self._interval, _AGAIN_SECONDS)
+            except Exception as error:
+                # Whatever it was, sealing goes on: a thread that ended would leave rows unsealed in silence.
+                if self._problem is None:
+                    _log.error("the audit trail cannot be sealed", extra={"error": type(error).__name__})
+                self._problem, wait = f"the trail cannot be sealed: {type(error).__name__}", _AGAIN_SECONDS
+                compared = False
             if last:
                 break
             self._stopping.wait(wait)
@@ -326,8 +335,11 @@ class Keeper:
             self._sealed.clear()
             try:
                 self.deliver()
-            except MemvaultError as error:
-                _log.warning("checkpoints cannot be read", extra={"error": error.detail})
+                self._undelivered = None
+            except Exception as error:
+                told = error.detail if isinstance(error, MemvaultError) else type(error).__name__
+                _log.warning("checkpoints cannot be read", extra={"error": told})
+                self._undelivered = f"checkpoints cannot be read: {told}"
             if last:
                 break
             self._sealed.wait(1.0 if self._stopping.is_set() else _AGAIN_SECONDS)

@@ -6,7 +6,7 @@ import json
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -42,6 +42,14 @@ def app(house: House, tenant_id: TenantId) -> Iterator[psycopg.Connection[tuple[
 
 def insert(connection: psycopg.Connection[tuple[object, ...]], tenant_id: TenantId, request_id: str) -> None:
     connection.execute(INSERT.encode(), [tenant_id, clock.new_id(), request_id])
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait until something that threads bring about holds."""
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.05)
 
 
 def order(house: House, tenant_id: TenantId) -> list[str]:
@@ -210,6 +218,39 @@ def test_the_unsealed_window_is_stated(house: House) -> None:
     assert house.verify().document(now=clock.now())["unsealed"]["rows"] == 3
     house.sealing.keeper.deliver()
     assert house.verify().document(now=clock.now())["unsealed"] == {"rows": 0, "oldest_at": None, "age_seconds": None}
+
+
+def test_an_error_that_nobody_foresaw_ends_neither_sealing_nor_delivery(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As on a server that is still a standby, where what tells the place in the log of the database is refused."""
+    before = house.seal()
+    house.write(house.tenants[0], 3)
+    keeper = house.sealing.keeper
+    house.superuser("ALTER TABLE audit_checkpoints RENAME TO elsewhere")
+    keeper.start()
+    try:
+        messages = {"the audit trail cannot be sealed", "checkpoints cannot be read"}
+        until(lambda: messages <= {record.getMessage() for record in caplog.records})
+        assert keeper.state() == ("failed", "the trail cannot be sealed: ProgrammingError")
+        house.superuser("ALTER TABLE elsewhere RENAME TO audit_checkpoints")
+        until(lambda: max(one.body.number for one, _ in read_checkpoints(house.folder)) > before)
+        until(lambda: keeper.state()[0] == "ok")
+    finally:
+        keeper.stop()
+    assert house.verify().unsealed == 0
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_ended_is_told(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    def end(**_: object) -> None:
+        raise SystemExit
+
+    keeper = house.sealing.keeper
+    monkeypatch.setattr(keeper, "round", end)
+    keeper.start()
+    until(lambda: keeper.state() == ("failed", "memvault-seal has ended: restart this process"))
+    keeper.stop()
 
 
 def test_a_row_that_could_not_be_sealed_is_not_written(house: House) -> None:
