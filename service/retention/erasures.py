@@ -8,7 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, Connection
 
-from service.audit.details import ConnectorRemoved, Erased, ErasureRequested, ErasuresListed, Reason
+from service.audit.details import ConnectorRemoved, Erased, ErasureBegun, ErasureRequested, ErasuresListed, Reason
 from service.audit.events import AuditEvent, Outcome
 from service.audit.trail import Trail
 from service.errors import Forbidden, InvalidInput, NotFound
@@ -61,7 +61,8 @@ class Erasures:
     ) -> Erasure:
         """Ask for an erasure and return it: the one that is under way already, where there is one.
 
-        The key of a subject is destroyed before this returns, unless a minimum retention puts the erasure off.
+        One that was put off is begun once nothing keeps anything of it any more. The key of a subject is destroyed
+        before this returns, unless a minimum retention puts the erasure off.
 
         Raises:
             InvalidInput: for a name that cannot be one, or a tenant, which only the installation erases.
@@ -142,6 +143,8 @@ class Erasures:
                 erasure = self._ledger.find_open(connection, scope, target, subject_id)
                 if erasure is None:
                     erasure = self._new(connection, caller, scope, target, subject_id)
+                elif erasure.status is ErasureStatus.SCHEDULED:
+                    erasure = self.reconsider(connection, caller, scope, erasure)
                 elif erasure.status is ErasureStatus.RUNNING and subject_id is not None:
                     # Its key is destroyed below: whatever of it a hold covers by now, its key stays as it is.
                     refuse_held_subject(connection, scope, subject_id)
@@ -171,6 +174,37 @@ class Erasures:
         if due_at is None:
             self.begin(connection, scope, erasure)
         return erasure
+
+    def reconsider(self, connection: Connection, caller: Caller, scope: Scope, erasure: Erasure) -> Erasure:
+        """Begin an erasure that is scheduled when nothing keeps anything of it, else note until when; return it.
+
+        Raises:
+            LegalHold: when a legal hold covers something of it, which stays as it is.
+        """
+        if erasure.subject_id is not None:
+            # The subject before its erasure, as requests come to them.
+            self._subjects.wait_for_erasers(connection, erasure.subject_id)
+        erasure = self._ledger.find(connection, scope, erasure.id, lock=True) or erasure
+        if erasure.status is not ErasureStatus.SCHEDULED:
+            return erasure
+        target = Target(erasure.kind, erasure.connector or "")
+        due_at = self._obstacles.check(connection, scope, target, erasure.subject_id)
+        if due_at is None:
+            self._ledger.begin(connection, erasure.id)
+            self.begin(connection, scope, erasure)
+            self._trail.write(
+                connection,
+                caller,
+                AuditEvent.ERASURE_BEGUN,
+                subjects=[] if erasure.subject_id is None else [erasure.subject_id],
+                targets=[erasure.id],
+                detail=ErasureBegun(kind=Erased(erasure.kind.value)),
+            )
+        elif due_at == erasure.due_at:
+            self._ledger.plan(connection, scope, erasure.id, due_at)
+        else:
+            self._ledger.postpone(connection, scope, erasure.id, due_at, blocked_by="minimum_retention")
+        return self._ledger.get(connection, scope, erasure.id)
 
     def begin(self, connection: Connection, scope: Scope, erasure: Erasure) -> None:
         """Let nothing new be written for what is to be erased, and put its rows' removal into the queue."""

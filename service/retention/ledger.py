@@ -223,6 +223,13 @@ class Ledger:
         )
 
     @staticmethod
+    def look_again(connection: Connection, scope: Scope) -> None:
+        """Let everything of the tenant that is scheduled be looked at now: what put it off may be gone."""
+        scheduled = select(_e.c.id).where(_e.c.status == ErasureStatus.SCHEDULED.value)
+        theirs = (_work.c.tenant_id == scope.tenant_id) & _work.c.erasure_id.in_(scheduled)
+        connection.execute(update(_work).where(theirs).values(due_at=clock.now()))
+
+    @staticmethod
     def due(
         connection: Connection, has_job: Callable[[Any], ColumnElement[bool]], *, limit: int = 1000
     ) -> list[tuple[TenantId, UUID]]:

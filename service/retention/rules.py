@@ -21,6 +21,7 @@ from service.holds.rules import Rule, RuleAction, RuleBody, Rules
 from service.memories.limits import check_names
 from service.policy.gate import Gate
 from service.records import SubjectNames
+from service.retention.ledger import Ledger
 from service.scope import SERVICE_ID, Action, Caller, Scope
 from service.storage.database import Database
 from service.storage.kept_filters import pinned, pinned_subjects, unpinned
@@ -196,7 +197,11 @@ class RetentionRules:
         *,
         removed: bool = False,
     ) -> Rule:
-        others = [rule for rule in self._rules.current(connection, scope) if rule.id != rule_id]
+        current = self._rules.current(connection, scope)
+        others = [rule for rule in current if rule.id != rule_id]
+        if any(rule.id == rule_id and rule.body.minimum is not None for rule in current):
+            # It may have put erasures off that nothing keeps any more.
+            Ledger.look_again(connection, scope)
         if not removed:
             if any(rule.body.name == body.name for rule in others):
                 raise NameTaken("name: another rule has it")

@@ -16,7 +16,7 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from service import clock
-from service.audit.details import Erased, ErasureBegun, ErasureCompleted, ErasureContinued
+from service.audit.details import Erased, ErasureCompleted, ErasureContinued
 from service.audit.events import AuditEvent
 from service.audit.moves import TombstoneApplied
 from service.audit.signing import Signer
@@ -31,7 +31,7 @@ from service.observability.metrics import ERASED_ROWS, ERASURES
 from service.records import Change
 from service.retention.connectors import ConnectorRows
 from service.retention.erasures import Erasures
-from service.retention.ledger import Erasure, ErasureKind, ErasureStatus, Ledger, Target
+from service.retention.ledger import Erasure, ErasureKind, ErasureStatus, Ledger
 from service.retention.leftovers import Leftovers
 from service.retention.obstacles import Obstacles
 from service.retention.physical import Physical, PhysicalPass
@@ -86,7 +86,7 @@ class ErasureWork:
         """
         scope, known = _scope(TenantId(UUID(tenant_id))), UUID(erasure_id)
         with self._stores.database.transaction(scope) as connection:
-            erasure = self._ledger.find(connection, scope, known, lock=True)
+            erasure = self._ledger.find(connection, scope, known)
             if erasure is not None and erasure.status is ErasureStatus.SCHEDULED:
                 erasure = self._begun(connection, scope, erasure)
         if erasure is None:
@@ -147,29 +147,12 @@ class ErasureWork:
         return found
 
     def _begun(self, connection: Connection, scope: Scope, erasure: Erasure) -> Erasure:
-        """Begin a scheduled erasure whose time has come, or put it off again."""
-        if erasure.due_at is not None and erasure.due_at > clock.now():
-            return erasure
-        target = Target(erasure.kind, erasure.connector or "")
+        """Begin a scheduled erasure, or put it off again."""
         try:
-            due_at = self._obstacles.check(connection, scope, target, erasure.subject_id)
+            return self._erasures.reconsider(connection, _caller(erasure), scope, erasure)
         except LegalHold as error:
             self._ledger.postpone(connection, scope, erasure.id, clock.now() + _HELD_FOR, blocked_by=error.code)
             return self._ledger.get(connection, scope, erasure.id)
-        if due_at is not None:
-            self._ledger.postpone(connection, scope, erasure.id, due_at, blocked_by="minimum_retention")
-            return self._ledger.get(connection, scope, erasure.id)
-        self._ledger.begin(connection, erasure.id)
-        self._erasures.begin(connection, scope, erasure)
-        self._stores.trail.write(
-            connection,
-            _caller(erasure),
-            AuditEvent.ERASURE_BEGUN,
-            subjects=_subjects(erasure),
-            targets=[erasure.id],
-            detail=ErasureBegun(kind=Erased(erasure.kind.value)),
-        )
-        return self._ledger.get(connection, scope, erasure.id)
 
     def _remove(self, scope: Scope, erasure: Erasure) -> None:
         """Remove all rows, in batches that each stand for themselves, then let the physical pass follow."""

@@ -82,6 +82,8 @@ def test_a_hold_that_was_placed_meanwhile_puts_a_scheduled_erasure_off(
     assert erasure.status is ErasureStatus.SCHEDULED
     assert erasure.due_at is not None
     place("smith-v-acme", user="alice")
+    with pytest.raises(LegalHold):
+        services.erasures.request(ada, ada.scope, ALICE)
     due_at = erasure.due_at
     monkeypatch.setattr(clock, "now", lambda: due_at)
     services.erasing.finish(caller.principal.tenant_id, erasure.id)

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import threading
 from copy import copy
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import psycopg
 import pytest
 
 from service.errors import IndexUnavailable
+from service.holds.spans import Span
 from service.memories import entities as entities_module
 from service.retention import work as work_module
-from service.retention.ledger import ErasureStatus
+from service.retention.ledger import ErasureKind, ErasureStatus, Target
 from service.scope import Caller, SubjectKind
 from service.wiring import Services
 from tests.conftest import MakeServices, caller_of
-from tests.integration.retention.test_erasures import ALICE, add, count, events, finish, texts
+from tests.integration.retention.test_erasures import ALICE, add, count, events, finish, ingested, keep_for, texts
 
 pytestmark = pytest.mark.integration
 
@@ -177,3 +180,47 @@ def test_a_pass_that_cannot_be_made_now_is_made_later(
     assert services.erasures.look(caller.principal.tenant_id, erasure.id).status is ErasureStatus.PURGING
     services.erasing.run(tenant_id, str(erasure.id))
     assert services.erasures.look(caller.principal.tenant_id, erasure.id).status is ErasureStatus.COMPLETED
+
+
+@pytest.mark.parametrize("target", [ALICE, Target(ErasureKind.CONNECTOR, "crm")])
+def test_asked_again_after_the_rule_is_gone_an_erasure_begins(
+    services: Services, caller: Caller, admin: psycopg.Connection[Any], target: Target
+) -> None:
+    add(services, caller, "I like figs", connector="crm")
+    rules = services.installation.retention_rules
+    keep_for(services, caller, "P6Y")
+    put_off = services.erasures.request(caller, caller.scope, target)
+    assert put_off.status is ErasureStatus.SCHEDULED
+    (rule,) = rules.list(caller, caller.scope)
+    rules.remove(caller, caller.scope, rule.id)
+
+    again = services.erasures.request(caller, caller.scope, target)
+    assert (again.id, again.status) == (put_off.id, ErasureStatus.RUNNING)
+    assert texts(services, caller) == (set() if target is ALICE else {"I like figs"})
+    assert finish(services, caller, again.id).status is ErasureStatus.COMPLETED
+    assert (texts(services, caller), count(admin, "memories")) == (set(), 0)
+    assert [event for event, _ in events(admin, "erasure:%")].count("erasure:begun") == 1
+
+
+def test_a_rule_that_is_shortened_or_removed_lets_the_sweep_look_at_what_it_put_off(
+    services: Services, caller: Caller, admin: psycopg.Connection[Any]
+) -> None:
+    stored_at = ingested(admin, add(services, caller, "I like figs"))
+    rules, tenant_id = services.installation.retention_rules, caller.principal.tenant_id
+    keep_for(services, caller, "P6Y")
+    erasure = services.erasures.request(caller, caller.scope, ALICE)
+    assert services.erasing.resume() == 0
+    (rule,) = rules.list(caller, caller.scope)
+    rules.change(caller, caller.scope, rule.id, replace(rule.body, minimum=Span("P30D")))
+    assert services.erasing.resume() == 1
+    services.erasing.run(str(tenant_id), str(erasure.id))
+    sooner = services.erasures.look(tenant_id, erasure.id)
+    assert (sooner.status, sooner.due_at) == (ErasureStatus.SCHEDULED, stored_at + timedelta(days=30))
+    admin.execute("DELETE FROM procrastinate_jobs")
+    assert services.erasing.resume() == 0
+    assert texts(services, caller) == {"I like figs"}
+
+    rules.remove(caller, caller.scope, rule.id)
+    assert services.erasing.resume() == 1
+    assert finish(services, caller, erasure.id).status is ErasureStatus.COMPLETED
+    assert (texts(services, caller), count(admin, "memories")) == (set(), 0)
