@@ -98,16 +98,18 @@ class Leaving:
         return found, rows[-1].id if len(rows) == limit else None
 
     def history(self, connection: Connection, scope: Scope, memory_ids: Sequence[UUID]) -> list[LeavingHistory]:
-        """Return the history of these memories, the oldest step first."""
-        query = select(_history).where(one_of(_h.memory_id, memory_ids)).order_by(_h.seq)
+        """Return the history of these memories, the oldest step first, without that of who had their ids before."""
+        query = select(_history).where(one_of(_h.memory_id, memory_ids), _of_its_memory()).order_by(_h.seq)
         return self._opened(scope, connection.execute(query))
 
     def history_of_deleted(
         self, connection: Connection, scope: Scope, subject_ids: Sequence[UUID] | None, *, after: int, limit: int
     ) -> tuple[list[LeavingHistory], int | None]:
-        """Return the next steps of memories that are gone, of these subjects or of all, and where to go on."""
-        gone = ~exists().where(_m.id == _h.memory_id)
-        query = select(_history).where(gone, _h.seq > after).order_by(_h.seq).limit(limit)
+        """Return the next steps of memories that are gone, of these subjects or of all, and where to go on.
+
+        Gone is a memory too whose id has come to be another's.
+        """
+        query = select(_history).where(~_of_its_memory(), _h.seq > after).order_by(_h.seq).limit(limit)
         if subject_ids is not None:
             query = query.where(_of_any(subject_ids))
         rows = connection.execute(query).all()
@@ -150,6 +152,12 @@ class Leaving:
 
 def _subjects(row: Any) -> tuple[UUID, ...]:
     return tuple(one for one in (row.user_id, row.agent_id, row.app_id, row.run_id) if one is not None)
+
+
+def _of_its_memory() -> ColumnElement[bool]:
+    """Return the condition that a step's memory is there and of the same subjects."""
+    same = (_m[name].is_not_distinct_from(_h[name]) for name in ("user_id", "agent_id", "app_id", "run_id"))
+    return exists().where(_m.id == _h.memory_id, *same)
 
 
 def _of_any(subject_ids: Sequence[UUID]) -> ColumnElement[bool]:

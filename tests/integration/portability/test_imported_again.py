@@ -9,7 +9,8 @@ import pytest
 
 from service.errors import LegalHold
 from service.memories.actions import Edit
-from service.records import Change
+from service.portability.exports import Wanted
+from service.records import Change, SubjectNames
 from service.scope import Caller
 from service.wiring import Services
 from tests.conftest import MakeServices, caller_of
@@ -95,6 +96,33 @@ def test_texts_that_were_kept_stay(make_services: MakeServices) -> None:
     report = imported(services, caller, [line, step | {"content": {"new": "I never loved tea"}}])
     assert (report.memories, report.history) == (1, 0)
     assert told(services, caller, UUID(line["id"]))[0] == (Change.ADD, None, "I love tea")
+
+
+def test_an_export_has_the_history_of_whom_it_is_of_and_not_of_who_had_the_id_before(
+    make_services: MakeServices,
+) -> None:
+    services = make_services(history={"keep_deleted": True})
+    caller = caller_of(services, services.installation.tenants.create("acme").id)
+    line = {"type": "memory", "id": str(uuid4()), "text": "Alice has a cat", "user_id": "alice"}
+    line |= {"created_at": "2024-01-01T00:00:00Z", "updated_at": "2024-01-01T00:00:00Z"}
+    imported(services, caller, [line])
+    services.memories.delete(caller, caller.scope, UUID(line["id"]))
+    imported(services, caller, [line | {"user_id": "carol", "text": "Carol has a dog"}])
+    services.memories.update(caller, caller.scope, UUID(line["id"]), Edit(text="Carol has two dogs"))
+
+    def told(wanted: Wanted) -> dict[str, list[Any]]:
+        lines = exported(services, caller, wanted)
+        users = {one["user_id"] for one in lines if one["type"] in ("memory", "history")}
+        steps = [one for one in lines if one["type"] == "history"]
+        return {
+            user: [one["content"] and one["content"]["new"] for one in steps if one["user_id"] == user]
+            for user in users
+        }
+
+    hers, others = ["Alice has a cat", None], ["Carol has two dogs"]
+    assert told(Wanted(SubjectNames(user_id="carol"))) == {"carol": others}
+    assert told(Wanted(SubjectNames(user_id="alice"))) == {"alice": hers}
+    assert told(Wanted()) == {"alice": hers, "carol": others}
 
 
 def test_what_a_hold_keeps_stays_as_it_is(
