@@ -9,6 +9,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+import orjson
+
 from service.engine.errors import LlmAnswerMalformed, LlmAnswerUnparsable
 
 _THOUGHT: Final = "<think>"
@@ -138,6 +140,25 @@ def document_of(text: str) -> Any:
             continue
     # Raised outside of the handler: the parser's error would carry the whole document.
     raise LlmAnswerUnparsable("the LLM's answer is not JSON")
+
+
+def read_object(raw: object, limits: AnswerLimits) -> dict[str, Any]:
+    """Return the JSON object that was asked for, whatever is in it. Raises like `read_answer`."""
+    found = document_of(text_of(raw, limits))
+    if not isinstance(found, dict):
+        raise LlmAnswerMalformed(f"the LLM's answer is a JSON {_kind(found)} where a JSON object is asked for")
+    if not _can_be_written(found):
+        raise LlmAnswerMalformed("the LLM's answer holds numbers, characters or a depth that JSON cannot pass on")
+    return found
+
+
+def _can_be_written(document: dict[str, Any]) -> bool:
+    """Tell whether answers, which are written with less than Python reads, can hold a document."""
+    try:
+        orjson.dumps(document)
+    except TypeError:
+        return False
+    return True
 
 
 def _without_thoughts(text: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 from collections.abc import Mapping, Sequence
@@ -14,9 +13,9 @@ from uuid import UUID
 
 from service import clock
 from service.embeddings import Embedder
-from service.engine.answers import Answer, AnswerLimits
+from service.engine.answers import Answer, AnswerLimits, read_object
 from service.engine.change import change_prompt, read_changes
-from service.engine.errors import EngineError, EngineFailed, EngineStarting, LlmAnswerMalformed, StagingMismatch
+from service.engine.errors import EngineError, EngineFailed, EngineStarting, StagingMismatch
 from service.engine.mem0_import import ENTITIES_OFF, import_mem0
 from service.engine.prompt import as_prompt, as_rules, spoken
 from service.engine.provider import Provider
@@ -149,14 +148,10 @@ class Engine:
         messages = [{"role": "system", "content": instructions}, {"role": "user", "content": content}]
         raw, usage = loaded.provider.ask(messages, as_json=True, deadline=deadline, tenant_id=tenant_id)
         try:
-            found = json.loads(raw) if isinstance(raw, str) else raw
-        except (ValueError, RecursionError):
-            found = None
-        if not isinstance(found, dict):
-            error = LlmAnswerMalformed("the LLM did not answer with a JSON object")
+            return read_object(raw, self._limits), usage
+        except EngineError as error:
             error.usage = usage
-            raise error
-        return found, usage
+            raise
 
     def summarise(
         self, memories: Sequence[tuple[date, str]], *, wait: float = 60.0, tenant_id: UUID | None = None

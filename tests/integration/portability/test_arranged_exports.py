@@ -7,8 +7,12 @@ from typing import Any
 
 import orjson
 import pytest
+from fastapi.testclient import TestClient
 
+from service.auth.keys import Grant
 from service.engine.errors import EngineError
+from service.main import create_app
+from service.policy.table import ROLES
 from service.portability import projections
 from service.portability.exports import Wanted
 from service.portability.projection import plain
@@ -45,6 +49,47 @@ def test_the_model_arranges_and_nothing_beyond_the_schema_comes(make_services: M
     empty = services.exports.request(caller, caller.scope, Wanted(SubjectNames(user_id="bob"), schema=SCHEMA))
     assert services.projections.read(caller, caller.scope, empty, Wanted()) == {"drinks": [], "mood": None}
     assert len(llm.requests) == 2
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        '```json\n{"drinks": ["tea"], "mood": null}\n```',
+        '<think>Is {"drinks": []} right?</think>{"drinks": ["tea"], "mood": null}',
+        'Here it is: {"drinks": ["tea"], "mood": null} As you asked.',
+    ],
+)
+def test_thoughts_and_fences_around_the_object_are_taken_away(
+    make_services: MakeServices, llm: ScriptedLLM, answer: str
+) -> None:
+    services = make_services(
+        llm={"provider": "openai", "model": "scripted", "api_key": "sk-x", "base_url": llm.url, "attempts": 1}
+    )
+    caller = caller_of(services, services.installation.tenants.create("acme").id)
+    add(services, caller, "I like tea")
+    wanted = Wanted(SubjectNames(user_id="alice"), schema=SCHEMA)
+    export_id = services.exports.request(caller, caller.scope, wanted)
+    llm.answer(answer)
+    found = services.projections.read(caller, caller.scope, export_id, Wanted())
+    assert found == {"drinks": ["tea"], "mood": None}
+
+
+def test_what_no_answer_can_hold_is_malformed(make_services: MakeServices, llm: ScriptedLLM) -> None:
+    services = make_services(
+        llm={"provider": "openai", "model": "scripted", "api_key": "sk-x", "base_url": llm.url, "attempts": 1}
+    )
+    caller = caller_of(services, services.installation.tenants.create("acme").id)
+    add(services, caller, "I like tea")
+    minted = services.keys.mint_for_installation(caller.principal.tenant_id, Grant(ROLES["admin"]))
+    headers = {"Authorization": f"Token {minted.secret}"}
+    answers = ['{"mood": 12345678901234567890123}', '{"mood": "\\ud83d"}', '{"mood": ' + "[" * 300 + "]" * 300 + "}"]
+    with TestClient(create_app(services), headers=headers) as client:
+        asked = client.post("/v1/exports/", json={"user_id": "alice", "schema": SCHEMA})
+        export_id = asked.json()["id"]
+        for answer in [*answers, '{"mood": "' + "x" * 1_000_000 + '"}']:
+            llm.answer(answer)
+            response = client.post("/v1/exports/get/", json={"memory_export_id": export_id})
+            assert (response.status_code, response.json()["code"]) == (503, "llm_answer_malformed")
 
 
 def test_what_is_too_long_for_the_model_is_filled_by_name(
