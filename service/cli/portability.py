@@ -42,7 +42,7 @@ def export(
         found = installation.tenants.get(tenant)
         subjects = SubjectNames(user_id=user)
         check_names(subjects)
-        opened = wiring.open_portability(installation, stack)
+        opened = wiring.open_portability(installation, stack, found.id)
         caller = installation_caller(found.id, frozenset({Permission.MEMORY_EXPORT}))
         folder = ExportFolder(out, about={"tenant_id": str(found.id), "user": user})
         total = None if user is not None else wiring.count_memories_of(installation, found.id)
@@ -82,7 +82,7 @@ def import_(
         found = installation.tenants.get(tenant)
         check_names(SubjectNames(user_id=user))
         origin, opens = open_source(source, kind, Options(collection, history, os.environ.get("QDRANT_API_KEY")))
-        opened = wiring.open_portability(installation, stack)
+        opened = wiring.open_portability(installation, stack, found.id)
         caller = installation_caller(found.id, frozenset({Permission.MEMORY_IMPORT}))
         with _stages(json) as told:
             try:

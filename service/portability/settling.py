@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Final
+from uuid import UUID
 
 from sqlalchemy import text
 
@@ -20,7 +21,7 @@ from service.audit.moves import TombstoneApplied
 from service.audit.restoring import Epoch, Restoring
 from service.audit.trail import Trail
 from service.errors import ConfigurationError, LegalHold
-from service.scope import SYSTEM_TENANT, installation_caller
+from service.scope import SYSTEM_TENANT, TenantId, installation_caller
 from service.storage.database import Database
 from service.storage.keyring import Keyring
 from service.storage.tombstones import Tombstone, TombstoneKind, Tombstones
@@ -89,18 +90,25 @@ class Settling:
             )
         return settled
 
-    def pending(self, held: Callable[[Tombstone], bool]) -> int:
-        """Return how many tombstones the database does not know to be applied; it is not to be read while there are.
+    def pending(self, tenant_id: TenantId, *told: Callable[[Tombstone], bool]) -> int:
+        """Return how many tombstones of a tenant the database lacks; it is not to be read while there are such.
 
-        Left out are those of which holds keep all that is left, as `held` tells.
+        Left out are those that one of `told` gives a reason for: holds keep all that is left, or it is being removed at
+        present.
         """
+        theirs = [one for one in self._tombstones.all() if one.tenant_id == tenant_id]
+        noted = self._noted()
+        lacking = [one for one in theirs if one.id not in noted and not any(tells(one) for tells in told)]
+        # Once more: what was being removed may have ended just before it was asked for.
+        noted = self._noted() if lacking else {}
+        return sum(one.id not in noted for one in lacking)
+
+    def _noted(self) -> Mapping[UUID, Tombstone]:
         with self._database.tenant_blind() as connection:
-            noted = self._tombstones.noted(connection)
-        return sum(1 for one in self._tombstones.all() if one.id not in noted and not held(one))
+            return self._tombstones.noted(connection)
 
     def _compare_tombstones(self) -> tuple[int, int]:
-        with self._database.tenant_blind() as connection:
-            noted = self._tombstones.noted(connection)
+        noted = self._noted()
         applied, known = 0, set()
         held: list[Tombstone] = []
         for tombstone in self._tombstones.all():

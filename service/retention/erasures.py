@@ -24,8 +24,8 @@ from service.scope import SERVICE_ID, Action, Caller, Scope, TenantId, installat
 from service.storage.database import Database
 from service.storage.keyring import Keyring
 from service.storage.tombstones import Tombstone, TombstoneKind, Tombstones, tombstone_id
-from service.tenants.actions import begin_deleting
-from service.tenants.subjects import Subjects
+from service.tenants.actions import begin_deleting, is_leaving
+from service.tenants.subjects import Subjects, is_erasing
 
 #: The task that does what one erasure has to do next.
 ERASE: Final = "erase"
@@ -118,6 +118,15 @@ class Erasures:
         scope = installation_caller(tombstone.tenant_id).scope
         with self._database.transaction(scope) as connection:
             return self._obstacles.keep(connection, scope, tombstone)
+
+    def are_leaving(self, tombstone: Tombstone) -> bool:
+        """Tell whether the database knows that what a tombstone says was erased is being removed at present."""
+        scope = installation_caller(tombstone.tenant_id).scope
+        with self._database.transaction(scope) as connection:
+            if tombstone.kind is TombstoneKind.TENANT_REMOVED:
+                return is_leaving(connection, tombstone.tenant_id)
+            erased = tombstone.kind is TombstoneKind.SUBJECT_ERASED
+            return erased and all(is_erasing(connection, one) for one in tombstone.ids)
 
     def list(self, caller: Caller, scope: Scope, *, page: int, size: int) -> Page[Erasure]:
         """Return one page of the tenant's erasures, the newest first; a bound principal sees none."""

@@ -16,7 +16,7 @@ from service.memories.stores import Stores
 from service.portability.exports import Exports
 from service.portability.imports import Imports
 from service.portability.settling import Settling
-from service.scope import Scope
+from service.scope import Scope, TenantId
 from service.storage.quarantine import Quarantine
 from service.wiring.embedding import open_serving_embedder
 
@@ -32,17 +32,19 @@ class Portability:
     imports: Imports
 
 
-def open_portability(installation: Installation, stack: ExitStack) -> Portability:
-    """Open what exports and imports.
+def open_portability(installation: Installation, stack: ExitStack, tenant_id: TenantId) -> Portability:
+    """Open what exports and imports for a tenant.
 
     Raises:
-        ConfigurationError: when the database was restored and not brought up to what was erased after it.
+        ConfigurationError: when the database was not brought up to what was erased and held in the tenant.
     """
     settling = Settling(installation.database, installation.keyring, installation.trail, installation.tombstones, {})
-    if settling.pending(installation.erasures.are_held):
+    erasures = installation.erasures
+    if lacking := settling.pending(tenant_id, erasures.are_held, erasures.are_leaving):
         raise ConfigurationError(
-            "the database lacks erasures or holds that came after its state, as after a restore: start the service, "
-            "which applies them, and run this again"
+            f"the database lacks {lacking} erasures, holds or revoked keys of this tenant that the journal has, as"
+            " after a restore or a commit that failed: start the service (one that runs, again), which applies them,"
+            " and run this again"
         )
     stores = Stores(
         settings=installation.settings,

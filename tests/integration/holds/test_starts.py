@@ -12,10 +12,12 @@ import psycopg
 import pytest
 
 from service.audit.tenant_details import ProjectField
+from service.errors import ConfigurationError
 from service.filters.ast import EVERYTHING
 from service.portability.settling import Settled, Settling
 from service.records import Message, NewMemories, SubjectNames
 from service.retention.holds import NewHold
+from service.retention.ledger import ErasureKind, Target
 from service.scope import Caller, SubjectKind
 from service.storage.keyring import KeyDestroyed
 from service.storage.tombstones import Tombstone, TombstoneKind, tombstone_id
@@ -50,11 +52,11 @@ def start(services: Services) -> Settled:
     return settle(services.installation, services.erasing, services.index)
 
 
-def pending(services: Services) -> int:
-    """How much the command line waits for a start to do."""
+def pending(services: Services, caller: Caller) -> int:
+    """How much the command line waits for a start to do before it exports the tenant."""
     one = services.installation
     settling = Settling(one.database, one.keyring, one.trail, one.tombstones, {})
-    return settling.pending(one.erasures.are_held)
+    return settling.pending(caller.principal.tenant_id, one.erasures.are_held, one.erasures.are_leaving)
 
 
 def applied(trail: Trail) -> list[dict[str, Any]]:
@@ -86,20 +88,40 @@ def test_an_erasure_that_a_hold_keeps_from_being_done_again_follows_its_release(
         (logged,) = (record for record in caplog.records if record.name == "memvault.restore")
         assert logged.holds == [str(placed.stored.id)]  # type: ignore[attr-defined]
         assert "canary" not in caplog.text
-        assert pending(services) == 0
+        assert pending(services, caller) == 0
     keyring.check(tenant_id, alice)
     assert applied(trail) == []
     if hold != "on who shared one":
         assert texts(services, caller) == {"evidence-canary"}
 
     services.installation.holds.release(ben, ben.scope, placed.stored.id, "settled")
-    assert pending(services) == 1
+    assert pending(services, caller) == 1
     assert start(services).applied == 1
     with pytest.raises(KeyDestroyed):
         keyring.check(tenant_id, alice)
     assert texts(services, caller) == set()
     assert [row["subject_ids"] for row in applied(trail)] == [[alice]]
-    assert (pending(services), start(services).applied) == (0, 0)
+    assert (pending(services, caller), start(services).applied) == (0, 0)
+
+
+def test_what_is_being_erased_and_other_tenants_stop_no_export(services: Services, caller: Caller, add: Add) -> None:
+    other, third = (caller_of(services, services.installation.tenants.create(name).id) for name in ("rival", "third"))
+    add("evidence")
+    services.erasures.request(caller, caller.scope, Target(ErasureKind.USER, "alice"))
+    services.erasures.request_for_installation(third.principal.tenant_id, Target(ErasureKind.TENANT))
+    erased_elsewhere(services, third, TombstoneKind.TENANT_REMOVED, [])
+    erased_elsewhere(services, other, TombstoneKind.MEMORIES_ERASED, [uuid4()])
+    assert [pending(services, one) for one in (caller, third, other)] == [0, 0, 1]
+    with ExitStack() as stack:
+        open_portability(services.installation, stack, caller.principal.tenant_id)
+        with pytest.raises(ConfigurationError, match="lacks 1 erasures"):
+            open_portability(services.installation, stack, other.principal.tenant_id)
+    # What this database knows nothing of is still to be done.
+    subjects = services.installation.subjects
+    with services.installation.database.transaction(caller.scope) as connection:
+        bob = subjects.ensure(connection, caller.scope, SubjectNames(user_id="bob")).owner
+    erased_elsewhere(services, caller, TombstoneKind.SUBJECT_ERASED, [bob])
+    assert pending(services, caller) == 1
 
 
 def test_a_release_that_is_done_again_lets_go_in_the_same_start(
@@ -123,14 +145,14 @@ def test_of_single_memories_those_follow_later_that_are_held(
     held, free = add("evidence"), add("of another", user="bob")
     placed = place("smith-v-acme", memory_ids=[held])
     erased_elsewhere(services, caller, TombstoneKind.MEMORIES_ERASED, [held, free, uuid4()])
-    assert pending(services) == 1
+    assert pending(services, caller) == 1
     for _ in range(2):
         assert start(services).applied == 0
         assert texts(services, caller) == {"evidence"}
         assert [row["target_ids"] for row in applied(trail)] == [[free]]
-        assert pending(services) == 0
+        assert pending(services, caller) == 0
     services.installation.holds.release(ben, ben.scope, placed.stored.id, "settled")
-    assert (pending(services), start(services).applied) == (1, 1)
+    assert (pending(services, caller), start(services).applied) == (1, 1)
     assert texts(services, caller) == set()
 
 
@@ -148,7 +170,7 @@ def test_what_waits_for_a_review_and_is_held_is_not_erased_again(
     def waiting() -> int:
         return services.reviews.list(caller, caller.scope, EVERYTHING, page=1, size=5).total
 
-    assert (start(services).applied, pending(services), waiting()) == (0, 0, 1)
+    assert (start(services).applied, pending(services, caller), waiting()) == (0, 0, 1)
     services.installation.holds.release(ben, ben.scope, placed.stored.id, "settled")
     assert (start(services).applied, waiting()) == (1, 0)
 
@@ -173,7 +195,7 @@ def test_an_installation_that_an_erasure_and_a_hold_had_stopped_starts(database:
     with ExitStack() as stack:
         services = open_on(database, data_dir, stack)
         assert services.entities.finish_all(ada.scope) == 0
-        open_portability(services.installation, stack)
+        open_portability(services.installation, stack, ada.principal.tenant_id)
         services.installation.holds.release(ben, ben.scope, placed.stored.id, "settled")
         # Without another start as well: the sweep finishes what was begun.
         assert services.entities.finish_all(ada.scope) == 1
