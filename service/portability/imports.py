@@ -39,6 +39,7 @@ _MOVED_AT_ONCE: Final = 500
 #: Clocks differ: so much later than now is not yet the future.
 _SKEW: Final = timedelta(minutes=5)
 _REFUSALS_KEPT: Final = 100
+_CONNECTOR_CHARS: Final = 255
 #: Far below what the record counts up to, and below what the outbox takes for the version of what is gone.
 _LAST_VERSION: Final = 2**31
 _T = TypeVar("_T")
@@ -172,11 +173,7 @@ class Imports:
             steps = [what] if isinstance(what, IncomingHistory) else list(what.history)
             if isinstance(what, IncomingMemory):
                 self._check_memory(what)
-                own = caller.principal.connector
-                if own is not None and what.metadata.get(CONNECTOR) != own:
-                    return (
-                        "metadata.connector: this key is bound to a connector, and imports only what carries its name"
-                    )
+                _check_connector(what, caller.principal.connector)
             for moment in [one for thing in (what, *steps) for one in (thing.created_at, thing.updated_at)]:
                 if moment > latest:
                     return "has a time in the future"
@@ -326,6 +323,21 @@ class Imports:
         return len(subjects)
 
 
+def _check_connector(memory: IncomingMemory, own: str | None) -> None:
+    """Refuse a connector that is no name, and with a key that is bound to one any other."""
+    came_through = memory.more.get(CONNECTOR)
+    if came_through is not None:
+        if not isinstance(came_through, str) or not 1 <= len(came_through) <= _CONNECTOR_CHARS:
+            raise InvalidInput(f"connector: must be a string of 1 to {_CONNECTOR_CHARS} characters, or null")
+        check_characters(came_through, "connector")
+    if own is not None and memory.metadata.get(CONNECTOR) != own:
+        raise InvalidInput(
+            "metadata.connector: this key is bound to a connector, and imports only what carries its name"
+        )
+    if own is not None and came_through not in (own, None):
+        raise InvalidInput("connector: this key is bound to a connector, and imports nothing that came through another")
+
+
 def _check_names(names: SubjectNames) -> None:
     check_names(names)
     for kind, name in names.items():
@@ -370,8 +382,8 @@ def _stored(memory: IncomingMemory, ids: SubjectIds, caller: Caller, import_id: 
 
 def _content(memory: IncomingMemory, origin: ImportSource) -> dict[str, Any]:
     return {
-        "imported_from": origin.value,
         **memory.more,
+        "imported_from": origin.value,
         "text": memory.text,
         "metadata": memory.metadata,
         "categories": list(memory.categories),

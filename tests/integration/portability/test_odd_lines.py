@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -107,6 +108,30 @@ def test_the_highest_version_is_changed_hidden_and_deleted(
     services.memories.delete(caller, caller.scope, memory_id)
     services.indexing.drain()
     assert services.index.of(caller.scope).existing([memory_id]) == {}
+
+
+@pytest.mark.parametrize("connector", [5, {"a": 1}, ["crm"], "", "x" * 256, "a\x00b"])
+def test_a_connector_that_is_no_name_is_refused(services: Services, caller: Caller, connector: Any) -> None:
+    with pytest.raises(InvalidInput, match="at line 1: connector: "):
+        imported(services, caller, [memory(connector=connector)])
+    assert [line["type"] for line in exported(services, caller)] == ["export", "end"]
+
+
+def test_a_key_of_a_connector_imports_nothing_that_came_through_another(services: Services, caller: Caller) -> None:
+    crm = replace(caller, principal=replace(caller.principal, connector="crm"))
+    carried = {"metadata": {"connector": "crm"}}
+    with pytest.raises(InvalidInput, match="at line 1: connector: this key is bound to a connector"):
+        imported(services, crm, [memory(connector="slack", **carried)])
+    lines = [memory(connector="crm", **carried), memory(connector=None, **carried), memory(**carried)]
+    assert imported(services, crm, lines).memories == 3
+
+
+def test_where_an_import_came_from_is_told_by_the_import_and_not_by_its_lines(
+    services: Services, caller: Caller
+) -> None:
+    imported(services, caller, [memory(imported_from="platform", connector="slack")])
+    (line,) = (line for line in exported(services, caller) if line["type"] == "memory")
+    assert (line["imported_from"], line["connector"]) == (ImportSource.EXPORT.value, "slack")
 
 
 def test_categories_are_a_list(services: Services, caller: Caller) -> None:
