@@ -61,10 +61,14 @@ class OldParts:
         Raises:
             ConfigurationError: for less than the floor.
             Conflict: when the declaration cannot be signed now, or has not reached every sink; nothing was dropped.
+                Nor is anything declared while a sink is known to take nothing.
         """
         found = self._find(tenants, keep_days)
         if not found:
             return []
+        self._keeper.deliver()
+        if self._keeper.late:
+            raise Conflict("a place for checkpoints takes none at present; nothing was declared or dropped")
         statements = []
         for part, _ in found:
             caller = installation_caller(part.tenant_id)

@@ -67,15 +67,23 @@ class LinesFile:
         self._path = path
 
     def send(self, entries: Sequence[Entry]) -> None:
-        """Append a batch, durably."""
+        """Append a batch, durably, behind the line that a full disk or a killed process may have cut."""
         try:
+            lines = b"\n" + _lines(entries) if self._is_cut() else _lines(entries)
             descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
             with os.fdopen(descriptor, "ab") as file:
-                file.write(_lines(entries))
+                file.write(lines)
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
             raise SinkUnavailable(f"{self._path}: {error.strerror}") from None
+
+    def _is_cut(self) -> bool:
+        if not self._path.is_file() or not self._path.stat().st_size:
+            return False
+        with self._path.open("rb") as file:
+            file.seek(-1, os.SEEK_END)
+            return file.read(1) != b"\n"
 
 
 class AuditStream:

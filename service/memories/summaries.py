@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
+
+from sqlalchemy import Connection
 
 from service import clock
 from service.audit.events import AuditEvent
@@ -15,7 +18,7 @@ from service.engine.shapes import tokens_of
 from service.errors import LlmRequired
 from service.filters.ast import Node, subject_names
 from service.filters.evaluate import matches
-from service.memories.stores import Stores
+from service.memories.stores import Stores, TenantLookup
 from service.records import Memory, SubjectNames
 from service.scope import Action, Caller, Scope, SubjectKind
 from service.storage.filter_sql import compile_sql
@@ -25,8 +28,8 @@ from service.storage.stored import Slice
 #: What the language model is shown, the newest first.
 MOST_MEMORIES: Final = 200
 _MOST_CHARACTERS: Final = 40_000
-#: Rows that are read for a filter that SQL cannot decide alone.
-_MOST_READ: Final = 2_000
+#: Rows that are read at a time for a filter that SQL cannot decide alone.
+_BATCH: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +66,8 @@ class Summaries:
             raise LlmRequired("a summary needs an LLM and none is configured: set llm.provider")
         with stores.database.transaction(scope) as connection:
             lookup = stores.lookup(connection, scope, where)
-            compiled = compile_sql(where, lookup, memories_table)
-            part = Slice(0, MOST_MEMORIES if compiled.exact else _MOST_READ)
-            rows, total = stores.record.page(
-                connection, scope, compiled.clause, part, users=lookup.users, on=clock.today()
-            )
-            memories = stores.presented(connection, scope, rows)
-            if not compiled.exact:
-                memories = [memory for memory in memories if matches(where, memory)]
-                total = len(memories)
-            shown = _fitting(memories[:MOST_MEMORIES])
+            memories, total = self._newest(connection, scope, where, lookup)
+            shown = _fitting(memories)
             postponed = stores.quotas.begin_llm_call(connection, scope) if shown else None
             if postponed is None:
                 stores.trail.write(
@@ -97,6 +92,24 @@ class Summaries:
             raise
         stores.quotas.spend_tokens_apart(scope, tokens_of(usage))
         return Summary(text, len(shown), total)
+
+    def _newest(
+        self, connection: Connection, scope: Scope, where: Node, lookup: TenantLookup
+    ) -> tuple[list[Memory], int]:
+        """Return the newest memories that match, as many as are shown at most, and how many match in all."""
+        record, users, on = self._stores.record, lookup.users, clock.today()
+        compiled = compile_sql(where, lookup, memories_table)
+        if compiled.exact:
+            part = Slice(0, MOST_MEMORIES)
+            rows, total = record.page(connection, scope, compiled.clause, part, users=users, on=on)
+            return self._stores.presented(connection, scope, rows), total
+        newest, total = list[Memory](), 0
+        stream = record.stream(connection, scope, compiled.clause, users=users, on=on)
+        while batch := list(islice(stream, _BATCH)):
+            found = [memory for memory in self._stores.presented(connection, scope, batch) if matches(where, memory)]
+            newest += found[: MOST_MEMORIES - len(newest)]
+            total += len(found)
+        return newest, total
 
 
 def _fitting(memories: Sequence[Memory]) -> list[Memory]:

@@ -97,7 +97,7 @@ def pack(tar: Path, folders: Mapping[str, Path], *, progress: Callable[[int], No
                 if path.name.startswith("."):
                     continue
                 try:
-                    archive.add(path, f"{name}/{path.relative_to(folder)}", recursive=False)
+                    _add(archive, path, f"{name}/{path.relative_to(folder)}")
                 except FileNotFoundError:
                     continue
                 count += 1
@@ -106,6 +106,15 @@ def pack(tar: Path, folders: Mapping[str, Path], *, progress: Callable[[int], No
         out.flush()
         os.fsync(out.fileno())
     return count
+
+
+def _add(archive: tarfile.TarFile, path: Path, name: str) -> None:
+    """Add a file; once more where it was replaced meanwhile, as a key is that is destroyed: the last one counts."""
+    while True:
+        with path.open("rb") as file:
+            archive.addfile(archive.gettarinfo(arcname=name, fileobj=file), file)
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return
 
 
 def unpack(tar: Path, folder: Path) -> None:

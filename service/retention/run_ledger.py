@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -20,6 +20,7 @@ _runs: Final[Any] = RetentionRunRow.__table__  # type: ignore[attr-defined]
 _items: Final[Any] = RetentionItemRow.__table__  # type: ignore[attr-defined]
 RUNNING: Final = "running"
 DONE: Final = "done"
+_DRY_AT_MOST: Final = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +155,12 @@ def by_rule(connection: Connection, scope: Scope, run_id: UUID) -> list[ByRule]:
 
 
 def forget_old(connection: Connection, scope: Scope, *, before: datetime) -> int:
-    """Remove the runs that ended before a moment, with their items; return how many runs."""
-    old = (_runs.c.tenant_id == scope.tenant_id) & (_runs.c.ended_at < before)
+    """Remove the runs that ended before a moment, with their items; return how many runs.
+
+    So are dry ones that began a day ago and have not ended: nothing goes on with what a stop cut short.
+    """
+    cut_short = _runs.c.dry & (_runs.c.status == RUNNING) & (_runs.c.started_at < clock.now() - _DRY_AT_MOST)
+    old = (_runs.c.tenant_id == scope.tenant_id) & ((_runs.c.ended_at < before) | cut_short)
     ids = select(_runs.c.id).where(old)
     connection.execute(delete(_items).where(_items.c.tenant_id == scope.tenant_id, _items.c.run_id.in_(ids)))
     return int(connection.execute(delete(_runs).where(old)).rowcount)

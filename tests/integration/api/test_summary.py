@@ -10,6 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from service.main import create_app
+from service.memories import summaries
 from service.wiring import Services
 from tests.conftest import MakeServices, Postgres, principal_of
 from tests.integration.api.conftest import MakeClient, assert_error
@@ -73,6 +74,27 @@ def test_the_memories_that_match_are_summarised_and_the_trail_has_them(
             "SELECT result_ids, detail FROM audit WHERE event = 'memories:summarized'"
         ).fetchall()
     assert [(set(row[0]), row[1]) for row in found] == [({UUID(first), UUID(second)}, {"total": 2})]
+
+
+def test_a_filter_on_text_finds_old_memories_too(
+    with_llm: Services, llm: ScriptedLLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(summaries, "_BATCH", 2)
+    monkeypatch.setattr(summaries, "MOST_MEMORIES", 2)
+    client = client_of(with_llm)
+    for text in (
+        "flew to Lisbon",
+        "loves Lisbon",
+        "left Lisbon",
+        *(f"likes tea number {number}" for number in range(7)),
+    ):
+        add(client, text)
+    llm.answer("Lisbon.")
+    filters = {"AND": [{"user_id": "alice"}, {"text": {"icontains": "lisbon"}}]}
+    answer = client.post("/v1/summary/", json={"filters": filters}).json()
+    assert answer == {"summary": "Lisbon.", "memories": 2, "matching": 3}
+    told = llm.requests[-1].prompt
+    assert ["loves" in told, "left" in told, "flew" in told, "tea" in told] == [True, True, False, False]
 
 
 def test_of_nothing_the_language_model_is_not_asked(with_llm: Services, llm: ScriptedLLM) -> None:

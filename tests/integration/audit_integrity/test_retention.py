@@ -12,7 +12,7 @@ import pytest
 from service import clock
 from service.audit.chain import Kind
 from service.audit.continuity import Continuity
-from service.errors import ConfigurationError
+from service.errors import ConfigurationError, Conflict
 from service.settings import load_settings
 from service.storage.database import Database
 from tests.conftest import Postgres
@@ -87,6 +87,26 @@ def test_what_is_older_than_the_setting_goes_and_the_rest_verifies(aged: House, 
     )
     first = aged.verify().problems[0]
     assert (first.kind, first.tenant_id, first.position) == (Kind.REMOVED, tenant_id, 13)
+
+
+def test_while_a_place_takes_nothing_nothing_is_declared(aged: House, maintenance: Database) -> None:
+    tenant_id, before = aged.tenants[0], aged.lines(aged.tenants[0])
+    aged.seal()
+    away = aged.folder.with_name("away")
+    aged.folder.rename(away)
+    aged.folder.write_bytes(b"")
+    aged.write(tenant_id)
+    aged.sealing.keeper.round(full=True)
+    for _ in range(2):
+        with pytest.raises(Conflict, match="nothing was declared"):
+            aged.sealing.old_parts.drop(aged.tenants, 200, maintenance)
+    assert not any(b"trail:dropped" in line for line in aged.lines(tenant_id))
+    assert aged.lines(tenant_id)[: len(before)] == before
+    aged.folder.unlink()
+    away.rename(aged.folder)
+    assert aged.sealing.old_parts.drop(aged.tenants, 200, maintenance) != []
+    aged.seal()
+    assert aged.verify().problems == []
 
 
 def test_below_the_floor_nothing_is_dropped(aged: House, maintenance: Database) -> None:

@@ -260,6 +260,18 @@ def test_a_file_may_be_moved_away_at_any_time(services: Services, caller: Caller
     assert file.stat().st_mode & 0o777 == 0o600
 
 
+def test_behind_a_line_that_a_full_disk_cut_a_new_one_begins(
+    services: Services, caller: Caller, rows: Rows, tmp_path: Path
+) -> None:
+    file = tmp_path / "trail.jsonl"
+    whole = b'{"id": "of before"}\n'
+    file.write_bytes(whole + b'{"id": "0190')
+    AuditStream(services.installation.database, LinesFile(file)).send_news()
+    first, cut, *lines = file.read_bytes().splitlines()
+    assert (first + b"\n", cut) == (whole, b'{"id": "0190')
+    assert [json.loads(line)["id"] for line in lines] == ids_of(rows)
+
+
 def test_standard_output_gets_json_lines(
     make_services: MakeServices, rows: Rows, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:

@@ -164,6 +164,23 @@ def test_a_run_that_is_cut_short_goes_on_and_deletes_nothing_else(
     assert state().keys() == young
 
 
+def test_a_dry_run_that_a_stop_cut_short_leaves_after_a_day(
+    services: Services, caller: Caller, set_rule: SetRule, add_old: AddOld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_rule("old", age="P1Y")
+    add_old("last week", 7)
+    runs = services.installation.retention_runs
+    dry, ended, real = (runs.start(caller, caller.scope, dry=dry) for dry in (True, True, False))
+    runs.go_on(caller.scope, ended.id)
+    now = clock.now
+    forgotten = runs.forget_old(caller.scope, before=now() - timedelta(days=90))
+    monkeypatch.setattr(clock, "now", lambda: now() + timedelta(hours=25))
+    assert (forgotten, runs.forget_old(caller.scope, before=now() - timedelta(days=90))) == (0, 1)
+    left = runs.list(caller, caller.scope, page=1, size=10)
+    assert {one.id for one in left.items} == {ended.id, real.id}
+    assert dry.id not in {one.id for one in left.items}
+
+
 def test_a_minimum_stands_above_deletes_rules_and_changes(
     services: Services, caller: Caller, add_old: AddOld, set_rule: SetRule, run: Run, state: State
 ) -> None:
