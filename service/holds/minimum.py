@@ -49,6 +49,13 @@ class Minimum:
         ends = {memory.id: kept_until(rules, memory) for memory in memories}
         return {memory_id: end for memory_id, end in ends.items() if end is not None and end > moment}
 
+    def keep_unread(self, connection: Connection, scope: Scope, stored_at: Iterable[datetime]) -> datetime | None:
+        """Return until when what cannot be read may have to be kept: as if every rule were for it. None: until now."""
+        rules, moment = self._rules.current(connection, scope), clock.now()
+        minimums = [rule.body.minimum for rule in rules if rule.body.minimum is not None]
+        ends = [minimum.after(at) for at in stored_at for minimum in minimums]
+        return max((end for end in ends if end > moment), default=None)
+
     def refuse_kept(self, connection: Connection, scope: Scope, memories: Iterable[StoredMemory]) -> None:
         """Return when all of the memories may be deleted.
 

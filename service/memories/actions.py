@@ -35,9 +35,9 @@ from service.scope import Action, Caller, Scope
 from service.storage.erasers import erase_with_memories
 from service.storage.erasing import lock_matching
 from service.storage.filter_sql import compile_sql
-from service.storage.keyring import KeyDestroyed
+from service.storage.keyring import KeyDestroyed, lost_of
 from service.storage.outbox import GONE
-from service.storage.record import memories_table, one_of
+from service.storage.record import Unreadable, memories_table, one_of
 from service.storage.stored import IndexEntry, Slice, StoredMemory, searchable
 from service.storage.superseding import is_current, reworded, superseded_by
 
@@ -299,11 +299,13 @@ class Memories:
         on: date | None,
     ) -> Iterator[Memory]:
         clause = and_(compile_sql(where, lookup, memories_table).clause, wanted)
-        rows = self._stores.record.stream(connection, scope, clause, users=lookup.users, on=on)
+        unreadable: Unreadable = {}
+        rows = self._stores.record.stream(connection, scope, clause, users=lookup.users, on=on, unreadable=unreadable)
         while batch := list(islice(rows, _BATCH)):
             for memory in self._stores.presented(connection, scope, batch):
                 if matches(where, memory):
                     yield memory
+        lost_of(unreadable)
 
     def _changed(
         self, caller: Caller, scope: Scope, memory_id: UUID, edit: Edit, vector: Any, embedder: str

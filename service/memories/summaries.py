@@ -22,7 +22,8 @@ from service.memories.stores import Stores, TenantLookup
 from service.records import Memory, SubjectNames
 from service.scope import Action, Caller, Scope, SubjectKind
 from service.storage.filter_sql import compile_sql
-from service.storage.record import memories_table
+from service.storage.keyring import lost_of
+from service.storage.record import Unreadable, memories_table
 from service.storage.stored import Slice
 
 #: What the language model is shown, the newest first.
@@ -103,12 +104,13 @@ class Summaries:
             part = Slice(0, MOST_MEMORIES)
             rows, total = record.page(connection, scope, compiled.clause, part, users=users, on=on)
             return self._stores.presented(connection, scope, rows), total
-        newest, total = list[Memory](), 0
-        stream = record.stream(connection, scope, compiled.clause, users=users, on=on)
+        newest, total, unreadable = list[Memory](), 0, Unreadable()
+        stream = record.stream(connection, scope, compiled.clause, users=users, on=on, unreadable=unreadable)
         while batch := list(islice(stream, _BATCH)):
             found = [memory for memory in self._stores.presented(connection, scope, batch) if matches(where, memory)]
             newest += found[: MOST_MEMORIES - len(newest)]
             total += len(found)
+        lost_of(unreadable)
         return newest, total
 
 

@@ -29,8 +29,9 @@ from service.records import Memory, SubjectNames
 from service.scope import Action, Caller, Scope, SubjectKind
 from service.storage.encryption import Place
 from service.storage.filter_sql import compile_sql
+from service.storage.keyring import lost_of
 from service.storage.leaving import Leaving, LeavingMemory
-from service.storage.record import memories_table
+from service.storage.record import Unreadable, memories_table
 from service.storage.stored import Slice
 from service.storage.superseding import Link, links_of
 from service.tenants.quotas import Postponed
@@ -212,7 +213,10 @@ class Exports:
         if compiled.exact:
             _, total = stores.record.page(connection, scope, compiled.clause, Slice(0, 0), users=lookup.users, on=on)
             _check_size(total, 0)
-        rows = stores.record.stream(connection, scope, compiled.clause, users=lookup.users, on=on)
+        unreadable: Unreadable = {}
+        rows = stores.record.stream(
+            connection, scope, compiled.clause, users=lookup.users, on=on, unreadable=unreadable
+        )
         found: list[Memory] = []
         chars = 0
         while batch := list(islice(rows, _BATCH)):
@@ -221,6 +225,7 @@ class Exports:
                     found.append(memory)
                     chars += len(memory.text) + len(orjson.dumps(memory.metadata))
             _check_size(len(found), chars)
+        lost_of(unreadable)
         return found
 
     def _batches(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -22,7 +23,9 @@ from service.holds.waiting import WaitingHolds
 from service.retention.connectors import ConnectorRows
 from service.retention.ledger import ErasureKind, Target
 from service.scope import Scope
-from service.storage.record import Record, memories_table, one_of
+from service.storage.keyring import lost_of
+from service.storage.record import Record, Unreadable, memories_table, one_of
+from service.storage.stored import StoredMemory
 from service.storage.tombstones import Tombstone, TombstoneKind
 from service.tenants.subjects import is_erasing
 
@@ -44,7 +47,10 @@ class Obstacles:
     def check(self, connection: Connection, scope: Scope, target: Target, subject_id: UUID | None) -> datetime | None:
         """Return the moment before which a minimum retention keeps something of it, or None.
 
+        What cannot be read any more, since its key is lost, is kept as long as any rule keeps anything.
+
         Raises:
+            KeyringUnavailable: while something of it cannot be read that may be read again.
             LegalHold: when a legal hold covers something of it, or keeps what waits, naming the hold.
         """
         if subject_id is not None:
@@ -57,12 +63,22 @@ class Obstacles:
             deleted = self._connectors.came_through(connection, scope, target.name, held_texts(connection, scope))
             refuse_held(connection, scope, [*ids, *deleted], history=True)
             self._waiting_holds.refuse(connection, scope, self._connectors.waiting(connection, scope, target.name))
-        ids = self.memory_ids(connection, scope, target, subject_id)
-        ends: list[datetime] = []
-        for start in range(0, len(ids), _AT_ONCE):
-            found = self._record.find(connection, scope, ids[start : start + _AT_ONCE], users=None, on=None)
-            ends.extend(self._minimum.keep_until(connection, scope, list(found.values())).values())
+        unreadable: Unreadable = {}
+        theirs = self._read(connection, scope, self.memory_ids(connection, scope, target, subject_id), unreadable)
+        ends = list(self._minimum.keep_until(connection, scope, theirs).values())
+        if lost := lost_of(unreadable):
+            stored_at = connection.execute(select(_m.ingested_at).where(one_of(_m.id, list(lost)))).scalars().all()
+            if (end := self._minimum.keep_unread(connection, scope, stored_at)) is not None:
+                ends.append(end)
         return max(ends, default=None)
+
+    def _read(
+        self, connection: Connection, scope: Scope, ids: Sequence[UUID], unreadable: Unreadable
+    ) -> Iterator[StoredMemory]:
+        """Yield memories as they are asked for, so that none is opened where nothing has to be known of it."""
+        for start in range(0, len(ids), _AT_ONCE):
+            part = ids[start : start + _AT_ONCE]
+            yield from self._record.find(connection, scope, part, users=None, on=None, unreadable=unreadable).values()
 
     def refuse_again(self, connection: Connection, scope: Scope, subject_id: UUID) -> None:
         """Return when nothing of a subject that was erased is held in a database that does not know of that.

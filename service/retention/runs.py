@@ -34,9 +34,9 @@ from service.scope import SERVICE_ID, Action, Caller, Scope, TenantId, installat
 from service.settings import Settings
 from service.storage.database import Database
 from service.storage.erasers import erase_with_memories
-from service.storage.keyring import Keyring
+from service.storage.keyring import Keyring, lost_of
 from service.storage.outbox import enqueue
-from service.storage.record import Record, memories_table
+from service.storage.record import Record, Unreadable, memories_table
 from service.storage.stored import StoredMemory
 
 #: Memories that one transaction looks at.
@@ -193,7 +193,12 @@ class Runs:
             if not run.dry:
                 # Before the rows are locked, as every writer does it.
                 wait_for_placing(connection)
-            found = self._record.find(connection, scope, ids, users=None, on=None, lock=not run.dry)
+            unreadable: Unreadable = {}
+            found = self._record.find(
+                connection, scope, ids, users=None, on=None, lock=not run.dry, unreadable=unreadable
+            )
+            # No rule can be asked for what is lost: it stays, and holds up nothing else.
+            lost_of(unreadable)
             planned = self._planned(connection, scope, rules, list(found.values()), run.now, uses)
             if not run.dry:
                 self._do(connection, scope, run, [found[one.memory_id] for one in planned], planned)

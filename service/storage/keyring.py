@@ -6,11 +6,12 @@ is never made anew for the same subject and "destroyed" can be told from "lost".
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final, Protocol
@@ -26,6 +27,7 @@ from service.scope import TenantId
 from service.storage.belonging import hand_over, make_private_folder
 from service.storage.encryption import Cipher
 
+_log: Final = logging.getLogger("memvault.keyring")
 KEY_BYTES: Final = 32
 CACHED_KEYS: Final = 20_000
 BELIEVED_SECONDS: Final = 5.0
@@ -42,6 +44,27 @@ class KeyMissing(KeyringUnavailable):
 
     def __init__(self, place: str, why: str, remedy: str) -> None:
         super().__init__(f"the keyring, {place}, {why}; {remedy}")
+
+
+class KeyLost(KeyMissing):
+    """The keyring is there and has no such key: it is an earlier state of itself, which the key came after."""
+
+    def __init__(self, place: str, remedy: str) -> None:
+        super().__init__(place, "lacks a key of this data", remedy)
+
+
+def lost_of(unreadable: Mapping[UUID, KeyringUnavailable]) -> set[UUID]:
+    """Return the ids of rows that cannot be opened, with an error in the log, when all of their keys are lost.
+
+    Raises:
+        KeyringUnavailable: the reason of one that may be opened another time.
+    """
+    for reason in unreadable.values():
+        if not isinstance(reason, KeyLost):
+            raise reason
+    if unreadable:
+        _log.error("what is stored cannot be opened: its keys are lost", extra={"rows": len(unreadable)})
+    return set(unreadable)
 
 
 class Keyring(Protocol):
@@ -280,7 +303,9 @@ class FileKeyring:
         try:
             wrapped = path.read_bytes()
         except FileNotFoundError:
-            raise KeyMissing(self.place, "lacks a key of this data", self.remedy) from None
+            # A folder that is not mounted lacks all keys, and has lost none.
+            self.ping()
+            raise KeyLost(self.place, self.remedy) from None
         except OSError as error:
             raise KeyMissing(self.place, f"cannot be read ({error.strerror})", self.remedy) from None
         if wrapped == _TOMBSTONE:

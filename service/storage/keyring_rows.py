@@ -20,7 +20,7 @@ from service import clock
 from service.errors import ConfigurationError, KeyringUnavailable
 from service.scope import TenantId
 from service.storage.encryption import Cipher
-from service.storage.keyring import BELIEVED_SECONDS, CACHED_KEYS, KEY_BYTES, KeyDestroyed, KeyMissing
+from service.storage.keyring import BELIEVED_SECONDS, CACHED_KEYS, KEY_BYTES, KeyDestroyed, KeyLost, KeyMissing
 from service.storage.keyring_database import KeyringDatabase
 from service.storage.wrapping import NotWrappedSo, WrappingKeys
 
@@ -255,7 +255,7 @@ class DatabaseKeyring:
         with self._database.reading() as connection:
             row = connection.execute(_READ, {"tenant": tenant_id, "subject": subject_id}).first()
         if row is None:
-            raise KeyMissing(self.place, "lacks a key of this data", self.remedy)
+            raise KeyLost(self.place, self.remedy)
         return self._unwrapped(tenant_id, subject_id, row)
 
     def _unwrapped(self, tenant_id: UUID, subject_id: UUID, row: Any) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -12,10 +13,11 @@ from sqlalchemy import ColumnElement, Connection, exists, or_, select
 
 from service.scope import Scope
 from service.storage.encryption import Place
-from service.storage.keyring import KeyDestroyed, Keyring
+from service.storage.keyring import KeyDestroyed, KeyLost, Keyring
 from service.storage.record import memories_table, one_of
 from service.storage.tables import HistoryRow
 
+_log: Final = logging.getLogger("memvault.portability")
 _history: Final[Any] = HistoryRow.__table__  # type: ignore[attr-defined]
 _m: Final[Any] = memories_table.c
 _h: Final[Any] = _history.c
@@ -55,7 +57,10 @@ class LeavingHistory:
 
 
 class Leaving:
-    """Reads inside the caller's transaction, which has set the tenant. What was erased is left out."""
+    """Reads inside the caller's transaction, which has set the tenant.
+
+    What was erased is left out, and with an error in the log what cannot be opened since its key is lost.
+    """
 
     def __init__(self, keyring: Keyring) -> None:
         self._keyring = keyring
@@ -145,6 +150,9 @@ class Leaving:
         try:
             cipher = self._keyring.subject(scope.tenant_id, owner_id)
         except KeyDestroyed:
+            return None
+        except KeyLost:
+            _log.error("what is exported lacks what cannot be opened: its key is lost", extra={"id": str(row_id)})
             return None
         content: dict[str, Any] = cipher.open_json(sealed, Place(scope.tenant_id, table, row_id, "content"))
         return content

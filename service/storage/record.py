@@ -13,7 +13,6 @@ from typing import Any, Final, TypeVar, cast
 from uuid import UUID
 
 import numpy as np
-import orjson
 from sqlalchemy import (
     ARRAY,
     BigInteger,
@@ -43,7 +42,7 @@ from service.storage.joining import Joins
 from service.storage.keyring import KeyDestroyed, Keyring
 from service.storage.outbox import GONE, enqueue
 from service.storage.pipelining import MAY_WAIT
-from service.storage.stored import IndexEntry, Slice, StoredHistory, StoredMemory, content_of, memory_of
+from service.storage.stored import IndexEntry, Slice, StoredHistory, StoredMemory, content_of, identifying, memory_of
 from service.storage.tables import HistoryRow, MemoryRow
 from service.storage.wording import roughly
 
@@ -186,8 +185,12 @@ class Record:
         users: frozenset[UUID] | None,
         on: date | None,
         lock: bool = False,
+        unreadable: Unreadable | None = None,
     ) -> dict[UUID, StoredMemory]:
-        """Return those of the memories that the scope reaches, expired ones left out when a day is given."""
+        """Return those of the memories that the scope reaches, expired ones left out when a day is given.
+
+        Those that cannot be opened are put into `unreadable`, or where it is not given left out, but for all of them.
+        """
         wanted = list(ids)
         if not wanted:
             return {}
@@ -196,7 +199,9 @@ class Record:
             query = query.where(*reach)
         if lock:
             query = query.order_by(_m.id).with_for_update()
-        return {memory.id: memory for memory in self._readable(scope, connection.execute(query, {"ids": wanted}))}
+        rows = connection.execute(query, {"ids": wanted})
+        found = self._readable(scope, rows) if unreadable is None else self._opened(scope, rows, unreadable)
+        return {memory.id: memory for memory in found}
 
     def page(
         self,
@@ -224,11 +229,15 @@ class Record:
         users: frozenset[UUID] | None,
         on: date | None,
         batch: int = 500,
+        unreadable: Unreadable | None = None,
     ) -> Iterator[StoredMemory]:
-        """Yield all matching memories, the newest first, in bounded batches of one consistent snapshot."""
+        """Yield all matching memories, the newest first, in bounded batches of one consistent snapshot.
+
+        Those that cannot be opened are put into `unreadable`. Raises KeyringUnavailable for one where it is not given.
+        """
         query = select(*_READ).where(where, *_reach(users, on)).order_by(_m.created_at.desc(), _m.id.desc())
         with connection.execute(query.execution_options(yield_per=batch)) as rows:
-            yield from self._opened(scope, rows)
+            yield from self._opened(scope, rows, unreadable)
 
     def history(self, connection: Connection, scope: Scope, memory_id: UUID) -> list[StoredHistory]:
         """Return a memory's history, the oldest step first."""
@@ -279,12 +288,12 @@ class Record:
     def identity(self, scope: Scope, memory: StoredMemory) -> bytes:
         """Return the keyed digest by which an identical memory is recognised: all that it holds but its times."""
         secret = self._keyring.tenant_secret(scope.tenant_id, "memory-identity")
-        return hmac.digest(secret, _identifying(memory, memory.text), hashlib.sha256)
+        return hmac.digest(secret, identifying(memory, memory.text), hashlib.sha256)
 
     def likeness(self, scope: Scope, memory: StoredMemory) -> int:
         """Return the keyed number by which a memory is looked up that may be worded alike, with all else the same."""
         secret = self._keyring.tenant_secret(scope.tenant_id, "memory-likeness")
-        digest = hmac.digest(secret, _identifying(memory, roughly(memory.text)), hashlib.sha256)
+        digest = hmac.digest(secret, identifying(memory, roughly(memory.text)), hashlib.sha256)
         return int.from_bytes(digest[:8], "big", signed=True)
 
     def likely(self, connection: Connection, scope: Scope, likenesses: Iterable[int], *, most: int) -> list[IndexEntry]:
@@ -411,21 +420,6 @@ class Record:
             created_at=row.created_at,
             updated_at=row.updated_at,
         )
-
-
-def _identifying(memory: StoredMemory, text: str) -> bytes:
-    """Return what makes a memory the one it is, with the text in the form that is given: all of it but its times."""
-    subjects = (memory.user_id, memory.agent_id, memory.app_id, memory.run_id)
-    parts = [
-        [None if one is None else str(one) for one in subjects],
-        text,
-        memory.metadata,
-        memory.actor,
-        memory.role,
-        sorted(memory.categories),
-        memory.expires_on,
-    ]
-    return orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)
 
 
 def one_of(column: Any, ids: Sequence[UUID]) -> ColumnElement[bool]:

@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import numpy as np
+import orjson
 
 from service.records import Change, Metadata
 
@@ -134,6 +135,21 @@ def memory_of(row: Any, content: dict[str, Any]) -> StoredMemory:
         ingested_at=getattr(row, "ingested_at", None),
         place=getattr(row, "place", None),
     )
+
+
+def identifying(memory: StoredMemory, text: str) -> bytes:
+    """Return what makes a memory the one it is, with the text in the form that is given: all of it but its times."""
+    subjects = (memory.user_id, memory.agent_id, memory.app_id, memory.run_id)
+    parts = [
+        [None if one is None else str(one) for one in subjects],
+        text,
+        memory.metadata,
+        memory.actor,
+        memory.role,
+        sorted(memory.categories),
+        memory.expires_on,
+    ]
+    return orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)
 
 
 def searchable(text: str, actor: str | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 import threading
 import unicodedata
 from collections import OrderedDict
@@ -22,9 +23,10 @@ from service.errors import Conflict, InvalidInput
 from service.records import SubjectNames
 from service.scope import Scope, SubjectKind, TenantId
 from service.storage.encryption import Cipher, Place
-from service.storage.keyring import KeyDestroyed, Keyring
+from service.storage.keyring import KeyDestroyed, KeyLost, Keyring
 from service.tenants.tables import IdentityRow, SubjectRow
 
+_log: Final = logging.getLogger("memvault.subjects")
 _CACHED: Final = 50_000
 _BELIEVED_SECONDS: Final = 5.0
 _subjects: Final[Any] = SubjectRow.__table__  # type: ignore[attr-defined]
@@ -134,7 +136,7 @@ class Subjects:
         return SubjectIds(**{f"{kind.value}_id": found[(kind, name)] for kind, name in pairs})
 
     def names(self, connection: Connection, scope: Scope, ids: Iterable[UUID]) -> dict[UUID, Name]:
-        """Return the names of those surrogates whose key still exists."""
+        """Return the names of those surrogates whose key is there."""
         wanted = set(ids)
         named: dict[UUID, Name] = {}
         with self._lock:
@@ -319,6 +321,10 @@ class Subjects:
         try:
             cipher = self._keyring.subject(scope.tenant_id, surrogate)
         except KeyDestroyed:
+            return None
+        except KeyLost:
+            # One name that cannot be read any more hides nothing of the others.
+            _log.error("the name of a subject cannot be opened: its key is lost", extra={"subject": str(surrogate)})
             return None
         return SubjectKind(kind), cipher.open(sealed, _name_place(scope.tenant_id, surrogate)).decode()
 
