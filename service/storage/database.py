@@ -33,8 +33,8 @@ _UNSAFE_ROLE: Final = text(
     " FROM pg_roles r WHERE r.rolname = current_user"
 )
 
-#: Deadlock and serialization failure.
-_GAVE_IN: Final = frozenset({"40P01", "40001"})
+#: Deadlock, serialization failure, and a wait for a lock that had a bound.
+_GAVE_IN: Final = frozenset({"40P01", "40001", "55P03"})
 #: Insufficient rights and a server that only reads.
 _REFUSED: Final = frozenset({"42501", "25006"})
 #: What the triggers of legal holds raise: with the hold's name, or because of who asks, as their whole message.

@@ -11,13 +11,15 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+from sqlalchemy import text
 
-from service.errors import Conflict, InvalidInput, LegalHold, NotFound
+from service.errors import Conflict, InvalidInput, LegalHold, NotFound, RecordBusy
 from service.filters.ast import EVERYTHING
 from service.holds.guard import refuse_held_subject, refuse_held_tenant
 from service.memories.actions import Edit
 from service.records import SubjectNames
 from service.retention.holds import Hold, NewHold
+from service.retention.ledger import ErasureKind, Target
 from service.scope import Caller, SubjectKind, TenantId
 from service.tenants.actions import begin_deleting
 from service.wiring import Services
@@ -217,6 +219,28 @@ def test_an_add_and_an_update_that_meet_a_hold_being_placed_end_up_under_it(
         commit.set()
         hold, new, _ = placed.result(60), added.result(60), changed.result(60)
     assert members(hold) == {old, new}
+
+
+def test_a_writer_waits_with_a_bound_while_a_hold_is_being_placed(
+    services: Services, caller: Caller, tenant: TenantId, add: Add, database: Postgres
+) -> None:
+    old = add("I love coffee")
+    writes: list[Callable[[], object]] = [
+        lambda: add("tea at noon"),
+        lambda: services.memories.update(caller, caller.scope, old, Edit(text="more tea")),
+        lambda: services.memories.delete(caller, caller.scope, old),
+        lambda: services.erasures.request(caller, caller.scope, Target(ErasureKind.USER, "alice")),
+    ]
+    with ThreadPoolExecutor() as pool, under_way(database, tenant, "SELECT hold_exclusive()"):
+        for waiting in [pool.submit(write) for write in writes]:
+            with pytest.raises(RecordBusy):
+                waiting.result(60)
+        assert services.memories.get(caller, caller.scope, old).text == "I love coffee"
+    # The bound is of that wait alone.
+    with services.installation.database.transaction(caller.scope) as connection:
+        refuse_held_tenant(connection, caller.scope)
+        assert connection.execute(text("SHOW lock_timeout")).scalar() == "0"
+    assert services.memories.delete(caller, caller.scope, old) == 1
 
 
 def test_many_writers_and_a_hold_at_once(
