@@ -234,7 +234,7 @@ def test_an_error_that_nobody_foresaw_ends_neither_sealing_nor_delivery(
         until(lambda: messages <= {record.getMessage() for record in caplog.records})
         assert keeper.state() == ("failed", "the trail cannot be sealed: ProgrammingError")
         house.superuser("ALTER TABLE elsewhere RENAME TO audit_checkpoints")
-        until(lambda: max(one.body.number for one, _ in read_checkpoints(house.folder)) > before)
+        until(lambda: max(one.body.number for _, one in CheckpointFiles(house.folder).places()) > before)
         until(lambda: keeper.state()[0] == "ok")
     finally:
         keeper.stop()
