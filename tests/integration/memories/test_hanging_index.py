@@ -18,7 +18,7 @@ from service import wiring
 from service.errors import IndexUnavailable
 from service.index.server import ServerIndex
 from service.main import create_app
-from service.memories import answering, indexing
+from service.memories import answering, doubts, indexing
 from service.scope import Caller
 from service.settings import load_settings
 from service.wiring import Services
@@ -26,6 +26,7 @@ from tests.conftest import MakeServices, Postgres, caller_of, principal_of
 from tests.integration.memories.test_adding_and_finding import add, found
 from tests.integration.memories.test_index_upkeep import eventually
 from tests.qdrant.hanging import hanging, silent
+from tests.qdrant.serving import qdrant
 
 pytestmark = pytest.mark.integration
 
@@ -211,6 +212,17 @@ def test_what_arrives_after_its_memory_was_deleted_elsewhere_does_not_stay(
         for _ in range(2):
             services.indexing.drain()
         assert not present(services, caller, added.memory_id)
+
+
+def test_a_write_that_took_long_is_looked_at_again(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    with qdrant(grpc=True) as server:
+        services = opened(url=server.url, grpc_port=server.grpc_port)
+        caller = newcomer(services)
+        monkeypatch.setattr(doubts, "_LONG", -1.0)
+        add(services, caller, "I play the cello")
+        assert rows(services) == 1
+        services.indexing.drain()
+        assert rows(services) == 2
 
 
 def present(services: Services, caller: Caller, memory_id: UUID) -> bool:
