@@ -199,7 +199,7 @@ class Erasures:
         target = Target(erasure.kind, erasure.connector or "")
         due_at = self._obstacles.check(connection, scope, target, erasure.subject_id)
         if due_at is None:
-            self._ledger.begin(connection, erasure.id)
+            self._ledger.begin(connection, scope, erasure.id)
             self.begin(connection, scope, erasure)
             self._trail.write(
                 connection,

@@ -159,9 +159,13 @@ class Ledger:
         row = connection.execute(query).first()
         return None if row is None else self._erasure(scope, row)
 
-    def begin(self, connection: Connection, erasure_id: UUID) -> None:
-        """Let a scheduled erasure run."""
-        self._set(connection, erasure_id, status=ErasureStatus.RUNNING.value, begun_at=clock.now(), blocked_by=None)
+    def begin(self, connection: Connection, scope: Scope, erasure_id: UUID) -> None:
+        """Let a scheduled erasure run, which is due by that, whatever it waited for."""
+        moment = clock.now()
+        due_at = func.least(_e.c.due_at, moment)
+        running = ErasureStatus.RUNNING.value
+        self._set(connection, erasure_id, status=running, begun_at=moment, due_at=due_at, blocked_by=None)
+        self.plan(connection, scope, erasure_id, moment)
 
     def postpone(
         self, connection: Connection, scope: Scope, erasure_id: UUID, due_at: datetime, *, blocked_by: str

@@ -196,6 +196,10 @@ def test_asked_again_after_the_rule_is_gone_an_erasure_begins(
 
     again = services.erasures.request(caller, caller.scope, target)
     assert (again.id, again.status) == (put_off.id, ErasureStatus.RUNNING)
+    assert again.due_at == again.begun_at
+    # A lost job is found as that of any other.
+    admin.execute("DELETE FROM procrastinate_jobs")
+    assert services.erasing.resume() == 1
     assert texts(services, caller) == (set() if target is ALICE else {"I like figs"})
     assert finish(services, caller, again.id).status is ErasureStatus.COMPLETED
     assert (texts(services, caller), count(admin, "memories")) == (set(), 0)
