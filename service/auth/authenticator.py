@@ -180,13 +180,10 @@ class Authenticator:
             return True
         if self._watch is None or age >= _READ_EVERY or not self._watch.confirms(known.principal):
             return False
-        return known.principal.kind is not PrincipalKind.TOKEN or self._is_of_present_keys(known)
-
-    def _is_of_present_keys(self, known: _Checked) -> bool:
-        """Tell whether a token was checked by the keys that its issuer has: the watch hears nothing of those."""
-        return (
-            known.keys_since is not None and self._tokens is not None and known.keys_since == self._tokens.keys_since()
-        )
+        if known.principal.kind is not PrincipalKind.TOKEN:
+            return True
+        # The watch hears nothing of the issuer's keys.
+        return self._tokens is not None and self._tokens.has_keys_since(known.keys_since)
 
     def _remember(self, hashed: bytes, checked: _Checked | None) -> None:
         with self._lock:

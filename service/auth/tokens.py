@@ -75,6 +75,10 @@ class Tokens:
         """
         return self._keys.since()
 
+    def has_keys_since(self, since: float | None) -> bool:
+        """Tell whether the signing keys are those of that mark, and need not be fetched again."""
+        return since is not None and since == self.keys_since()
+
     def audience(self, face: str) -> str | None:
         """Return what tokens must be for at this face, or None when it takes no tokens."""
         return self._audiences.get(face)
