@@ -97,7 +97,7 @@ def test_every_moment_of_the_calendar_is_read_back_whatever_the_zone_of_the_serv
         ("58030", RecordUnavailable),
         ("25006", RecordUnavailable),
         ("42501", RecordUnavailable),
-        ("55P03", DBAPIError),
+        ("55P03", RecordBusy),
         ("23505", DBAPIError),
         ("P0001", DBAPIError),
     ],
