@@ -387,6 +387,8 @@ def test_the_index_is_not_written_anew_while_the_tables_cannot_be(
     with psycopg.connect(database.admin) as report:
         report.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         report.execute("SELECT 1")
+        # What it sees is not what is there any more.
+        add(services, caller, "a note of somebody else", user_id="bob")
         with pytest.raises(RecordBusy, match="can still see"):
             services.erasing.run(tenant_id, erasure_id)
     assert passes == []
