@@ -73,6 +73,7 @@ class Authenticator:
         self._watch = watch
         self._tokenless = tokenless
         self._lock = threading.Lock()
+        self._telling = threading.Lock()
         self._cache: OrderedDict[bytes, _Checked] = OrderedDict()
         self._refused = _Refused()
 
@@ -112,22 +113,26 @@ class Authenticator:
             RecordUnavailable: when the trail cannot be written; what was refused stays counted.
         """
         refused = self._refused
-        with self._lock:
-            moment = clock.monotonic()
-            if not refused.count or (moment - refused.told_at < _REFUSALS_EVERY and not at_once):
-                return
-            count, before, last = refused.count, refused.told_at, (refused.request_id, refused.client, refused.face)
-            refused.count, refused.told_at = 0, moment
-        request_id, client, face = last
-        try:
-            self._trail.credential_refused(
-                request_id=request_id, client=client, face=face, count=count, code="unauthenticated"
-            )
-        except RecordUnavailable:
-            # Not in the trail, so not answered either; the next refusal tries again with all that were counted.
+        # One at a time: who is refused while a row is being written is answered when it is.
+        with self._telling:
             with self._lock:
-                refused.count, refused.told_at = refused.count + count, before
-            raise
+                moment = clock.monotonic()
+                if not refused.count or (moment - refused.told_at < _REFUSALS_EVERY and not at_once):
+                    return
+                count, last = refused.count, (refused.request_id, refused.client, refused.face)
+                refused.count = 0
+            request_id, client, face = last
+            try:
+                self._trail.credential_refused(
+                    request_id=request_id, client=client, face=face, count=count, code="unauthenticated"
+                )
+            except RecordUnavailable:
+                # Not in the trail, so not answered either; the next refusal tries again with all that were counted.
+                with self._lock:
+                    refused.count += count
+                raise
+            with self._lock:
+                refused.told_at = moment
 
     def scopes(self, permissions: Iterable[Permission]) -> tuple[str, ...]:
         """Return the scopes to ask the issuer for to get these permissions; none where there is no issuer."""
