@@ -186,9 +186,11 @@ def test_what_is_beyond_the_scopes_counts_as_a_request(
 ) -> None:
     """Else a token fills the trail with refusals, as fast as it can send them."""
     monkeypatch.setattr(rates, "_KEPT_SECONDS", 600.0)
+    call = {"name": "add_memory", "arguments": {"text": "tea", "infer": False}}
+    # A user that is there: who names another counts before the message is read.
+    assert Wire(url, issuer.token(scope="memory:write")).modern("tools/call", call).status_code == 200
     trusting.installation.tenants.set_limits("acme", {Limit.REQUESTS_PER_SECOND: 1})
     wire = Wire(url, issuer.token(scope="memory:read"))
-    call = {"name": "add_memory", "arguments": {"text": "tea"}}
     assert wire.modern("tools/call", call).status_code == 403
     with psycopg.connect(database.admin, autocommit=True) as connection:
         connection.execute("UPDATE rate_buckets SET at = now() + interval '1 hour'")
