@@ -97,19 +97,24 @@ def test_an_action_that_never_had_a_thread_is_not_done_later(make_services: Make
     _, key = principal_of(services, tenant)
     headers = {"Authorization": f"Token {key}"}
     with serving(create_app(services)) as url, httpx.Client(base_url=url, headers=headers, timeout=60) as client:
-        assert client.post(ADD, json=BODY).status_code == 200
+        deadline = time.monotonic() + 90
+
+        def done(path: str, body: dict[str, object]) -> httpx.Response:
+            # On a busy machine the time may be over all the same; the same add is one memory.
+            while (answer := client.post(path, json=body)).status_code == 503 and time.monotonic() < deadline:
+                time.sleep(0.05)
+            assert answer.status_code == 200
+            return answer
+
+        done(ADD, BODY)
         with psycopg.connect(database.admin) as lock, ThreadPoolExecutor(8) as callers:
             lock.execute("LOCK TABLE memories IN ACCESS EXCLUSIVE MODE")
             bodies = [{**BODY, "messages": [{"role": "user", "content": f"Note {n}"}]} for n in range(8)]
             answers = list(callers.map(lambda body: client.post(ADD, json=body), bodies))
             assert {answer.status_code for answer in answers} == {503}
         # What comes now waits for no more than the two that had a thread.
-        deadline = time.monotonic() + 60
-        while (listed := client.post("/v3/memories/", json={})).status_code == 503 and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert client.post(ADD, json={**BODY, "messages": [{"role": "user", "content": "Last"}]}).status_code == 200
-        listed = client.post("/v3/memories/", json={})
-        assert 2 <= listed.json()["count"] <= 4
+        done(ADD, {**BODY, "messages": [{"role": "user", "content": "Last"}]})
+        assert 2 <= done("/v3/memories/", {}).json()["count"] <= 4
 
 
 def test_probes_and_metrics_are_answered_while_requests_keep_every_thread(
