@@ -1,15 +1,9 @@
-"""The keyring in a database: what holds for the files holds for it, and what only a database can get wrong."""
+"""The keyring in a database: what only a database can get wrong."""
 
 from __future__ import annotations
 
-import os
-import threading
-from base64 import b64encode
-from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
@@ -20,207 +14,26 @@ from service import clock, wiring
 from service.errors import ConfigurationError, KeyringUnavailable, Unavailable
 from service.migrations.keyring import upgrade_keyring
 from service.scope import SubjectKind, TenantId
-from service.settings import Settings, load_settings
-from service.storage.encryption import Cipher, Place
-from service.storage.keyring import FileKeyring, KeyDestroyed, KeyMissing, Keyring
+from service.storage.encryption import Place
+from service.storage.keyring import FileKeyring, KeyDestroyed
 from service.storage.keyring_copies import take_in, write_journal, write_keys
 from service.storage.keyring_database import KeyringDatabase
-from service.storage.tombstones import FileTombstones, TombstoneKind, Tombstones, TombstonesDamaged, tombstone_id
-from service.wiring.keys import DatabaseKeys, move_keys, open_database_keys, open_keys, rewrap_keys
+from service.storage.tombstones import FileTombstones, TombstoneKind, TombstonesDamaged
+from service.wiring.keys import move_keys, open_database_keys, rewrap_keys
 from tests.conftest import MakeServices, Postgres, caller_of, fresh_database
 from tests.integration.memories.test_adding_and_finding import add, found
+from tests.integration.storage.keyrings import (
+    SUBJECT,
+    TENANT,
+    Chosen,
+    House,
+    database_name,
+    new_key,
+    settings_of,
+    stopped,
+)
 
 pytestmark = [pytest.mark.integration, pytest.mark.postgres_suite]
-
-TENANT, SUBJECT = TenantId(UUID(int=1)), UUID(int=2)
-Chosen = dict[str, str]
-
-
-def new_key() -> str:
-    """A wrapping key."""
-    return b64encode(os.urandom(32)).decode()
-
-
-def settings_of(chosen: Chosen, folder: Path, **more: str) -> Settings:
-    """The settings of an installation with this keyring."""
-    return load_settings(environ={}, flags={"data_dir": folder, "keyring": chosen | more})
-
-
-@dataclass
-class House:
-    """Opens keyrings on one database, each as another process would."""
-
-    chosen: Chosen
-    folder: Path
-    stack: ExitStack
-
-    def open(self, **more: str) -> DatabaseKeys:
-        """Open it once more."""
-        return open_database_keys(settings_of(self.chosen, self.folder, **more), self.stack)
-
-    def rows(self, query: str) -> list[Any]:
-        """What its database says."""
-        with psycopg.connect(self.chosen["url"]) as connection:
-            return connection.execute(query.encode()).fetchall()
-
-
-@pytest.fixture
-def house(keyring_settings: Chosen, tmp_path: Path) -> Iterator[House]:
-    """A keyring in a database."""
-    with ExitStack() as stack:
-        yield House(keyring_settings, tmp_path, stack)
-
-
-@pytest.fixture(params=["folder", "database"])
-def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], tuple[Keyring, Tombstones]]]:
-    """Opens one and the same keyring, as each of several processes would."""
-    chosen = request.getfixturevalue("keyring_settings") if request.param == "database" else {}
-    with ExitStack() as stack:
-        yield lambda: open_keys(settings_of(chosen, tmp_path), stack)
-
-
-def stopped(monkeypatch: pytest.MonkeyPatch) -> float:
-    """Let no time pass until the test says so, however busy the machine is."""
-    now = clock.monotonic()
-    monkeypatch.setattr(clock, "monotonic", lambda: now)
-    return now
-
-
-OpenKeys = Callable[[], tuple[Keyring, Tombstones]]
-
-
-def test_a_key_is_the_same_for_all_and_destroyed_for_good(kept: OpenKeys, monkeypatch: pytest.MonkeyPatch) -> None:
-    now = stopped(monkeypatch)
-    here, elsewhere = kept()[0], kept()[0]
-    place = Place(TENANT, "memories", uuid4(), "content")
-    sealed = here.create_subject(TENANT, SUBJECT).seal(b"tea", place)
-    assert elsewhere.create_subject(TENANT, SUBJECT).open(sealed, place) == b"tea"
-    assert kept()[0].subject(TENANT, SUBJECT).open(sealed, place) == b"tea"
-    here.destroy_subject(TENANT, SUBJECT)
-    here.destroy_subject(TENANT, SUBJECT)
-    for refused in (here.subject, here.create_subject, kept()[0].subject, kept()[0].create_subject):
-        with pytest.raises(KeyDestroyed):
-            refused(TENANT, SUBJECT)
-    # The other process believes what it remembers for seconds only.
-    assert isinstance(elsewhere.subject(TENANT, SUBJECT), Cipher)
-    monkeypatch.setattr(clock, "monotonic", lambda: now + 6)
-    with pytest.raises(KeyDestroyed):
-        elsewhere.subject(TENANT, SUBJECT)
-
-
-def test_a_key_can_be_destroyed_before_it_is_made(kept: OpenKeys) -> None:
-    kept()[0].destroy_subject(TENANT, SUBJECT)
-    with pytest.raises(KeyDestroyed):
-        kept()[0].create_subject(TENANT, SUBJECT)
-
-
-def test_a_new_key_is_of_this_process_until_it_is_made_durable(kept: OpenKeys) -> None:
-    here, elsewhere, other = kept()[0], kept()[0], UUID(int=3)
-    place = Place(TENANT, "memories", uuid4(), "content")
-    sealed = here.new_subject(TENANT, SUBJECT).seal(b"tea", place)
-    here.new_subject(TENANT, other)
-    assert here.subject(TENANT, SUBJECT).open(sealed, place) == b"tea"
-    here.forget_new(TENANT, other)
-    for keyring, subject_id in ((elsewhere, SUBJECT), (elsewhere, other), (here, other)):
-        with pytest.raises(KeyMissing):
-            keyring.subject(TENANT, subject_id)
-    assert here.create_subject(TENANT, SUBJECT).open(sealed, place) == b"tea"
-    here.forget_new(TENANT, SUBJECT)
-    assert elsewhere.subject(TENANT, SUBJECT).open(sealed, place) == b"tea"
-
-
-def test_no_key_is_made_in_a_tenant_that_was_erased_meanwhile(kept: OpenKeys) -> None:
-    here, elsewhere = kept()[0], kept()[0]
-    here.create_tenant(TENANT)
-    here.new_subject(TENANT, SUBJECT)
-    elsewhere.destroy_tenant(TENANT)
-    with pytest.raises(KeyDestroyed):
-        here.create_subject(TENANT, SUBJECT)
-    here.forget_new(TENANT, SUBJECT)
-    for keyring in (here, kept()[0]):
-        with pytest.raises((KeyDestroyed, KeyMissing)):
-            keyring.subject(TENANT, SUBJECT)
-
-
-def test_a_tenant_s_key_goes_with_those_of_its_subjects_and_no_other(
-    kept: OpenKeys, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rival, others = TenantId(UUID(int=7)), [UUID(int=number) for number in range(2, 5)]
-    here, elsewhere = kept()[0], kept()[0]
-    for tenant_id in (TENANT, rival):
-        here.create_tenant(tenant_id)
-        here.create_tenant(tenant_id)
-        for one in others:
-            here.create_subject(tenant_id, one)
-    secret = here.tenant_secret(TENANT, "names")
-    assert elsewhere.tenant_secret(TENANT, "names") == secret != here.tenant_secret(TENANT, "other")
-    assert secret != here.tenant_secret(rival, "names")
-    here.destroy_tenant(TENANT)
-    now = clock.monotonic()
-    monkeypatch.setattr(clock, "monotonic", lambda: now + 6)
-    for keyring in (here, kept()[0]):
-        for one in others:
-            with pytest.raises(KeyDestroyed):
-                keyring.subject(TENANT, one)
-            assert keyring.subject(rival, one)
-        with pytest.raises(KeyDestroyed):
-            keyring.tenant_secret(TENANT, "names")
-    with pytest.raises(KeyDestroyed):
-        elsewhere.subject(TENANT, others[0])
-    with pytest.raises(KeyDestroyed):
-        elsewhere.tenant_secret(TENANT, "names")
-    assert elsewhere.tenant_secret(rival, "names")
-
-
-def test_whether_a_key_is_there_is_asked_anew(kept: OpenKeys) -> None:
-    here, elsewhere = kept()[0], kept()[0]
-    here.create_tenant(TENANT)
-    here.create_subject(TENANT, SUBJECT)
-    with pytest.raises(KeyMissing):
-        elsewhere.check(TENANT, UUID(int=9))
-    secret = elsewhere.tenant_secret(TENANT, "names")
-    for one in (SUBJECT, None):
-        elsewhere.check(TENANT, one)
-    here.destroy_subject(TENANT, SUBJECT)
-    here.destroy_tenant(TENANT)
-    for one in (SUBJECT, None):
-        with pytest.raises(KeyDestroyed):
-            elsewhere.check(TENANT, one)
-    # What is remembered is believed for seconds, and is no answer to that.
-    assert elsewhere.tenant_secret(TENANT, "names") == secret
-
-
-def test_many_processes_make_one_key(kept: OpenKeys) -> None:
-    keyrings, place = [kept()[0] for _ in range(4)], Place(TENANT, "memories", uuid4(), "content")
-    sealed: list[bytes] = []
-
-    def make(keyring: Keyring) -> None:
-        sealed.append(keyring.create_subject(TENANT, SUBJECT).seal(b"tea", place))
-
-    threads = [threading.Thread(target=make, args=(keyring,)) for keyring in keyrings]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert [kept()[0].subject(TENANT, SUBJECT).open(one, place) for one in sealed] == [b"tea"] * 4
-
-
-def test_the_journal_is_one_for_all_and_chained(kept: OpenKeys) -> None:
-    first, other = kept()[1], kept()[1]
-    erased, subject = TombstoneKind.SUBJECT_ERASED, uuid4()
-    once = tombstone_id(erased, TENANT, subject)
-    one = first.append(erased, TENANT, [subject], tombstone=once)
-    two = other.append(TombstoneKind.HOLD_PLACED, TENANT, [uuid4(), uuid4()], sealed=b"\x00sealed")
-    first.append(erased, TENANT, [subject], tombstone=once)
-    threads = [threading.Thread(target=lambda: [kept()[1].append(erased, TENANT, [uuid4()]) for _ in range(5)])] * 1
-    threads += [threading.Thread(target=lambda: [first.append(erased, TENANT, [uuid4()]) for _ in range(5)])]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    told = list(kept()[1].all())
-    assert told[:2] == [one, two]
-    assert len(told) == len({one.id for one in told}) == 12
 
 
 def test_the_keyring_asks_once_in_seconds_and_not_for_each_call(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -380,11 +193,6 @@ def test_a_destroyed_key_is_in_no_file_of_the_table(house: House, postgres: Post
         assert wrapped not in file()
     with pytest.raises(KeyDestroyed):
         keys.keyring.subject(TENANT, SUBJECT)
-
-
-def database_name(house: House) -> str:
-    """The name of its database."""
-    return str(house.rows("SELECT current_database()")[0][0])
 
 
 def test_a_journal_that_was_changed_is_refused(house: House) -> None:
