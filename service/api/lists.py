@@ -9,7 +9,6 @@ from typing import Annotated, Any, Final, TypeAlias
 
 from pydantic import Field
 
-MOST_MESSAGES: Final = 10_000
 MOST_PARTS: Final = 1_000
 #: Of a batch or of a decision, of which a thousand are taken.
 MOST_ITEMS: Final = 2_000

@@ -23,13 +23,12 @@ from service.mcp.needs import Intent, intent_of
 from service.mcp.threads import Threads, TimeLimitReached
 from service.policy.table import authorize
 from service.scope import Caller, Principal, PrincipalKind
+from service.strict_json import LARGE
 from service.wiring import Services
 
 #: Where the visitor of a request stands in its ASGI scope.
 _VISITOR: Final = "memvault.visitor"
 _PATH: Final = "/mcp"
-#: Bytes of a body that are looked at where they arrive.
-_AT_ONCE: Final = 64 * 1024
 _IN_URL: Final = "access_token: does not belong into a URL, where logs keep it; send it as 'Authorization: Bearer'"
 _HOST_REFUSED: Final = "the service does not answer to this host name: add it to server.allowed_hosts"
 _ORIGIN_REFUSED: Final = "web pages of this origin may not call the service: add its host to server.allowed_hosts"
@@ -143,7 +142,7 @@ class Door:
         look = partial(fault_of, body, stateless=is_stateless(request))
         try:
             # A large one would hold up everybody else on the loop.
-            fault = look() if len(body) <= _AT_ONCE else await self._threads.run(look)
+            fault = look() if len(body) <= LARGE else await self._threads.run(look)
         except TimeLimitReached:
             return _answer(503, "unavailable", "no answer in time; try again", request_id)
         return None if fault is None else _answer(400, "invalid_request", fault, request_id)

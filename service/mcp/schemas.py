@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from service.memories.interactions import USUAL_QUERY, USUAL_TOKENS
+from service.settings import MOST_MESSAGES
 
 UserId = Annotated[str | None, Field(description="The user whose memory it is.")]
 NeededUserId = Annotated[
@@ -85,7 +86,7 @@ class AddMemoryInput(Subjects):
     text: str | None = Field(None, description="What to remember. Needed unless messages are given.")
     messages: list[MessageInput] | None = Field(
         None,
-        max_length=10_000,
+        max_length=MOST_MESSAGES,
         description="A conversation to remember, taken instead of text, the oldest message first.",
     )
     metadata: dict[str, Any] | None = Field(

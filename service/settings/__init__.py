@@ -6,13 +6,14 @@ from service.settings.loading import load_settings, setting_names
 from service.settings.quotas import Quotas
 from service.settings.secrets import MOST_KEY
 from service.settings.trail import AUDIT_FLOOR_DAYS, Audit, AuditS3
-from service.settings.tree import ENV_PREFIX, Fallback, Limits, Llm, Settings
+from service.settings.tree import ENV_PREFIX, MOST_MESSAGES, Fallback, Limits, Llm, Settings
 from service.settings.webhooks import Webhooks
 
 __all__ = [
     "AUDIT_FLOOR_DAYS",
     "ENV_PREFIX",
     "MOST_KEY",
+    "MOST_MESSAGES",
     "Audit",
     "AuditS3",
     "Fallback",

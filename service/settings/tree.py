@@ -23,6 +23,8 @@ from service.settings.watching import Metrics, Telemetry
 from service.settings.webhooks import Webhooks
 
 ENV_PREFIX: Final = "MEMVAULT_"
+#: Messages that one add may be allowed to have: where the shape is checked, each wrong one costs a kilobyte.
+MOST_MESSAGES: Final = 10_000
 
 
 class Server(Section):
@@ -190,7 +192,7 @@ class Limits(Section):
     """Bounds on what one request may carry."""
 
     message_chars: int = Field(20_000, ge=1, description="Characters in one message or memory; more is 413.")
-    messages: int = Field(200, ge=1, le=10_000, description="Messages in one add; more is 413.")
+    messages: int = Field(200, ge=1, le=MOST_MESSAGES, description="Messages in one add; more is 413.")
     query_chars: int = Field(4_000, ge=1, description="Characters in a search query; more is 400.")
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
-from service.api.lists import MOST_MESSAGES
+from service.settings import MOST_MESSAGES
 
 _EXAMPLE: JsonDict = {
     "id": "0190a1b2-3c4d-7e5f-8a9b-0c1d2e3f4a5b",

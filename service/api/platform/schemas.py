@@ -7,8 +7,9 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.config import JsonDict
 
-from service.api.lists import MOST_MESSAGES, MOST_PARTS, Filter, Names
+from service.api.lists import MOST_PARTS, Filter, Names
 from service.api.reading import SUBJECTS, Moment
+from service.settings import MOST_MESSAGES
 
 #: Names in `fields`: more than a memory has fields.
 MOST_FIELDS: Final = 50

@@ -11,6 +11,7 @@ from fastapi._compat import v2 as fastapi_errors
 from fastapi.testclient import TestClient
 
 from service.errors import TooLarge
+from service.mcp.tools import TOOLS
 from service.strict_json import refuse_many
 from tests.integration.api.conftest import assert_error
 
@@ -85,6 +86,13 @@ def _lists(schema: Any, known: dict[str, Any], seen: frozenset[str] = frozenset(
     inside = [schema.get("items"), *schema.get("properties", {}).values()]
     for part in (*inside, *(one for kind in ("anyOf", "oneOf", "allOf") for one in schema.get(kind, ()))):
         yield from _lists(part, known, seen)
+
+
+def test_every_list_of_a_tool_has_a_bound() -> None:
+    schemas = {name: tool.input_schema for name, tool in TOOLS.items()}
+    found = {(name, *one) for name, schema in schemas.items() for one in _lists(schema, schema.get("$defs", {}))}
+    assert len(found) >= 3
+    assert [one for one in found if not one[2]] == []
 
 
 def test_every_list_of_a_body_has_a_bound(client: TestClient) -> None:
