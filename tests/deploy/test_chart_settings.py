@@ -151,10 +151,10 @@ def test_the_features_of_the_ci_files_arrive(tmp_path: Path) -> None:
 def test_config_reaches_the_service_as_it_is_and_mistakes_are_told(tmp_path: Path) -> None:
     """Numbers stay whole, and a name that the service does not know is refused by it."""
     server = {"body_limit": 41943040, "allowed_hosts": ["x.example.com"]}
-    given = f"config={json.dumps({'server': server, 'limits': {'messages': 1000000}})}"
+    given = f"config={json.dumps({'server': server, 'quotas': {'memories': 1000000}})}"
     settings = loaded("external", "serve", tmp_path, given)
     assert settings.server.body_limit == 41_943_040
-    assert settings.limits.messages == 1_000_000
+    assert settings.quotas.memories == 1_000_000
     assert {"x.example.com", "mem-memvault"} <= set(settings.server.allowed_hosts)
     (tmp_path / "other").mkdir()
     with pytest.raises(ConfigurationError, match="there is no such setting"):
