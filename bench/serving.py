@@ -48,7 +48,8 @@ class Served:
         service = psutil.Process(self.pid)
         bytes_of = {"service": int(service.memory_info().rss), "postgres": 0}
         for one in processes_below(service, self.data_dir):
-            bytes_of["postgres" if "postgres" in one.name() else "service"] += _own_bytes(one)
+            with suppress(psutil.NoSuchProcess):  # a worker of Postgres may end meanwhile
+                bytes_of["postgres" if "postgres" in one.name() else "service"] += _own_bytes(one)
         return bytes_of
 
 
@@ -63,7 +64,9 @@ def cpu_seconds(pid: int, data_dir: Path) -> float:
     for one in (root, *processes_below(root, data_dir)):
         with suppress(psutil.NoSuchProcess):
             times = one.cpu_times()
+            # With what ended and was waited for: a connection that is closed would take its time along.
             had += times.user + times.system
+            had += getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0)
     return had
 
 
@@ -120,7 +123,7 @@ def serving(data_dir: Path) -> Iterator[Served]:
         credentials: dict[str, Any] = json.loads((data_dir / "credentials.json").read_text(encoding="utf-8"))
         yield Served(url, str(credentials["api_key"]), process.pid, data_dir, seconds)
     finally:
-        _stop(process)
+        _stop(process, data_dir)
 
 
 def _command() -> list[str]:
@@ -158,12 +161,15 @@ def _wait(process: subprocess.Popen[bytes], url: str, log: Path, began: float) -
     raise NotServing(f"the service was not ready after {waited:.0f} s; the last lines of its log:\n{last}")
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
+def _stop(process: subprocess.Popen[bytes], data_dir: Path) -> None:
     process.terminate()
     try:
         process.wait(_STOP_SECONDS)
     except subprocess.TimeoutExpired:
-        process.kill()
+        # What it started would outlive it.
+        for one in (service := psutil.Process(process.pid), *processes_below(service, data_dir)):
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
         process.wait()
 
 
