@@ -6,25 +6,31 @@ import json
 import logging
 import math
 import os
+import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
+from urllib.parse import urlsplit
 
+import httpx
 import typer
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from bench.plot import draw
+from bench.remote import HITS
 from bench.running import measure
-from bench.serving import scratch_folder
-from bench.speed import Cell, Plan, Race, Results, growth
+from bench.serving import NotServing, scratch_folder
+from bench.speed import FEWEST_EACH, Cell, Plan, Race, Results, growth
 
 _QUICK = Plan(sizes=(200,), tenants=(2,), callers=(1, 4), rounds=1, seconds=0.2)
+#: Becomes results.json once it is whole.
+_UNFINISHED: Final = "results.json.new"
 
 
 def main(
@@ -41,10 +47,16 @@ def main(
         int | None, typer.Option(min=100, help="Leave out where a tenant would have more memories.")
     ] = None,
     stock: Annotated[bool, typer.Option(help="Measure stock Mem0 too.")] = True,
-    save: Annotated[Path | None, typer.Option(help="Folder for results.json and speed.svg.")] = None,
+    save: Annotated[
+        Path | None, typer.Option(help="Folder for results.json, written as they come, and speed.svg.")
+    ] = None,
     url: Annotated[str | None, typer.Option(help="Time a service that runs there instead, with MEM0_API_KEY.")] = None,
 ) -> None:
     """Time search and add: the floor, the engine, REST, MCP and stock Mem0, each in the same run."""
+    if url is not None:
+        _refuse_for_url(
+            url, sizes, {"--tenants": tenants, "--large": large, "--million": million, "--most-each": most_each}
+        )
     plan = _QUICK if quick else Plan()
     chosen = _numbers(sizes, "--sizes") or plan.sizes
     more = ((100_000,) if large else ()) + ((1_000_000,) if million else ())
@@ -52,29 +64,83 @@ def main(
         plan,
         sizes=(*chosen, *more),
         tenants=_numbers(tenants, "--tenants") or (*plan.tenants, *((100,) if more else ())),
-        callers=_numbers(callers, "--callers") or plan.callers,
+        callers=tuple(dict.fromkeys(_numbers(callers, "--callers"))) or plan.callers,
         rounds=rounds or plan.rounds,
         seconds=seconds or plan.seconds,
         most_each=most_each,
         stock=stock and plan.stock,
         budget=math.inf if more else plan.budget,
     )
+    if url is None and not plan.steps():
+        raise typer.BadParameter(f"nothing is left to measure: a tenant needs {FEWEST_EACH} memories at least")
+    api_key = None if url is None else _api_key()
+    kept = _Kept(save)
     logging.disable(logging.WARNING)
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        # As by hand: what was started is stopped and what was written is removed.
+        signal.signal(ending, signal.default_int_handler)
     notes = Console(stderr=True)
     began = time.perf_counter()
-    with scratch_folder() as folder, notes.status("") as status:
-        tell = status.update if notes.is_terminal else notes.print
-        results = Race(plan, folder, tell).run() if url is None else measure(url, _api_key(), plan, folder, tell)
-    if save is not None:
-        save.mkdir(parents=True, exist_ok=True)
-        (save / "results.json").write_text(json.dumps(results.document(), indent=1) + "\n", encoding="utf-8")
-        draw(results.document(), save / "speed.svg")
-    if as_json:
-        print(json.dumps(results.document()))
-    else:
-        # What is read by a program or kept in a file is not cut off at the width of a screen that is not there.
-        show(results, Console(width=None if sys.stdout.isatty() else 120))
-        notes.print(f"measured in {time.perf_counter() - began:.0f} s")
+    try:
+        with scratch_folder() as folder, notes.status("") as status:
+            tell = status.update if notes.is_terminal else notes.print
+            if url is None or api_key is None:
+                Race(plan, folder, tell, kept).run()
+            else:
+                measure(url, api_key, plan, folder, tell, kept)
+    except KeyboardInterrupt:
+        notes.print("interrupted")
+        raise typer.Exit(130) from None
+    except (httpx.HTTPError, httpx.InvalidURL, FileExistsError, NotServing) as error:
+        notes.print(f"{url or 'the benchmark'}: {error}", markup=False)
+        raise typer.Exit(1) from None
+    finally:
+        kept.tell(as_json=as_json)
+    notes.print(f"measured in {time.perf_counter() - began:.0f} s")
+
+
+class _Kept:
+    """The results so far: in the folder as soon as they are there, on the screen in the end, whichever end it is."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+        self._results: Results | None = None
+        if folder is not None:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                (folder / _UNFINISHED).write_bytes(b"")
+            except OSError as error:
+                raise typer.BadParameter(f"--save: {error.strerror}: {error.filename}") from None
+            (folder / _UNFINISHED).unlink()
+
+    def __call__(self, results: Results) -> None:
+        self._results = results
+        if self._folder is not None:
+            text = json.dumps(results.document(), indent=1, allow_nan=False)
+            (self._folder / _UNFINISHED).write_text(f"{text}\n", encoding="utf-8")
+            (self._folder / _UNFINISHED).replace(self._folder / "results.json")
+
+    def tell(self, *, as_json: bool) -> None:
+        """Print what there is, and draw it."""
+        if self._results is None:
+            return
+        if as_json:
+            print(json.dumps(self._results.document(), allow_nan=False))
+        else:
+            # What is read by a program or kept in a file is not cut off at the width of a screen that is not there.
+            show(self._results, Console(width=None if sys.stdout.isatty() else 120))
+        if self._folder is not None:
+            draw(self._results.document(), self._folder / "speed.svg")
+
+
+def _refuse_for_url(url: str, sizes: str | None, others: Mapping[str, object]) -> None:
+    address = urlsplit(url)
+    if address.scheme not in ("http", "https") or not address.hostname:
+        raise typer.BadParameter("--url: the address of a service, as https://memory.example.com")
+    if given := [option for option, value in others.items() if value]:
+        raise typer.BadParameter(f"{given[0]}: not with --url, which measures one tenant's service as it is")
+    if sizes is not None and (len(chosen := _numbers(sizes, "--sizes")) != 1 or chosen[0] < HITS):
+        raise typer.BadParameter(f"--sizes: with --url, one number of {HITS} at least")
 
 
 def _api_key() -> str:
@@ -87,8 +153,9 @@ def _api_key() -> str:
 def show(results: Results, console: Console) -> None:
     """Print the results for a person."""
     machine = results.machine
+    unfinished = "" if results.complete else "; ended before all was measured"
     table = Table(
-        title=f"{machine['cores']:.0f} cores, {machine['memory_gib']:.0f} GiB",
+        title=f"{machine['cores']:.0f} cores, {machine['memory_gib']:.0f} GiB{unfinished}",
         caption="p50: median of the runs' medians, and their spread; ratio: to the floor of the same run\n"
         "first column: memories / tenants × callers; cpu: of one call, where it is answered\n"
         f"{min(cell.rounds for cell in results.cells)} to {max(cell.rounds for cell in results.cells)} runs of each",

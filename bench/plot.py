@@ -40,7 +40,8 @@ def draw(document: Mapping[str, Any], path: Path) -> None:
     for row, operation in zip(axes, operations, strict=True):
         alone = [cell for cell in shown if cell["operation"] == operation and cell["callers"] == fewest]
         _lines(row[0], alone, "memories", "ratio")
-        row[0].set(title=f"{operation}, one caller", xlabel="memories", ylabel="p50, times the floor")
+        who = "one caller" if fewest == 1 else f"{fewest} callers"
+        row[0].set(title=f"{operation}, {who}", xlabel="memories", ylabel="p50, times the floor")
         row[0].set(xscale="log", yscale="log")
         many = [cell for cell in shown if cell["operation"] == operation and cell["memories"] == largest]
         _lines(row[1], many, "callers", "per_second")
@@ -54,7 +55,9 @@ def draw(document: Mapping[str, Any], path: Path) -> None:
 
 def _lines(axis: Any, cells: Sequence[Mapping[str, Any]], across: str, up: str) -> None:
     for name in dict.fromkeys(cell["contender"] for cell in cells):
-        points = sorted((cell[across], cell[up]) for cell in cells if cell["contender"] == name)
+        own = [cell for cell in cells if cell["contender"] == name and cell["calls"]]
+        if not (points := sorted((cell[across], cell[up]) for cell in own)):
+            continue
         axis.plot(*zip(*points, strict=True), marker="o", label=name, color=_COLOURS.get(name, "#000000"))
     places = sorted({cell[across] for cell in cells})
     axis.set_xticks(places, [f"{place:,}" for place in places])

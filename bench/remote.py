@@ -12,6 +12,7 @@ import orjson
 
 from bench.stock import ADDER, USER
 from bench.texts import memory_text, query_text
+from bench.timing import Refused
 
 HITS: Final = 10
 _PROTOCOL: Final = "2026-07-28"
@@ -84,7 +85,7 @@ class Mcp:
         headers = self._headers[number % len(self._headers)] | {"Mcp-Name": tool}
         answer = self._wire.post("/mcp", message, headers)
         if "error" in answer or answer["result"].get("isError"):
-            raise http.client.HTTPException(f"{tool}: {answer.get('error') or answer['result']['content']}")
+            raise Refused(f"error of {tool}")
         return answer["result"]["structuredContent"]
 
 
@@ -92,13 +93,14 @@ class Wire:
     """Posts JSON over connections that are kept, one for each thread: the client's own work must not be what is timed.
 
     Raises:
-        http.client.HTTPException: for a status of 400 or more.
+        Refused: for a status of 400 or more.
     """
 
     def __init__(self, url: str) -> None:
         address = urlsplit(url)
         self._kind = http.client.HTTPSConnection if address.scheme == "https" else http.client.HTTPConnection
         self._host, self._port = address.hostname or "", address.port
+        self._below = address.path.rstrip("/")
         self._own = threading.local()
         self._open: list[http.client.HTTPConnection] = []
 
@@ -114,7 +116,9 @@ class Wire:
             connection = self._own.connection = self._kind(self._host, self._port, timeout=60)
             self._open.append(connection)
         try:
-            connection.request("POST", path, orjson.dumps(body), {"Content-Type": "application/json", **headers})
+            connection.request(
+                "POST", self._below + path, orjson.dumps(body), {"Content-Type": "application/json", **headers}
+            )
             response = connection.getresponse()
             answer = response.read()
         except BaseException:
@@ -122,7 +126,7 @@ class Wire:
             connection.close()
             raise
         if response.status >= 400:
-            raise http.client.HTTPException(f"status {response.status}")
+            raise Refused(f"status {response.status}")
         return orjson.loads(answer)
 
 

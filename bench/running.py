@@ -13,7 +13,7 @@ import httpx
 
 from bench.contenders import Contender, Floor
 from bench.remote import Mcp, Rest
-from bench.speed import OPERATIONS, Case, Plan, Results, Tell, machine, timed
+from bench.speed import OPERATIONS, Case, Keep, Plan, Results, Tell, machine, timed
 from bench.stock import ADDER, USER
 from bench.texts import memory_text
 from service import clock
@@ -25,10 +25,11 @@ _BATCH: Final = 100
 _NEW_TEXTS: Final = 100_000_000
 
 
-def measure(url: str, api_key: str, plan: Plan, folder: Path, tell: Tell) -> Results:
+def measure(url: str, api_key: str, plan: Plan, folder: Path, tell: Tell, keep: Keep) -> Results:
     """Load the plan's first size of memories for a user of the benchmark's own, time, and delete them again.
 
-    The key needs to read, write and delete memories. Figures include the network between here and there.
+    The key needs to read, write and delete memories. Figures include the network between here and there. `keep` gets
+    what was found after each case.
 
     Raises:
         httpx.HTTPError: when the service cannot be reached or refuses the key.
@@ -54,6 +55,9 @@ def measure(url: str, api_key: str, plan: Plan, folder: Path, tell: Tell) -> Res
         for operation, callers in itertools.product(OPERATIONS, plan.callers):
             tell(f"timing {operation} with {callers} callers")
             results.cells += timed(contenders, Case(size, 1, operation, callers), plan, numbers)
+            keep(results)
+    results.complete = True
+    keep(results)
     return results
 
 
@@ -65,6 +69,8 @@ def _loaded(url: str, api_key: str, texts: list[str]) -> Iterator[None]:
             known = client.post("/v3/memories/", json={"filters": {"user_id": user}, "page_size": 1})
             if known.raise_for_status().json()["count"]:
                 raise FileExistsError(f"the user {user} has memories there; delete them first")
+            # Nobody's, so none go; a key that may not delete is refused before there is anything to delete.
+            client.delete("/v1/memories/", params={"user_id": user}).raise_for_status()
         try:
             for start in range(0, len(texts), _BATCH):
                 messages = [{"role": "user", "content": text} for text in texts[start : start + _BATCH]]
@@ -72,5 +78,6 @@ def _loaded(url: str, api_key: str, texts: list[str]) -> Iterator[None]:
                 client.post("/v3/memories/add/", json=body).raise_for_status()
             yield
         finally:
-            for user in (USER, ADDER):
-                client.delete("/v1/memories/", params={"user_id": user}).raise_for_status()
+            answers = [client.delete("/v1/memories/", params={"user_id": user}) for user in (USER, ADDER)]
+            for answer in answers:
+                answer.raise_for_status()

@@ -10,8 +10,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -28,13 +28,15 @@ from bench.serving import cpu_seconds, serving
 from bench.stock import Stock
 from bench.timing import Sample, percentile, sample
 from service.embeddings.minilm import MiniLM
+from service.storage.stored import IndexEntry
 
 Tell = Callable[[str], None]
+Keep = Callable[["Results"], None]
 OPERATIONS: Final = ("search", "add")
 #: Numbers of the texts that are added while it is timed: beyond those that were loaded.
 _NEW_TEXTS: Final = 100_000_000
 #: Memories that a tenant needs so that a search can find as many as it asks for.
-_FEWEST_EACH: Final = 100
+FEWEST_EACH: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,15 @@ class Plan:
     stock: bool = True
     stock_size: int = 10_000
     budget: float = 400.0
+
+    def steps(self) -> list[tuple[int, list[int]]]:
+        """Return the numbers of tenants with those of memories that are measured with them, the fewest first."""
+        most = self.most_each or math.inf
+        all_ = [
+            (tenants, [size for size in sorted(set(self.sizes)) if FEWEST_EACH <= size / tenants <= most])
+            for tenants in dict.fromkeys(self.tenants)
+        ]
+        return [(tenants, sizes) for tenants, sizes in all_ if sizes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,17 +107,28 @@ class Cell:
 
 @dataclass
 class Results:
-    """Everything that a run found. Bytes are bytes, times seconds unless the name says otherwise."""
+    """What a run found so far. Bytes are bytes, times seconds unless the name says otherwise.
+
+    `complete` once all that the plan names was measured.
+    """
 
     plan: dict[str, Any]
     machine: dict[str, float]
+    complete: bool = False
     cells: list[Cell] = field(default_factory=list)
     starts: dict[str, float] = field(default_factory=dict)
     footprints: list[dict[str, Any]] = field(default_factory=list)
 
     def document(self) -> dict[str, Any]:
-        """Return the results as what JSON can say."""
-        return asdict(self)
+        """Return the results as what JSON can say: null where no call succeeded."""
+        cells = [{name: _number(value) for name, value in asdict(cell).items()} for cell in self.cells]
+        return asdict(self) | {"cells": cells}
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(map(_number, value))
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def machine() -> dict[str, float]:
@@ -119,24 +141,24 @@ class Race:
     """One whole measurement: for each number of tenants a service is started, loaded step by step, and timed.
 
     All contenders are timed beside each other at each size. `folder` takes everything that is written; `tell` hears
-    what is being done.
+    what is being done, `keep` gets what was found after each case and each size: a long run may not reach its end.
     """
 
-    def __init__(self, plan: Plan, folder: Path, tell: Tell) -> None:
+    def __init__(self, plan: Plan, folder: Path, tell: Tell, keep: Keep) -> None:
         self._plan = plan
         self._folder = folder
         self._tell = tell
+        self._keep = keep
         self._results = Results(asdict(plan), machine())
         self._numbers = itertools.count(_NEW_TEXTS)
         self._until = time.perf_counter() + plan.budget
 
     def run(self) -> Results:
         """Measure everything that the plan names."""
-        for tenants in self._plan.tenants:
-            most = self._plan.most_each or math.inf
-            sizes = [size for size in sorted(self._plan.sizes) if _FEWEST_EACH <= size / tenants <= most]
-            if sizes:
-                self._run(tenants, sizes)
+        for tenants, sizes in self._plan.steps():
+            self._run(tenants, sizes)
+        self._results.complete = True
+        self._keep(self._results)
         return self._results
 
     def _run(self, tenants: int, sizes: Sequence[int]) -> None:
@@ -159,20 +181,22 @@ class Race:
             loaded = size // tenants
             footprint = {"tenants": tenants} | _at_rest(home, empty, loaded * tenants) | {"load_per_second": rate}
             self._results.footprints.append(footprint | self._measure(home, api_keys, size))
+            self._keep(self._results)
         shutil.rmtree(home, ignore_errors=True)
 
     def _measure(self, home: Path, api_keys: Sequence[str], size: int) -> dict[str, Any]:
         """Time every contender with this many memories; return what the service and stock Mem0 take in memory.
 
         First those in this process and beside it, then REST and MCP, so that no two services of a million have to find
-        room at once; the floor is timed beside both. What is served is a copy, which nobody has added to.
+        room at once; the floor is timed beside both. Each time with a copy, which nobody has added to: what is added
+        while it is timed, and the bare server's tables, would be counted as what the next size takes on the disk.
         """
-        copy, stock_folder = self._folder / "copy", self._folder / "stock"
-        subprocess.run(["cp", "-a", str(home), str(copy)], check=True)
         embedder = MiniLM(home / "model")
-        with_stock = self._plan.stock and size <= self._plan.stock_size
+        taken: dict[str, Any] = {}
         with ExitStack() as stack:
-            floor = self._inside(home, api_keys, size, embedder, stock_folder if with_stock else None, stack)
+            with self._copied(home) as copy:
+                floor = self._inside(copy, api_keys, size, embedder, taken, stack)
+            copy = stack.enter_context(self._copied(home))
             self._tell(f"starting with {size} memories")
             served = stack.enter_context(serving(copy))
             self._results.starts[f"with {size} memories of {len(api_keys)} tenants"] = served.seconds
@@ -181,12 +205,17 @@ class Race:
             stack.callback(mcp.close)
             clock = partial(cpu_seconds, served.pid, copy)
             self._time([floor, rest, mcp], size, len(api_keys), {Rest.name: clock, Mcp.name: clock})
-            taken: dict[str, Any] = {"memory_bytes": served.memory_bytes()}
-        shutil.rmtree(copy, ignore_errors=True)
-        if with_stock:
-            taken["mem0ai"] = _stock_alone(stock_folder, home / "model", size)
-            shutil.rmtree(stock_folder, ignore_errors=True)
+            taken["memory_bytes"] = served.memory_bytes()
         return taken
+
+    @contextmanager
+    def _copied(self, home: Path) -> Iterator[Path]:
+        copy = self._folder / "copy"
+        subprocess.run(["cp", "-a", str(home), str(copy)], check=True)
+        try:
+            yield copy
+        finally:
+            shutil.rmtree(copy, ignore_errors=True)
 
     def _inside(
         self,
@@ -194,10 +223,13 @@ class Race:
         api_keys: Sequence[str],
         size: int,
         embedder: MiniLM,
-        stock_folder: Path | None,
+        taken: dict[str, Any],
         kept: ExitStack,
     ) -> Floor:
-        """Fill and time what has no service around it; return the floor, which `kept` closes, and close the others."""
+        """Fill and time what has no service around it; return the floor, which `kept` closes, and close the others.
+
+        What stock Mem0 takes goes to `taken`.
+        """
         with ExitStack() as stack:
             engine = InProcess(home, api_keys, stack)
             floor = Floor(self._folder / "floor", embedder, engine.scopes)
@@ -207,18 +239,15 @@ class Race:
             stack.callback(shutil.rmtree, self._folder / "bare", ignore_errors=True)
             stack.callback(bare.close)
             contenders: list[Contender] = [Embedding(embedder), floor, bare, engine]
-            stock = None
-            if stock_folder is not None:
-                stock = Stock(stock_folder, embedder, tenants=len(api_keys))
-                stack.callback(stock.close)
-                contenders.append(stock)
             self._tell(f"loading {size} memories into the others")
-            for number, scope in enumerate(engine.scopes):
+            for scope in engine.scopes:
                 for entries in engine.entries(scope):
                     floor.fill(scope, (entry.vector for entry in entries))
                     bare.fill(scope, entries)
-                    if stock is not None:
-                        stock.fill(number, entries)
+            if self._plan.stock and size <= self._plan.stock_size:
+                stack.callback(shutil.rmtree, self._folder / "stock", ignore_errors=True)
+                filled = map(engine.entries, engine.scopes)
+                contenders.append(_stock(self._folder / "stock", home / "model", embedder, filled, size, taken, stack))
             floor.start()
             clocks = {
                 Bare.name: partial(cpu_seconds, bare.start(), home),
@@ -242,7 +271,8 @@ class Race:
             cells = timed(contenders, case, self._plan, self._numbers, clocks, self._until)
             noted = {_order(cell) for cell in self._results.cells if cell.contender == Floor.name}
             self._results.cells += [one for one in cells if one.contender != Floor.name or _order(one) not in noted]
-        self._results.cells.sort(key=_order)
+            self._results.cells.sort(key=_order)
+            self._keep(self._results)
 
 
 def timed(
@@ -256,22 +286,32 @@ def timed(
     """Time the contenders in turn, round after round, so that a busy moment of the machine meets all of them.
 
     `clocks` tell a contender's processor time where it is not this process's. After `until` no further round begins.
+    A tenant's first call of an operation is not timed: it meets cold caches, or makes the user whose memory it is.
     """
+    for one in contenders:
+        for _ in range(case.tenants):
+            with suppress(Exception):  # what cannot be called is told by the calls that are timed
+                _call(one, case)(next(numbers))
     samples: dict[str, list[Sample]] = {one.name: [] for one in contenders}
     for number in range(plan.rounds):
         if number and time.perf_counter() > until:
             break
         for one in contenders:
-            call = one.search if case.operation == "search" else one.add
-            cpu = clocks.get(one.name, time.process_time)
+            call, cpu = _call(one, case), clocks.get(one.name, time.process_time)
             samples[one.name].append(sample(call, numbers, callers=case.callers, seconds=plan.seconds, cpu=cpu))
     floor_medians = [percentile(one.latencies, 0.5) for one in samples[Floor.name]]
     return [_cell(case, name, own, floor_medians) for name, own in samples.items()]
 
 
+def _call(contender: Contender, case: Case) -> Callable[[int], None]:
+    return contender.search if case.operation == "search" else contender.add
+
+
 def _cell(case: Case, name: str, samples: Sequence[Sample], least: Sequence[float]) -> Cell:
-    medians = [percentile(one.latencies, 0.5) for one in samples]
-    ratios = [own / floor for own, floor in zip(medians, least, strict=True)]
+    # A round in which no call succeeded has no median, and NaN has no order.
+    pairs = [(percentile(one.latencies, 0.5), floor) for one, floor in zip(samples, least, strict=True)]
+    pairs = [pair for pair in pairs if not math.isnan(pair[0])] or [(math.nan, math.nan)]
+    medians, ratios = [own for own, _ in pairs], [own / floor for own, floor in pairs]
     everything = [latency for one in samples for latency in one.latencies]
     errors = {kind: sum(one.errors[kind] for one in samples) for one in samples for kind in one.errors}
     return Cell(
@@ -312,7 +352,7 @@ def growth(cells: Sequence[Cell]) -> list[Growth]:
     """Return how each contender's search and add grew where tenants of one size are fewer and more."""
     groups: dict[tuple[str, str, int], dict[int, float]] = {}
     for cell in cells:
-        if cell.callers == 1:
+        if cell.callers == 1 and cell.calls:
             by_memories = groups.setdefault((cell.contender, cell.operation, cell.memories // cell.tenants), {})
             by_memories[cell.memories] = cell.p50_ms
     return [
@@ -344,6 +384,28 @@ def _at_rest(home: Path, empty: dict[str, int], size: int) -> dict[str, Any]:
         "empty_disk_bytes": empty,
         "disk_bytes_per_memory": grown | {"all": sum(grown.values())},
     }
+
+
+def _stock(
+    folder: Path,
+    model: Path,
+    embedder: MiniLM,
+    tenants: Iterable[Iterable[Sequence[IndexEntry]]],
+    size: int,
+    taken: dict[str, Any],
+    stack: ExitStack,
+) -> Stock:
+    """Fill stock Mem0 and return it; note what it takes before anything else is added to it. The stack closes it."""
+    filled = Stock(folder, embedder)
+    number = 0
+    for number, parts in enumerate(tenants, start=1):
+        for entries in parts:
+            filled.fill(number - 1, entries)
+    filled.close()
+    taken["mem0ai"] = _stock_alone(folder, model, size)
+    stock = Stock(folder, embedder, tenants=number)
+    stack.callback(stock.close)
+    return stock
 
 
 def _stock_alone(folder: Path, model: Path, size: int) -> dict[str, Any]:

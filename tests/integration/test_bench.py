@@ -225,7 +225,8 @@ def test_the_speed_benchmark_gives_well_formed_figures(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "results.json").read_text()) == result
     drawn = (tmp_path / "speed.svg").read_text()
     assert drawn.startswith("<?xml")
-    assert set(result) == {"plan", "machine", "cells", "starts", "footprints"}
+    assert set(result) == {"plan", "machine", "complete", "cells", "starts", "footprints"}
+    assert result["complete"] is True
     assert set(result["machine"]) == {"cores", "memory_gib"}
     assert {(cell["memories"], cell["tenants"]) for cell in result["cells"]} == {(200, 2)}
     cases = {(cell["operation"], cell["callers"], cell["contender"]) for cell in result["cells"]}
@@ -258,7 +259,7 @@ def test_a_running_service_is_timed_and_left_as_it_was(make_services: MakeServic
     everything = {"filters": {"OR": [{"user_id": "*"}]}}
     with serving(create_app(services)) as url, httpx.Client(base_url=url, headers=headers, timeout=60) as client:
         plan = Plan(sizes=(30,), callers=(2,), rounds=1, seconds=0.1)
-        result = measure(url, key, plan, tmp_path, lambda _: None)
+        result = measure(url, key, plan, tmp_path, lambda _: None, lambda _: None)
         assert {(cell.operation, cell.contender) for cell in result.cells} == {
             (operation, contender) for operation in ("search", "add") for contender in ("floor", "REST", "MCP")
         }
@@ -268,5 +269,5 @@ def test_a_running_service_is_timed_and_left_as_it_was(make_services: MakeServic
         mine = {"messages": [{"role": "user", "content": "Likes tea"}], "user_id": USER, "infer": False}
         client.post("/v3/memories/add/", json=mine).raise_for_status()
         with pytest.raises(FileExistsError, match=USER):
-            measure(url, key, plan, tmp_path, lambda _: None)
+            measure(url, key, plan, tmp_path, lambda _: None, lambda _: None)
         assert client.post("/v3/memories/", json=everything).json()["count"] == 1
