@@ -19,7 +19,7 @@ router = APIRouter(route_class=GuardedRoute, tags=["feedback"])
 
 
 def _verdict(value: Any) -> Any:
-    return Verdict(value.upper()) if isinstance(value, str) and value.upper() in Verdict.__members__ else value
+    return value.upper() if isinstance(value, str) else value
 
 
 class FeedbackIn(BaseModel):
@@ -28,8 +28,9 @@ class FeedbackIn(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True)
 
     memory_id: str
+    # Not strict: a strict enumeration is refused with the name of its class, and without its values.
     feedback: Annotated[Verdict | None, BeforeValidator(_verdict)] = Field(
-        None, description="null takes back what this key said before."
+        None, strict=False, description="null takes back what this key said before."
     )
     feedback_reason: str | None = Field(None, description="Why; 2000 characters at most, kept encrypted.")
 

@@ -75,6 +75,12 @@ def test_bad_feedback_is_refused(client: TestClient) -> None:
         assert_error(client.post("/v1/feedback/", json=body), 400, "invalid_input")
 
 
+def test_a_word_that_is_none_is_answered_with_those_that_are(client: TestClient) -> None:
+    answer = client.post("/v1/feedback/", json={"memory_id": add(client), "feedback": "MEH"}).json()
+    assert "'POSITIVE', 'NEGATIVE' or 'VERY_NEGATIVE'" in answer["detail"]
+    assert "MEH" not in answer["detail"]
+
+
 @pytest.mark.parametrize("how", ["delete", "delete_all", "entity"])
 def test_feedback_leaves_with_its_memory(how: str, client: TestClient, database: Postgres) -> None:
     memory = add(client)
