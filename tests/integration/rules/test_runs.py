@@ -6,11 +6,13 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import date, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import psycopg
 import pytest
+import yaml
 
 from service import clock
 from service.audit.moves import ImportSource
@@ -28,6 +30,8 @@ from tests.conftest import Postgres, caller_of
 from tests.integration.rules.conftest import AddOld, Run, SetRule
 
 pytestmark = pytest.mark.integration
+
+ROOT = Path(__file__).parents[3]
 
 State = Callable[[], dict[UUID, Any]]
 
@@ -95,6 +99,26 @@ def test_a_dry_run_is_what_the_real_run_does(
     assert not held & (deleted | hidden)
     assert all(after[one][1] == before[one][1] for one in hidden)
     assert run(dry=False) == []
+
+
+def test_the_set_for_summaries_knows_those_of_connectors_and_their_labels(
+    add_old: AddOld, set_rule: SetRule, run: Run, state: State
+) -> None:
+    for one in yaml.safe_load((ROOT / "config/retention/temporary-summaries.yaml").read_text())["rules"]:
+        del one["description"]
+        set_rule(one.pop("name"), **one)
+    goes = [
+        add_old("told by a tool", 40, labels=["escalation", "interaction_summary"]),
+        add_old("b", 40, kind="summary"),
+    ]
+    goes.append(add_old("labelled", 40, labels=["summary"]))
+    stays = [
+        add_old("likes tea", 40, labels=["interaction_summary", "preference"]),
+        add_old("a fact", 40, labels=["x"]),
+    ]
+    stays.append(add_old("young", 20, labels=["interaction_summary"]))
+    assert {one.memory_id for one in run(dry=False)} == set(goes)
+    assert state().keys() == set(stays)
 
 
 def test_a_memory_of_the_last_day_of_the_calendar_holds_up_no_run(
