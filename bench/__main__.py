@@ -6,7 +6,6 @@ import json
 import logging
 import math
 import os
-import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -76,9 +75,6 @@ def main(
     api_key = None if url is None else _api_key()
     kept = _Kept(save)
     logging.disable(logging.WARNING)
-    for ending in (signal.SIGTERM, signal.SIGHUP):
-        # As by hand: what was started is stopped and what was written is removed.
-        signal.signal(ending, signal.default_int_handler)
     notes = Console(stderr=True)
     began = time.perf_counter()
     try:
@@ -158,7 +154,9 @@ def show(results: Results, console: Console) -> None:
         title=f"{machine['cores']:.0f} cores, {machine['memory_gib']:.0f} GiB{unfinished}",
         caption="p50: median of the runs' medians, and their spread; ratio: to the floor of the same run\n"
         "first column: memories / tenants × callers; cpu: of one call, where it is answered\n"
-        f"{min(cell.rounds for cell in results.cells)} to {max(cell.rounds for cell in results.cells)} runs of each",
+        f"{min(cell.rounds for cell in results.cells)} to {max(cell.rounds for cell in results.cells)} runs of each, "
+        f"{min(cell.calls for cell in results.cells)} to {max(cell.calls for cell in results.cells)} calls; "
+        "p99 of under 100 is the slowest",
         box=box.SIMPLE,
         pad_edge=False,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -72,7 +73,13 @@ def cpu_seconds(pid: int, data_dir: Path) -> float:
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """Give a temporary folder that the embedded Postgres, another user under root, can pass through."""
+    """Give a temporary folder that the embedded Postgres, another user under root, can pass through.
+
+    SIGTERM and a terminal that is closed end the program as Ctrl-C does, so that what was started is stopped and what
+    was written is removed.
+    """
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="memvault-bench-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         folder.chmod(0o711)

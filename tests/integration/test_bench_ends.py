@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import os
@@ -16,9 +17,10 @@ import httpx
 import psutil
 import pytest
 import typer
+from rich.console import Console
 from typer.testing import CliRunner
 
-from bench.__main__ import main
+from bench.__main__ import main, show
 from bench.contenders import Floor
 from bench.plot import draw
 from bench.remote import Rest
@@ -227,6 +229,12 @@ def test_a_contender_that_answers_nothing_is_no_number_and_says_why(tmp_path: Pa
     (_, failed) = written["cells"]
     assert failed["p50_ms"] is failed["ratio"] is None
     assert list(failed["errors"]) == ["status 429"]
+    console = Console(file=io.StringIO(), width=120)
+    show(results, console)
+    printed = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "ended before all was measured" in printed
+    assert f"0 to {cells[0].calls} calls" in printed
+    assert "(status 429)" in printed
     draw(written, tmp_path / "speed.svg")
     assert (tmp_path / "speed.svg").stat().st_size > 0
 

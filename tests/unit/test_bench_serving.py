@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from contextlib import suppress
@@ -16,12 +17,31 @@ from bench.serving import Served, cpu_seconds
 
 pytestmark = pytest.mark.unit
 
+WAITING = """
+import time
+from bench.serving import scratch_folder
+with scratch_folder() as folder:
+    print(folder, flush=True)
+    time.sleep(60)
+"""
+
 DEAF = """
 import signal, subprocess, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 print(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"]).pid, flush=True)
 time.sleep(300)
 """
+
+
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP])
+def test_a_benchmark_that_is_ended_removes_its_folder(ending: signal.Signals) -> None:
+    with subprocess.Popen([sys.executable, "-c", WAITING], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        folder = Path(process.stdout.readline().strip())
+        assert folder.is_dir()
+        process.send_signal(ending)
+        process.wait(20)
+    assert not folder.exists()
 
 
 def test_processor_time_of_what_ended_meanwhile_is_counted(tmp_path: Path) -> None:
