@@ -22,9 +22,9 @@ FORMAT: Final = "memvault-checkpoint-1"
 #: The `previous` of the first checkpoint.
 NO_HASH: Final = "0" * 64
 #: Of each sealed row its id and the head of its leaf hash are told, so that a tampered one can be named.
-_ID_BYTES: Final = 16
+ID_BYTES: Final = 16
 _HEAD_BYTES: Final = 8
-ROW_BYTES: Final = _ID_BYTES + _HEAD_BYTES
+ROW_BYTES: Final = ID_BYTES + _HEAD_BYTES
 
 
 class BadDocument(ValueError):
@@ -151,10 +151,10 @@ def row_entry(row_id: UUID, leaf: bytes) -> bytes:
     return row_id.bytes + leaf[:_HEAD_BYTES]
 
 
-def split_entry(rows: bytes, index: int) -> tuple[UUID, bytes]:
+def split_entry(rows: bytes | bytearray, index: int) -> tuple[UUID, bytes]:
     """Return id and head of the leaf hash of the row `index` of a seal."""
     entry = rows[index * ROW_BYTES : (index + 1) * ROW_BYTES]
-    return UUID(bytes=entry[:_ID_BYTES]), entry[_ID_BYTES:]
+    return UUID(bytes=bytes(entry[:ID_BYTES])), bytes(entry[ID_BYTES:])
 
 
 def matches(leaf: bytes, head: bytes) -> bool:

@@ -8,7 +8,9 @@ names the row and says what was done to it.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from array import array
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
@@ -16,7 +18,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from service.audit.chain import FLOOR, Chain, Kind, Problem, problems_in_order
-from service.audit.checkpoints import matches, split_entry
+from service.audit.checkpoints import ID_BYTES, ROW_BYTES, matches, split_entry
 from service.audit.encoding import name_of
 from service.audit.marks import Numbered, TenantSeals
 from service.audit.merkle import Frontier
@@ -125,7 +127,7 @@ class Verifier:
         rest = self._counted(lines)
         bad = self._sealed(tenant_id, frontier, seals, rest)
         if bad is not None:
-            expected = list(self._expected(tenant_id, seals, bad))
+            expected = self._expected(tenant_id, seals, bad)
             _Diff(tenant_id, self._note).run(expected, itertools.chain(bad.lines, rest))
 
     def report(self, *, only: UUID | None = None) -> Report:
@@ -247,18 +249,33 @@ class _Diff:
         self._tenant_id = tenant_id
         self._note = note
 
-    def run(self, expected: Sequence[_Expected], lines: Iterable[bytes]) -> None:
+    def run(self, expected: Iterator[_Expected], lines: Iterator[bytes]) -> None:
         """Note what is wrong with the rows from the bad one on."""
-        place_of = {row_id: place for place, (_, row_id, _, _) in enumerate(expected)}
-        skipped: set[int] = set()
+        # As long as rows stand where they were sealed, nothing has to be known of those that come.
+        for one in expected:
+            line = next(lines, None)
+            if line is None:
+                for gone in itertools.chain([one], expected):
+                    self._tell(Kind.REMOVED, gone, "the sealed row is gone")
+                return
+            if matches(sha256(b"\x00" + line).digest(), one[2]):
+                continue
+            row_id = name_of(line).id
+            if row_id not in (None, one[1]):
+                self._compare(_Rows(itertools.chain([one], expected)), itertools.chain([line], lines))
+                return
+            self._tell(Kind.EDITED, one, "the row is not what was sealed")
+
+    def _compare(self, expected: _Rows, lines: Iterator[bytes]) -> None:
+        skipped = bytearray(len(expected))
         at = 0
         for line in lines:
             leaf = sha256(b"\x00" + line).digest()
-            if at < len(expected) and leaf[:8] == expected[at][2]:
+            if at < len(expected) and matches(leaf, expected[at][2]):
                 at += 1
                 continue
             row_id = name_of(line).id
-            found = None if row_id is None else place_of.get(row_id)
+            found = None if row_id is None else expected.find(row_id)
             if at >= len(expected) and found is None:
                 # Behind the last seal: not sealed yet, so nothing can be said of it.
                 break
@@ -273,17 +290,69 @@ class _Diff:
                 self._tell(Kind.EDITED, expected[at], "the row is not what was sealed")
                 at += 1
             elif found > at:
-                skipped.update(range(at, found))
+                skipped[at:found] = b"\x01" * (found - at)
                 at = found + 1
-                if leaf[:8] != expected[found][2]:
+                if not matches(leaf, expected[found][2]):
                     self._tell(Kind.EDITED, expected[found], "the row is not what was sealed")
             else:
-                kind = Kind.REORDERED if found in skipped else Kind.INSERTED
-                skipped.discard(found)
+                kind = Kind.REORDERED if skipped[found] else Kind.INSERTED
+                skipped[found] = 0
                 self._tell(kind, expected[found], "the row stands behind rows that were sealed after it")
-        for place in sorted({*skipped, *range(at, len(expected))}):
-            self._tell(Kind.REMOVED, expected[place], "the sealed row is gone")
+        for place in range(len(expected)):
+            if skipped[place] or place >= at:
+                self._tell(Kind.REMOVED, expected[place], "the sealed row is gone")
 
     def _tell(self, kind: Kind, expected: _Expected, detail: str) -> None:
         position, row_id, _, number = expected
         self._note(Problem(kind, detail, number, self._tenant_id, position, row_id))
+
+
+class _Rows:
+    """What the seals tell of rows one after the other, in some forty bytes each, to be found by their ids.
+
+    There may be millions behind the first bad one.
+    """
+
+    def __init__(self, expected: Iterable[_Expected]) -> None:
+        self._entries = bytearray()
+        # Where each seal begins: at which place, with which position, in which checkpoint.
+        self._begins, self._positions, self._numbers = array("q"), array("q"), array("q")
+        for place, (position, row_id, head, number) in enumerate(expected):
+            if not self._numbers or self._numbers[-1] != number:
+                self._begins.append(place)
+                self._positions.append(position)
+                self._numbers.append(number)
+            self._entries += row_id.bytes + head
+        self._slots: array[int] | None = None
+
+    def __len__(self) -> int:
+        return len(self._entries) // ROW_BYTES
+
+    def __getitem__(self, place: int) -> _Expected:
+        seal = bisect_right(self._begins, place) - 1
+        position = self._positions[seal] + place - self._begins[seal]
+        return position, *split_entry(self._entries, place), self._numbers[seal]
+
+    def find(self, row_id: UUID) -> int | None:
+        """Return the place of the row of an id, or None."""
+        if self._slots is None:
+            self._slots = self._filled()
+        place = self._slots[self._slot(self._slots, row_id.bytes)]
+        return None if place < 0 else place
+
+    def _filled(self) -> array[int]:
+        slots = array("i", [-1]) * (1 << (2 * len(self)).bit_length())
+        for place in range(len(self)):
+            slots[self._slot(slots, self._id(place))] = place
+        return slots
+
+    def _slot(self, slots: array[int], row_id: bytes) -> int:
+        """Return where the place of an id stands, or the free slot where it would."""
+        slot = hash(row_id) % len(slots)
+        while slots[slot] >= 0 and self._id(slots[slot]) != row_id:
+            slot = (slot + 1) % len(slots)
+        return slot
+
+    def _id(self, place: int) -> bytes:
+        begin = place * ROW_BYTES
+        return bytes(self._entries[begin : begin + ID_BYTES])

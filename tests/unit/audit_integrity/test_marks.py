@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
@@ -124,3 +125,25 @@ def test_numbers_that_nobody_counts_to_are_told_as_forged() -> None:
         chain = read_chain([good, forged], (), TRUSTED)
         assert [(one.kind, one.checkpoint) for one in chain.problems] == [(Kind.CHECKPOINT_FORGED, body.number)]
         assert (chain.count, chain.exported) == (1, 1)
+
+
+def test_a_bad_row_at_the_beginning_makes_a_verifier_keep_little_of_those_behind_it() -> None:
+    made = Made(200, 100)
+    chain = read_chain(made, (), TRUSTED)
+    edited = row(0).replace(b'"at" : 0', b'"at" : 1')
+    # An edited row, one that was put before it, one that is gone: what is kept of each row behind it.
+    for begin, most, kind in (
+        ([edited], 5, Kind.EDITED),
+        ([row(1 << 100), row(0)], 60, Kind.INSERTED),
+        ([], 60, Kind.REMOVED),
+    ):
+        verifier = Verifier(chain)
+        tracemalloc.start()
+        try:
+            verifier.tenant(TENANT, Base(), itertools.chain(begin, map(row, range(1, 20_000))))
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        (problem,) = verifier.report().problems
+        assert (problem.kind, problem.position) == (kind, 0)
+        assert peak / 20_000 < most
