@@ -130,7 +130,8 @@ def read_chain(
     chain = Chain(_source(exported), _source(stored))
     known = chain.known
     for place, checkpoint in chain.outside.places():
-        _gather(known, chain.outside, place, checkpoint, keys, chain, "exported")
+        if checkpoint is not None:
+            _gather(known, chain.outside, place, checkpoint, keys, chain, "exported")
     _keep_genuine(known, chain.outside, Marks(), keys, chain, "exported")
     chain.exported = known.highest() or 0
     _with_stored(chain, keys)
@@ -191,9 +192,12 @@ def _with_stored(chain: Chain, keys: TrustedKeys) -> None:
     known, others, seen = chain.known, Marks(chain.known.seals), False
     for place, checkpoint in chain.inside.places():
         seen = True
-        number = checkpoint.body.number
+        number = place if checkpoint is None else checkpoint.body.number
         outside = known.find(number)
-        if outside is None or outside.hash != bytes.fromhex(checkpoint.hash):
+        if checkpoint is None:
+            detail = "the stored checkpoint cannot be read as one of its number"
+            chain.problems.append(Problem(Kind.CHECKPOINT_UNREADABLE, detail, checkpoint=number))
+        elif outside is None or outside.hash != bytes.fromhex(checkpoint.hash):
             _gather(others, chain.inside, place, checkpoint, keys, chain, "stored")
         elif not outside.flags & Flag.SEALED and checkpoint.seals:
             known.lend(place, checkpoint)

@@ -9,8 +9,8 @@ from typing import Final
 
 from service import clock
 from service.audit.checkpoints import Checkpoint, Statement
-from service.audit.ledger import Ledger
-from service.audit.sealing import Sealed, Sealer, TrailChanged
+from service.audit.ledger import Ledger, TrailChanged
+from service.audit.sealing import Sealed, Sealer
 from service.audit.signing import TrustedKeys
 from service.audit.sinks import Sink, SinkUnavailable
 from service.errors import ConfigurationError, Conflict, MemvaultError
@@ -205,7 +205,11 @@ class Keeper:
                 all that is found, and what goes on from an older one would be a second trail.
         """
         with self._database.tenant_blind() as connection:
-            head = self._ledger.head(connection)
+            try:
+                head = self._ledger.head(connection)
+            except TrailChanged:
+                # Which `compare_heads` refuses, as one that nobody trusted signed.
+                return None
             if head is None or not self._trusted.accept(head.encoded, head.signatures):
                 return None
             here = self._ledger.cluster(connection, self._ledger.horizon(connection))

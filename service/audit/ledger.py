@@ -13,10 +13,10 @@ from sqlalchemy import Connection, RowMapping, delete, func, insert, select, tex
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from service import clock
-from service.audit.checkpoints import Checkpoint, Cluster, Seal, parse_body
+from service.audit.checkpoints import BadDocument, Checkpoint, Cluster, Seal, parse_body
 from service.audit.merkle import Frontier
 from service.audit.tables import AuditCheckpointRow, AuditDeliveryRow, AuditDropRow, AuditDueRow, AuditSealRow
-from service.errors import Unavailable
+from service.errors import MemvaultError, Unavailable
 from service.storage.database import Database
 
 _due: Final[Any] = AuditDueRow.__table__  # type: ignore[attr-defined]
@@ -27,6 +27,7 @@ _drops: Final[Any] = AuditDropRow.__table__  # type: ignore[attr-defined]
 
 #: Checkpoints read along with one that is read again, before it and behind it.
 _NEAR: Final = 50
+_BATCH: Final = 500
 #: The newest seal of each tenant, one index descent a tenant however many seals there are.
 _NEWEST_SEALS: Final = text(
     "SELECT s.* FROM tenants t CROSS JOIN LATERAL ("
@@ -66,6 +67,12 @@ class Drop:
     size: int
     peaks: bytes
     at: datetime
+
+
+class TrailChanged(MemvaultError):
+    """The database does not hold what was signed; nothing more is signed over it."""
+
+    code = "audit_trail_changed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,17 +143,25 @@ class Ledger:
         return {row[0]: row[1] for row in rows}
 
     def head(self, connection: Connection) -> Checkpoint | None:
-        """Return the newest checkpoint without its seals, or None before the first."""
+        """Return the newest checkpoint without its seals, or None before the first.
+
+        Raises:
+            TrailChanged: when it is none any more.
+        """
         row = (
             connection.execute(select(_checkpoints).order_by(_checkpoints.c.number.desc()).limit(1)).mappings().first()
         )
-        return None if row is None else _checkpoint(row)
+        return None if row is None else _signed(row["number"], _checkpoint(row))
 
     def find(self, number: int) -> Checkpoint | None:
-        """Return a checkpoint without its seals, or None."""
+        """Return a checkpoint without its seals, or None.
+
+        Raises:
+            TrailChanged: when it is none any more.
+        """
         with self._database.tenant_blind() as connection:
             row = connection.execute(select(_checkpoints).where(_checkpoints.c.number == number)).mappings().first()
-        return None if row is None else _checkpoint(row)
+        return None if row is None else _signed(row["number"], _checkpoint(row))
 
     def tips(self, connection: Connection, number: int) -> list[Tip]:
         """Return how far the tree of each tenant goes at a checkpoint, by ordinal."""
@@ -185,7 +200,15 @@ class Ledger:
             connection.execute(insert(_seals), rows)
 
     def after(self, number: int, limit: int) -> list[Checkpoint]:
-        """Return the checkpoints beyond a number with their seals, the oldest first."""
+        """Return the checkpoints beyond a number with their seals, the oldest first.
+
+        Raises:
+            TrailChanged: when one of them is none any more.
+        """
+        return [_signed(place, checkpoint) for place, checkpoint in self.rows_after(number, limit)]
+
+    def rows_after(self, number: int, limit: int) -> list[tuple[int, Checkpoint | None]]:
+        """Return the same by the numbers that their rows have; None for what is no checkpoint of that number."""
         with self._database.tenant_blind() as connection:
             query = select(_checkpoints).where(_checkpoints.c.number > number).order_by(_checkpoints.c.number)
             found = connection.execute(query.limit(limit)).mappings().all()
@@ -195,10 +218,14 @@ class Ledger:
             seals_query = select(_seals).where(_seals.c.number.between(*numbers))
             rows = connection.execute(seals_query.order_by(_seals.c.number, _seals.c.ordinal)).mappings().all()
         seals = {at: tuple(map(_seal, group)) for at, group in groupby(rows, key=lambda row: row["number"])}
-        return [_checkpoint(row, seals.get(row["number"], ())) for row in found]
+        return [(row["number"], _checkpoint(row, seals.get(row["number"], ()))) for row in found]
 
-    def all(self, *, batch: int = 500) -> Iterator[Checkpoint]:
-        """Return every checkpoint with its seals, the oldest first."""
+    def all(self, *, batch: int = _BATCH) -> Iterator[Checkpoint]:
+        """Return every checkpoint with its seals, the oldest first.
+
+        Raises:
+            TrailChanged: as `after`.
+        """
         last = 0
         while found := self.after(last, batch):
             yield from found
@@ -267,11 +294,14 @@ class StoredCheckpoints:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._near: dict[int, Checkpoint] = {}
+        self._near: dict[int, Checkpoint | None] = {}
 
-    def places(self) -> Iterator[tuple[int, Checkpoint]]:
-        """Yield each checkpoint with its number."""
-        return ((checkpoint.body.number, checkpoint) for checkpoint in self._ledger.all())
+    def places(self) -> Iterator[tuple[int, Checkpoint | None]]:
+        """Yield each checkpoint with its number; None for what is none any more."""
+        last = 0
+        while found := self._ledger.rows_after(last, _BATCH):
+            yield from found
+            last = found[-1][0]
 
     def at(self, place: int) -> Checkpoint:
         """Read a checkpoint once more, and those about it, which are asked for next.
@@ -280,19 +310,33 @@ class StoredCheckpoints:
             Unavailable: when it is not there any more.
         """
         if place not in self._near:
-            found = self._ledger.after(place - _NEAR, 2 * _NEAR)
-            self._near = {checkpoint.body.number: checkpoint for checkpoint in found}
-        if place not in self._near:
+            self._near = dict(self._ledger.rows_after(place - _NEAR, 2 * _NEAR))
+        found = self._near.get(place)
+        if found is None:
             raise Unavailable(f"checkpoint {place} left the database while it was read")
-        return self._near[place]
+        return found
 
 
 def _tip(row: Any) -> Tip:
     return Tip(row.tenant_id, row.ordinal, row.size, row.root, row.frontier, row.last_xid, row.last_seq)
 
 
-def _checkpoint(row: RowMapping, seals: tuple[Seal, ...] = ()) -> Checkpoint:
-    return parse_body(row["body"].encode(), row["signatures"], seals)
+def _checkpoint(row: RowMapping, seals: tuple[Seal, ...] = ()) -> Checkpoint | None:
+    """Return the checkpoint of a row, or None where none of its number stands there."""
+    signatures = row["signatures"]
+    if not isinstance(signatures, dict):
+        return None
+    try:
+        found = parse_body(row["body"].encode(), {name: str(value) for name, value in signatures.items()}, seals)
+    except BadDocument:
+        return None
+    return found if found.body.number == row["number"] else None
+
+
+def _signed(number: int, found: Checkpoint | None) -> Checkpoint:
+    if found is None:
+        raise TrailChanged(f"checkpoint {number} in the database is not what was signed")
+    return found
 
 
 def _seal(row: RowMapping) -> Seal:

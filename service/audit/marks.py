@@ -32,8 +32,11 @@ CHANGED: Final = "the checkpoints were changed while they were read"
 class Source(Protocol):
     """Where checkpoints stand, to be gone through and to be read once more."""
 
-    def places(self) -> Iterator[tuple[int, Checkpoint]]:
-        """Yield each checkpoint with the place that it is read from again."""
+    def places(self) -> Iterator[tuple[int, Checkpoint | None]]:
+        """Yield each checkpoint with the place that it is read from again.
+
+        None stands for what is no checkpoint any more where one has to be; its place is its number then.
+        """
 
     def at(self, place: int) -> Checkpoint:
         """Read the checkpoint at a place once more.

@@ -19,7 +19,6 @@ from sqlalchemy import Connection, text
 from service import clock
 from service.audit.checkpoints import (
     NO_HASH,
-    BadDocument,
     Body,
     Checkpoint,
     Cluster,
@@ -29,10 +28,9 @@ from service.audit.checkpoints import (
     seals_digest,
 )
 from service.audit.encoding import LINE, ORDER
-from service.audit.ledger import Ledger, Tip
+from service.audit.ledger import Ledger, Tip, TrailChanged
 from service.audit.merkle import EMPTY_ROOT, Frontier, TenantsTree, leaf_hash, tenant_leaf
 from service.audit.signing import Signer, TrustedKeys
-from service.errors import MemvaultError
 from service.scope import Scope, TenantId, service_principal
 from service.storage.database import Database
 
@@ -48,12 +46,6 @@ _NEW_ROWS: Final = text(
     " WHERE (xid, seq) > (:xid, :seq) AND xid < :horizon"
     f" ORDER BY {ORDER} LIMIT :limit"
 )
-
-
-class TrailChanged(MemvaultError):
-    """The database does not hold what was signed; nothing more is signed over it."""
-
-    code = "audit_trail_changed"
 
 
 @dataclass(slots=True)
@@ -216,10 +208,7 @@ class Sealer:
 
     def _current(self, connection: Connection, *, after_restore: bool) -> _Head:
         """Return the head: the one in memory unless another process has sealed since, else read and checked."""
-        try:
-            stored = self._ledger.head(connection)
-        except BadDocument:
-            raise TrailChanged("the newest checkpoint in the database is not what was signed") from None
+        stored = self._ledger.head(connection)
         if not after_restore:
             self._compare(stored)
         if self._head is None or self._head.number != (0 if stored is None else stored.body.number):

@@ -14,6 +14,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from typer.testing import CliRunner
 
 from service import wiring
+from service.audit.ledger import TrailChanged
 from service.audit.signing import public_pem
 from service.cli.app import app
 from service.errors import ConfigurationError, Conflict, MemvaultError
@@ -304,3 +305,14 @@ def test_a_database_that_goes_away_in_the_middle_is_no_verdict(
         admit(allowed=True)
     assert result.exit_code == 2, result.output
     assert "could not be told" in result.stderr
+
+
+def test_a_stored_checkpoint_that_is_none_any_more_is_told_by_each_command(
+    house: House, config: str, tmp_path: Path
+) -> None:
+    house.superuser("UPDATE audit_checkpoints SET body = '{}' WHERE number = 2")
+    (problem,) = run("audit", "verify", "--config", config, code=1)["problems"]
+    assert (problem["kind"], problem["checkpoint"]) == ("checkpoint_unreadable", 2)
+    own = str(tmp_path / "own.jsonl")
+    with pytest.raises(TrailChanged, match="checkpoint 2 in the database"):
+        run("audit", "export-trail", str(tmp_path / "trail.jsonl"), "--checkpoints", own, "--config", config)

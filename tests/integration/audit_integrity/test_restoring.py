@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from service.audit.chain import Kind
+from service.audit.ledger import TrailChanged
 from service.audit.restoring import Restoring
-from service.audit.sealing import TrailChanged
 from service.audit.sinks.folder import CheckpointFiles
 from service.errors import Conflict
 from service.storage.database import Database

@@ -10,8 +10,8 @@ import pytest
 
 from service.audit.chain import read_chain
 from service.audit.checkpoints import Checkpoint, parse_line
+from service.audit.ledger import TrailChanged
 from service.audit.restoring import Restoring
-from service.audit.sealing import TrailChanged
 from service.audit.sinks import SinkUnavailable
 from service.audit.sinks.folder import FolderSink
 from service.audit.sinks.s3 import S3Sink

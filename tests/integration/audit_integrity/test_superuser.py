@@ -12,7 +12,7 @@ import pytest
 
 from service.audit.chain import Kind
 from service.audit.encoding import FIELDS
-from service.audit.sealing import TrailChanged
+from service.audit.ledger import TrailChanged
 from tests.integration.audit_integrity.conftest import House, MakeHouse
 from tests.integration.audit_integrity.forging import reforged
 
@@ -191,3 +191,40 @@ def test_seals_that_were_rewritten_are_not_continued(house: House, make_house: M
     house.superuser("UPDATE audit_checkpoints SET body = '{}'")
     with pytest.raises(TrailChanged):
         make_house().sealing.keeper.round()
+
+
+@pytest.mark.parametrize("exported", [True, False], ids=["exported", "stored only"])
+@pytest.mark.parametrize(
+    "change",
+    ["body = '{}'", "body = 'x'", "signatures = '[]'", "body = replace(body, '\"number\":', '\"number\":1')"],
+    ids=["empty", "no json", "no signatures", "another number"],
+)
+def test_a_checkpoint_that_is_none_any_more_is_a_finding_and_the_others_are_verified(
+    change: str, exported: bool, house: House
+) -> None:
+    before = house.verify()
+    house.superuser(f"UPDATE audit_checkpoints SET {change} WHERE number = 2")
+    house.superuser(
+        f"UPDATE audit SET client = client || 'x' WHERE id = '{json.loads(house.lines(house.tenants[0])[0])['id']}'"
+    )
+    report = house.verify(exported=exported)
+    found = {(one.kind, one.checkpoint) for one in report.problems}
+    # Without the exported one nothing says what was sealed in it.
+    missing = set() if exported else {(Kind.CHECKPOINT_MISSING, 2)}
+    assert found >= {(Kind.CHECKPOINT_UNREADABLE, 2), (Kind.EDITED, 1)} | missing
+    assert len(found) == 2 or not exported
+    assert report.tenants == before.tenants
+
+
+def test_a_newest_checkpoint_that_is_none_any_more_stops_sealing_and_says_so(
+    house: House, make_house: MakeHouse
+) -> None:
+    (number,) = house.superuser("SELECT max(number) FROM audit_checkpoints")[0]
+    house.superuser(f"UPDATE audit_checkpoints SET body = '{{}}' WHERE number = {number}")
+    again = make_house()
+    keeper = again.sealing.keeper
+    # As at a start, which it does not end.
+    assert keeper.find_restored() is None
+    for refused in (keeper.compare_heads, keeper.round, keeper.find_newest):
+        with pytest.raises(TrailChanged, match=f"checkpoint {number} in the database is not what was signed"):
+            refused()
