@@ -183,7 +183,8 @@ class Deliveries:
         )
 
     def _sent(self, due: _Due) -> _Went:
-        if (silence := self._silences.code(due.webhook_id)) is not None:
+        # Where each notification has one try, that of another must not be taken for it.
+        if self._settings.attempts > 1 and (silence := self._silences.code(due.webhook_id)) is not None:
             return _Went(code=silence)
         headers = {"Content-Type": "application/json", "User-Agent": "memvault-webhooks"}
         headers |= signed_headers(due.secret, str(due.id), int(clock.now().timestamp()), due.body)

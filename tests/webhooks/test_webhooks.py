@@ -434,6 +434,20 @@ def test_a_receiver_that_does_not_answer_is_asked_once_for_all_that_wait_for_it(
     assert len(receiver.got) == 1
 
 
+def test_where_each_notification_has_one_try_none_is_given_up_without_it(
+    make_services: MakeServices, receiver: Receiver
+) -> None:
+    _, client = waiting_long(make_services, receiver, attempts=1)
+    receiver.raw = iter(())
+    made = hook(client, receiver)
+    add(client, "tea")
+    settled(client, made["webhook_id"], 1)
+    receiver.raw = None
+    add(client, "rain")
+    found = settled(client, made["webhook_id"], 2)
+    assert [one["status"] for one in found] == ["dead", "delivered"]
+
+
 def test_a_batch_is_one_notification(client: TestClient, receiver: Receiver) -> None:
     made = hook(client, receiver, event_types=["memory_update"])
     ids = add(client, "tea", "rain", "hail")
