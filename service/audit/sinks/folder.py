@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Final
@@ -15,8 +16,9 @@ from service.errors import ConfigurationError, Unavailable
 _PREFIX: Final = "checkpoints-"
 _SUFFIX: Final = ".jsonl"
 _BLOCK: Final = 65_536
-#: A file of checkpoints is shorter than this many bits tell.
-_OFFSET_BITS: Final = 40
+#: A file of checkpoints is shorter than this many bits tell. With its number it has to fit into 63, and a bucket that
+#: was copied has 16 million files a year.
+_OFFSET_BITS: Final = 36
 
 
 class FolderSink:
@@ -94,11 +96,14 @@ class CheckpointFiles:
         Raises:
             ConfigurationError: when a folder has none.
         """
-        self._files = [path]
-        if path.is_dir():
-            found = (file for file in path.rglob("*") if file.suffix in (".jsonl", ".json") and file.is_file())
-            self._files = sorted(found)
-        if not self._files:
+        self._folder = path if path.is_dir() else path.parent
+        # One after the other: a bucket that was copied here has a file for each of millions of checkpoints.
+        self._names = bytearray()
+        self._ends = array("q")
+        for file in _found(path) if path.is_dir() else [path]:
+            self._names += os.fsencode(file.relative_to(self._folder))
+            self._ends.append(len(self._names))
+        if not self._ends:
             raise ConfigurationError(f"{path}: holds no checkpoints (.jsonl or .json)")
 
     def places(self) -> Iterator[tuple[int, Checkpoint]]:
@@ -107,7 +112,8 @@ class CheckpointFiles:
         Raises:
             ConfigurationError: when a file cannot be read, or naming the line that is no checkpoint.
         """
-        for index, file in enumerate(self._files):
+        for index in range(len(self._ends)):
+            file = self._file(index)
             begin, number = index << _OFFSET_BITS, 0
             try:
                 with file.open("rb") as lines:
@@ -128,13 +134,27 @@ class CheckpointFiles:
         Raises:
             Unavailable: when the file was changed.
         """
-        file = self._files[place >> _OFFSET_BITS]
+        file = self._file(place >> _OFFSET_BITS)
         try:
             with file.open("rb") as lines:
                 lines.seek(place & ((1 << _OFFSET_BITS) - 1))
                 return parse_line(lines.readline())
         except (BadDocument, OSError):
             raise Unavailable(f"{file}: was changed while it was read") from None
+
+    def _file(self, index: int) -> Path:
+        begin = self._ends[index - 1] if index else 0
+        return self._folder / os.fsdecode(bytes(self._names[begin : self._ends[index]]))
+
+
+def _found(folder: Path) -> Iterator[Path]:
+    """Yield the files of a folder that may hold checkpoints, those of each folder in order."""
+    for where, folders, names in os.walk(folder):
+        folders.sort()
+        for name in sorted(names):
+            file = Path(where, name)
+            if file.suffix in (".jsonl", ".json") and file.is_file():
+                yield file
 
 
 def _cut_unfinished(file: IO[bytes]) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 import tracemalloc
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -27,6 +29,7 @@ from service.audit.checkpoints import (
 )
 from service.audit.merkle import Frontier, TenantsTree, leaf_hash, tenant_leaf
 from service.audit.signing import Signer, TrustedKeys
+from service.audit.sinks.folder import CheckpointFiles
 from service.audit.verify import Base, Verifier
 from service.errors import Unavailable
 
@@ -90,6 +93,26 @@ def test_what_is_kept_of_a_checkpoint_does_not_grow_with_its_rows() -> None:
         assert kept / 1000 < MOST_BYTES
         assert peak / 1000 < MOST_BYTES + 50
         assert ROW_BYTES * 50 > MOST_BYTES
+
+
+def test_a_bucket_that_was_copied_costs_little_more_for_each_of_its_files(tmp_path: Path) -> None:
+    made = Made(1000, 1)
+    folder = tmp_path / "copied" / "from" / "a" / "bucket"
+    folder.mkdir(parents=True)
+    for number, line in enumerate(made.lines):
+        (folder / f"{number:012}.json").write_bytes(line + b"\n")
+    tracemalloc.start()
+    try:
+        files = CheckpointFiles(tmp_path)
+        kept = tracemalloc.get_traced_memory()[0]
+        chain = read_chain(files, (), TRUSTED)
+    finally:
+        tracemalloc.stop()
+    assert (chain.problems, chain.count) == ([], 1000)
+    assert kept / 1000 < 80
+    # With traffic in every second there are 16 million a year.
+    last, _ = deque(files.places(), maxlen=1)[0]
+    assert last // 999 * 50_000_000 < 1 << 63
 
 
 def test_a_bad_row_is_named_from_the_checkpoint_that_is_read_again() -> None:
