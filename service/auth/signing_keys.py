@@ -128,10 +128,16 @@ class SigningKeys:
             if self._tried is not None and clock.monotonic() - self._tried < self._settings.refetch_wait:
                 return
             self._fetching = True
-        if background:
-            threading.Thread(target=self._fetch, name="memvault-signing-keys", daemon=True).start()
-        else:
+        if not background:
             self._fetch()
+            return
+        try:
+            threading.Thread(target=self._fetch, name="memvault-signing-keys", daemon=True).start()
+        except RuntimeError:
+            # No thread is to be had now. What is known is good yet, and whoever asks next tries again.
+            with self._changed:
+                self._fetching = False
+                self._changed.notify_all()
 
     def _fetch(self) -> None:
         keys: _Keys | None = None

@@ -44,9 +44,10 @@ class BrieflyAsked:
         """Ask, and return what waits for the answer, as `ask` does: others can be asked meanwhile."""
         with self._lock:
             if self._asked is None or self._asked[1].done():
-                self._asked = clock.monotonic(), Future()
-                asking = threading.Thread(target=self._run, args=(self._asked[1],), name="memvault-ask", daemon=True)
-                asking.start()
+                asked = clock.monotonic(), Future[None]()
+                threading.Thread(target=self._run, args=(asked[1],), name="memvault-ask", daemon=True).start()
+                # Once it is being asked: where no thread was to be had nobody would ever answer.
+                self._asked = asked
             since, answer = self._asked
 
         def wait() -> None:
