@@ -17,6 +17,9 @@ _CLOSING: Final = " .!…。！｡"
 #: Vowel signs, accents and the like, which are no letters to `\w`: without them a word of Hindi falls apart.
 _MARKS: Final = "".join(chr(code) for code in range(0x300, 0x20000) if unicodedata.category(chr(code)).startswith("M"))
 _LETTER: Final = rf"[\w{_MARKS}]"
+#: Marks on one letter, more than any language puts there. To bring thousands into their order takes quadratic time.
+_MANY_MARKS: Final = re.compile(rf"[{_MARKS}]{{30}}(?=[{_MARKS}])")
+_NO_ORDER_ACROSS: Final = "\u034f"
 _IN_WORDS: Final = str.maketrans(dict.fromkeys(_MARKS + "-", ""))
 _APOSTROPHES: Final = str.maketrans(dict.fromkeys("\u2019\u2018\u02bc`\u00b4", "'"))
 #: A number keeps what is inside of it ("1.5", "10:30", "2019-04-01"), a word its apostrophes, inner dots and hyphens. A
@@ -67,6 +70,7 @@ def roughly(text: str) -> str:
 
 def _composed(text: str) -> str:
     if not text.isascii():
+        text = _MANY_MARKS.sub(rf"\g<0>{_NO_ORDER_ACROSS}", text)
         forms = ((letter, unicodedata.decomposition(letter).partition(" ")[0]) for letter in set(text))
         text = text.translate({ord(letter): _RAISED[form] + letter for letter, form in forms if form in _RAISED})
     return unicodedata.normalize("NFKC", text).translate(_APOSTROPHES)
