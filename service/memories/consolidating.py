@@ -19,7 +19,7 @@ from service.audit.trail import Trail
 from service.holds.guard import held_among
 from service.memories.changed_facts import ChangedFacts
 from service.scope import Caller, Scope, TenantId, installation_caller
-from service.storage.alike import Seen, fill_likenesses, newest_first, repeated, says_the_same
+from service.storage.alike import Seen, Worded, fill_likenesses, newest_first, repeated, says_the_same
 from service.storage.database import Database
 from service.storage.record import Record
 from service.storage.stored import IndexEntry
@@ -170,8 +170,8 @@ class Consolidations:
         if similarity is None:
             return []
         links = [
-            Link(one.memory.id, newest.memory.id)
-            for newest, *older in groups
+            Link(one.entry.memory.id, newest.entry.memory.id)
+            for newest, *older in ([Worded(entry) for entry in group] for group in groups)
             for one in older
             if says_the_same(one, newest, similarity)
         ]

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
@@ -25,6 +26,23 @@ _m: Final[Any] = memories_table.c
 Held: TypeAlias = Callable[[Connection, Scope, Collection[UUID]], Collection[UUID]]
 
 
+class Worded:
+    """A memory with the forms of its text, each made once: a long text may be compared with hundreds of others."""
+
+    def __init__(self, entry: IndexEntry) -> None:
+        self.entry = entry
+
+    @cached_property
+    def plain(self) -> str:
+        """See `wording.plain`."""
+        return plain(self.entry.memory.text)
+
+    @cached_property
+    def gist(self) -> str:
+        """See `wording.gist`; no word has a space in it."""
+        return " ".join(gist(self.entry.memory.text))
+
+
 def already_there(
     record: Record,
     connection: Connection,
@@ -41,17 +59,17 @@ def already_there(
     has the same gist with a cosine of `least` between the vectors, which must be of one model.
     """
     likenesses = [record.likeness(scope, memory) for memory in memories]
-    known: dict[int, list[IndexEntry]] = defaultdict(list)
+    known: dict[int, list[Worded]] = defaultdict(list)
     most = max(_FEWEST, len(memories) * _MOST_EACH)
     for entry in record.likely(connection, scope, likenesses, most=most):
-        known[record.likeness(scope, entry.memory)].append(entry)
+        known[record.likeness(scope, entry.memory)].append(Worded(entry))
     found: list[StoredMemory | None] = []
     for memory, vector, likeness in zip(memories, vectors, likenesses, strict=True):
-        entry = IndexEntry(memory, vector, embedder, ())
-        twin = next((other.memory for other in known[likeness] if says_the_same(entry, other, least)), None)
+        one = Worded(IndexEntry(memory, vector, embedder, ()))
+        twin = next((other.entry.memory for other in known[likeness] if says_the_same(one, other, least)), None)
         found.append(twin)
         if twin is None:
-            known[likeness].append(entry)
+            known[likeness].append(one)
     return found
 
 
@@ -119,10 +137,11 @@ def fill_likenesses(
     return ids[-1] if len(ids) == limit else None
 
 
-def says_the_same(one: IndexEntry, other: IndexEntry, least: float) -> bool:
+def says_the_same(one: Worded, other: Worded, least: float) -> bool:
     """Tell whether two texts say the same; all else of the two memories is not looked at."""
-    if plain(one.memory.text) == plain(other.memory.text):
+    if one.plain == other.plain:
         return True
-    if one.embedder != other.embedder or gist(one.memory.text) != gist(other.memory.text):
+    mine, its = one.entry, other.entry
+    if mine.embedder != its.embedder or one.gist != other.gist:
         return False
-    return float(np.dot(one.vector, other.vector)) >= least
+    return float(np.dot(mine.vector, its.vector)) >= least

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, product
 
 import psycopg
 import pytest
@@ -15,6 +16,8 @@ from service.memories.actions import Edit
 from service.portability.records import IncomingMemory, Placed
 from service.records import Change, Message, NewMemories, SubjectNames
 from service.scope import Caller
+from service.storage import alike
+from service.storage.wording import gist
 from service.wiring import Services
 from tests.conftest import MakeServices, Postgres, caller_of
 from tests.integration.memories.extracting import ask, ended
@@ -111,6 +114,25 @@ def test_a_cosine_that_is_not_reached_keeps_both(make_services: MakeServices) ->
         Change.ADD
     ] * 2
     assert [one.change for one in add(services, caller, "I like tea", "I like  TEA!").results][1] is Change.NONE
+
+
+def test_each_text_is_taken_apart_once_however_many_it_is_compared_with(
+    services: Services, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two hundred long texts that differ in needless words alone, and deny something, were compared for minutes."""
+    needless = ("the", "that", "really", "actually", "also")
+    texts = [f"I do not {one} know {other} him" for one, other in product(needless, repeat=2)]
+    taken: Counter[str] = Counter()
+
+    def counted(text: str) -> tuple[str, ...]:
+        taken[text] += 1
+        return gist(text)
+
+    monkeypatch.setattr(alike, "gist", counted)
+    for half in (texts[:13], texts[13:]):
+        assert {one.change for one in add(services, caller, *half).results} == {Change.ADD}
+    # The first half twice: when it is added, and when it is what the record has.
+    assert max(taken.values()) == 2
 
 
 def test_it_can_be_turned_off(make_services: MakeServices) -> None:
