@@ -290,11 +290,11 @@ class _Nearness:
 
     def __init__(self, entries: Sequence[IndexEntry], asked_at: Mapping[UUID, datetime | None]) -> None:
         self._asked_at = asked_at
-        self._entries: dict[str, list[IndexEntry]] = defaultdict(list)
+        self._entries: dict[tuple[str, int], list[IndexEntry]] = defaultdict(list)
         for entry in entries:
-            self._entries[entry.embedder].append(entry)
+            self._entries[_model(entry)].append(entry)
         self._vectors = {
-            name: np.stack([one.vector for one in its], dtype=np.float32) for name, its in self._entries.items()
+            model: np.stack([one.vector for one in its], dtype=np.float32) for model, its in self._entries.items()
         }
 
     def of(self, entry: IndexEntry, but: set[UUID]) -> list[IndexEntry]:
@@ -303,14 +303,15 @@ class _Nearness:
         Each pair is asked about from the side of the newer one. Only where that one was asked about before the older
         one came in, as an import brings it, the older one asks.
         """
-        if entry.embedder not in self._entries or len(entry.memory.text) > _LONGEST:
+        model = _model(entry)
+        if model not in self._entries or len(entry.memory.text) > _LONGEST:
             return []
-        scores = self._vectors[entry.embedder] @ np.asarray(entry.vector, dtype=np.float32)
+        scores = self._vectors[model] @ np.asarray(entry.vector, dtype=np.float32)
         found: list[IndexEntry] = []
         for place in np.argsort(-scores):
             if scores[place] < _LEAST or len(found) == _NEAR:
                 break
-            other = self._entries[entry.embedder][place]
+            other = self._entries[model][place]
             if other.memory.id not in but and (_is_newer(entry, other) or self._came_late(entry, other)):
                 found.append(other)
         return found
@@ -319,6 +320,11 @@ class _Nearness:
         asked_at = self._asked_at.get(newer.memory.id)
         came_in = older.memory.ingested_at
         return _is_newer(newer, older) and asked_at is not None and came_in is not None and asked_at < came_in
+
+
+def _model(entry: IndexEntry) -> tuple[str, int]:
+    """Return what the vectors have in common that can be compared: a name alone may give another size one day."""
+    return entry.embedder, len(entry.vector)
 
 
 def _is_newer(one: IndexEntry, other: IndexEntry) -> bool:

@@ -142,6 +142,7 @@ def says_the_same(one: Worded, other: Worded, least: float) -> bool:
     if one.plain == other.plain:
         return True
     mine, its = one.entry, other.entry
-    if mine.embedder != its.embedder or one.gist != other.gist:
+    # A model may come to give vectors of another size under the same name.
+    if (mine.embedder, mine.vector.shape) != (its.embedder, its.vector.shape) or one.gist != other.gist:
         return False
     return float(np.dot(mine.vector, its.vector)) >= least

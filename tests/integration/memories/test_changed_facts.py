@@ -350,6 +350,17 @@ def test_what_comes_in_late_is_compared_with_what_was_asked_about_before(
     assert run(services, caller) == [Link(rome, oslo, "changed")]
 
 
+def test_vectors_of_another_size_are_not_compared(services: Services, caller: Caller, llm: ScriptedLLM) -> None:
+    """While a model comes to give another number of numbers the record has vectors of both, under one name."""
+    ids = dated(services, caller, [*HOMES, "Alice lives in Lima"])
+    record = services.installation.record
+    with services.installation.database.transaction(caller.scope) as connection:
+        entries = record.index_entries(connection, caller.scope, ids)
+        short = [replace(entries[one], vector=entries[one].vector[:24]) for one in ids[:1]]
+        record.replace_vectors(connection, caller.scope, short)
+    assert run(services, caller) == [Link(ids[1], ids[2], "changed")]
+
+
 def test_many_of_one_user_go_in_questions_of_a_bounded_size(
     services: Services, caller: Caller, llm: ScriptedLLM, database: Postgres
 ) -> None:

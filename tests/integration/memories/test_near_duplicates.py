@@ -135,6 +135,19 @@ def test_each_text_is_taken_apart_once_however_many_it_is_compared_with(
     assert max(taken.values()) == 2
 
 
+def test_vectors_of_another_size_are_not_compared(services: Services, caller: Caller) -> None:
+    """A provider's model gives as many numbers as it is asked for, under one name: until all is made anew, both."""
+    first = add(services, caller, "I am vegetarian").results[0]
+    record = services.installation.record
+    with services.installation.database.transaction(caller.scope) as connection:
+        (entry,) = record.index_entries(connection, caller.scope, [first.memory_id]).values()
+        record.replace_vectors(connection, caller.scope, [replace(entry, vector=entry.vector[:24])])
+    assert [one.change for one in add(services, caller, "I'm vegetarian", "i am vegetarian").results] == [
+        Change.ADD,
+        Change.NONE,
+    ]
+
+
 def test_it_can_be_turned_off(make_services: MakeServices) -> None:
     services = make_services(duplicates={"similarity": "off"})
     caller = caller_of(services, services.installation.tenants.create("acme").id)
