@@ -13,9 +13,11 @@ from uuid import UUID
 import numpy as np
 from sqlalchemy import ARRAY, BigInteger, Connection, and_, any_, func, literal, or_, select, tuple_, update
 
+from service import clock
 from service.scope import Scope
 from service.storage.record import Record, memories_table
 from service.storage.stored import IndexEntry, StoredMemory
+from service.storage.superseding import current
 from service.storage.wording import gist, plain
 
 #: Memories of one likeness, and of all that are added at once, that are looked at; behind them nothing is alike.
@@ -56,21 +58,23 @@ def already_there(
     """Return for each memory the one that says the same, of the record or before it in `memories`, or None.
 
     All but the text and the times is the same in both. The text is the same but for case, spaces and its full stop, or
-    has the same gist with a cosine of `least` between the vectors, which must be of one model.
+    has the same gist with a cosine of `least` between the vectors, which must be of one model. Of several the one
+    counts that stands for them: the first that nothing supersedes, else the newest.
     """
     likenesses = [record.likeness(scope, memory) for memory in memories]
     known: dict[int, list[Worded]] = defaultdict(list)
     most = max(_FEWEST, len(memories) * _MOST_EACH)
     for entry in record.likely(connection, scope, likenesses, most=most):
         known[record.likeness(scope, entry.memory)].append(Worded(entry))
-    found: list[StoredMemory | None] = []
+    found: list[list[StoredMemory]] = []
     for memory, vector, likeness in zip(memories, vectors, likenesses, strict=True):
         one = Worded(IndexEntry(memory, vector, embedder, ()))
-        twin = next((other.entry.memory for other in known[likeness] if says_the_same(one, other, least)), None)
-        found.append(twin)
-        if twin is None:
+        found.append([other.entry.memory for other in known[likeness] if says_the_same(one, other, least)])
+        if not found[-1]:
             known[likeness].append(one)
-    return found
+    several = {twin.id for twins in found if len(twins) > 1 for twin in twins}
+    now = current(connection, list(several), clock.today()) if several else set()
+    return [_standing(twins, now) for twins in found]
 
 
 def repeated(connection: Connection, *, after: int | None, limit: int) -> list[int]:
@@ -146,3 +150,9 @@ def says_the_same(one: Worded, other: Worded, least: float) -> bool:
     if (mine.embedder, mine.vector.shape) != (its.embedder, its.vector.shape) or one.gist != other.gist:
         return False
     return float(np.dot(mine.vector, its.vector)) >= least
+
+
+def _standing(twins: Sequence[StoredMemory], now: Collection[UUID]) -> StoredMemory | None:
+    """Return which of some memories that say the same stands for them, if there is any; `now` are current ones."""
+    newest = max(twins, key=lambda one: (one.created_at, one.id), default=None)
+    return next((one for one in twins if one.id in now), newest)
