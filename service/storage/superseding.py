@@ -38,6 +38,8 @@ _m: Final[Any] = memories_table.c
 #: Why a memory supersedes another: a fact changed, or is said once more.
 KINDS: Final = frozenset({"changed", "same"})
 _LINKED: Final = _links.c.state == "linked"
+#: What goes when the older one is said again: links, and proposals of a change, which came before that.
+_OVER: Final = or_(_LINKED, and_(_links.c.state == "proposed", _links.c.kind == "changed"))
 _SUBJECTS: Final = ("user_id", "agent_id", "app_id", "run_id")
 
 
@@ -109,15 +111,15 @@ def links_of(connection: Connection, memory_ids: Sequence[UUID]) -> list[Link]:
 
 
 def restate(connection: Connection, memory_ids: Iterable[UUID]) -> int:
-    """Let memories be current that were said anew; return how many links went."""
+    """Let memories be current that were said anew, and forget proposed changes of them; return how many links went."""
     ids = list(memory_ids)
     if not ids:
         return 0
-    return int(connection.execute(delete(_links).where(one_of(_links.c.older_id, ids), _LINKED)).rowcount)
+    return int(connection.execute(delete(_links).where(one_of(_links.c.older_id, ids), _OVER)).rowcount)
 
 
 def restate_as_said(connection: Connection, said: Mapping[UUID, datetime]) -> None:
-    """Let memories be current that were said anew, each at its time, unless what supersedes them was said later."""
+    """Do the same for memories that were said anew each at its time, but for what was said later than that."""
     if not said:
         return
     ids, times = literal(list(said), ARRAY(Uuid)), literal(list(said.values()), ARRAY(DateTime(timezone=True)))
@@ -132,7 +134,7 @@ def restate_as_said(connection: Connection, said: Mapping[UUID, datetime]) -> No
         newer.c.id == _links.c.newer_id,
         was <= again.c.at,
     )
-    connection.execute(delete(_links).where(one_of(_links.c.older_id, list(said)), _LINKED, earlier))
+    connection.execute(delete(_links).where(one_of(_links.c.older_id, list(said)), _OVER, earlier))
 
 
 def reworded(connection: Connection, memory_ids: Iterable[UUID]) -> None:

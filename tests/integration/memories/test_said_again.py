@@ -9,7 +9,7 @@ import pytest
 from service.memories.actions import Edit
 from service.records import Change
 from service.scope import Caller
-from service.storage.superseding import Link
+from service.storage.superseding import Link, propose
 from service.wiring import Services
 from tests.integration.memories.test_adding_and_finding import add
 from tests.integration.memories.test_latest_only import link, listed, one
@@ -50,3 +50,14 @@ def test_said_again_after_a_change_the_one_that_stood_for_all_is_current(service
     (again,) = add(services, caller, "I am vegetarian").results
     assert again.memory_id == older
     assert listed(services, caller) == ["I am vegan", "I am vegetarian", "I eat meat"]
+
+
+def test_what_is_said_again_is_not_hidden_by_what_was_proposed_before(services: Services, caller: Caller) -> None:
+    rome, oslo = one(services, caller, "Alice lives in Rome"), one(services, caller, "Alice lives in Oslo")
+    with services.installation.database.transaction(caller.scope) as connection:
+        assert propose(connection, caller.scope, [Link(rome, oslo, "changed")])
+    add(services, caller, "Alice lives in Rome")
+    consolidations = services.installation.consolidations
+    assert consolidations.proposed(caller.scope) == []
+    assert consolidations.decide(caller, caller.scope, None, accept=True) == []
+    assert listed(services, caller) == ["Alice lives in Oslo", "Alice lives in Rome"]
