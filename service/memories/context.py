@@ -12,7 +12,7 @@ from typing import Final
 
 from service.memories.choosing import chosen
 from service.records import Hit, Memory
-from service.storage.wording import gist, plain
+from service.storage.wording import PARTING, gist, plain
 
 CHARACTERS_PER_TOKEN: Final = 4
 #: The least room in which a cut text still says something.
@@ -119,7 +119,7 @@ def _without_duplicates(hits: Sequence[Hit]) -> tuple[list[Hit], list[frozenset[
 
 
 def _words(pieces: Sequence[str]) -> frozenset[str]:
-    words = frozenset(pieces)
+    words = frozenset(pieces) - PARTING
     return words - _FILLERS or words
 
 

@@ -204,8 +204,8 @@ class Duplicates(Section):
         ge=0.5,
         le=1,
         description="Least cosine of the vectors with which an add is not stored again that differs from a memory in "
-        "punctuation and needless words only. Case, spaces and a full stop never make another memory. `null` or `off`: "
-        "only an identical add is not stored again.",
+        "punctuation and needless words only. Spaces, a full stop and case, but that of codes and units, never make "
+        "another memory. `null` or `off`: only an identical add is not stored again.",
     )
 
     look: Cron | None = Field(

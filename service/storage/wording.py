@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 #: What may stand at the end of a text without a meaning. A question mark has one, and so has a closing bracket.
@@ -27,37 +27,57 @@ _APOSTROPHES: Final = str.maketrans(dict.fromkeys("\u2019\u2018\u02bc`\u00b4", "
 _PIECE: Final = re.compile(rf"\d+(?:[.,:/\-]\d+)*['\"]|\d+(?:[.,:/\-]\d+)+|{_LETTER}+(?:['.&/@\-]{_LETTER}+)*|[^\w\s]")
 #: Written without a meaning of their own. Signs of every other kind ("-5", "C++", "50 %", "?", ":)") are kept.
 _PASSED_OVER: Final = frozenset(",;:.!\"'…、。“”„«»‹›¡")
-#: Where one of these says something: the point of a number that begins with it (".5", ",5"), and a denial ("!=", "!x").
-_SPEAKING: Final = re.compile(rf"(?<!{_LETTER})(?:[.,](?=\d)|!(?={_LETTER}))|!(?==)")
+#: Where one of these says something: the point of what begins with it (".5", ",5", ".NET"), a denial ("!=", "!x").
+_SPEAKING: Final = re.compile(rf"(?<!{_LETTER})(?:,(?=\d)|[.!](?={_LETTER}))|!(?==)")
+#: What parts a sentence, and so tells in one with a denial what is denied: "no, meat is fine" is not "no meat is fine".
+PARTING: Final = frozenset(",;:.!…、。")
+#: A word as case is looked at in it, and units whose prefix or name is another one in another case.
+_WORD: Final = re.compile(r"\w+")
+_UNITS: Final = frozenset(
+    {"mW", "mV", "mA", "mJ", "mN", "mPa", "mHz", "mΩ", "Kb", "Mb", "Gb", "Tb", "KBps", "MBps", "GBps", "TBps", "Mg"}
+)
 #: Forms of a digit that are not the digit: 2⁵ is not 25, 1½ is not 11/2.
 _RAISED: Final = {"<super>": "^", "<sub>": "_", "<fraction>": " "}
 #: Words that a sentence may do without. "a" is none: "has few friends" is not "has a few friends".
 _FILLERS: Final = frozenset({"the", "that", "really", "actually", "also"})
-_DENIALS: Final = frozenset({"not", "no", "never", "nor", "neither", "none", "nothing", "nobody", "without", "hardly"})
+#: Behind one of these "the" says which: "out of question" is the contrary of "out of the question".
+_PREPOSITIONS: Final = frozenset(
+    {"at", "behind", "by", "from", "in", "into", "of", "off", "on", "out", "to", "under", "with"}
+)
+_DENIALS: Final = frozenset(
+    {"not", "no", "never", "nor", "neither", "none", "nothing", "nobody", "without", "hardly"}
+    # German, Dutch; French, Italian; Spanish, Portuguese.
+    | {"nicht", "kein", "keine", "keinen", "nie", "ohne", "niet", "geen", "nooit", "zonder"}
+    | {"pas", "jamais", "sans", "non", "mai", "senza", "nunca", "sin", "não", "nem", "sem"}
+)
 _SHORT: Final = {"'m": "am", "'re": "are", "'ve": "have", "'ll": "will"}
 _DENIED: Final = {"can't": "can not", "cannot": "can not", "won't": "will not", "shan't": "shall not"}
 
 
 def plain(text: str) -> str:
-    """Return a text without what is no part of what it says: forms of the same letter, case, spaces, its full stop."""
-    spaced = " ".join(_folded(_composed(text)).split())
-    return spaced.rstrip(_CLOSING) or spaced
+    """Return a text without what is no part of what it says: forms of the same letter, case, spaces, its full stop.
+
+    Codes ("X7kQ2") and units ("mW", "Mb") keep their case: in another one they are others.
+    """
+    return _closed(_cased(_composed(text)))
 
 
 def gist(text: str) -> tuple[str, ...]:
     """Return the words, numbers and signs of a text in their order, without punctuation and needless words.
 
-    Contractions are written out. "The" before a name is a part of it ("the Police"), "that" at the end of a text says
-    something, and in a text with a denial every word may ("I really don't care").
+    Contractions are written out. "The" before a name is a part of it ("the Police"), behind a preposition it says which
+    ("in the office"), "that" at the end of a text says something, and in a text with a denial every word and sign may
+    ("I really don't care", "no, meat is fine").
     """
-    pieces = list(_pieces(_composed(text), speaking=True))
-    words = [_folded(piece) for piece in pieces]
-    denied = not _DENIALS.isdisjoint(words)
-    return tuple(
-        word
-        for word, after in zip(words, [*pieces, ""][1:], strict=True)
-        if word not in _FILLERS or denied or (word == "the" and after[:1].isupper()) or (word == "that" and not after)
-    ) or tuple(words)
+    composed = _composed(text)
+    pieces = list(_pieces(composed, speaking=_SPEAKING.match))
+    words = [_cased(piece) for piece in pieces]
+    if not _DENIALS.isdisjoint(words):
+        parted = _pieces(_closed(composed), speaking=lambda piece, at: piece[at] in PARTING)
+        return tuple(_cased(piece) for piece in parted)
+    around = zip(["", *words], words, [*pieces, ""][1:], strict=False)
+    kept = tuple(word for before, word, after in around if word not in _FILLERS or _says(word, before, after))
+    return kept or tuple(words)
 
 
 def roughly(text: str) -> str:
@@ -65,7 +85,37 @@ def roughly(text: str) -> str:
 
     The record keeps a number of it (`likeness`), so another form of it would find nothing that is stored already.
     """
-    return " ".join(word for word in _pieces(plain(text)) if word not in _FILLERS)
+    return " ".join(word for word in _pieces(_closed(_folded(_composed(text)))) if word not in _FILLERS)
+
+
+def _says(filler: str, before: str, after: str) -> bool:
+    """Tell whether a word that a sentence may do without says something between these two."""
+    if filler == "the":
+        return after[:1].isupper() or before in _PREPOSITIONS
+    return filler == "that" and not after
+
+
+def _closed(text: str) -> str:
+    spaced = " ".join(text.split())
+    return spaced.rstrip(_CLOSING) or spaced
+
+
+def _cased(text: str) -> str:
+    """Return a text in one case, but for the words whose case is not that of a sentence."""
+    parts, at = [], 0
+    for found in _WORD.finditer(text):
+        if _is_code(found[0]):
+            parts += [_folded(text[at : found.start()]), found[0]]
+            at = found.end()
+    return "".join([*parts, _folded(text[at:])])
+
+
+def _is_code(word: str) -> bool:
+    """Tell whether a word with digits has letters of both cases in another way than "Covid19", or is such a unit."""
+    if word.isalpha() or word.isdigit():
+        return word in _UNITS
+    letters = "".join(letter for letter in word if letter.isalpha())
+    return not (letters.islower() or letters.isupper() or letters[1:] == letters[1:].lower())
 
 
 def _composed(text: str) -> str:
@@ -81,11 +131,12 @@ def _folded(text: str) -> str:
     return unicodedata.normalize("NFKC", text.lower().replace("ς", "σ"))
 
 
-def _pieces(text: str, *, speaking: bool = False) -> Iterator[str]:
+def _pieces(text: str, *, speaking: Callable[[str, int], object] = lambda text, at: False) -> Iterator[str]:
+    """Yield the words, numbers and signs of a text; what is passed over else, where it is `speaking`."""
     for found in _PIECE.finditer(text):
         if found[0] not in _PASSED_OVER:
             yield from _written_out(found[0])
-        elif speaking and _SPEAKING.match(text, found.start()):
+        elif speaking(text, found.start()):
             yield found[0]
 
 

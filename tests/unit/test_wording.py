@@ -21,6 +21,8 @@ SAME_BUT_FOR_FORM = [
     ("Ο ΟΔΥΣΣΕΥΣ ΗΡΘΕ", "ο οδυσσευς ηρθε"),
     ("Lives in İzmir", "LIVES in İzmir."),
     ("I don’t like tea", "I don't like tea"),
+    ("No, I don't like tea", "no, i don't LIKE tea!\n"),
+    ("Had Covid19 in May, has an mp3 player", "had covid19 in may, has an MP3 player"),
 ]
 #: The same but for punctuation, contractions and needless words: the vector has the last word.
 SAME_GIST = [
@@ -36,6 +38,8 @@ SAME_GIST = [
     ("Yes, I moved to Rome", "Yes I moved to Rome"),
     ("Moved to Rome,5 years ago", "Moved to Rome, 5 years ago"),
     ("Hi! I am vegetarian", "Hi, I am vegetarian"),
+    ("I can't eat nuts, ever.", "I cannot eat nuts, ever"),
+    ("The code is X7kQ2", "Code is X7kQ2"),
 ]
 #: Two facts, however near they are to a model: a number, a sign, a name, a denial, an order, a time, a small word.
 OTHER_FACTS = [
@@ -86,6 +90,19 @@ OTHER_FACTS = [
     ("He knows that", "He knows"),
     ("I really don't care", "I don't really care"),
     ("It is not actually true", "It is not true"),
+    # What parts a sentence tells what is denied, "the" behind a preposition which one is meant.
+    ("Alice said no, meat is fine", "Alice said no meat is fine"),
+    ("Nuts? No! Fish is fine", "Nuts? No fish is fine"),
+    ("Don't stop: the pills help", "Don't: stop the pills, help"),
+    ("Ich esse Fleisch, nicht Fisch", "Ich esse Fleisch nicht, Fisch"),
+    ("A refund is out of the question", "A refund is out of question"),
+    ("She is in the office until 2026", "She is in office until 2026"),
+    # The case of codes and of units.
+    ("booking code X7kQ2", "booking code x7kQ2"),
+    ("booking code X7kQ2", "booking code x7kq2"),
+    ("the plant makes 5 MW", "the plant makes 5 mW"),
+    ("the line has 100 MB/s", "the line has 100 Mb/s"),
+    ("uses .NET", "uses NET"),
     ("...", "?"),
 ]
 
