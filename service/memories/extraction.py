@@ -397,13 +397,13 @@ class _Reader:
         self.shown: dict[UUID, int] = {}
 
     def similar(self, text: str, limit: int, *, vector: Vector) -> Sequence[Recalled]:
-        """Return the current memories of the same subjects that are most like the text.
+        """Return the current memories of the same subjects that are most like the text, never some of them for all.
 
         What a newer one supersedes is not shown: a model that sees it leaves a fact out that is true again.
         """
+        self._indexing.check()
         scope, stores = self._scope, self._stores
-        names = self._work.new.subjects
-        where = subjects_filter(names)
+        where = subjects_filter(self._work.new.subjects)
         with stores.database.transaction(scope) as connection:
             lookup = stores.lookup(connection, scope, where)
         terms = self._indexing.terms(scope).query(text)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import timedelta
 from typing import Any
 
@@ -18,7 +20,7 @@ from service.observability.logs import configure_logs
 from service.queue import tasks
 from service.records import EventStatus
 from service.scope import Caller
-from service.wiring import Services
+from service.wiring import Services, open_services
 from tests.conftest import MakeServices, Postgres, caller_of
 from tests.integration.memories.test_extraction import Start, ask, column, ended, start, texts
 from tests.llm.scripted import ScriptedLLM
@@ -136,6 +138,30 @@ def test_while_the_index_is_away_an_event_waits_and_no_try_is_counted(
     done = again.events.get(caller, caller.scope, event.id)
     assert (done.status, done.code, done.attempts) == (EventStatus.SUCCEEDED, None, 1)
     assert column(database, "SELECT calls FROM llm_usage") == [1]
+
+
+def test_while_the_index_is_made_again_an_event_waits(start: Start, llm: ScriptedLLM) -> None:
+    """The model would see nothing of what is known, and name nothing that a new fact makes untrue."""
+    services, caller = start(worker=False)
+    llm.facts("Alice lives in Rome")
+    first, second = ask(services, caller, "I live in Rome"), ask(services, caller, "I moved to Oslo")
+    extract = services.jobs.handlers()["extract"]
+    extract(str(caller.principal.tenant_id), str(first.id))
+    services.index.close()
+    asked = len(llm.requests)
+    shutil.rmtree(services.settings.data_dir / "index")
+    with ExitStack() as stack:
+        again = open_services(services.installation, stack, upkeep=False)
+        with pytest.raises(IndexUnavailable):
+            again.jobs.handlers()["extract"](str(caller.principal.tenant_id), str(second.id))
+        waiting = again.events.get(caller, caller.scope, second.id)
+        assert (waiting.status, waiting.code) == (EventStatus.PENDING, "index_unavailable")
+        assert len(llm.requests) == asked
+        again.indexing.heal(again.jobs.tenant_ids)
+        llm.facts({"text": "Alice lives in Oslo", "attributed_to": "user", "supersedes": ["0"]})
+        again.jobs.handlers()["extract"](str(caller.principal.tenant_id), str(second.id))
+        assert again.events.get(caller, caller.scope, second.id).status is EventStatus.SUCCEEDED
+        assert "Alice lives in Rome" in llm.requests[-1].prompt
 
 
 @pytest.mark.parametrize("held_up", ["keyring", "record"])
