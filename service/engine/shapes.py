@@ -101,3 +101,8 @@ class Extraction:
     messages: Sequence[Message] = field(repr=False)
     counts: Counts
     usage: TokenUsage | None = None
+
+    @property
+    def asked(self) -> bool:
+        """Whether the LLM was asked: it is not where nothing was said."""
+        return bool(self.messages or self.drafts)

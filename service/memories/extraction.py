@@ -281,7 +281,7 @@ class Extractions:
                 notes["quarantined"] = sum(change is Change.QUARANTINED for _, change in kept.results)
             if extraction.usage is not None:
                 notes["tokens"] = {"prompt": extraction.usage.prompt, "completion": extraction.usage.completion}
-                stores.quotas.spend_tokens(connection, scope, tokens)
+            stores.quotas.end_llm_call(connection, scope, work.begun, extraction.asked, tokens)
             move_event(connection, work.event_id, EventStatus.SUCCEEDED, results=kept.results, notes=notes)
         return kept.entries
 

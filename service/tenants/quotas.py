@@ -169,7 +169,7 @@ class Quotas:
                 self.spend_tokens(connection, scope, tokens)
 
     def end_llm_call(self, connection: Connection, scope: Scope, begun: date, asked: bool, tokens: int) -> None:
-        """Count what a call that came to nothing used. One that was never made is taken back from the day it began."""
+        """Count what a call used that has ended. One that was never made is taken back from the day it began."""
         self.spend_tokens(connection, scope, tokens)
         if not asked and not is_leaving(connection, scope.tenant_id):
             usage.use_llm(connection, scope, begun, calls=-1)

@@ -99,6 +99,18 @@ def jobs_at(database: Postgres, event: Event) -> list[datetime | None]:
         return [row[0] for row in connection.execute(query, [str(event.id)])]
 
 
+def test_what_the_llm_is_not_asked_about_is_no_call(start: Start, llm: ScriptedLLM) -> None:
+    """What tools answer is no part of an extraction: alone it asks nothing, and uses up nothing of the day."""
+    services, caller = start(llm_calls_per_day=1)
+    said = NewMemories([Message("tool", "42 rows")], SubjectNames(user_id="alice"))
+    for _ in range(2):
+        event = services.adds.add(caller, caller.scope, said)
+        assert work(services, caller, event).status is EventStatus.SUCCEEDED
+    assert (llm.requests, used(services, caller, Limit.LLM_CALLS_PER_DAY)) == ([], 0)
+    assert work(services, caller, ask(services, caller, "I like tea")).status is EventStatus.SUCCEEDED
+    assert used(services, caller, Limit.LLM_CALLS_PER_DAY) == 1
+
+
 def test_a_call_over_the_day_s_limit_waits_and_goes_on_the_next_day(
     start: Start, llm: ScriptedLLM, database: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
