@@ -111,15 +111,18 @@ def links_of(connection: Connection, memory_ids: Sequence[UUID]) -> list[Link]:
 
 
 def restate(connection: Connection, memory_ids: Iterable[UUID]) -> int:
-    """Let memories be current that were said anew, and forget proposed changes of them; return how many links went."""
+    """Let memories be current that were said anew; return how many links went."""
     ids = list(memory_ids)
     if not ids:
         return 0
-    return int(connection.execute(delete(_links).where(one_of(_links.c.older_id, ids), _OVER)).rowcount)
+    return int(connection.execute(delete(_links).where(one_of(_links.c.older_id, ids), _LINKED)).rowcount)
 
 
 def restate_as_said(connection: Connection, said: Mapping[UUID, datetime]) -> None:
-    """Do the same for memories that were said anew each at its time, but for what was said later than that."""
+    """Let memories be current that were said anew, each at its time, unless what supersedes them was said later.
+
+    So it is with what was proposed to have changed them: that is forgotten.
+    """
     if not said:
         return
     ids, times = literal(list(said), ARRAY(Uuid)), literal(list(said.values()), ARRAY(DateTime(timezone=True)))
