@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from functools import cache
 from typing import Final
 
@@ -41,6 +42,8 @@ class Words:
         return found
 
     def _prepared(self, text: str) -> str:
+        # The tokeniser ends a word at an accent of its own: "ü" in two characters makes "gr" and "n" of "grün".
+        text = unicodedata.normalize("NFC", text)
         if self._language not in _UNSPACED:
             return text
         # The tokeniser leaves numbers out, so they are written as words.

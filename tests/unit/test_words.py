@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 import pytest
 import qdrant_edge
 
@@ -47,6 +49,15 @@ def test_characters_alone_are_japanese_where_they_may_be(language: Language) -> 
     assert len(Bm25Terms(KEY, Language.JAPANESE).query("東京").ids) == 1
     assert Bm25Terms(KEY, language).document("She works").ids, "what makes it Japanese adds no word"
     assert len(Bm25Terms(KEY, language).query("hello").ids) == 1
+
+
+@pytest.mark.parametrize("language", [Language.ENGLISH, Language.GERMAN, Language.HEBREW, Language.MULTILINGUAL])
+def test_a_word_is_the_same_however_its_accents_are_encoded(language: Language) -> None:
+    """What is copied from a macOS file name or a PDF has an accent as a character of its own."""
+    composed, decomposed = (unicodedata.normalize(form, "grünem Tee in Zürich 서울에") for form in ("NFC", "NFD"))
+    terms = Bm25Terms(KEY, language)
+    assert terms.document(decomposed) == terms.document(composed)
+    assert terms.query(decomposed) == terms.query(composed)
 
 
 def test_numbers_stand_beside_characters_too() -> None:
