@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias
 from dateparser.date import DateDataParser
 
 from service.memories.asked_events import Event, Side, asked_event
-from service.memories.english_times import english_times, is_loose
+from service.memories.english_times import english_times, is_loose, lacks_year
 from service.memories.time_tables import TIME_WORDS
 from service.memories.time_words import Named, TimeWords, folded
 from service.settings.languages import Language
@@ -34,6 +34,11 @@ _LAST_ENDS: Final = frozenset({"before", "up to", "until", "to", "at", "through"
 _BEFORE: Final = re.compile(r"\bbefore\b", re.IGNORECASE)
 _WAS: Final = re.compile(r"\b(?:did|had|was|were)\b", re.IGNORECASE)
 _YEAR: Final = re.compile(r"\b\d{4}\b")
+#: What stands between two times that may have one year, in every language: "in March or April 2025", "März/April 2025".
+_LISTED: Final = frozenset(
+    ["&", "/", ",", "or", "and", "oder", "und", "ou", "et", "o", "u", "y", "e", "ed", "of", "en"]
+)
+_JOINING: Final = 2
 #: Times that are read in a question; each takes a millisecond.
 _MOST: Final = 16
 Span: TypeAlias = tuple[datetime, datetime]
@@ -76,7 +81,7 @@ def asked_time(question: str, today: date, language: Language = Language.ENGLISH
     named = list(islice(english_times(text), _MOST))
     if words is not None:
         named = _best([*islice(words.times(text), _MOST), *named])
-    spans = _narrowed(tuple(_spans(named, text, words, today)))
+    spans = _narrowed(tuple(_spans(_of_one_year(named, text), text, words, today)))
     event = None if spans else asked_event(question)
     # What was so until, or when, something happened need not be so now.
     past = _PAST.search(question) is not None or (event is not None and event.side is not Side.AFTER)
@@ -105,6 +110,20 @@ def _best(named: Iterable[Named]) -> list[Named]:
         if all(one.end <= other.start or other.end <= one.start for other in best):
             best.append(one)
     return sorted(best)
+
+
+def _of_one_year(named: Sequence[Named], text: str) -> list[Named]:
+    """Return the times with the year that one without shares with the next: "in March or April 2025"."""
+    given: list[Named] = []
+    for one in reversed(named):
+        other = given[-1] if given else None
+        if other is not None and one.side not in ("from", "between") and lacks_year(one):
+            # The word may be a part of the time behind it, and one more may stand between: "oder am".
+            joining = text[one.end : other.start].split() or text[other.start :].split(maxsplit=1)
+            if joining[0] in _LISTED and len(joining) <= _JOINING and not _YEAR.fullmatch(other.time):
+                one = one._replace(time=_with_year_of(one.time, other.time))
+        given.append(one)
+    return given[::-1]
 
 
 def _spans(named: Sequence[Named], text: str, words: TimeWords | None, today: date) -> Iterator[Span]:

@@ -166,6 +166,8 @@ class TimeWords:
         ago, last, this = (_spaced(words).format_map(kinds) for words in (self.ago, self.last, self.this))
         of = rf"(?:\.\s*|\s+)(?:{_any([self.of])}\s*)?"
         article, to = rf"(?:{_any([self.article])}\s*)?", _any([self.to])
+        # "Mai 2024", "mayo de 2024", "mai de l'année 2024".
+        of_year = rf"{of}{article}(?:(?:{self.one['year']})\s+(?:{_any([self.of])}\s*)?)?"
         # "The end of May", and not "of the end of May": what stands before it may hold the same word.
         edge = rf"{_any([self.beginning, self.ending])}\s+(?:{_any([self.of])}\s*)?{article}"
         # The whole expression is verbose, so that a space in it is none.
@@ -173,14 +175,14 @@ class TimeWords:
             rf"""\b(?: (?P<relative>{days}) | (?:(?P<side>{sides})\s*{article}(?:\b(?P<edge>{edge}))?)? \b(?:
                   (?P<iso>\d{{4}}-\d{{2}}-\d{{2}})
                 | (?P<numeric>\d{{1,2}}[./-]\s?\d{{1,2}}[./-]\s?\d{{4}})
-                | (?:(?P<day>\d{{1,2}}){self.ordinal}{of})? (?P<month>{dated}){of}(?P<year>\d{{4}})
+                | (?:(?P<day>\d{{1,2}}){self.ordinal}{of})? (?P<month>{dated}){of_year}(?P<year>\d{{4}})
                 | (?P<near_day>\d{{1,2}}){self.ordinal}{of}(?P<day_month>{month})
                 | {WHOLE}(?P<ago>{ago}) | (?P<last>{last}) | (?P<this>{this})
                 | (?P<sided_relative>{days})
             ) | (?P<near>{sides}|{_any([self.within])}|{_any([self.monthly])}(?!\s*\d)
                     |{_any([self.beginning, self.ending])})\s*{article}
               (?:\b(?P<near_edge>{edge}))? \b(?:
-                  (?P<near_month>{month})\b (?!{of}\d{{4}})
+                  (?P<near_month>{month})\b (?!{of_year}\d{{4}})
                 | (?:(?:{self.one["year"]})\s+(?:{_any([self.of])}\s*)?)?
                   (?P<near_year>(?:19|20)\d\d) (?!(?:\s+{to}\s+\d+)?\s*{COUNTED})
             ))\b""",

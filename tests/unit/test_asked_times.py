@@ -67,6 +67,18 @@ FIRST, LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
         ("since May 3 to 5 people", "2026-05-03", "9999-12-31"),
         ("from May 3 to 10 miles", "2026-05-03", "2026-05-04"),
         ("room 3 until May 2025", "0001-01-01", "2025-05-01"),
+        ("in May of 2024", "2024-05-01", "2024-06-01"),
+        ("before the 3rd of May of 2024", "0001-01-01", "2024-05-03"),
+        ("at the end of March of the year 2025", "2025-03-01", "2025-04-01"),
+        ("who left in the year 2023?", "2023-01-01", "2024-01-01"),
+        ("where was she prior to March 2025?", "0001-01-01", "2025-03-01"),
+        ("prior to the year 2020", "0001-01-01", "2020-01-01"),
+        ("later than March 2025", "2025-04-01", "9999-12-31"),
+        ("no later than March 2025", "2025-03-01", "2025-04-01"),
+        ("up to March 2025", "0001-01-01", "2025-04-01"),
+        ("from March 2025 onwards", "2025-03-01", "9999-12-31"),
+        ("from 2020 on, what did she do?", "2020-01-01", "9999-12-31"),
+        ("in 2019-2021", "2019-01-01", "2022-01-01"),
         ("What did she say on 3-4 March 2025 about 5 cats?", "2025-03-03", "2025-03-05"),
     ],
 )
@@ -115,6 +127,8 @@ def test_an_event_at_an_edge_of_the_calendar_makes_a_span(moment: datetime, side
         "from 2000 to 3000 steps",
         "tea and may be milk",
         "between May and her sister",
+        "from March on the river",
+        "up to 2020 steps",
     ],
 )
 def test_no_time(question: str) -> None:
@@ -134,6 +148,22 @@ def test_two_times() -> None:
         "on 2025-03-04 and 2025-03-06",
     ):
         assert len(asked_time(question, TODAY).spans) == 2, question
+
+
+@pytest.mark.parametrize(
+    ("question", "first_of_the_first"),
+    [
+        ("in March or April 2025", "2025-03-01"),
+        ("in March and in April 2025", "2025-03-01"),
+        ("on March 3 or April 5, 2025", "2025-03-03"),
+        ("in March 2024 or April 2025", "2024-03-01"),
+        ("in March or in 2025", "2026-03-01"),
+        ("yesterday or in April 2025", "2026-11-25"),
+    ],
+)
+def test_two_months_of_one_year(question: str, first_of_the_first: str) -> None:
+    first, second = asked_time(question, TODAY).spans
+    assert (first[0].date().isoformat(), second[0].year) == (first_of_the_first, 2025)
 
 
 def test_what_somebody_did_who_is_called_like_a_month_is_an_event() -> None:

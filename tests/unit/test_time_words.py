@@ -22,6 +22,7 @@ pytestmark = pytest.mark.unit
 TODAY = date(2026, 11, 26)
 NAMED = {
     Language.GERMAN: [
+        ("Was geschah im Mai des Jahres 2024?", "2024-05-01", "2024-06-01"),
         ("Was war zwischen März und Mai?", "2026-03-01", "2026-06-01"),
         ("zwischen dem 3. März und dem 5. Mai 2025", "2025-03-03", "2025-05-06"),
         ("zwischen dem 3. und dem 5. Mai 2025", "2025-05-03", "2025-05-06"),
@@ -56,6 +57,7 @@ NAMED = {
         ("WAS WAR IM MAERZ?", "2026-03-01", "2026-04-01"),
     ],
     Language.FRENCH: [
+        ("en mai de l'année 2024", "2024-05-01", "2024-06-01"),
         ("entre mars et mai", "2026-03-01", "2026-06-01"),
         ("entre le 1er et le 5 mai 2025", "2025-05-01", "2025-05-06"),
         ("du 3 au 5 mai 2025", "2025-05-03", "2025-05-06"),
@@ -81,6 +83,7 @@ NAMED = {
         ("Au mois d'août, où étaient-ils ?", "2026-08-01", "2026-09-01"),
     ],
     Language.SPANISH: [
+        ("en mayo del año 2024", "2024-05-01", "2024-06-01"),
         ("entre marzo y mayo", "2026-03-01", "2026-06-01"),
         ("del 3 al 5 de mayo de 2025", "2025-05-03", "2025-05-06"),
         ("hasta finales de 2024", "0001-01-01", "2025-01-01"),
@@ -104,6 +107,7 @@ NAMED = {
         ("¿Qué hicieron después de junio?", "2026-07-01", "9999-12-31"),
     ],
     Language.ITALIAN: [
+        ("nel maggio dell'anno 2024", "2024-05-01", "2024-06-01"),
         ("tra marzo e maggio", "2026-03-01", "2026-06-01"),
         ("dal 3 al 5 maggio 2025", "2025-05-03", "2025-05-06"),
         ("dopo la fine del 2024", "2025-01-01", "9999-12-31"),
@@ -129,6 +133,7 @@ NAMED = {
         ("Che cosa ha fatto quest'anno?", "2026-01-01", "2027-01-01"),
     ],
     Language.PORTUGUESE: [
+        ("em maio do ano de 2024", "2024-05-01", "2024-06-01"),
         ("entre março e maio", "2026-03-01", "2026-06-01"),
         ("de 3 a 5 de maio de 2025", "2025-05-03", "2025-05-06"),
         ("depois do fim de 2024", "2025-01-01", "9999-12-31"),
@@ -150,6 +155,7 @@ NAMED = {
         ("Aonde foram no ano passado?", "2025-01-01", "2026-01-01"),
     ],
     Language.DUTCH: [
+        ("in mei van het jaar 2024", "2024-05-01", "2024-06-01"),
         ("tussen maart en mei", "2026-03-01", "2026-06-01"),
         ("van 3 tot 5 mei 2025", "2025-05-03", "2025-05-06"),
         ("van 2020 tot 2022", "2020-01-01", "2023-01-01"),
@@ -237,6 +243,22 @@ def each(questions: dict[Language, list[str]]) -> pytest.MarkDecorator:
 def test_a_named_time(language: Language, question: str, first: str, end: str) -> None:
     ((begins, ends),) = asked_time(question, TODAY, language).spans
     assert (begins.date().isoformat(), ends.date().isoformat()) == (first, end)
+
+
+@pytest.mark.parametrize(
+    ("language", "question"),
+    [
+        (Language.GERMAN, "im März oder April 2025"),
+        (Language.GERMAN, "am 3. März und am 5. April 2025"),
+        (Language.FRENCH, "en mars ou en avril 2025"),
+        (Language.SPANISH, "en marzo o abril de 2025"),
+        (Language.ITALIAN, "a marzo o aprile 2025"),
+        (Language.PORTUGUESE, "em março ou abril de 2025"),
+        (Language.DUTCH, "in maart of april 2025"),
+    ],
+)
+def test_two_months_of_one_year(language: Language, question: str) -> None:
+    assert [begins.year for begins, _ in asked_time(question, TODAY, language).spans] == [2025, 2025]
 
 
 @each(PRESENT)
