@@ -50,7 +50,15 @@ _GERMAN: Final = TimeWords(
     ending="ende",
     present="aktuell(?:e[mnrs]?)?|derzeit(?:ige[mnrs]?)?|momentan(?:e[mnrs]?)?|zurzeit|gegenwartig(?:e[mnrs]?)?|heutzutage"
     "|jetzt|jetzige[mnrs]?|neueste[mnrs]?|jungste[mnrs]?",
-    past="fruher(?:e[mnrs]?)?|frueher(?:e[mnrs]?)?|vorher(?:ige[mnrs]?)?|ehemal(?:s|ige[mnrs]?)|damals|ursprunglich|bevor|zuvor",
+    past="fruher(?:e[mnrs]?)?|frueher(?:e[mnrs]?)?|vorher(?:ige[mnrs]?)?|ehemal(?:s|ige[mnrs]?)|damals|ursprunglich|zuvor",
+    earlier="bevor|ehe|davor|vor(?! allem| ort| kurzem)",
+    # Not "mochte", "konnte" and "wurde", which are "möchte", "könnte" and "würde" without their accents.
+    was="war(?:en|st)?|hatte(?:n|st)?|(?:wohn|leb|arbeite|mach|sag|spiel|kauf|nutz|verwende|lieb|hass|brauch"
+    "|glaub|woll|studier|kann|dach|brach|wuss|bestell|besuch|koch|reis|rauch|lern|leite|heirate|bevorzug"
+    "|gehor|fuhl|plan|zahl)ten?|(?:ging|kam|trank|nahm|gab|sprach|las|schrieb|fuhr|trug|hie(?:ß|ss)|blieb|schlief|stand"
+    "|lag|half|traf|sah|fand|lief|verlor|begann|hielt|(?:um|ein|aus|weg|hin)?zog)(?:en)?|a(?:ß|ss)en|sa(?:ß|ss)(?:en)?|aß"
+    "|(?:hat|hast|habe|haben|habt|ist|sind|bin|bist|seid|wurden?)\\b[^,;.?!]{0,80}?\\b(?<!zu\\s)(?:\\w{0,6}ge\\w{3,20}(?:t|en)"
+    "|\\w{2,20}iert|(?:be|ver|er|ent)\\w{2,20}(?:t|en))",
 )
 _FRENCH: Final = TimeWords(
     months=(
@@ -79,7 +87,16 @@ _FRENCH: Final = TimeWords(
     beginning="debut|commencement",
     ending="fin",
     present="actuel(?:le)?s?|actuellement|maintenant|en ce moment|de nos jours|(?:la|le|les) plus recente?s?",
-    past="avant|auparavant|ancien(?:ne)?s?|anciennement|autrefois|precedemment|precedente?s?|a l'epoque|a l'origine",
+    past="avant(?=\\W*$)|auparavant|ancien(?:ne)?s?|anciennement|autrefois|precedemment|precedente?s?"
+    "|a l'epoque|a l'origine",
+    earlier="avant",
+    was="(?!(?:lait|fait|sait|plait|connait|reconnait|parait|nait|disparait|apparait|satisfait|parfait|extrait"
+    "|trait|portrait|retrait|souhait|attrait|voudrait|pourrait|devrait|serait|aurait|faudrait|aimerait)\\b)"
+    "\\w{2,20}(?:ait|aient)|(?:et|av|habit|viv|buv|mange|pren|fais|travaill|aim|utilis|voul|all|ven|dis)(?:ais|ions|iez)"
+    "|fut|furent|(?:a-t-(?:elle|il|on)|ont-(?:elles|ils)|avez-vous|as-tu)(?: deja| toujours)? "
+    "(?!(?:une|le|les|de|des|que|quelque|cette|ce|encore)\\b)\\w{1,20}(?:e|i|u|is|it|ert|es|us)"
+    "|(?:a|ai|as|ont|avons|avez) (?:deja |toujours )?(?:ete|eu|vecu|habite|bu|pris|fait|dit|mange|travaille|achete|aime"
+    "|utilise|joue|voulu|mis|ecrit|lu|vu|choisi|prefere|demande|loue)",
 )
 _SPANISH: Final = TimeWords(
     months=(
@@ -108,8 +125,13 @@ _SPANISH: Final = TimeWords(
     beginning="(?:inicio|comienzo|principio)s?",
     ending="fin|finales|final",
     present="actual(?:es|mente)?|ahora|en este momento|hoy en dia|mas recientes?",
-    past="antes|anterior(?:es|mente)?|antigu[ao]s?|antiguamente|originalmente|previ[ao]s?|previamente|en el pasado"
+    past="antes(?=\\W*$)|anterior(?:es|mente)?|antigu[ao]s?|antiguamente|originalmente|previ[ao]s?"
+    "|previamente|en el pasado"
     "|solia[ns]?",
+    earlier="antes",
+    was="era[ns]?|eramos|fue|fueron|fui|fuiste|(?!acaba|graba)\\w{2,20}aba[ns]?|(?:hab|ten|viv|beb|com|hac|dec|quer|pod|deb"
+    "|conoc|sab|cre|dorm|le|escrib|conduc|ve|prefer|sal|segu)ia[ns]?|iba[ns]?|tuvo|tuvieron|estuvo|hizo|dijo|vivio|bebio"
+    "|comio|prefirio|\\w{2,20}(?:aron|ieron)|(?:ha|han|has|he|habeis|hemos) \\w{2,20}(?:ado|ido|cho|to)",
 )
 _ITALIAN: Final = TimeWords(
     months=(
@@ -138,8 +160,14 @@ _ITALIAN: Final = TimeWords(
     beginning="inizio",
     ending="fine",
     present="attual[ei]|attualmente|adesso|in questo momento|oggigiorno|al momento|piu recent[ei]",
-    past="prima (?:di|del|dell'|della|dello|che)|prima(?=\\W*$)|precedent[ei]|precedentemente|in passato|un tempo"
-    "|originariamente|in origine",
+    past="prima(?=\\W*$)|precedent[ei]|precedentemente|in passato|un tempo|originariamente|in origine",
+    earlier="prima(?= (?:di|del|dell|dell[aoe]|dei|degli|che)\\b)",
+    was="era|erano|fu|furono|(?!(?:lava|cava|scava|grava|brava|schiava|leva|solleva|rileva|preleva|eleva|allieva"
+    "|arrivano|derivano)\\b)"
+    "\\w{2,20}(?:ava|avano|eva|evano|ivano)"
+    "|(?:dorm|cap|usc|fin|serv|prefer|part|sent|ven|segu)iva"
+    "|(?:ha|hanno|hai|ho|avete|abbiamo) (?:mai |gia |sempre )?(?!quest|quant|tutt)\\w{2,20}(?:at|ut|it|st|tt|s)[oaie]"
+    "|e stat[oaie]|sono stat[ie]",
 )
 _PORTUGUESE: Final = TimeWords(
     months=(
@@ -168,7 +196,11 @@ _PORTUGUESE: Final = TimeWords(
     beginning="inicio|comeco",
     ending="fim|final",
     present="atual(?:mente)?|atuais|agora|neste momento|hoje em dia|mais recentes?",
-    past="antes|anterior(?:es|mente)?|antig[ao]s?|antigamente|originalmente|no passado|costumava[ms]?",
+    past="antes(?=\\W*$)|anterior(?:es|mente)?|antig[ao]s?|antigamente|originalmente|no passado|costumava[ms]?",
+    earlier="antes",
+    was="era[ms]?|eramos|foi|foram|fui|(?!(?:lava|grava|trava|brava|cava|escava)\\b)\\w{2,20}ava[ms]?|tinha[ms]?|vinha[ms]?"
+    "|(?:hav|viv|beb|com|faz|diz|quer|pod|dev|conhec|sab|dorm|l|escrev|prefer)ia[ms]?|teve|tiveram|esteve|fez|disse"
+    "|viveu|bebeu|comeu|preferiu|(?!(?:sou|vou|dou|estou)\\b)\\w{2,20}ou|\\w{2,20}(?:aram|eram|iram)",
 )
 _DUTCH: Final = TimeWords(
     months=(
@@ -197,7 +229,13 @@ _DUTCH: Final = TimeWords(
     beginning="begin",
     ending="einde?",
     present="huidige?|momenteel|nu|tegenwoordig|op dit moment|nieuwste|meest recente",
-    past="vroegere?|voorheen|eerdere?|voormalige?|oorspronkelijke?|destijds|voordat",
+    past="vroegere?|voorheen|eerdere?(?! dan)|voormalige?|oorspronkelijke?|destijds",
+    earlier="voordat|alvorens|eerder dan|voor(?= (?:ze|zij|hij|we|wij|ik|jij|jullie|men)\\b)",
+    was="was|waren|had|hadden|werd|werden|(?:woon|leef|hoor|speel|wil|studeer|huur|leer|rook|werk|gebruik|heet|maak|kook)"
+    "[dt]en?|(?:dronk|ging|kwam|nam|gaf|reed|droeg|sliep|las|schreef|hield|vond|kocht|dacht|bracht|kon|moest|mocht|zat|stond"
+    "|lag|liep|koos|bezat|verloor)(?:en|den)?|at|aten|deed|deden|zei|zeiden|kwamen|namen|gaven|lazen|schreven"
+    "|(?:heeft|heb|hebt|hebben|is|ben|bent|zijn)\\b[^,;.?!]{0,80}?\\b(?<!te\\s)(?:\\w{0,6}ge\\w{3,20}(?:d|t|en)"
+    "|(?:be|ver|ont)\\w{2,20}(?:d|t))",
 )
 
 TIME_WORDS: Final[Mapping[Language, TimeWords]] = {

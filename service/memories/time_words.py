@@ -64,7 +64,9 @@ class TimeWords:
     these. `before`, `since` and `after` say which side of a time is meant, `within` that a month or a year follows,
     which alone could be another word or number, `monthly` that a month does. An `article` may stand between these and
     the time, `of` between a day, its month and the year, an `ordinal` behind the number of a day. `to` joins the two
-    ends of a span, as `also` does behind `between`. `beginning` and `ending` are those of a month or a year.
+    ends of a span, as `also` does behind `between`. `beginning` and `ending` are those of a month or a year. `past` are
+    words for what is no longer so, and so is `earlier` beside a verb of the past (`was`): what she drinks before bed is
+    so now.
     """
 
     months: tuple[str, ...]
@@ -91,6 +93,8 @@ class TimeWords:
     ending: str
     present: str
     past: str
+    earlier: str
+    was: str
 
     def times(self, text: str) -> Iterator[Named]:
         """Yield the times that a folded text names, one behind the other."""
@@ -124,7 +128,9 @@ class TimeWords:
 
     def means_past(self, text: str) -> bool:
         """Whether a folded text means what is no longer so."""
-        return self._past.search(text) is not None
+        if self._past.search(text) is not None:
+            return True
+        return self._earlier.search(text) is not None and self._was.search(text) is not None
 
     def _in_english(self, match: re.Match[str]) -> str:
         found = {name: text for name, text in match.groupdict().items() if text is not None}
@@ -204,6 +210,14 @@ class TimeWords:
     @cached_property
     def _past(self) -> re.Pattern[str]:
         return re.compile(rf"\b{_any([self.past])}(?!\w)")
+
+    @cached_property
+    def _earlier(self) -> re.Pattern[str]:
+        return re.compile(rf"\b{_any([self.earlier])}(?!\w)")
+
+    @cached_property
+    def _was(self) -> re.Pattern[str]:
+        return re.compile(rf"\b{_any([self.was])}(?!\w)")
 
 
 _PARTS: Final = frozenset({"day", "month", "year", "near_day", "day_month", "near_month", "near_year"})

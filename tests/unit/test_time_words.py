@@ -189,12 +189,85 @@ PRESENT = {
     Language.DUTCH: ["Waar woont ze nu?", "haar huidige adres"],
 }
 PAST = {
-    Language.GERMAN: ["ihr früherer Chef", "Wo wohnte sie, bevor sie umzog?"],
-    Language.FRENCH: ["son ancien patron", "Où habitait-elle auparavant ?"],
-    Language.SPANISH: ["su antiguo jefe", "¿Dónde vivía antes de mudarse?"],
-    Language.ITALIAN: ["Dove abitava prima?", "la casa precedente"],
-    Language.PORTUGUESE: ["o antigo chefe", "Onde morava antes?"],
-    Language.DUTCH: ["haar vroegere baas", "Waar woonde ze voordat ze verhuisde?"],
+    Language.GERMAN: [
+        "ihr früherer Chef",
+        "Wo wohnte sie, bevor sie umzog?",
+        "Wo hat sie gewohnt, ehe sie umgezogen ist?",
+        "Wo lebte sie vor dem Umzug?",
+        "Wer war ihr Chef vor der Fusion?",
+        "Welches Mittel wurde vor der Operation genommen?",
+        "Hat sie vorher in Rom gewohnt?",
+    ],
+    Language.FRENCH: [
+        "son ancien patron",
+        "Où habitait-elle auparavant ?",
+        "Où habitait-elle avant de déménager ?",
+        "Où a-t-elle vécu avant Lisbonne ?",
+        "Qui était son chef avant la fusion ?",
+        "Alice a habité où avant son déménagement ?",
+        "Et avant ?",
+    ],
+    Language.SPANISH: [
+        "su antiguo jefe",
+        "¿Dónde vivía antes de mudarse?",
+        "¿Dónde trabajaba antes de la fusión?",
+        "¿Dónde ha vivido antes de Lisboa?",
+        "¿Quién era su jefe antes de que se mudara?",
+        "¿Y antes?",
+    ],
+    Language.ITALIAN: [
+        "Dove abitava prima?",
+        "la casa precedente",
+        "Dove abitava prima del trasloco?",
+        "Che cosa beveva prima dell'incidente?",
+        "Dove ha vissuto prima che si trasferisse?",
+        "Chi era il suo capo prima degli esami?",
+    ],
+    Language.PORTUGUESE: [
+        "o antigo chefe",
+        "Onde morava antes?",
+        "Onde ela morou antes de Lisboa?",
+        "O que ela bebia antes da mudança?",
+        "Quem era o chefe antes da fusão?",
+    ],
+    Language.DUTCH: [
+        "haar vroegere baas",
+        "Waar woonde ze voordat ze verhuisde?",
+        "Waar woonde ze voor ze verhuisde?",
+        "Waar heeft ze gewoond voordat ze verhuisd is?",
+        "Wie was haar baas vóór de fusie?",
+    ],
+}
+STILL_SO = {
+    Language.GERMAN: [
+        "Was trinkt sie, bevor sie schläft?",
+        "Welche Medikamente nimmt sie vor dem Schlafen?",
+        "Was möchte sie vor dem Essen?",
+        "Was ist vor dem Essen zu beachten?",
+        "Was mag sie vor allem?",
+    ],
+    Language.FRENCH: [
+        "Que boit-elle avant de dormir ?",
+        "Quel lait prend-elle avant le repas ?",
+        "Que faut-il faire avant son arrivée ?",
+        "Quels rendez-vous a-t-elle avant midi ?",
+    ],
+    Language.SPANISH: [
+        "¿Qué toma antes de dormir?",
+        "¿Qué debo hacer lo antes posible?",
+        "¿Qué alergia hay que decir antes del desayuno?",
+    ],
+    Language.ITALIAN: [
+        "Che cosa beve prima di dormire?",
+        "Quando arriva, prima della cena?",
+        "Ha questa medicina prima dei pasti?",
+    ],
+    Language.PORTUGUESE: ["O que ela toma antes de dormir?", "Onde estou antes do café?"],
+    Language.DUTCH: [
+        "Wat drinkt ze voordat ze gaat slapen?",
+        "Wat neemt ze vóór het eten?",
+        "Wat wil ze voor haar verjaardag?",
+    ],
 }
 NOTHING = {
     Language.GERMAN: [
@@ -271,6 +344,12 @@ def test_the_present(language: Language, question: str) -> None:
 def test_what_is_no_longer_so(language: Language, question: str) -> None:
     asked = asked_time(question, TODAY, language)
     assert (asked.spans, asked.past, asked.wants_superseded) == ((), True, True)
+
+
+@each(STILL_SO)
+def test_what_is_so_before_something_each_time_is_so_now(language: Language, question: str) -> None:
+    asked = asked_time(question, TODAY, language)
+    assert (asked.spans, asked.past, asked.wants_superseded) == ((), False, False)
 
 
 @each(NOTHING)
