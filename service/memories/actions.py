@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import date
-from itertools import islice
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, and_, true
+from sqlalchemy import Connection, and_, true
 
 from service import clock
 from service.audit.details import MemoriesDeleted, MemoryListed, MemoryUpdated
@@ -16,7 +15,6 @@ from service.audit.events import AuditEvent, Outcome
 from service.errors import InvalidInput, NotFound, QuotaExceeded, ScopeRequired
 from service.filters.ast import EVERYTHING, Node
 from service.filters.build import subjects_filter
-from service.filters.evaluate import matches
 from service.filters.metadata_limits import validate_metadata
 from service.holds.guard import refuse_held, wait_for_placing
 from service.holds.minimum import Minimum
@@ -28,16 +26,16 @@ from service.memories.limits import check_text
 from service.memories.provenance import check_connector
 from service.memories.quarantining import lock_waiting
 from service.memories.searching import Query, Searching
-from service.memories.stores import Stores, TenantLookup
+from service.memories.stores import Stores
 from service.policy.table import authorize
 from service.records import HistoryEntry, Hit, Memory, Page, SubjectNames
 from service.scope import Action, Caller, Scope
 from service.storage.erasers import erase_with_memories
 from service.storage.erasing import lock_matching
 from service.storage.filter_sql import compile_sql
-from service.storage.keyring import KeyDestroyed, lost_of
+from service.storage.keyring import KeyDestroyed
 from service.storage.outbox import GONE
-from service.storage.record import Unreadable, memories_table, one_of
+from service.storage.record import memories_table, one_of
 from service.storage.stored import IndexEntry, Slice, StoredMemory, searchable
 from service.storage.superseding import is_current, reworded, superseded_by
 
@@ -86,7 +84,7 @@ class Memories:
                 memories = stores.presented(connection, scope, rows)
             else:
                 memories, total = [], 0
-                for memory in self._matching(connection, scope, where, lookup, wanted, on=on):
+                for memory in stores.matching(connection, scope, where, lookup, wanted, on=on):
                     if part.skip <= total < part.skip + part.size:
                         memories.append(memory)
                     total += 1
@@ -287,25 +285,6 @@ class Memories:
             )
         self._indexing.apply(scope, [], gone=dict.fromkeys(removed, GONE))
         return len(removed)
-
-    def _matching(
-        self,
-        connection: Connection,
-        scope: Scope,
-        where: Node,
-        lookup: TenantLookup,
-        wanted: ColumnElement[bool],
-        *,
-        on: date | None,
-    ) -> Iterator[Memory]:
-        clause = and_(compile_sql(where, lookup, memories_table).clause, wanted)
-        unreadable: Unreadable = {}
-        rows = self._stores.record.stream(connection, scope, clause, users=lookup.users, on=on, unreadable=unreadable)
-        while batch := list(islice(rows, _BATCH)):
-            for memory in self._stores.presented(connection, scope, batch):
-                if matches(where, memory):
-                    yield memory
-        lost_of(unreadable)
 
     def _changed(
         self, caller: Caller, scope: Scope, memory_id: UUID, edit: Edit, vector: Any, embedder: str

@@ -6,15 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import partial
+from itertools import islice
 from typing import Final
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, true
 
 from service import clock
 from service.audit.details import MemorySearched
 from service.audit.events import AuditEvent
 from service.embeddings.embedder import Vector
-from service.filters.ast import EVERYTHING, Node
+from service.filters.ast import EVERYTHING, Condition, Field, Node, Op
+from service.filters.build import and_
 from service.filters.evaluate import matches
 from service.index.fusion import Ranking, falling, fuse, most_left
 from service.index.interface import Index, SearchAnswer
@@ -27,12 +29,14 @@ from service.memories.stores import Stores, TenantLookup
 from service.memories.timing import boosts, day_end
 from service.records import Hit
 from service.scope import Action, Caller, Scope
-from service.storage.superseding import current
+from service.storage.superseding import current, is_current
 
 #: Candidates that are asked of the index for each memory wanted, so that fusion has something to choose from.
 _CANDIDATES_EACH: Final = 4
 _FEWEST_CANDIDATES: Final = 60
 _MOST_CANDIDATES: Final = 50_000
+#: Memories that are looked for by their ids where so many candidates have too few that are wanted; fewer than these.
+_MOST_CHOSEN: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +89,11 @@ class Searching:
             timed = boosts(answer.candidates.created, asked_for, until)
             ranked = fuse(answer.candidates, threshold=query.threshold, neighbours=answer.exact, boosts=timed)
             # What is left may be below the threshold: a question about something else would go through everything.
-            exhausted = answer.exhausted or asked >= _MOST_CANDIDATES or most_left(answer) < query.threshold
+            exhausted = answer.exhausted or most_left(answer) < query.threshold
+            exact = answer.exact and not query.latest
             with stores.database.transaction(scope) as connection:
-                hits = self._fill(connection, scope, ranked, query, lookup, exact=answer.exact and not query.latest)
-                if len(hits) >= query.limit or exhausted:
+                hits = self._fill(connection, scope, ranked, query, lookup, exact=exact)
+                if len(hits) >= query.limit or exhausted or (exact and asked >= _MOST_CANDIDATES):
                     stores.trail.write(
                         connection,
                         caller,
@@ -101,6 +106,9 @@ class Searching:
                     )
                     scores = falling([hit.signals.fused for hit in hits])
                     return [replace(hit, score=score) for hit, score in zip(hits, scores, strict=True)]
+                if asked >= _MOST_CANDIDATES:
+                    query = self._chosen(connection, scope, query, lookup)
+                    continue
             asked *= 4
 
     def asked_time(self, scope: Scope, question: str, today: date) -> AskedTime:
@@ -148,6 +156,13 @@ class Searching:
                     if len(hits) == query.limit:
                         return hits
         return hits
+
+    def _chosen(self, connection: Connection, scope: Scope, query: Query, lookup: TenantLookup) -> Query:
+        """Return the query among the memories that the record says are wanted: what the index cannot tell is rare."""
+        wanted = is_current(query.on) if query.latest else true()
+        found = self._stores.matching(connection, scope, query.where, lookup, wanted, on=query.on)
+        ids = tuple(memory.id for memory in islice(found, _MOST_CHOSEN))
+        return replace(query, where=and_(query.where, Condition(Field.ID, Op.IN, ids)))
 
     def _lookup(self, scope: Scope, where: Node) -> TenantLookup:
         """Answer from memory when every name is known, so that the steady state needs no query before the search."""

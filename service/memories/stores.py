@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from functools import cached_property
+from itertools import islice
+from typing import Final
 from uuid import UUID
 
-from sqlalchemy import Connection
+from sqlalchemy import ColumnElement, Connection, and_
 
 from service.audit.trail import Trail
 from service.auth.standing import Standing
 from service.embeddings.embedder import Embedder
 from service.filters.ast import Node, subject_names
+from service.filters.evaluate import matches
 from service.filters.tokens import Tokenizer
 from service.holds.waiting import WaitingHolds
 from service.index.interface import Index
@@ -23,12 +27,17 @@ from service.scope import Action, Caller, Scope, SubjectKind
 from service.settings import Settings
 from service.storage.announced import AnnouncedRecord, Announcer
 from service.storage.database import Database
-from service.storage.keyring import Keyring
+from service.storage.filter_sql import compile_sql
+from service.storage.keyring import Keyring, lost_of
 from service.storage.quarantine import Quarantine
+from service.storage.record import Unreadable, memories_table
 from service.storage.stored import StoredMemory
 from service.storage.tombstones import Tombstones
 from service.tenants.quotas import Quotas
 from service.tenants.subjects import Name, Subjects
+
+#: Memories that are opened at a time where all must be looked at.
+_BATCH: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +93,26 @@ class Stores:
         """Return memories with the names of their subjects; one whose owner was erased meanwhile is left out."""
         names = self.subjects.names(connection, scope, {one for memory in stored for one in memory.subject_ids()})
         return [_memory(memory, names) for memory in stored if memory.owner_id in names]
+
+    def matching(
+        self,
+        connection: Connection,
+        scope: Scope,
+        where: Node,
+        lookup: TenantLookup,
+        wanted: ColumnElement[bool],
+        *,
+        on: date | None,
+    ) -> Iterator[Memory]:
+        """Yield the wanted memories that meet a filter, whatever it asks of them, the newest first."""
+        clause = and_(compile_sql(where, lookup, memories_table).clause, wanted)
+        unreadable: Unreadable = {}
+        rows = self.record.stream(connection, scope, clause, users=lookup.users, on=on, unreadable=unreadable)
+        while batch := list(islice(rows, _BATCH)):
+            for memory in self.presented(connection, scope, batch):
+                if matches(where, memory):
+                    yield memory
+        lost_of(unreadable)
 
     def subject_names(self, connection: Connection, scope: Scope, ids: Iterable[UUID]) -> SubjectNames:
         """Return the names of these subjects, those that are erased left out."""

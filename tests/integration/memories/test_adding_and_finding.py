@@ -26,7 +26,8 @@ from service.filters.ast import EVERYTHING
 from service.filters.parse import parse_filter
 from service.index.interface import SearchAnswer
 from service.index.scoped import TenantIndex
-from service.memories import actions as actions_module
+from service.memories import searching as searching_module
+from service.memories import stores as stores_module
 from service.memories.actions import Edit, Query
 from service.records import Change, Event, EventStatus, Message, NewMemories, SubjectNames
 from service.scope import Caller, SubjectKind
@@ -221,10 +222,27 @@ def test_inexact_filters_fill_up_to_the_asked_number(services: Services, caller:
     assert (page.total, len(page.items)) == (2, 1)
 
 
+def test_what_few_meet_is_found_behind_all_that_the_index_has_nearest(
+    services: Services, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The index cannot tell which memories contain a text, however many it is asked for."""
+    monkeypatch.setattr(searching_module, "_MOST_CANDIDATES", 60)
+    add(services, caller, *(f"note {number} about gardens" for number in range(99)), "A boat lies in the harbour")
+    add(services, caller, "The ferry leaves the harbour at ten", "harbour of old", metadata={"n": 2})
+    for where, texts in (
+        ({"text": {"contains": "harbour"}}, 3),
+        ({"AND": [{"text": {"contains": "harbour"}}, {"NOT": {"metadata": {"n": {"gte": 2}}}}]}, 1),
+        ({"text": {"contains": "desert"}}, 0),
+    ):
+        for latest in (False, True):
+            query = Query("note about gardens", parse_filter(where), limit=10, threshold=-1.0, latest=latest)
+            assert len(services.memories.search(caller, caller.scope, query)) == texts, (where, latest)
+
+
 def test_what_an_inexact_filter_looks_at_is_read_in_parts(
     services: Services, caller: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(actions_module, "_BATCH", 2)
+    monkeypatch.setattr(stores_module, "_BATCH", 2)
     add(services, caller, *(f"note {number}" for number in range(7)), "a letter")
     sizes = []
     presented = type(services.memories._stores).presented
