@@ -86,7 +86,8 @@ def fuse(
     of the request's best (or of 12, if that is less), and by what `neighbours` and `boosts` (one for each candidate)
     add.
     """
-    semantic, bm25 = candidates.semantic, candidates.bm25
+    # The engine counts in 32 bits, by which the cosine of a text with itself may be a little more than 1.
+    semantic, bm25 = np.clip(candidates.semantic, -1.0, 1.0), candidates.bm25
     meaning, words = np.clip(semantic, 0.0, 1.0), keyword(bm25)
     # Added up this way a signal that stands alone is kept to the last digit.
     own = np.minimum(meaning + words * (1 - meaning), 1.0)

@@ -55,6 +55,11 @@ def test_meaning_alone_is_the_cosine(semantic: float) -> None:
     assert score(semantic, 0.0) == semantic
 
 
+def test_a_cosine_is_told_within_its_bounds() -> None:
+    (same, opposite) = fuse(candidates_of((1.0000004768, 0.0), (-1.0000004768, 0.0)))
+    assert (same.signals.semantic, same.signals.rank, opposite.signals.semantic) == (1.0, 1.0, -1.0)
+
+
 @given(COSINES, st.floats(1e-9, 200.0))
 def test_one_word_in_common_passes_the_default_threshold(semantic: float, bm25: float) -> None:
     assert score(semantic, bm25) >= 0.1
