@@ -39,6 +39,9 @@ _LISTED: Final = frozenset(
     ["&", "/", ",", "or", "and", "oder", "und", "ou", "et", "o", "u", "y", "e", "ed", "of", "en"]
 )
 _JOINING: Final = 2
+#: A year that is told by the day of the question, and what may stand between it and a month of it.
+_THAT_YEAR: Final = re.compile(r"(?:last|this|past) year|\w+ years? ago", re.IGNORECASE)
+_OF_THAT: Final = frozenset(["", ",", "of", "des", "de", "de l'", "del", "dell'", "do", "van", "in", "im", "en", "em"])
 #: Times that are read in a question; each takes a millisecond.
 _MOST: Final = 16
 Span: TypeAlias = tuple[datetime, datetime]
@@ -81,7 +84,8 @@ def asked_time(question: str, today: date, language: Language = Language.ENGLISH
     named = list(islice(english_times(text), _MOST))
     if words is not None:
         named = _best([*islice(words.times(text), _MOST), *named])
-    spans = _narrowed(tuple(_spans(_of_one_year(named, text), text, words, today)))
+    named = _of_one_year(_of_that_year(named, text, today), text)
+    spans = _narrowed(tuple(_spans(named, text, words, today)))
     event = None if spans else asked_event(question)
     # What was so until, or when, something happened need not be so now.
     past = _PAST.search(question) is not None or (event is not None and event.side is not Side.AFTER)
@@ -110,6 +114,21 @@ def _best(named: Iterable[Named]) -> list[Named]:
         if all(one.end <= other.start or other.end <= one.start for other in best):
             best.append(one)
     return sorted(best)
+
+
+def _of_that_year(named: Sequence[Named], text: str, today: date) -> list[Named]:
+    """Return the times with the year that stands beside one without: "in May last year" is one time."""
+    given: list[Named] = []
+    for other in named:
+        one = given[-1] if given else None
+        if one is not None and not other.side and text[one.end : other.start].strip() in _OF_THAT:
+            month, year = (one, other) if lacks_year(one) else (other, one)
+            span = _span(year.time, today) if lacks_year(month) and _THAT_YEAR.fullmatch(year.time) else None
+            if span is not None:
+                given[-1] = one._replace(end=other.end, time=f"{month.time} {span[0].year}")
+                continue
+        given.append(other)
+    return given
 
 
 def _of_one_year(named: Sequence[Named], text: str) -> list[Named]:

@@ -68,6 +68,11 @@ FIRST, LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
         ("from May 3 to 10 miles", "2026-05-03", "2026-05-04"),
         ("room 3 until May 2025", "0001-01-01", "2025-05-01"),
         ("in May of 2024", "2024-05-01", "2024-06-01"),
+        ("What did she do in May last year?", "2025-05-01", "2025-06-01"),
+        ("before the 5th of May of last year", "0001-01-01", "2025-05-05"),
+        ("last year in May", "2025-05-01", "2025-06-01"),
+        ("in December of this year", "2026-12-01", "2027-01-01"),
+        ("on March 3, two years ago", "2024-03-03", "2024-03-04"),
         ("before the 3rd of May of 2024", "0001-01-01", "2024-05-03"),
         ("at the end of March of the year 2025", "2025-03-01", "2025-04-01"),
         ("who left in the year 2023?", "2023-01-01", "2024-01-01"),
@@ -145,6 +150,8 @@ def test_two_times() -> None:
         "was it in May 2024 or in June 2024?",
         "in May 2024 and June 2024",
         "before March 2025 or after June 2025",
+        "in May or last year",
+        "in May and since last year",
         "on 2025-03-04 and 2025-03-06",
     ):
         assert len(asked_time(question, TODAY).spans) == 2, question

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.unit
 TODAY = date(2026, 11, 26)
 NAMED = {
     Language.GERMAN: [
+        ("Was geschah im Mai letzten Jahres?", "2025-05-01", "2025-06-01"),
         ("Was geschah im Mai des Jahres 2024?", "2024-05-01", "2024-06-01"),
         ("Was war zwischen März und Mai?", "2026-03-01", "2026-06-01"),
         ("zwischen dem 3. März und dem 5. Mai 2025", "2025-03-03", "2025-05-06"),
@@ -57,6 +58,7 @@ NAMED = {
         ("WAS WAR IM MAERZ?", "2026-03-01", "2026-04-01"),
     ],
     Language.FRENCH: [
+        ("en mai de l'année dernière", "2025-05-01", "2025-06-01"),
         ("en mai de l'année 2024", "2024-05-01", "2024-06-01"),
         ("entre mars et mai", "2026-03-01", "2026-06-01"),
         ("entre le 1er et le 5 mai 2025", "2025-05-01", "2025-05-06"),
@@ -83,6 +85,7 @@ NAMED = {
         ("Au mois d'août, où étaient-ils ?", "2026-08-01", "2026-09-01"),
     ],
     Language.SPANISH: [
+        ("en mayo del año pasado", "2025-05-01", "2025-06-01"),
         ("en mayo del año 2024", "2024-05-01", "2024-06-01"),
         ("entre marzo y mayo", "2026-03-01", "2026-06-01"),
         ("del 3 al 5 de mayo de 2025", "2025-05-03", "2025-05-06"),
@@ -107,6 +110,7 @@ NAMED = {
         ("¿Qué hicieron después de junio?", "2026-07-01", "9999-12-31"),
     ],
     Language.ITALIAN: [
+        ("nel maggio dell'anno scorso", "2025-05-01", "2025-06-01"),
         ("nel maggio dell'anno 2024", "2024-05-01", "2024-06-01"),
         ("tra marzo e maggio", "2026-03-01", "2026-06-01"),
         ("dal 3 al 5 maggio 2025", "2025-05-03", "2025-05-06"),
@@ -133,6 +137,7 @@ NAMED = {
         ("Che cosa ha fatto quest'anno?", "2026-01-01", "2027-01-01"),
     ],
     Language.PORTUGUESE: [
+        ("em maio do ano passado", "2025-05-01", "2025-06-01"),
         ("em maio do ano de 2024", "2024-05-01", "2024-06-01"),
         ("entre março e maio", "2026-03-01", "2026-06-01"),
         ("de 3 a 5 de maio de 2025", "2025-05-03", "2025-05-06"),
@@ -155,6 +160,7 @@ NAMED = {
         ("Aonde foram no ano passado?", "2025-01-01", "2026-01-01"),
     ],
     Language.DUTCH: [
+        ("in mei vorig jaar", "2025-05-01", "2025-06-01"),
         ("in mei van het jaar 2024", "2024-05-01", "2024-06-01"),
         ("tussen maart en mei", "2026-03-01", "2026-06-01"),
         ("van 3 tot 5 mei 2025", "2025-05-03", "2025-05-06"),
