@@ -38,7 +38,8 @@ _TIME: Final = re.compile(
     | {_MONTH}{_OF_YEAR}\d{{4}}
     | {WHOLE}{_NO_PART}{_NUMBER}\s+{_UNIT}\s+ago
     | (?:the\s+day\s+before\s+)?yesterday | today
-    | (?:last|this|past)\s+(?:week|month|year)
+    | (?:last|this|past)\s+(?:week|month|year) | last\s+(?:mon|tues|wednes|thurs|fri|satur|sun)day
+    | the\s+(?:last|past)\s+(?P<recent>{_NUMBER}\s+{_UNIT})(?!\s+of\b)
     | (?P<bare>{_MONTH}(?!\s+{_DID}) | \d{{4}}(?!\s*{COUNTED}))
     )\b(?P<on>\s+(?:onwards?|forward|on(?=\s*(?:[,;:?!.]|$)))\b)?""",
     re.IGNORECASE | re.VERBOSE,
@@ -88,6 +89,8 @@ def english_times(text: str) -> Iterator[Named]:
             continue
         side = _SIDES.get(said, "")
         side = "since" if side == "from" and match["on"] else side
+        if match["recent"]:
+            side, time = side if side in ("before", "until") else "since", f"{match['recent']} ago"
         one = Named(match.start(), match.end(), OF_EDGE.get((side, (match["edge"] or "").lower()), side), time)
         first, last = _first_day(one, text, named), _last_day(one, text)
         if first is not None:
