@@ -92,7 +92,7 @@ def asked_time(question: str, today: date, language: Language = Language.ENGLISH
     past = past or (_BEFORE.search(question) is not None and _WAS.search(question) is not None)
     present = _PRESENT.search(question) is not None
     if words is not None:
-        past, present = past or words.means_past(text), present or words.means_present(text)
+        past, present = past or words.means_past(text, question), present or words.means_present(text)
     now = datetime.combine(today, time(12), tzinfo=UTC)
     elsewhen = any(begin == _FIRST or end == _LAST or not begin <= now < end for begin, end in spans)
     return AskedTime(spans, present, past, event, elsewhen=elsewhen)

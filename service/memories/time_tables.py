@@ -93,7 +93,8 @@ _FRENCH: Final = TimeWords(
     was="(?!(?:lait|fait|sait|plait|connait|reconnait|parait|nait|disparait|apparait|satisfait|parfait|extrait"
     "|trait|portrait|retrait|souhait|attrait|voudrait|pourrait|devrait|serait|aurait|faudrait|aimerait)\\b)"
     "\\w{2,20}(?:ait|aient)|(?:et|av|habit|viv|buv|mange|pren|fais|travaill|aim|utilis|voul|all|ven|dis)(?:ais|ions|iez)"
-    "|fut|furent|(?:a-t-(?:elle|il|on)|ont-(?:elles|ils)|avez-vous|as-tu)(?: deja| toujours)? "
+    "|fut|furent|(?:est|sont)(?:-(?:elles?|ils?))? (?:alle|ne|venu|parti|arrive|reste|devenu)e?s?"
+    "|(?:a-t-(?:elle|il|on)|ont-(?:elles|ils)|avez-vous|as-tu)(?: deja| toujours)? "
     "(?!(?:une|le|les|de|des|que|quelque|cette|ce|encore)\\b)\\w{1,20}(?:e|i|u|is|it|ert|es|us)"
     "|(?:a|ai|as|ont|avons|avez) (?:deja |toujours )?(?:ete|eu|vecu|habite|bu|pris|fait|dit|mange|travaille|achete|aime"
     "|utilise|joue|voulu|mis|ecrit|lu|vu|choisi|prefere|demande|loue)",
@@ -131,7 +132,7 @@ _SPANISH: Final = TimeWords(
     earlier="antes",
     was="era[ns]?|eramos|fue|fueron|fui|fuiste|(?!acaba|graba)\\w{2,20}aba[ns]?|(?:hab|ten|viv|beb|com|hac|dec|quer|pod|deb"
     "|conoc|sab|cre|dorm|le|escrib|conduc|ve|prefer|sal|segu)ia[ns]?|iba[ns]?|tuvo|tuvieron|estuvo|hizo|dijo|vivio|bebio"
-    "|comio|prefirio|\\w{2,20}(?:aron|ieron)|(?:ha|han|has|he|habeis|hemos) \\w{2,20}(?:ado|ido|cho|to)",
+    "|comio|prefirio|\\w{2,20}(?:aron|ieron)|\\w{2,20}ó|(?:ha|han|has|he|habeis|hemos) \\w{2,20}(?:ado|ido|cho|to)",
 )
 _ITALIAN: Final = TimeWords(
     months=(
@@ -167,7 +168,7 @@ _ITALIAN: Final = TimeWords(
     "\\w{2,20}(?:ava|avano|eva|evano|ivano)"
     "|(?:dorm|cap|usc|fin|serv|prefer|part|sent|ven|segu)iva"
     "|(?:ha|hanno|hai|ho|avete|abbiamo) (?:mai |gia |sempre )?(?!quest|quant|tutt)\\w{2,20}(?:at|ut|it|st|tt|s)[oaie]"
-    "|e stat[oaie]|sono stat[ie]",
+    "|(?:e|sono) (?:stat|andat|nat|vissut|trasferit|arrivat|venut|rimast|diventat)[oaie]",
 )
 _PORTUGUESE: Final = TimeWords(
     months=(
@@ -200,7 +201,7 @@ _PORTUGUESE: Final = TimeWords(
     earlier="antes",
     was="era[ms]?|eramos|foi|foram|fui|(?!(?:lava|grava|trava|brava|cava|escava)\\b)\\w{2,20}ava[ms]?|tinha[ms]?|vinha[ms]?"
     "|(?:hav|viv|beb|com|faz|diz|quer|pod|dev|conhec|sab|dorm|l|escrev|prefer)ia[ms]?|teve|tiveram|esteve|fez|disse"
-    "|viveu|bebeu|comeu|preferiu|(?!(?:sou|vou|dou|estou)\\b)\\w{2,20}ou|\\w{2,20}(?:aram|eram|iram)",
+    "|(?!(?:meu|seu|teu|museu|europeu)\\b)\\w{2,20}eu|\\w{1,20}iu|(?!(?:sou|vou|dou|estou)\\b)\\w{2,20}ou|\\w{2,20}(?:aram|eram|iram)",
 )
 _DUTCH: Final = TimeWords(
     months=(

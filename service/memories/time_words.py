@@ -126,11 +126,15 @@ class TimeWords:
         """Whether a folded text means what is so now."""
         return self._present.search(text) is not None
 
-    def means_past(self, text: str) -> bool:
-        """Whether a folded text means what is no longer so."""
+    def means_past(self, text: str, question: str) -> bool:
+        """Whether a folded text means what is no longer so; `question` is the same as it was written.
+
+        An accent can be all that tells a verb of the past: "trabajó", of "trabajo".
+        """
         if self._past.search(text) is not None:
             return True
-        return self._earlier.search(text) is not None and self._was.search(text) is not None
+        written = unicodedata.normalize("NFC", question.lower())
+        return self._earlier.search(text) is not None and any(map(self._was.search, (text, written)))
 
     def _in_english(self, match: re.Match[str]) -> str:
         found = {name: text for name, text in match.groupdict().items() if text is not None}

@@ -211,6 +211,7 @@ PAST = {
         "Où a-t-elle vécu avant Lisbonne ?",
         "Qui était son chef avant la fusion ?",
         "Alice a habité où avant son déménagement ?",
+        "Où est-elle allée avant Lisbonne ?",
         "Et avant ?",
     ],
     Language.SPANISH: [
@@ -218,6 +219,8 @@ PAST = {
         "¿Dónde vivía antes de mudarse?",
         "¿Dónde trabajaba antes de la fusión?",
         "¿Dónde ha vivido antes de Lisboa?",
+        "¿Dónde trabajó antes de Seat?",
+        "\u00bfDo\u0301nde trabajo\u0301 antes de Seat?",
         "¿Quién era su jefe antes de que se mudara?",
         "¿Y antes?",
     ],
@@ -228,6 +231,7 @@ PAST = {
         "Che cosa beveva prima dell'incidente?",
         "Dove ha vissuto prima che si trasferisse?",
         "Chi era il suo capo prima degli esami?",
+        "Dove è andata prima di Roma?",
     ],
     Language.PORTUGUESE: [
         "o antigo chefe",
@@ -235,6 +239,8 @@ PAST = {
         "Onde ela morou antes de Lisboa?",
         "O que ela bebia antes da mudança?",
         "Quem era o chefe antes da fusão?",
+        "Quem ela conheceu antes da mudança?",
+        "De onde ela partiu antes de Lisboa?",
     ],
     Language.DUTCH: [
         "haar vroegere baas",
@@ -261,6 +267,7 @@ STILL_SO = {
     Language.SPANISH: [
         "¿Qué toma antes de dormir?",
         "¿Qué debo hacer lo antes posible?",
+        "¿Trabajo antes de las nueve?",
         "¿Qué alergia hay que decir antes del desayuno?",
     ],
     Language.ITALIAN: [
@@ -268,7 +275,11 @@ STILL_SO = {
         "Quando arriva, prima della cena?",
         "Ha questa medicina prima dei pasti?",
     ],
-    Language.PORTUGUESE: ["O que ela toma antes de dormir?", "Onde estou antes do café?"],
+    Language.PORTUGUESE: [
+        "O que ela toma antes de dormir?",
+        "Qual é o seu remédio antes do café?",
+        "Onde estou antes do café?",
+    ],
     Language.DUTCH: [
         "Wat drinkt ze voordat ze gaat slapen?",
         "Wat neemt ze vóór het eten?",
