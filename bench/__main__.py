@@ -216,8 +216,10 @@ def _show_footprint(one: dict[str, object], console: Console) -> None:
     )
     assert isinstance(memory, dict)
     assert isinstance(disk, dict)
+    loaded, alone = (float(str(one[key])) for key in ("load_per_second", "embed_per_second"))
     console.print(
-        f"{size} memories: loaded {one['load_per_second']:.0f}/s; resident: service {_mib(memory['service'])}, "
+        f"{size} memories: loaded {loaded:.0f}/s, {loaded / alone:.2f} of the embedder's own {alone:.0f}/s; "
+        f"resident: service {_mib(memory['service'])}, "
         f"Postgres {_mib(memory['postgres'])}; disk per memory: "
         + ", ".join(f"{name} {count:.0f} B" for name, count in disk.items())
     )

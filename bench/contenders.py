@@ -39,6 +39,8 @@ from service.storage.stored import IndexEntry
 
 #: Messages in one add while the memories are loaded.
 _LOAD: Final = 100
+#: Memories that are embedded to see how many a second the embedder does: some five seconds of it.
+_SAMPLE: Final = 1_000
 _POLL_SECONDS: Final = 0.5
 
 
@@ -77,6 +79,15 @@ class Embedding:
     def add(self, number: int) -> None:
         """See `Contender`."""
         self._embedder.embed_documents([memory_text(number)])
+
+
+def embedding_rate(embedder: MiniLM, numbers: range) -> float:
+    """Return how many of these memories a second are embedded when nothing else is done, a hundred at a time."""
+    texts = [memory_text(one) for one in numbers[:_SAMPLE]]
+    began = time.perf_counter()
+    for start in range(0, len(texts), _LOAD):
+        embedder.embed_documents(texts[start : start + _LOAD])
+    return len(texts) / (time.perf_counter() - began)
 
 
 class Floor:

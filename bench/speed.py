@@ -22,7 +22,7 @@ from typing import Any, Final
 import psutil
 
 from bench.bare import Bare
-from bench.contenders import Contender, Embedding, Floor, InProcess
+from bench.contenders import Contender, Embedding, Floor, InProcess, embedding_rate
 from bench.remote import Mcp, Rest
 from bench.serving import cpu_seconds, serving
 from bench.stock import Stock
@@ -176,10 +176,12 @@ class Race:
             self._tell(f"loading {size} memories of {tenants} tenants")
             with ExitStack() as stack:
                 engine = InProcess(home, api_keys, stack)
-                rate = engine.fill(range(loaded, size // tenants))
+                numbers = range(loaded, size // tenants)
+                rates = {"load_per_second": engine.fill(numbers)}
+                rates["embed_per_second"] = embedding_rate(MiniLM(home / "model"), numbers)
                 engine.maintain()
             loaded = size // tenants
-            footprint = {"tenants": tenants} | _at_rest(home, empty, loaded * tenants) | {"load_per_second": rate}
+            footprint = {"tenants": tenants} | _at_rest(home, empty, loaded * tenants) | rates
             self._results.footprints.append(footprint | self._measure(home, api_keys, size))
             self._keep(self._results)
         shutil.rmtree(home, ignore_errors=True)

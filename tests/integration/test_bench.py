@@ -245,6 +245,7 @@ def test_the_speed_benchmark_gives_well_formed_figures(tmp_path: Path) -> None:
     assert set(result["starts"]) == {"first", "second", "with 200 memories of 2 tenants"}
     (footprint,) = result["footprints"]
     assert (footprint["memories"], footprint["tenants"]) == (200, 2)
+    assert 0 < footprint["load_per_second"] < footprint["embed_per_second"] * 1.5
     assert footprint["memory_bytes"]["service"] > 0
     assert footprint["memory_bytes"]["postgres"] > 0
     assert footprint["disk_bytes_per_memory"]["all"] > 0
