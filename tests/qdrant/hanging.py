@@ -29,7 +29,12 @@ def hanging() -> Iterator[tuple[dict[str, Any], threading.Event]]:
         with suppress(OSError):
             while True:
                 one, _ = listener.accept()
-                other = socket.create_connection(("127.0.0.1", server.grpc_port or 0))
+                try:
+                    other = socket.create_connection(("127.0.0.1", server.grpc_port or 0))
+                except OSError:
+                    # A client that tries once more when the server has ended with the test.
+                    one.close()
+                    raise
                 for ends in ((one, other), (other, one)):
                     threading.Thread(target=pump, args=ends, daemon=True).start()
 
