@@ -213,15 +213,15 @@ class TimeWords:
 
     @cached_property
     def _past(self) -> re.Pattern[str]:
-        return re.compile(rf"\b{_any([self.past])}(?!\w)")
+        return _whole(self.past)
 
     @cached_property
     def _earlier(self) -> re.Pattern[str]:
-        return re.compile(rf"\b{_any([self.earlier])}(?!\w)")
+        return _whole(self.earlier)
 
     @cached_property
     def _was(self) -> re.Pattern[str]:
-        return re.compile(rf"\b{_any([self.was])}(?!\w)")
+        return _whole(self.was)
 
 
 _PARTS: Final = frozenset({"day", "month", "year", "near_day", "day_month", "near_month", "near_year"})
@@ -243,6 +243,10 @@ def folded(text: str) -> str:
     return "".join(
         character for character in unicodedata.normalize("NFKD", plain) if not unicodedata.combining(character)
     )
+
+
+def _whole(words: str) -> re.Pattern[str]:
+    return re.compile(rf"\b{_any([words])}(?!\w)")
 
 
 def _any(patterns: Iterable[str]) -> str:
