@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 import anyio.to_thread
@@ -36,6 +35,7 @@ from service.api.platform import (
 )
 from service.api.quiet import TELEMETRY_OFF
 from service.api.time_limits import TimeLimits
+from service.observability.release import release
 from service.settings import Settings
 from service.wiring import Services
 
@@ -104,7 +104,7 @@ def create_app(
 
     app = _App(
         title="Memvault",
-        version=_version(),
+        version=release(),
         description=_ABOUT,
         lifespan=lifespan,
         # Paths are exact: the official clients take a redirect for an error.
@@ -144,10 +144,3 @@ class _App(FastAPI):
     def openapi(self) -> dict[str, Any]:
         """Return the OpenAPI document."""
         return docs.openapi_document(self)
-
-
-def _version() -> str:
-    try:
-        return version("memvault")
-    except PackageNotFoundError:
-        return "0"

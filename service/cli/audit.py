@@ -25,7 +25,8 @@ from service.audit.restoring import Restoring
 from service.audit.signing import TrustedKeys, key_id, public_pem, read_public_keys
 from service.audit.sinks.folder import CheckpointFiles
 from service.audit.verify import Report, Verifier
-from service.cli.options import Config, DataDir, Json, installation_of, settings_from, show
+from service.cli.installation import installation_of
+from service.cli.options import Config, DataDir, Json, settings_from, show
 from service.errors import ConfigurationError, Unavailable
 from service.scope import SYSTEM_TENANT, TenantId
 from service.settings import Settings

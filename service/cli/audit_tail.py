@@ -11,7 +11,9 @@ import typer
 
 from service.audit.entries import Entry, document
 from service.audit.matching import Matches, Where
-from service.cli.options import Config, DataDir, Json, installation_of, show
+from service.cli.audit import app
+from service.cli.installation import installation_of
+from service.cli.options import Config, DataDir, Json, show
 from service.errors import ConfigurationError
 from service.scope import SYSTEM_TENANT, Permission, SubjectKind, TenantId, installation_caller
 from service.wiring import Installation
@@ -23,6 +25,7 @@ _RIGHTS: Final = frozenset({Permission.AUDIT_READ, Permission.AUDIT_MATCH})
 _POLL_SECONDS: Final = 0.5
 
 
+@app.command()
 def tail(
     tenant: TenantOption = "default",
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what is written; Ctrl-C ends it.")] = False,
@@ -46,6 +49,7 @@ def tail(
             return
 
 
+@app.command()
 def match(
     value: Annotated[str, typer.Argument(help="The exact query or memory text; `-` reads it from standard input.")],
     tenant: TenantOption = "default",

@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from service import wiring
-from service.cli.options import Config, DataDir, Json, open_migrated, prepare_keyring, settings_from, show
+from service.cli.installation import open_migrated, prepare_keyring
+from service.cli.options import Config, DataDir, Json, settings_from, show
 from service.migrations.runner import current
 from service.portability.archives import DATA, KEYRING
 

@@ -9,7 +9,8 @@ from uuid import UUID
 import typer
 
 from service import wiring
-from service.cli.options import Config, DataDir, Json, installation_of, show
+from service.cli.installation import installation_of
+from service.cli.options import Config, DataDir, Json, show
 from service.errors import ConfigurationError
 from service.scope import installation_caller
 from service.storage.superseding import Link

@@ -15,7 +15,8 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from service import clock, wiring
 from service.audit.assembly import trusted_keys
 from service.audit.signing import TrustedKeys, read_public_keys
-from service.cli.options import Config, DataDir, Json, open_migrated, settings_from, show
+from service.cli.installation import open_migrated
+from service.cli.options import Config, DataDir, Json, settings_from, show
 from service.errors import ConfigurationError, MemvaultError
 from service.index.interface import IndexLocked
 from service.retention.ledger import Erasure, ErasureKind, ErasureStatus, Target

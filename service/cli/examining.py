@@ -20,8 +20,8 @@ from sqlalchemy import text
 
 from service import clock, wiring
 from service.auth.signing_keys import SigningKeys
-from service.cli.listening import in_url
-from service.cli.options import open_migrated
+from service.cli.installation import open_migrated
+from service.cli.urls import in_url
 from service.engine import refuse_environment
 from service.errors import ConfigurationError, MemvaultError
 from service.queue import tasks as queue

@@ -12,8 +12,9 @@ import orjson
 import typer
 
 from service import clock
+from service.cli.installation import installation_of
 from service.cli.keys import TenantOption
-from service.cli.options import Config, DataDir, Json, installation_of, show
+from service.cli.options import Config, DataDir, Json, show
 from service.errors import ConfigurationError, InvalidInput, NotFound
 from service.filters.ast import Node
 from service.filters.parse import parse_filter

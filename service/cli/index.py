@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from service import clock, wiring
-from service.cli.options import Config, DataDir, Json, open_migrated, settings_from, show
+from service.cli.installation import open_migrated
+from service.cli.options import Config, DataDir, Json, settings_from, show
 from service.errors import MemvaultError
 from service.index.interface import IndexLocked
 from service.jobs.handlers import CHANGE_MODEL, REBUILD_INDEX

@@ -5,7 +5,8 @@ from __future__ import annotations
 import typer
 
 from service import wiring
-from service.cli.options import Config, DataDir, Json, prepare_keyring, settings_from, show
+from service.cli.installation import prepare_keyring
+from service.cli.options import Config, DataDir, Json, settings_from, show
 
 app = typer.Typer(help="The keyring in a database (keyring.url).", no_args_is_help=True)
 

@@ -12,7 +12,8 @@ import typer
 from service import clock
 from service.auth.keys import ApiKey, Grant
 from service.auth.rotation import Rotation
-from service.cli.options import Config, DataDir, Json, installation_of, show
+from service.cli.installation import installation_of
+from service.cli.options import Config, DataDir, Json, show
 from service.errors import ConfigurationError
 from service.policy.table import ROLES
 from service.scope import Permission

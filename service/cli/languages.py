@@ -6,12 +6,14 @@ from typing import Annotated, Final
 
 import typer
 
-from service.cli.options import Config, DataDir, Json, installation_of, show
-from service.cli.tenants import LANGUAGES, NameOrId, document_of, language_of
+from service.cli.installation import installation_of
+from service.cli.options import Config, DataDir, Json, show
+from service.cli.tenants import LANGUAGES, NameOrId, app, document_of, language_of
 
 _DEFAULT: Final = "default"
 
 
+@app.command()
 def language(
     tenant: NameOrId,
     name: Annotated[

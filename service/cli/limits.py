@@ -6,8 +6,9 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from service.cli.options import Config, DataDir, Json, installation_of, show
-from service.cli.tenants import NameOrId, document_of
+from service.cli.installation import installation_of
+from service.cli.options import Config, DataDir, Json, show
+from service.cli.tenants import NameOrId, app, document_of
 from service.errors import ConfigurationError
 from service.scope import Limit
 from service.tenants.actions import Tenant
@@ -19,6 +20,7 @@ _DIGITS: Final = 16
 Most = Annotated[str | None, typer.Option(help=_HELP)]
 
 
+@app.command("show")
 def show_tenant(tenant: NameOrId, config: Config = None, data_dir: DataDir = None, json: Json = False) -> None:
     """Show a tenant's limits, and what of them is used."""
     with installation_of(config, data_dir) as installation:
@@ -27,6 +29,7 @@ def show_tenant(tenant: NameOrId, config: Config = None, data_dir: DataDir = Non
     show(_usage(found, used), as_json=json, text=_table(found, used))
 
 
+@app.command()
 def limits(
     tenant: NameOrId,
     memories: Most = None,

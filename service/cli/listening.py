@@ -13,6 +13,7 @@ from service.api.drain import Drain
 from service.api.opening import Opening
 from service.api.probes import create_probes
 from service.cli.heads import bounded_heads
+from service.cli.urls import in_url
 from service.errors import ConfigurationError, StillStarting
 from service.settings import Settings
 from service.wiring import Services
@@ -37,11 +38,6 @@ def listen(host: str, port: int, setting: str) -> socket.socket:
         listener.close()
         raise ConfigurationError(f"{setting} {port}: cannot listen on {host} ({error.strerror})") from None
     return listener
-
-
-def in_url(host: str) -> str:
-    """Return a host as it is written in a URL."""
-    return f"[{host}]" if ":" in host else host
 
 
 def answer_probes(settings: Settings, stack: ExitStack, drain: Drain) -> Opening | None:

@@ -8,8 +8,8 @@ from typing import Annotated, Final
 
 import typer
 
-from service.cli.listening import in_url
 from service.cli.options import Config, DataDir, settings_from
+from service.cli.urls import in_url
 from service.errors import ConfigurationError
 from service.mcp.stdio import Service, endpoint, serve_stdio
 

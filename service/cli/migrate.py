@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from service import wiring
-from service.cli.options import Config, DataDir, Json, prepare_keyring, settings_from, show
+from service.cli.installation import prepare_keyring
+from service.cli.options import Config, DataDir, Json, settings_from, show
 from service.errors import ConfigurationError, Conflict
 from service.migrations import scripts
 from service.migrations.runner import SchemaState, downgrade, look, served_by, upgrade

@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from service import wiring
-from service.cli.options import Config, DataDir, Json, open_migrated, settings_from, show
+from service.cli.installation import open_migrated
+from service.cli.options import Config, DataDir, Json, settings_from, show
 from service.errors import InvalidInput
 from service.memories.limits import check_names
 from service.portability.exports import Wanted

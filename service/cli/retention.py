@@ -10,8 +10,9 @@ import yaml
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from service.cli.installation import installation_of
 from service.cli.keys import TenantOption
-from service.cli.options import Config, DataDir, Json, installation_of, show
+from service.cli.options import Config, DataDir, Json, show
 from service.errors import ConfigurationError
 from service.retention.rule_files import rules_of
 from service.scope import Caller, Permission, TenantId, installation_caller

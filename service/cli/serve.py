@@ -19,8 +19,10 @@ from service.api.drain import Drain
 from service.cli.credentials import FILE, first_key
 from service.cli.ending import Asked, DrainingServer, end
 from service.cli.heads import bounded_heads
-from service.cli.listening import answer_probes, in_url, listen
-from service.cli.options import Config, DataDir, Json, open_migrated, settings_from, show
+from service.cli.installation import open_migrated
+from service.cli.listening import answer_probes, listen
+from service.cli.options import Config, DataDir, Json, settings_from, show
+from service.cli.urls import in_url
 from service.cli.welcome import welcome
 from service.engine import refuse_environment
 from service.errors import ConfigurationError, StillStarting

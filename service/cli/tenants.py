@@ -9,7 +9,8 @@ import typer
 
 from service.cli.erase import document_of as erasure_document
 from service.cli.erase import follow, told
-from service.cli.options import Config, DataDir, Json, installation_of, open_migrated, settings_from, show
+from service.cli.installation import installation_of, open_migrated
+from service.cli.options import Config, DataDir, Json, settings_from, show
 from service.errors import ConfigurationError
 from service.retention.ledger import ErasureKind, Target
 from service.settings.languages import Language

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final, NoReturn, TypeVar
 
 from mcp import MCPError, types
@@ -26,6 +25,7 @@ from service.mcp.threads import Threads, TimeLimitReached
 from service.mcp.tools import TOOLS, Tool, acts_by_argument, tools_of
 from service.observability import logs, tracing
 from service.observability.metrics import TOOL_CALLS, TOOL_SECONDS
+from service.observability.release import release
 from service.policy.table import authorize, names_its_user
 from service.scope import Action, Caller
 
@@ -221,14 +221,6 @@ class _Protocol:
             f"no answer within {self._threads.seconds:g} s; what was to be written may still be written, "
             "so look before you try again"
         )
-
-
-def release() -> str:
-    """Return the version of this release."""
-    try:
-        return version("memvault")
-    except PackageNotFoundError:  # run from a checkout that was never installed
-        return "unknown"
 
 
 def _visitor(context: Context) -> Visitor:

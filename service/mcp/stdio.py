@@ -25,7 +25,7 @@ from pydantic import BaseModel
 
 from service.errors import ConfigurationError, Unavailable
 from service.mcp import prompts
-from service.mcp.protocol import release
+from service.observability.release import release
 
 Context = ServerRequestContext[dict[str, Any]]
 Parameters = types.RequestParams | None

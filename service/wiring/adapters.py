@@ -6,7 +6,7 @@ import logging
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from service.audit.stream import LinesFile, Sink, StandardOutput
 from service.audit.syslog import Syslog
@@ -19,10 +19,10 @@ from service.engine.mem0_import import import_mem0
 from service.errors import ConfigurationError
 from service.index.edge import EdgeIndex
 from service.index.interface import Index, IndexDamaged
-from service.index.server import ServerIndex
-from service.index.server_client import connect
-from service.index.server_requests import Layout
 from service.settings import Audit, Llm, Settings
+
+if TYPE_CHECKING:
+    from service.index.server import ServerIndex
 
 _log = logging.getLogger("memvault")
 
@@ -49,6 +49,11 @@ def index_folder(data_dir: Path, generation: int) -> Path:
 
 def server_index(settings: Settings, *, name: str, dimensions: int) -> ServerIndex:
     """Return the index of a model on the Qdrant server of the settings; nothing is sent yet."""
+    # Here, since the client of a server takes 0.8 s to import, which nobody with the embedded index should wait for.
+    from service.index.server import ServerIndex
+    from service.index.server_client import connect
+    from service.index.server_requests import Layout
+
     chosen = settings.index
     client = connect(
         chosen.url or "",

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from service.index.edge_folder import owner_of
-from service.index.server import OLDEST
-from service.index.server_client import ask
 from service.settings import Settings
 from service.wiring.embedding import index_folders
 
@@ -18,6 +16,10 @@ def index_owner(data_dir: Path) -> str | None:
 
 def ask_index_server(settings: Settings) -> tuple[str, str | None]:
     """Return how the Qdrant server of `index.url` answers and, when that is not well, what to do."""
+    # Here, since the client of a server takes 0.8 s to import.
+    from service.index.server import OLDEST
+    from service.index.server_client import ask
+
     chosen = settings.index
     if chosen.url is None:
         raise ValueError("index.url is not set")

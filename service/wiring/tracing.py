@@ -6,11 +6,11 @@ from collections.abc import Callable, Sized
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import wraps
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from service.errors import ConfigurationError
 from service.observability import tracing
+from service.observability.release import release
 from service.observability.tracing import Attribute
 from service.scope import Caller, Scope
 from service.settings import Settings
@@ -50,7 +50,7 @@ def open_tracing(settings: Settings, stack: ExitStack) -> None:
     spans = Spans(
         collector,
         service_name=chosen.service_name,
-        release=_version(),
+        release=release(),
         sample_ratio=chosen.sample_ratio,
         every_millis=_EVERY_MILLIS,
     )
@@ -125,10 +125,3 @@ def _who(arguments: tuple[Any, ...]) -> dict[str, Attribute]:
         if isinstance(one, Scope):
             return {"memvault.tenant_id": str(one.tenant_id)}
     return {}
-
-
-def _version() -> str:
-    try:
-        return version("memvault")
-    except PackageNotFoundError:
-        return "unknown"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from contextlib import ExitStack
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -12,6 +11,7 @@ from service.errors import Unavailable
 from service.jobs.survey import VERIFIED, Survey
 from service.observability.figures import Values
 from service.observability.metrics import FIGURES, LLM_USE
+from service.observability.release import release
 from service.settings import Settings
 from service.storage.quarantine import Quarantine
 from service.storage.tasks import TaskState
@@ -41,7 +41,7 @@ def watch(services: Services, stack: ExitStack) -> None:
         interval=chosen.interval,
         tenants_a_look=chosen.tenants_a_look,
     )
-    FIGURES.ask("memvault_build_info", lambda: {(_version(),): 1.0})
+    FIGURES.ask("memvault_build_info", lambda: {(release(),): 1.0})
     FIGURES.ask(
         "memvault_pool_connections",
         lambda: {(state,): float(count) for state, count in installation.database.pool().items()},
@@ -76,10 +76,3 @@ def _llm_up(services: Services) -> bool | None:
 
 def _volume(folder: Path, what: str) -> Values:
     return {(): float(getattr(shutil.disk_usage(folder), what))} if folder.exists() else {}
-
-
-def _version() -> str:
-    try:
-        return version("memvault")
-    except PackageNotFoundError:
-        return "unknown"

@@ -15,7 +15,7 @@ from service import errors
 from service.api.errors import _CODES as ROUTING_CODES
 from service.api.platform.parameters import LARGEST_PAGE
 from service.audit.events import EVENT_OF
-from service.cli.app import app as cli
+from service.cli.app import commands
 from service.embeddings import EmbeddingUnavailable
 from service.engine.errors import EngineError, StoreAway
 from service.errors import (
@@ -210,12 +210,12 @@ def _named_routes(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _leaves() -> Iterator[click.Command]:
-    for _, command in _walk(typer.main.get_command(cli), ""):
+    for _, command in _walk(typer.main.get_command(commands()), ""):
         yield command
 
 
 def _commands() -> Iterator[str]:
-    for name, _ in _walk(typer.main.get_command(cli), ""):
+    for name, _ in _walk(typer.main.get_command(commands()), ""):
         yield name
 
 

@@ -12,7 +12,6 @@ from psycopg import sql
 from psycopg.rows import TupleRow
 
 from service.errors import ConfigurationError
-from service.index.foreign import read_collection
 from service.portability.records import Placed
 from service.portability.sources.history_file import open_history
 from service.portability.sources.mem0 import of_payload
@@ -25,6 +24,9 @@ def read_qdrant(
     place: str, collection: str, api_key: str | None, history: Path | None, now: datetime
 ) -> Iterator[Placed]:
     """Read the memories of a collection."""
+    # Here, since the client of a server takes 0.8 s to import, and nearly every start is without one.
+    from service.index.foreign import read_collection
+
     with open_history(history, now) as steps:
         for raw_id, payload in read_collection(place, collection, api_key=api_key):
             yield of_payload(f"point {raw_id}", raw_id, payload, steps.of(raw_id), now)

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from service import wiring
 from service.audit.ledger import TrailChanged
 from service.audit.signing import public_pem
-from service.cli.app import app
+from service.cli.app import commands
 from service.errors import ConfigurationError, Conflict, MemvaultError
 from service.wiring import Installation
 from tests.integration.audit_integrity.conftest import House
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.integration
 
 def run(*arguments: str, code: int = 0) -> Any:
     """Run a command and return its JSON document."""
-    result = CliRunner().invoke(app, [*arguments, "--json"])
+    result = CliRunner().invoke(commands(), [*arguments, "--json"])
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     assert result.exit_code == code, result.output
@@ -131,7 +131,7 @@ def test_an_export_writes_over_nothing(house: House, config: str, tmp_path: Path
 
 def test_a_person_is_told_in_words(house: House, config: str) -> None:
     house.superuser("DELETE FROM audit WHERE seq = 2")
-    result = CliRunner().invoke(app, ["audit", "verify", "--config", config])
+    result = CliRunner().invoke(commands(), ["audit", "verify", "--config", config])
     assert result.exit_code == 1
     assert "BAD removed: checkpoint 1, tenant" in result.stdout
     assert "1 problems were found" in result.stdout
@@ -300,7 +300,7 @@ def test_a_database_that_goes_away_in_the_middle_is_no_verdict(
 
     monkeypatch.setattr(wiring, "audited_tenants", cut)
     try:
-        result = CliRunner().invoke(app, ["audit", "verify", "--config", config])
+        result = CliRunner().invoke(commands(), ["audit", "verify", "--config", config])
     finally:
         admit(allowed=True)
     assert result.exit_code == 2, result.output

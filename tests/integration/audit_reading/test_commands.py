@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from service import clock
 from service.audit.events import ACTIVITY_OF, Activity, AuditEvent
-from service.cli.app import app as command
+from service.cli.app import commands
 from service.errors import ConfigurationError, MemvaultError, NotFound
 from service.scope import TenantId
 from service.settings import setting_names
@@ -51,7 +51,7 @@ def config(services: Services, tenant: TenantId, database: Postgres, tmp_path: P
 
 def run(*arguments: str, code: int = 0) -> str:
     """Run a command and return its standard output."""
-    result = CliRunner().invoke(command, list(arguments))
+    result = CliRunner().invoke(commands(), list(arguments))
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     assert result.exit_code == code, result.output

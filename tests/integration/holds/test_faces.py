@@ -14,7 +14,7 @@ import yaml
 from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
-from service.cli.app import app as command
+from service.cli.app import commands
 from service.errors import ConfigurationError, Forbidden
 from service.main import create_app
 from service.scope import TenantId
@@ -118,7 +118,7 @@ def test_the_command_line_acts_as_the_person_whose_key_it_has(
     config.write_text(yaml.safe_dump({"data_dir": str(services.settings.data_dir), "database": database.urls}))
 
     def run(*arguments: str) -> Any:
-        result = CliRunner().invoke(command, [*arguments, "--tenant", "acme", "--config", str(config), "--json"])
+        result = CliRunner().invoke(commands(), [*arguments, "--tenant", "acme", "--config", str(config), "--json"])
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
         assert result.exit_code == 0, result.output

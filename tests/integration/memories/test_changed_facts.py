@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from service import clock
 from service.audit.moves import ImportSource
-from service.cli.app import app as command
+from service.cli.app import commands
 from service.memories.actions import Edit
 from service.memories.changed_facts import ChangedFacts
 from service.portability.records import IncomingMemory, Placed
@@ -403,7 +403,7 @@ def test_the_command_line_asks_beside_a_running_service_and_accepts(
         ([], [link], [], 1),
         (["--accept", rome], [], [link], 1),
     ):
-        ran = CliRunner().invoke(command, ["consolidate", *arguments, "--config", str(config), "--json"])
+        ran = CliRunner().invoke(commands(), ["consolidate", *arguments, "--config", str(config), "--json"])
         assert ran.exit_code == 0, ran.output
         (told_of,) = [one for one in json.loads(ran.stdout)["tenants"] if one["tenant"] == "acme"]
         assert (told_of["proposed"], told_of["decided"], len(llm.requests)) == (proposed, decided, asked)

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from service import clock
 from service.audit.moves import ImportSource
-from service.cli.app import app as command
+from service.cli.app import commands
 from service.errors import ConfigurationError
 from service.memories import consolidating
 from service.portability.records import IncomingMemory, Placed
@@ -160,7 +160,7 @@ def test_the_command_line(services: Services, caller: Caller, database: Postgres
     config.write_text(yaml.safe_dump({"data_dir": str(services.settings.data_dir), "database": database.urls}))
 
     def run(*arguments: str) -> Any:
-        result = CliRunner().invoke(command, ["consolidate", *arguments, "--config", str(config), "--json"])
+        result = CliRunner().invoke(commands(), ["consolidate", *arguments, "--config", str(config), "--json"])
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
         assert result.exit_code == 0, result.output

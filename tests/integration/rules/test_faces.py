@@ -12,7 +12,7 @@ import yaml
 from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
-from service.cli.app import app as command
+from service.cli.app import commands
 from service.retention.rule_files import rules_of
 from service.retention.rules import check_body
 from service.wiring import Services
@@ -111,7 +111,7 @@ def test_the_command_line_runs_and_applies_sets(
     config.write_text(yaml.safe_dump({"data_dir": str(services.settings.data_dir), "database": database.urls}))
 
     def run(*arguments: str) -> Any:
-        result = CliRunner().invoke(command, ["retention", *arguments, "--config", str(config), "--json"])
+        result = CliRunner().invoke(commands(), ["retention", *arguments, "--config", str(config), "--json"])
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
         assert result.exit_code == 0, result.output

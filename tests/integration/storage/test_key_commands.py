@@ -14,7 +14,7 @@ import yaml
 from psycopg.rows import dict_row
 from typer.testing import CliRunner
 
-from service.cli.app import app as command
+from service.cli.app import commands
 from service.errors import ConfigurationError
 from service.scope import SYSTEM_TENANT, TenantId
 from service.storage.keyring import FileKeyring
@@ -28,7 +28,7 @@ TENANT = TenantId(UUID(int=1))
 
 def run(config: Path, *arguments: str) -> str:
     """Run a command and return its standard output."""
-    result = CliRunner().invoke(command, [*arguments, "--config", str(config), "--json"])
+    result = CliRunner().invoke(commands(), [*arguments, "--config", str(config), "--json"])
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     assert result.exit_code == 0, result.output
