@@ -14,7 +14,8 @@ PYTHON ?= $(firstword $(foreach python,$(CANDIDATES),$(if $(shell $(python) -c '
 
 # Arguments for the command behind a target: `make run ARGS="--port 9000"`, `make test PYTEST_ARGS="-n 0 tests/unit"`.
 ARGS ?=
-PYTEST_ARGS ?= -n 2 --dist loadgroup
+# A file's tests run in one process, so that what they share is made once.
+PYTEST_ARGS ?= -n 2 --dist loadfile --no-loadscope-reorder
 
 # pip keeps no cache outside the checkout, asks nothing, and follows no setting that would install elsewhere.
 export PIP_NO_CACHE_DIR := 1
@@ -70,8 +71,8 @@ check: test-deps ## Lint, format, types, import floors, docs in step
 	@$(MAKE) --no-print-directory check-docs
 
 .PHONY: check-docs
-check-docs: test-deps ## Compare the documentation with the code
-	@if [ -d tests/docs ]; then $(BIN)/python -m pytest -q tests/docs; else echo "check-docs: no tests/docs folder"; fi
+check-docs: test-deps ## Compare the documentation with the code (its examples are run by `make test`)
+	@$(BIN)/python -m pytest -q tests/docs --ignore tests/docs/test_examples.py
 
 .PHONY: fmt
 fmt: test-deps ## Format the code and mend what ruff can mend

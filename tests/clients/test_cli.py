@@ -18,7 +18,7 @@ from tests.clients.driving import quiet_environment
 from tests.clients.python_clients import Environment, NotInstalled, find
 from tests.conftest import principal_of
 
-pytestmark = [pytest.mark.clients, pytest.mark.xdist_group("python-clients")]
+pytestmark = pytest.mark.clients
 
 DRIVER = Path(__file__).parent / "drivers" / "mem0_cli.py"
 _SECONDS = 60

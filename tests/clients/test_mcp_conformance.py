@@ -23,7 +23,7 @@ from tests.clients.serving import serving, with_key
 from tests.conftest import principal_of
 
 # One run of the suite for all of them, so one worker.
-pytestmark = [pytest.mark.clients, pytest.mark.xdist_group("npm")]
+pytestmark = pytest.mark.clients
 
 OLDER, NEWER = "2025-11-25", "2026-07-28"
 

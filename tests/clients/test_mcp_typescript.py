@@ -9,7 +9,7 @@ import pytest
 
 from tests.clients.npm_packages import NodePackages
 
-pytestmark = [pytest.mark.clients, pytest.mark.xdist_group("npm")]
+pytestmark = pytest.mark.clients
 
 
 @pytest.mark.parametrize(("client", "version"), [("client", "2026-07-28"), ("sdk", None)])

@@ -25,7 +25,7 @@ from tests.clients.python_clients import NotInstalled, find
 from tests.conftest import MakeServices, principal_of
 from tests.llm.scripted import ScriptedLLM
 
-pytestmark = [pytest.mark.clients, pytest.mark.xdist_group("python-clients")]
+pytestmark = pytest.mark.clients
 
 DRIVER = Path(__file__).parent / "drivers" / "python_client.py"
 PINNED = "2.2.1"

@@ -16,7 +16,7 @@ from tests.clients.driving import Client, Driver, Raised, driving
 from tests.clients.npm_packages import NodePackages
 from tests.conftest import principal_of
 
-pytestmark = [pytest.mark.clients, pytest.mark.xdist_group("npm")]
+pytestmark = pytest.mark.clients
 
 TEA = [{"role": "user", "content": "I like tea with lemon"}]
 ALICE = {"AND": [{"user_id": "alice"}]}

@@ -10,7 +10,7 @@ from service.migrations.runner import upgrade
 from service.storage.database import Database
 from tests.deploy.conftest import Release
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("process")]
+pytestmark = pytest.mark.integration
 
 
 def elsewhere(url: str, database: str) -> str:

@@ -17,7 +17,7 @@ from tests.process.fixtures import MakeMemvault
 from tests.process.memvault import START_SECONDS, STOP_SECONDS, Memvault, add, command, eventually, search
 from tests.qdrant.serving import Qdrant, qdrant
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("process"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 
 class Pods:

@@ -24,7 +24,7 @@ from tests.docs.pages import ROOT, Block, blocks, pages
 from tests.llm.scripted import ScriptedLLM
 
 # One served instance for all of them, so one worker.
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("docs-examples")]
+pytestmark = pytest.mark.integration
 
 ADDRESS = "http://127.0.0.1:8080"
 PLACEHOLDER = "mv_your_key"

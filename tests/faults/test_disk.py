@@ -11,7 +11,7 @@ import pytest
 from tests.faults.setups import full, needs_disk, small_disk
 from tests.process.memvault import Memvault, add, eventually, listed, search
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("process")]
+pytestmark = pytest.mark.integration
 
 
 def test_a_full_disk_stops_writes_and_loses_nothing(written_model: Path) -> None:

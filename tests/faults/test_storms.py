@@ -22,7 +22,7 @@ from tests.faults.setups import Embedded, Server, Setup
 from tests.faults.storm import Orders, draw
 from tests.llm.scripted import ScriptedLLM
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("process")]
+pytestmark = pytest.mark.integration
 
 WRITERS: Final = 3
 #: Seconds in which the next calls come, whatever is away.

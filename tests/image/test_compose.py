@@ -7,9 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -274,45 +272,3 @@ def test_a_mistyped_secret_is_refused_and_one_that_is_there_is_taken_back(tmp_pa
     for name in ("MEMVAULT_DATABASE__URL", "../all/secrets.json", "audit-signing.pem"):
         assert make_secrets(out, "unset", name).returncode != 0
     assert contents(out) == contents(made)
-
-
-def played() -> Mapping[str, Any]:
-    from tests.image.container import play
-
-    composed: Mapping[str, Any] = play()["composed"]
-    return composed
-
-
-@pytest.mark.integration
-@pytest.mark.timeout(900)
-@pytest.mark.xdist_group("image")
-class TestUp:
-    """`docker compose up`, played: each container of our image with its own root, user, volumes and secrets."""
-
-    def test_it_gives_a_working_system(self) -> None:
-        seen = played()
-        assert (seen["added"], seen["found"]) == (200, ["I love Italian food"])
-        assert seen["sealed"], "the worker signs checkpoints"
-
-    def test_it_says_how_to_get_the_first_key(self) -> None:
-        """The command that it prints was run; the key that this gave opened the service, and no log has one."""
-        seen = played()
-        assert "docker compose exec service memvault key create --tenant default --role admin" in seen["hint"]
-        assert seen["printed"] == [False, False]
-
-    def test_the_roles_are_neither_superusers_nor_is_the_service_the_owner(self) -> None:
-        assert played()["roles"] == {
-            "may": {"memvault_owner": False, "memvault_app": False},
-            "owners": ["memvault_owner"],
-        }
-
-    def test_secrets_are_for_their_readers_only(self) -> None:
-        files = played()["files"]
-        for name in ("service", "worker", "migrate"):
-            assert {tuple(one) for one in files[f"secrets-{name}"].values()} == {("0o400", 10001)}
-        assert {tuple(one) for one in files["secrets"].values()} == {("0o400", 0)}
-
-    def test_it_ends_cleanly_and_comes_up_again_with_what_was_stored(self) -> None:
-        seen = played()
-        assert seen["codes"] == [0, 0]
-        assert seen["again"] == ["I love Italian food"]

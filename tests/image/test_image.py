@@ -9,7 +9,7 @@ import pytest
 
 from tests.image.container import play
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("image"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
@@ -54,3 +54,40 @@ def test_it_serves_as_a_user_that_the_platform_chooses(seen: Mapping[str, Any]) 
 def test_it_ends_cleanly_and_leaves_nothing_running(seen: Mapping[str, Any]) -> None:
     assert seen["code"] == 0
     assert seen["left"] == []
+
+
+def _composed() -> Mapping[str, Any]:
+    composed: Mapping[str, Any] = play()["composed"]
+    return composed
+
+
+class TestUp:
+    """`docker compose up`, played: each container of our image with its own root, user, volumes and secrets."""
+
+    def test_it_gives_a_working_system(self) -> None:
+        seen = _composed()
+        assert (seen["added"], seen["found"]) == (200, ["I love Italian food"])
+        assert seen["sealed"], "the worker signs checkpoints"
+
+    def test_it_says_how_to_get_the_first_key(self) -> None:
+        """The command that it prints was run; the key that this gave opened the service, and no log has one."""
+        seen = _composed()
+        assert "docker compose exec service memvault key create --tenant default --role admin" in seen["hint"]
+        assert seen["printed"] == [False, False]
+
+    def test_the_roles_are_neither_superusers_nor_is_the_service_the_owner(self) -> None:
+        assert _composed()["roles"] == {
+            "may": {"memvault_owner": False, "memvault_app": False},
+            "owners": ["memvault_owner"],
+        }
+
+    def test_secrets_are_for_their_readers_only(self) -> None:
+        files = _composed()["files"]
+        for name in ("service", "worker", "migrate"):
+            assert {tuple(one) for one in files[f"secrets-{name}"].values()} == {("0o400", 10001)}
+        assert {tuple(one) for one in files["secrets"].values()} == {("0o400", 0)}
+
+    def test_it_ends_cleanly_and_comes_up_again_with_what_was_stored(self) -> None:
+        seen = _composed()
+        assert seen["codes"] == [0, 0]
+        assert seen["again"] == ["I love Italian food"]

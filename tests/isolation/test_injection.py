@@ -23,7 +23,7 @@ from tests.conftest import MakeServices, Postgres, caller_of
 from tests.integration.memories.extracting import ask, ended
 from tests.llm.scripted import ODD_SHAPES, Request, ScriptedLLM
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("extraction")]
+pytestmark = pytest.mark.integration
 
 #: What a page that an agent reads, or a ticket, may say.
 INJECTED = (

@@ -227,7 +227,6 @@ def test_a_token_mints_no_key_that_is_wider_or_lives_longer(trusting: Services, 
             trusting.keys.mint(caller, caller.scope, grant)
 
 
-@pytest.mark.xdist_group("extraction")
 @pytest.mark.parametrize("meanwhile", ["expired", "suspended", "erased"])
 def test_what_a_token_asked_for_is_done_later(meanwhile: str, open_services: Open, issuer: Issuer) -> None:
     with ScriptedLLM() as llm:

@@ -13,7 +13,7 @@ import pytest
 
 from tests.process.memvault import Memvault
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("process")]
+pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module")

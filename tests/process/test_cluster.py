@@ -29,7 +29,7 @@ from tests.process.memvault import STOP_SECONDS, add, eventually, listed, search
 from tests.process.ready_balancer import Members, balancing
 from tests.webhooks.receiver import Receiver, receiving
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("process")]
+pytestmark = pytest.mark.integration
 
 CLIENTS: Final = 3
 #: Seconds between two rounds of a client: a load, not a race with the processes that start.

@@ -15,7 +15,7 @@ import pytest
 from tests.process.fixtures import MakeMemvault
 from tests.process.memvault import Memvault, add, eventually, free_port, search
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("process")]
+pytestmark = pytest.mark.integration
 
 #: Seconds after which a revoked key or a suspended tenant has stopped.
 STOPS_WITHIN = 5.0

@@ -13,7 +13,7 @@ import yaml
 from tests.llm.embeddings import ScriptedEmbeddings
 from tests.process.memvault import Memvault, add, command, eventually, listed, search
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("process")]
+pytestmark = pytest.mark.integration
 
 
 @pytest.fixture

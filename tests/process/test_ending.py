@@ -15,7 +15,7 @@ import pytest
 from tests.llm.scripted import ScriptedLLM
 from tests.process.memvault import STOP_SECONDS, Memvault, add, eventually, listed
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("process")]
+pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module")

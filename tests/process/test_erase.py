@@ -12,7 +12,7 @@ from tests.process.memvault import add, listed
 from tests.promises.test_9_erased import holders
 from tests.promises.test_9_stolen_disks import checkpoint
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("process")]
+pytestmark = pytest.mark.integration
 
 
 def test_the_commands_work_beside_a_running_service(make_memvault: MakeMemvault) -> None:

@@ -17,7 +17,7 @@ import pytest
 from tests.process.fixtures import MakeMemvault
 from tests.process.memvault import Memvault, add, eventually, listed, search
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("process")]
+pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module")

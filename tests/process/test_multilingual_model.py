@@ -11,7 +11,7 @@ from tests.docs.pages import blocks
 from tests.llm.multilingual import MultilingualEmbeddings
 from tests.process.memvault import Memvault, add, search
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("process")]
+pytestmark = pytest.mark.integration
 
 PAGE = "docs/languages.md"
 FACTS = ["Sie wohnt in einem Haus am Fluss", "Sie hat zwei Katzen", "Elle ne mange plus de viande", "Viaja en tren"]

@@ -10,7 +10,7 @@ import pytest
 from tests.process.fixtures import MakeMemvault
 from tests.process.memvault import REPOSITORY, Memvault, add, command, eventually, listed, search
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("process")]
+pytestmark = pytest.mark.integration
 
 
 #: Object storage that does not answer: a rehearsal that asks it fails.

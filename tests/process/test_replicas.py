@@ -23,7 +23,7 @@ from tests.conftest import Postgres, fresh_database
 from tests.process.balancer import balanced
 from tests.process.memvault import REPOSITORY, Memvault, add, eventually, free_port, listed, search
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("process")]
+pytestmark = pytest.mark.integration
 
 #: The secret by which both know their first admin.
 BOOTSTRAP: Final = "bootstrap-key-of-the-replicas-0123456789"

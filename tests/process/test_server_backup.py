@@ -20,7 +20,7 @@ from tests.conftest import Postgres, fresh_database
 from tests.process.fixtures import MakeMemvault
 from tests.process.memvault import Memvault, add, eventually, listed
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("process"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 KEY = "bootstrap-key-of-the-installation-0123456789"
 

@@ -14,7 +14,7 @@ from tests.process.fixtures import MakeMemvault
 from tests.process.memvault import add, listed
 from tests.process.test_server_backup import KEY, Place, backup_role, with_role  # noqa: F401 - a fixture
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("process"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 
 def chosen(place: Place, url: str, wrapping_key: str) -> None:

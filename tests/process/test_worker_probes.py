@@ -12,7 +12,7 @@ import pytest
 from tests.process.fixtures import MakeMemvault
 from tests.process.memvault import START_SECONDS, STOP_SECONDS, command, eventually
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("process")]
+pytestmark = pytest.mark.integration
 
 
 def test_a_worker_tells_that_it_lives_and_how_everything_stands(make_memvault: MakeMemvault) -> None:

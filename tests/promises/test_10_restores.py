@@ -15,7 +15,7 @@ import pytest
 from tests.process.fixtures import MakeMemvault
 from tests.process.memvault import Memvault, add, eventually, listed
 
-pytestmark = [pytest.mark.promises, pytest.mark.xdist_group("process")]
+pytestmark = pytest.mark.promises
 
 
 def lived_in(memvault: Memvault) -> dict[str, Any]:

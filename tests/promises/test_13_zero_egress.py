@@ -12,7 +12,7 @@ import pytest
 from tests.offline import OFFLINE, is_closed
 from tests.process.closed_network import run_closed
 
-pytestmark = [pytest.mark.promises, pytest.mark.xdist_group("process")]
+pytestmark = pytest.mark.promises
 
 
 @pytest.fixture(scope="module")

@@ -145,7 +145,6 @@ def risen(request: pytest.FixtureRequest, database: Postgres) -> Iterator[Postgr
 
 
 @pytest.mark.parametrize("risen", ROLES, indirect=True)
-@pytest.mark.xdist_group("roles")
 def test_a_role_that_row_level_security_does_not_bind_is_refused(risen: Postgres, data_dir: Path) -> None:
     """A superuser database role, one with BYPASSRLS, the owner of the tables."""
     settings = load_settings(environ={}, flags={"data_dir": data_dir})

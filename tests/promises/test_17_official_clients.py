@@ -15,7 +15,7 @@ from tests.clients.serving import serving
 from tests.clients.test_cli import Mem0
 from tests.conftest import principal_of
 
-pytestmark = [pytest.mark.promises, pytest.mark.xdist_group("python-clients")]
+pytestmark = pytest.mark.promises
 
 DRIVERS = Path(python_clients.__file__).parent / "drivers"
 SAID = [{"role": "user", "content": "I like tea with lemon"}]

@@ -13,7 +13,7 @@ import pytest
 from tests.process.fixtures import MakeMemvault
 from tests.process.memvault import Memvault, add, eventually, listed, search
 
-pytestmark = [pytest.mark.promises, pytest.mark.xdist_group("process")]
+pytestmark = pytest.mark.promises
 
 ROUNDS = 5
 WRITERS = 4

@@ -26,7 +26,7 @@ from tests.llm.scripted import ScriptedLLM
 from tests.process.memvault import Memvault, add, eventually, listed, search
 from tests.promises.test_9_stolen_disks import checkpoint, extract
 
-pytestmark = [pytest.mark.promises, pytest.mark.xdist_group("process")]
+pytestmark = pytest.mark.promises
 
 TEXT, OLD, SAID, FACT = "quokkaerasure", "oldplatypus", "saidnumbat", "factbandicoot"
 ALICE, KEY, VALUE, AGENT, LABEL = "alicekookaburra", "keywallaby", "valuedingo", "agentgalah", "labelpotoroo"

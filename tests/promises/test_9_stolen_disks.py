@@ -14,7 +14,7 @@ import pytest
 from tests.llm.scripted import ScriptedLLM
 from tests.process.memvault import Memvault, add, eventually, search
 
-pytestmark = [pytest.mark.promises, pytest.mark.xdist_group("process")]
+pytestmark = pytest.mark.promises
 
 #: One for each place in which something readable could hide; every other one is beyond ASCII.
 CANARIES = {

@@ -19,7 +19,7 @@ from testcontainers.core.wait_strategies import LogMessageWaitStrategy
 from tests.conftest import TEST_DATABASE_URL
 from tests.qdrant.serving import GRPC_PORT, KEY, URL
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("servers"), pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(1200)]
 
 ROOT = Path(__file__).parents[2]
 POSTGRES = ("15", "16", "17", "18")

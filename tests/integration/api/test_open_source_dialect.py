@@ -24,7 +24,6 @@ from tests.llm.scripted import ScriptedLLM
 
 pytestmark = [
     pytest.mark.integration,
-    pytest.mark.xdist_group("stock-mem0"),
     # What Mem0 and the libraries under it warn of is not ours to mend.
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::UserWarning"),

@@ -16,7 +16,7 @@ from tests.conftest import MakeServices, Postgres, principal_of
 from tests.integration.api.conftest import MakeClient, assert_error
 from tests.llm.scripted import ScriptedLLM
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("extraction")]
+pytestmark = pytest.mark.integration
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from tests.integration.audit_reading.conftest import MakeClient, Rows, add, refu
 from tests.integration.audit_reading.test_questions import ids, known, now
 from tests.llm.scripted import ScriptedLLM
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("extraction")]
+pytestmark = pytest.mark.integration
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ from tests.integration.memories.test_adding_and_finding import add
 from tests.integration.memories.test_latest_only import found, listed
 from tests.llm.scripted import Request, ScriptedLLM
 
-pytestmark = [pytest.mark.integration, pytest.mark.postgres_suite, pytest.mark.xdist_group("extraction")]
+pytestmark = [pytest.mark.integration, pytest.mark.postgres_suite]
 
 HOMES = ("Alice lives in Rome", "Alice lives in Oslo")
 

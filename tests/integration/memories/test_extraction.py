@@ -18,7 +18,7 @@ from service.wiring import Services
 from tests.conftest import MakeServices, Postgres, caller_of
 from tests.llm.scripted import ScriptedLLM
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("extraction")]
+pytestmark = pytest.mark.integration
 
 
 Start = Callable[..., tuple[Services, Caller]]

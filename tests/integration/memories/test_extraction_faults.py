@@ -29,7 +29,7 @@ from tests.process.memvault import eventually
 
 __all__ = ["make_memvault", "start", "written_model"]
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("extraction")]
+pytestmark = pytest.mark.integration
 
 CANARY = "canary-4711"
 _OF_EXTRACTION = "FROM procrastinate_jobs WHERE task_name = 'extract'"

@@ -22,7 +22,7 @@ from tests.integration.memories.test_latest_only import link, listed, one
 from tests.integration.memories.test_quarantine import review
 from tests.llm.scripted import Request, ScriptedLLM
 
-pytestmark = [pytest.mark.integration, pytest.mark.postgres_suite, pytest.mark.xdist_group("extraction")]
+pytestmark = [pytest.mark.integration, pytest.mark.postgres_suite]
 
 ALLERGY = "Alice is allergic to penicillin"
 LONG_AGO, LATER = datetime(2020, 1, 1, tzinfo=UTC), datetime(2025, 6, 1, tzinfo=UTC)

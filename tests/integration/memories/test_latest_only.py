@@ -226,7 +226,6 @@ def test_an_export_takes_it_along_and_an_erasure_takes_it_away(
         assert connection.execute("SELECT count(*) FROM supersessions").fetchone() == (0,)
 
 
-@pytest.mark.xdist_group("extraction")
 def test_an_extraction_links_what_the_model_names(
     make_services: MakeServices, llm: ScriptedLLM, database: Postgres
 ) -> None:
@@ -254,7 +253,6 @@ def test_an_extraction_links_what_the_model_names(
     assert listed(services, caller) == ["Alice has a cat called Tom", "Alice moved to Lima"]
 
 
-@pytest.mark.xdist_group("extraction")
 @pytest.mark.parametrize("required", [False, True], ids=["at-once", "reviewed"])
 def test_a_fact_that_is_true_again_is_current_again(
     make_services: MakeServices, llm: ScriptedLLM, required: bool

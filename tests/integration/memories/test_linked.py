@@ -14,7 +14,7 @@ from tests.integration.memories.test_consolidation import ALIKE, brought
 from tests.integration.memories.test_extraction import ask, ended, texts
 from tests.llm.scripted import ScriptedLLM
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("extraction")]
+pytestmark = pytest.mark.integration
 
 
 @pytest.fixture

@@ -168,7 +168,6 @@ def test_an_import_keeps_both(services: Services, caller: Caller) -> None:
     assert services.adds.add(caller, caller.scope, new).results[0].change is Change.ADD  # no role: another memory
 
 
-@pytest.mark.xdist_group("extraction")
 def test_what_is_extracted_is_recognised_too_also_under_review(make_services: MakeServices, llm: ScriptedLLM) -> None:
     flags = {"provider": "openai", "config": llm.config, "timeout": 5.0}
     services = make_services(worker=True, llm=flags, queue={"poll_interval": 0.1})

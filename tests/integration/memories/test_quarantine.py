@@ -28,7 +28,7 @@ from tests.conftest import MakeServices, Postgres, caller_of
 from tests.integration.memories.extracting import ask, ended
 from tests.llm.scripted import ScriptedLLM
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("extraction")]
+pytestmark = pytest.mark.integration
 
 
 CANARY = "quollcanary"

@@ -20,7 +20,7 @@ from service.wiring import Services
 from tests.conftest import Postgres, caller_of
 from tests.integration.memories.test_quarantine import add, review, rows
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("extraction")]
+pytestmark = pytest.mark.integration
 
 HOLDS: dict[str, dict[str, Any]] = {
     "on two subjects together": {"subjects": SubjectNames(user_id="bob", agent_id="bot")},

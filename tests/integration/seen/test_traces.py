@@ -30,7 +30,7 @@ from tests.conftest import Postgres, fresh_database, open_on, principal_of
 from tests.integration.seen.collector import Collector, Span
 from tests.llm.scripted import ScriptedLLM
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("extraction")]
+pytestmark = pytest.mark.integration
 
 REPOSITORY = Path(__file__).parents[3]
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"

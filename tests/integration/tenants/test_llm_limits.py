@@ -28,7 +28,7 @@ from tests.clients.serving import serving
 from tests.conftest import MakeServices, Postgres, caller_of, principal_of
 from tests.llm.scripted import ScriptedLLM
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("extraction")]
+pytestmark = pytest.mark.integration
 
 Start = Callable[..., tuple[Services, Caller]]
 Read = Callable[[Services, Caller], object]
