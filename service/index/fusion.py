@@ -26,6 +26,9 @@ HALF: Final = 12.0
 #: that in a small tenant, where every word is common, a hit by words alone is still a hit.
 FLOOR: Final = 0.1
 
+#: By how much a cosine of 384 products in 32 bits is seen to differ from its own value, and more.
+_ROUNDING: Final = 1e-6
+
 #: Digits of a rank that are more than rounding.
 _DIGITS: Final = 12
 
@@ -98,7 +101,8 @@ def fuse(
     rank = strengths + lifted + boosted
     # What differs by rounding alone is equal.
     order = np.lexsort((candidates.ids, -rank.round(_DIGITS)))
-    order = order[own[order] >= threshold]
+    # It may be a little less as well: 1 asks for the same text.
+    order = order[own[order] >= min(threshold, 1 - _ROUNDING)]
     signals = np.array([semantic, words, bm25, own, lifted, boosted, rank])
     return Ranking(candidates.ids[order], signals[:, order])
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import psycopg
 import pytest
 
 from service.main import create_app
@@ -32,7 +33,8 @@ def world(
         database = stack.enter_context(fresh_database(postgres))
         webhooks = {"allowed_hosts": [urlsplit(HOOK).hostname], "per_tenant": 1_000_000}
         services = open_on(database, data_dir, stack, audit={"matches_per_minute": 10_000}, webhooks=webhooks)
-        yield World(services, database, stack.enter_context(running(create_app(services))))
+        superuser = stack.enter_context(psycopg.connect(database.admin, autocommit=True))
+        yield World(services, superuser, stack.enter_context(running(create_app(services))))
 
 
 @pytest.fixture

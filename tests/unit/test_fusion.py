@@ -60,6 +60,12 @@ def test_a_cosine_is_told_within_its_bounds() -> None:
     assert (same.signals.semantic, same.signals.rank, opposite.signals.semantic) == (1.0, 1.0, -1.0)
 
 
+def test_a_text_passes_the_threshold_of_1_for_itself() -> None:
+    """The engine gives 0.9999999 for it as well, and a threshold of 1 asks for the same text."""
+    (same,) = fuse(candidates_of((0.9999999, 0.0), (0.99999, 0.0)), threshold=1.0)
+    assert same.score == 0.9999999
+
+
 @given(COSINES, st.floats(1e-9, 200.0))
 def test_one_word_in_common_passes_the_default_threshold(semantic: float, bm25: float) -> None:
     assert score(semantic, bm25) >= 0.1

@@ -7,10 +7,12 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Final
 from uuid import UUID, uuid4
 
 import psycopg
+from psycopg.rows import TupleRow
 
 from service import clock
 from service.api.admin.erasure_schemas import ErasureIn
@@ -29,7 +31,6 @@ from service.retention.holds import NewHold
 from service.scope import Caller, Principal, PrincipalKind, SubjectKind, TenantId
 from service.webhooks.announcing import EventType
 from service.wiring import Services
-from tests.conftest import Postgres
 from tests.isolation.attack.calls import Wire
 from tests.isolation.attack.lines import HOOK
 from tests.isolation.attack.surface import LINES, Parts
@@ -59,10 +60,10 @@ class Attacker:
 class World:
     """What all scenes of a run share: the services and the running app."""
 
-    def __init__(self, services: Services, database: Postgres, wire: Wire) -> None:
+    def __init__(self, services: Services, superuser: psycopg.Connection[TupleRow], wire: Wire) -> None:
         self.services = services
-        self.database = database
         self.wire = wire
+        self._superuser = superuser
         self._numbers = itertools.count(1)
 
     def unique(self) -> str:
@@ -72,9 +73,9 @@ class World:
 
     def rows(self, query: str, values: Iterable[object] = ()) -> list[tuple[Any, ...]]:
         """Return rows as a superuser sees them."""
-        with psycopg.connect(self.database.admin) as connection:
-            return connection.execute(query, list(values)).fetchall()  # type: ignore[arg-type]
+        return self._superuser.execute(query, list(values)).fetchall()  # type: ignore[arg-type]
 
+    @cached_property
     def tenant_tables(self) -> list[str]:
         """Every table with rows of tenants."""
         rows = self.rows(
@@ -184,7 +185,7 @@ class Scene:
     def _ids_there(self) -> set[str]:
         """Return every id in the victim's tenant."""
         found = {str(self.there)}
-        for table in self.world.tenant_tables():
+        for table in self.world.tenant_tables:
             for (row,) in self.world.rows(
                 f"SELECT to_jsonb(t)::text FROM {table} t WHERE tenant_id = %s", [self.there]
             ):
@@ -195,7 +196,7 @@ class Scene:
         """Return what must be the same after the attack: the victim's rows, counted and digested, and its points."""
         found: dict[str, object] = {}
         mine = self._mine() if attacker.neighbour else None
-        for table in self.world.tenant_tables():
+        for table in self.world.tenant_tables:
             if attacker.neighbour and table == "audit":
                 continue
             rows = self.world.rows(

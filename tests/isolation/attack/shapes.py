@@ -46,7 +46,7 @@ def filters(operation: Operation) -> st.SearchStrategy[Sequence[Attack]]:
         st.sampled_from(_KINDS),
         OBJECTS | st.lists(OBJECTS, max_size=3),
     )
-    return st.lists(one, min_size=25, max_size=25)
+    return st.lists(one, min_size=12, max_size=12)
 
 
 def bodies(operation: Operation) -> st.SearchStrategy[Sequence[Attack]]:
@@ -57,7 +57,7 @@ def bodies(operation: Operation) -> st.SearchStrategy[Sequence[Attack]]:
         st.sampled_from(_KINDS),
         values,
     )
-    return st.lists(one, min_size=25, max_size=25)
+    return st.lists(one, min_size=12, max_size=12)
 
 
 def _put(operation: Operation, shape: dict[Place, Any], target: str, fill: Fill) -> Call:
