@@ -59,7 +59,8 @@ def test_the_types_of_access_tokens_are_accepted(trusting: Services, issuer: Iss
         assert authenticate(trusting, issuer.token(headers={"typ": kind}))
 
 
-NOW = int(time.time())
+#: What is a day away is that when the test comes to run, an hour or two after this is read.
+NOW, DAY = int(time.time()), 24 * 60 * 60
 WRONG: dict[str, dict[str, Any]] = {
     "audience of another service": {"aud": "https://other.example.com/mcp"},
     "audience of the other face": {"aud": PUBLIC_URL},
@@ -73,13 +74,13 @@ WRONG: dict[str, dict[str, Any]] = {
     "issuer with a slash": {"iss": "{issuer}/"},
     "issuers": {"iss": ["{issuer}"]},
     "no issuer": {"iss": None},
-    "expired": {"exp": NOW - 3600},
+    "expired": {"exp": NOW - DAY},
     "no end": {"exp": None},
     "end that is no number": {"exp": "soon"},
     "endless": {"exp": float("inf")},
     "end that is a list": {"exp": [NOW + 300]},
-    "not yet valid": {"nbf": NOW + 3600},
-    "issued in the future": {"iat": NOW + 3600},
+    "not yet valid": {"nbf": NOW + DAY},
+    "issued in the future": {"iat": NOW + DAY},
     "issued at no number": {"iat": "now"},
     "no subject": {"sub": None},
     "empty subject": {"sub": ""},
