@@ -15,6 +15,7 @@ from typing import Final
 
 import typer
 
+from service.cli.leaving import leave
 from service.errors import ConfigurationError, MemvaultError
 
 #: The module and function of each command, in the order in which help lists them.
@@ -97,4 +98,5 @@ def _module(name: str) -> ModuleType:
 
 def _end(error: MemvaultError, code: int) -> None:
     print(f"memvault: {error.detail}", file=sys.stderr)
+    leave(code)
     raise SystemExit(code)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
-import sys
 import threading
 from collections.abc import Callable
 from types import FrameType
@@ -15,6 +13,7 @@ import uvicorn
 
 from service import clock
 from service.api.drain import Drain
+from service.cli.leaving import leave
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 _log = logging.getLogger("memvault")
@@ -84,14 +83,10 @@ class DrainingServer(uvicorn.Server):
 
 
 def end(*, left: int) -> None:
-    """Return; but end the process here when something still runs in it that nobody waits for any more.
+    """Return, or end the process here: see `leave`. Everything is closed by now.
 
-    Everything is closed by now. The interpreter would wait for the threads, and with it whoever stopped the process;
-    what they do is not acknowledged, and of a job the next worker knows already.
+    `left` is how much is cut off: it is not acknowledged, and of a job the next worker knows already.
     """
     if left:
         _log.warning("ended with work under way, which is taken up again", extra={"count": left})
-        logging.shutdown()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(0)
+    leave(0)

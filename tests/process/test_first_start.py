@@ -109,27 +109,47 @@ def test_a_second_start_keeps_everything_and_shows_no_key(make_memvault: MakeMem
     assert not (memvault.data_dir / "mem0").exists()
 
 
-def test_search_is_served_while_mem0_is_still_being_imported(make_memvault: MakeMemvault) -> None:
-    """A `mem0` that takes for ever to import stands before the real one on the path."""
-    slow = make_memvault()
-    package = slow.place / "slow"
+def start_beside(memvault: Memvault, mem0: str) -> None:
+    """Start with an LLM and with other code for Mem0, which stands before the real one, once that is being imported."""
+    package = memvault.place / "packages"
     (package / "mem0").mkdir(parents=True)
-    mark = slow.place / "import-began"
-    (package / "mem0" / "__init__.py").write_text(f"import time\nopen({str(mark)!r}, 'w').close()\ntime.sleep(3600)\n")
-    path = f"{package}:{slow.environment()['PYTHONPATH']}"
-    slow.start(
-        PYTHONPATH=path,
+    mark = memvault.place / "import-began"
+    (package / "mem0" / "__init__.py").write_text(f"import time\nopen({str(mark)!r}, 'w').close()\n{mem0}")
+    memvault.start(
+        PYTHONPATH=f"{package}:{memvault.environment()['PYTHONPATH']}",
         MEMVAULT_LLM__PROVIDER="openai",
         MEMVAULT_LLM__MODEL="scripted",
         MEMVAULT_LLM__API_KEY="sk-none",
         MEMVAULT_LLM__BASE_URL="http://127.0.0.1:9/v1",
     )
     eventually(mark.exists)
+
+
+def test_search_is_served_while_mem0_is_still_being_imported(make_memvault: MakeMemvault) -> None:
+    slow = make_memvault()
+    start_beside(slow, "time.sleep(3600)\n")
     with slow.client() as client:
         assert client.get("/readyz").json()["parts"]["extraction"]["status"] == "starting"
         (memory_id,) = add(client, "I play the cello")
         assert [hit["id"] for hit in search(client, "which instrument?")] == [memory_id]
     assert slow.stop() == 0
+
+
+def test_a_stop_while_mem0_is_being_imported_is_in_order(make_memvault: MakeMemvault) -> None:
+    """Mem0 checks its settings in native code as it is imported, where a thread cannot be taken away from."""
+    slow = make_memvault()
+    start_beside(
+        slow,
+        "from pydantic import BaseModel, field_validator\n"
+        "class Settings(BaseModel):\n"
+        "    place: str\n"
+        "    @field_validator('place')\n"
+        "    def wait(cls, value):\n"
+        "        while True:\n"
+        "            time.sleep(0.001)\n"
+        "Settings(place='here')\n",
+    )
+    assert slow.stop(signal.SIGTERM) == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
