@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 import shutil
@@ -77,6 +78,12 @@ class Postgres:
     def on(self, database: str) -> Postgres:
         """The same roles on another database."""
         return Postgres(*(make_conninfo(dsn, dbname=database) for dsn in (self.admin, self.owner, self.app)))
+
+
+def pytest_collection_finish() -> None:
+    """Keep the collector from looking through ten thousand tests, and all that they import, for the rest of the run."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
