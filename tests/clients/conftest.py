@@ -1,7 +1,9 @@
 """Fixtures for the official clients: a served instance on this machine, and a guard against leaving it."""
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from tempfile import TemporaryDirectory
 
 import httpx
 import psycopg
@@ -15,6 +17,12 @@ from service.wiring import Services
 from tests.clients.npm_packages import NodePackages, NotInstalled, find
 from tests.clients.serving import serving
 from tests.conftest import MakeServices, Postgres, caller_of, principal_of
+
+# Before a test's file imports Mem0, which reads both then: it would call home, and write to the home folder. The folder
+# is removed with the process.
+MEM0_HOME = TemporaryDirectory(prefix="mem0-")
+os.environ["MEM0_TELEMETRY"] = "false"
+os.environ.setdefault("MEM0_DIR", MEM0_HOME.name)
 
 
 @pytest.fixture

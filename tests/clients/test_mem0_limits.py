@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from tempfile import mkdtemp
-
-# Both are read when Mem0 is imported: it would write to the home folder and call home.
-os.environ["MEM0_TELEMETRY"] = "false"
-os.environ.setdefault("MEM0_DIR", mkdtemp(prefix="mem0-"))
 
 import httpx
 import psycopg

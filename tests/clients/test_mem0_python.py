@@ -1,15 +1,9 @@
 """Mem0's own Python client works when only its `host` is changed."""
 
 import asyncio
-import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from tempfile import mkdtemp
 from typing import Any
-
-# Both are read when Mem0 is imported: it would write to the home folder and call home.
-os.environ["MEM0_TELEMETRY"] = "false"
-os.environ.setdefault("MEM0_DIR", mkdtemp(prefix="mem0-"))
 
 import httpx
 import pytest
