@@ -120,15 +120,21 @@ class Results:
     footprints: list[dict[str, Any]] = field(default_factory=list)
 
     def document(self) -> dict[str, Any]:
-        """Return the results as what JSON can say: null where no call succeeded."""
-        cells = [{name: _number(value) for name, value in asdict(cell).items()} for cell in self.cells]
-        return asdict(self) | {"cells": cells}
+        """Return the results as what JSON can say: null where no call succeeded, and for a plan without an end."""
+        said: dict[str, Any] = _said(asdict(self))
+        return said
 
 
-def _number(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return tuple(map(_number, value))
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def _said(value: Any) -> Any:
+    match value:
+        case dict():
+            return {name: _said(one) for name, one in value.items()}
+        case list() | tuple():
+            return [_said(one) for one in value]
+        case float() if not math.isfinite(value):
+            return None
+        case _:
+            return value
 
 
 def machine() -> dict[str, float]:

@@ -17,7 +17,7 @@ import pytest
 from bench.conversations import NotLocomo, read_folder, turn_ids_in
 from bench.locomo import evidence_of, recall_at
 from bench.running import measure
-from bench.speed import Case, Cell, Growth, Plan, growth
+from bench.speed import Case, Cell, Growth, Plan, Results, growth, machine
 from bench.stock import USER
 from bench.timing import percentile, sample
 from service.main import create_app
@@ -218,6 +218,11 @@ def test_growth_compares_tenants_of_one_size() -> None:
         cell(1000, 1, 9, 16),
     ]
     assert growth(cells) == [Growth("REST", "search", 1000, 1000, 100_000, (2.0, 3.0))]
+
+
+def test_a_run_that_takes_what_time_it_needs_is_saved() -> None:
+    results = Results(asdict(Plan(budget=math.inf)), machine())
+    assert json.loads(json.dumps(results.document(), allow_nan=False))["plan"]["budget"] is None
 
 
 def test_the_speed_benchmark_gives_well_formed_figures(tmp_path: Path) -> None:
