@@ -141,15 +141,16 @@ def _tells_an_event(words: list[str], side: Side) -> bool:
         if words[at] in _NO or words[at] in _PRESENT or words[at].endswith("n't"):
             return False
         before, word, behind = words[at - 1], words[at], words[at + 1] if at + 1 < len(words) else ""
-        if word in _BE or (word in _HAVE and _is_past(behind)):
+        if word in _BE or (word in _HAVE and is_past(behind)):
             # "She was promoted", "she had moved": what she was without a verb lasts.
-            return _is_past(behind) and behind not in _LASTING
-        if _is_past(word) and before not in _DETERMINERS and not before.endswith("'s"):
+            return is_past(behind) and behind not in _LASTING
+        if is_past(word) and before not in _DETERMINERS and not before.endswith("'s"):
             return side is not Side.DURING or word not in _LASTING
     return False
 
 
-def _is_past(word: str) -> bool:
+def is_past(word: str) -> bool:
+    """Whether a word in small letters is a verb of the past, or a participle, as far as its form tells."""
     if word in _IRREGULAR or word in _PARTICIPLES:
         return True
     return word.endswith("ed") and len(word) >= _SHORTEST_PAST and word not in _NO_PAST

@@ -16,6 +16,7 @@ from service.memories.asked_events import Event, Side, asked_event
 from service.memories.english_times import english_times, is_loose, lacks_year
 from service.memories.time_tables import TIME_WORDS
 from service.memories.time_words import Named, TimeWords, folded
+from service.memories.weekdays import WEEKDAYS, WEEKEND, days_named, in_week
 from service.settings.languages import Language
 
 _PRESENT: Final = re.compile(
@@ -40,8 +41,12 @@ _LISTED: Final = frozenset(
 )
 _JOINING: Final = 2
 #: A year that is told by the day of the question, and what may stand between it and a month of it.
-_THAT_YEAR: Final = re.compile(r"(?:last|this|past) year|\w+ years? ago", re.IGNORECASE)
+_THAT_YEAR: Final = re.compile(r"(?:last|this|next) year|\w+ years? ago", re.IGNORECASE)
 _OF_THAT: Final = frozenset(["", ",", "of", "des", "de", "de l'", "del", "dell'", "do", "van", "in", "im", "en", "em"])
+#: What may stand between a weekday and its date or its week: "Monday, May 5", "am Montag, den 5. Mai".
+_BESIDE: Final = frozenset(
+    ["", ",", "(", "of", "in", "der", "den", "dem", ", den", ", dem", "de la", "de", "da", ", dia", "van"]
+)
 #: Times that are read in a question; each takes a millisecond.
 _MOST: Final = 16
 Span: TypeAlias = tuple[datetime, datetime]
@@ -83,8 +88,9 @@ def asked_time(question: str, today: date, language: Language = Language.ENGLISH
     text = text if words is None else folded(text)
     named = list(islice(english_times(text), _MOST))
     if words is not None:
-        named = _best([*islice(words.times(text), _MOST), *named])
-    named = _of_one_year(_of_that_year(named, text, today), text)
+        named = _best([*islice(words.times(text, question), _MOST), *named])
+    named = _of_one_list(_of_one_year(_of_that_year(named, text, today), text), text)
+    named = _of_that_week(named, text, today)
     spans = _narrowed(tuple(_spans(named, text, words, today)))
     event = None if spans else asked_event(question)
     # What was so until, or when, something happened need not be so now.
@@ -94,7 +100,8 @@ def asked_time(question: str, today: date, language: Language = Language.ENGLISH
     if words is not None:
         past, present = past or words.means_past(text, question), present or words.means_present(text)
     now = datetime.combine(today, time(12), tzinfo=UTC)
-    elsewhen = any(begin == _FIRST or end == _LAST or not begin <= now < end for begin, end in spans)
+    # What is to come is no reason to ask for what is no longer so.
+    elsewhen = any(begin <= now and not (begin > _FIRST and now < end < _LAST) for begin, end in spans)
     return AskedTime(spans, present, past, event, elsewhen=elsewhen)
 
 
@@ -123,9 +130,9 @@ def _of_that_year(named: Sequence[Named], text: str, today: date) -> list[Named]
         one = given[-1] if given else None
         if one is not None and not other.side and text[one.end : other.start].strip() in _OF_THAT:
             month, year = (one, other) if lacks_year(one) else (other, one)
-            span = _span(year.time, today) if lacks_year(month) and _THAT_YEAR.fullmatch(year.time) else None
+            span = _span(year, today) if lacks_year(month) and _THAT_YEAR.fullmatch(year.time) else None
             if span is not None:
-                given[-1] = one._replace(end=other.end, time=f"{month.time} {span[0].year}")
+                given[-1] = one._replace(end=other.end, time=f"{month.time} {span[0].year}", coming=False)
                 continue
         given.append(other)
     return given
@@ -139,10 +146,53 @@ def _of_one_year(named: Sequence[Named], text: str) -> list[Named]:
         if other is not None and one.side not in ("from", "between") and lacks_year(one):
             # The word may be a part of the time behind it, and one more may stand between: "oder am".
             joining = text[one.end : other.start].split() or text[other.start :].split(maxsplit=1)
-            if joining[0] in _LISTED and len(joining) <= _JOINING and not _YEAR.fullmatch(other.time):
-                one = one._replace(time=_with_year_of(one.time, other.time))
+            if joining and joining[0] in _LISTED and len(joining) <= _JOINING and not _YEAR.fullmatch(other.time):
+                one = _with_year_of(one, other)
         given.append(one)
     return given[::-1]
+
+
+def _of_one_list(named: Sequence[Named], text: str) -> list[Named]:
+    """Return the times, of which a month or a year alone counts as one before it does: "in 2019 and 2021"."""
+    given: list[Named] = []
+    for one in named:
+        before = given[-1] if given else None
+        if before is not None and one.side == "and" and is_loose(one) and _is_listed(before):
+            between = text[before.end : one.start].strip()
+            one = one._replace(side=before.side) if between in _LISTED or not between else one
+        given.append(one)
+    return given
+
+
+def _is_listed(named: Named) -> bool:
+    return not named.side and is_loose(named._replace(side="and"))
+
+
+def _of_that_week(named: Sequence[Named], text: str, today: date) -> list[Named]:
+    """Return the times with a weekday in the week beside it, and without one beside its date: "Monday, May 5"."""
+    given: list[Named] = []
+    for other in named:
+        one = given[-1] if given else None
+        if one is not None and _is_beside(one, other, text):
+            day, beside = (one, other) if one.time in (*WEEKDAYS, WEEKEND) else (other, one)
+            week = _span(beside, today) if "week" in beside.time and day.time in WEEKDAYS and not other.side else None
+            if week is not None:
+                time = in_week(day.time, week[0].date()).isoformat()
+                given[-1] = Named(one.start, other.end, one.side, time)
+                continue
+            # A date says it all, and "Friday in May" is not the last one.
+            given[-1] = Named(one.start, other.end, one.side or other.side, beside.time, beside.coming)
+            continue
+        given.append(other)
+    return given
+
+
+def _is_beside(one: Named, other: Named, text: str) -> bool:
+    """Whether one of two times is a weekday, or the last weekend, and the other may tell which."""
+    days = [each.time in (*WEEKDAYS, WEEKEND) for each in (one, other)]
+    # "Last Friday before May 5" is before that day, at least.
+    sided = days[0] and other.side in ("before", "after") and not one.side
+    return any(days) and not all(days) and (sided or not other.side) and text[one.end : other.start].strip() in _BESIDE
 
 
 def _spans(named: Sequence[Named], text: str, words: TimeWords | None, today: date) -> Iterator[Span]:
@@ -150,25 +200,31 @@ def _spans(named: Sequence[Named], text: str, words: TimeWords | None, today: da
     while rest:
         one = rest.pop(0)
         if rest and _joined(one, rest[0], text, words):
-            span = _between(one.time, rest.pop(0).time, today)
+            span = _between(one, rest.pop(0), today)
             if span is not None:
                 yield span
             continue
-        # Behind "to" a number alone need not be a year.
-        loose = is_loose(one) or (one.side == "to" and one.time.isdigit())
-        span = None if loose else _span(one.time, today)
+        # Behind "to" a number alone need not be a year, and "de lunes a viernes" is a habit.
+        loose = is_loose(one) or (one.side == "to" and (one.time.isdigit() or one.time in WEEKDAYS))
+        span = None if loose else _span(one, today)
         if span is not None:
             yield _sided(span, one.side)
 
 
-def _between(one: str, other: str, today: date) -> Span | None:
+def _between(one: Named, other: Named, today: date) -> Span | None:
     """Return the span between two times. The year of one is the other's too, unless a year ends between them."""
     first, last = _span(_with_year_of(one, other), today), _span(_with_year_of(other, one), today)
     if first is not None and last is not None and first[0] >= last[1]:
-        if not _YEAR.search(one):
-            first = _span(f"{one} {first[0].year - 1}", today)
-        elif not _YEAR.search(other):
-            last = _span(f"{other} {last[0].year + 1}", today)
+        if one.time in WEEKDAYS and other.time in WEEKDAYS:
+            # "Between Monday and Wednesday", asked on a Tuesday.
+            if one.coming:
+                last = _span(other, first[0].date())
+            else:
+                first = _span(one, last[0].date())
+        elif lacks_year(one):
+            first = _span(_in_year(one, first[0].year - 1), today)
+        elif lacks_year(other):
+            last = _span(_in_year(other, last[0].year + 1), today)
     if first is None or last is None or first[0] >= last[1]:
         return None
     return first[0], last[1]
@@ -185,10 +241,14 @@ def _joined(one: Named, other: Named, text: str, words: TimeWords | None) -> boo
     return ends and one.side not in ("before", "after")
 
 
-def _with_year_of(time: str, other: str) -> str:
+def _with_year_of(one: Named, other: Named) -> Named:
     """Return a time with the year of another, if it names none itself."""
-    year = _YEAR.search(other)
-    return time if year is None or _YEAR.search(time) else f"{time} {year[0]}"
+    year = _YEAR.search(other.time)
+    return one if year is None or not lacks_year(one) else _in_year(one, int(year[0]))
+
+
+def _in_year(one: Named, year: int) -> Named:
+    return one._replace(time=f"{one.time} {year:04}", coming=False)
 
 
 def _narrowed(spans: tuple[Span, ...]) -> tuple[Span, ...]:
@@ -201,13 +261,19 @@ def _narrowed(spans: tuple[Span, ...]) -> tuple[Span, ...]:
     return spans
 
 
-def _span(words: str, today: date) -> Span | None:
-    named = words.lower()
+def _span(named: Named, today: date) -> Span | None:
+    words = named.time.lower()
     try:
-        return _whole(named, _parser(today).get_date_data(named))
+        if words in WEEKDAYS or words == WEEKEND:
+            return _days(*days_named(words, today, coming=named.coming))
+        span = _whole(words, _parser(today).get_date_data(words))
+        if span is not None and named.coming and span[1].date() <= today:
+            words = f"{words} {span[0].year + 1:04}"
+            return _whole(words, _parser(today).get_date_data(words))
     except (ValueError, OverflowError):
         # Of a day or a year that the calendar does not have.
         return None
+    return span
 
 
 def _whole(named: str, found: Any) -> Span | None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from service.memories.time_words import TimeWords
+from service.memories.weekdays import WEEKDAYS
 from service.settings.languages import Language
 
 
@@ -15,6 +16,10 @@ def _units(day: str, week: str, month: str, year: str) -> dict[str, str]:
 
 def _one(week: str, month: str, year: str) -> dict[str, str]:
     return {"week": week, "month": month, "year": year}
+
+
+def _weekdays(*names: str) -> dict[str, str]:
+    return dict(zip(WEEKDAYS, names, strict=True))
 
 
 def _days(today: str, yesterday: str, before: str) -> dict[str, str]:
@@ -34,6 +39,15 @@ _GERMAN: Final = TimeWords(
     ago="vor {number} {unit}",
     last="(?:letzte|vorige|vergangene)[mnrs]? {one}",
     this="diese[mnrs]? {one}",
+    next="(?:nachste|naechste|kommende)[mnrs]? {one}",
+    weekdays=_weekdays(
+        *(
+            f"(?:{day})(?:morgen|vormittag|mittag|nachmittag|abend|nacht)?"
+            for day in ("montag", "dienstag", "mittwoch", "donnerstag", "freitag", "samstag|sonnabend", "sonntag")
+        )
+    ),
+    on="am |vom |von ",
+    habit="jeden|jedem",
     days=_days("heute", "gestern", "vorgestern"),
     before="vor|bis|bis zu[mr]",
     since="seit|ab",
@@ -56,7 +70,7 @@ _GERMAN: Final = TimeWords(
     was="war(?:en|st)?|hatte(?:n|st)?|(?:wohn|leb|arbeite|mach|sag|spiel|kauf|nutz|verwende|lieb|hass|brauch"
     "|glaub|woll|studier|kann|dach|brach|wuss|bestell|besuch|koch|reis|rauch|lern|leite|heirate|bevorzug"
     "|gehor|fuhl|plan|zahl)ten?|(?:ging|kam|trank|nahm|gab|sprach|las|schrieb|fuhr|trug|hie(?:ß|ss)|blieb|schlief|stand"
-    "|lag|half|traf|sah|fand|lief|verlor|begann|hielt|(?:um|ein|aus|weg|hin)?zog)(?:en)?|a(?:ß|ss)en|sa(?:ß|ss)(?:en)?|aß"
+    "|lag|geschah|half|traf|sah|fand|lief|verlor|begann|hielt|(?:um|ein|aus|weg|hin)?zog)(?:en)?|a(?:ß|ss)en|sa(?:ß|ss)(?:en)?|aß"
     "|(?:hat|hast|habe|haben|habt|ist|sind|bin|bist|seid|wurden?)\\b[^,;.?!]{0,80}?\\b(?<!zu\\s)(?:\\w{0,6}ge\\w{3,20}(?:t|en)"
     "|\\w{2,20}iert|(?:be|ver|er|ent)\\w{2,20}(?:t|en))",
 )
@@ -72,6 +86,10 @@ _FRENCH: Final = TimeWords(
     ago="il y a {number} {unit}",
     last="{one} (?:derniere?|passee?)",
     this="(?:cette|cet|ce) {one}",
+    next="{one} prochaine?|prochaine? {one}",
+    weekdays=_weekdays("lundi", "mardi", "mercredi", "jeudi", "vendredi", "samedi", "dimanche"),
+    on="",
+    habit="le|les|du|au|un|chaque",
     days=_days("aujourd'hui", "hier", "avant-hier"),
     before="avant|jusqu'en|jusqu'au|jusqu'a",
     since="depuis|a partir de|a partir du",
@@ -111,6 +129,10 @@ _SPANISH: Final = TimeWords(
     ago="hace {number} {unit}",
     last="{one} (?:pasad[ao]|anterior)|(?:la|el|est[ae]) ultim[ao] {one}",
     this="est[ae] {one}",
+    next="{one} que viene|{one} proxim[ao]|proxim[ao] {one}",
+    weekdays=_weekdays("lunes", "martes", "miercoles", "jueves", "viernes", "sabado", "domingo"),
+    on="el |del ",
+    habit="cada|los|un",
     days=_days("hoy(?! en dia)", "ayer", "anteayer|antier|antes de ayer"),
     before="antes del?|hasta",
     since="desde|a partir del?",
@@ -146,6 +168,10 @@ _ITALIAN: Final = TimeWords(
     ago="{number} {unit} fa",
     last="{one} (?:scors|passat)[ao]|(?:scors|passat)[ao] {one}",
     this="(?:quest[ao] |quest')(?:{one})",
+    next="{one} prossim[ao]|prossim[ao] {one}",
+    weekdays=_weekdays("lunedi", "martedi", "mercoledi", "giovedi", "venerdi", "sabato", "domenica"),
+    on="",
+    habit="il|la|di|del|della|al|alla|dal|dalla|un|una|ogni",
     days=_days("oggi(?!giorno)", "ieri", "l'altro ieri|altro ieri|l'altroieri|avantieri"),
     before="prima del|prima dell'|prima di|fino al?",
     since="dall'|dal?|a partire dal?",
@@ -168,7 +194,7 @@ _ITALIAN: Final = TimeWords(
     "\\w{2,20}(?:ava|avano|eva|evano|ivano)"
     "|(?:dorm|cap|usc|fin|serv|prefer|part|sent|ven|segu)iva"
     "|(?:ha|hanno|hai|ho|avete|abbiamo) (?:mai |gia |sempre )?(?!quest|quant|tutt)\\w{2,20}(?:at|ut|it|st|tt|s)[oaie]"
-    "|(?:e|sono) (?:stat|andat|nat|vissut|trasferit|arrivat|venut|rimast|diventat)[oaie]",
+    "|(?:e|sono) (?:stat|andat|nat|cambiat|success|vissut|trasferit|arrivat|venut|rimast|diventat)[oaie]",
 )
 _PORTUGUESE: Final = TimeWords(
     months=(
@@ -182,6 +208,14 @@ _PORTUGUESE: Final = TimeWords(
     ago="ha {number} {unit}|{number} {unit} atras",
     last="{one} passad[ao]|ultim[ao] {one}",
     this="n?es[ts][ae] {one}",
+    next="{one} que vem|proxim[ao] {one}",
+    # "Segunda" alone is "second" too.
+    weekdays=_weekdays(
+        *(f"{day}(?:[- ]feira|(?= passad))" for day in ("segunda", "terca", "quarta", "quinta", "sexta")),
+        *("sabado", "domingo"),
+    ),
+    on="n[ao] ",
+    habit="cada|toda|todo",
     days=_days("hoje(?! em dia)", "ontem", "anteontem|antes de ontem"),
     before="antes d[aeo]|ate",
     since="desde|a partir d[aeo]",
@@ -215,6 +249,15 @@ _DUTCH: Final = TimeWords(
     ago="{number} {unit} geleden",
     last="(?:vorige?|afgelopen|verleden|laatste) {one}",
     this="(?:deze|dit) {one}",
+    next="(?:volgende?|komende?|aanstaande?) {one}",
+    weekdays=_weekdays(
+        *(
+            f"{day}(?:ochtend|morgen|middag|avond|nacht)?"
+            for day in ("maandag", "dinsdag", "woensdag", "donderdag", "vrijdag", "zaterdag", "zondag")
+        )
+    ),
+    on="(?:op |van )?",
+    habit="elke|iedere|de",
     days=_days("vandaag", "gisteren", "eergisteren"),
     before="eerder dan|tot",
     since="sinds|vanaf",

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, NamedTuple
 
+from service.memories.weekdays import WEEKDAYS
+
 _MONTHS: Final = (
     *("january", "february", "march", "april", "may", "june"),
     *("july", "august", "september", "october", "november", "december"),
@@ -47,12 +49,16 @@ OF_EDGE: Final = {
 
 
 class Named(NamedTuple):
-    """Where a text names a time, in English, and its side as `english_times` has it; "to" is an end of a span."""
+    """Where a text names a time, in English, and its side as `english_times` has it; "to" is an end of a span.
+
+    A weekday, and a day or a month without its year, is the last one, or the one that is `coming`.
+    """
 
     start: int
     end: int
     side: str
     time: str
+    coming: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,12 +67,13 @@ class TimeWords:
 
     `short` are the months cut short, which count before a year only: many are other words too. `numbers` are those
     from one to ten, `one` are the units that can be the last or this one. `{number}`, `{unit}` and `{one}` stand for
-    these. `before`, `since` and `after` say which side of a time is meant, `within` that a month or a year follows,
-    which alone could be another word or number, `monthly` that a month does. An `article` may stand between these and
-    the time, `of` between a day, its month and the year, an `ordinal` behind the number of a day. `to` joins the two
-    ends of a span, as `also` does behind `between`. `beginning` and `ending` are those of a month or a year. `past` are
-    words for what is no longer so, and so is `earlier` beside a verb of the past (`was`): what she drinks before bed is
-    so now.
+    these, `{one}` for a weekday too. A weekday alone is one of the past where the text has a verb of it; it stands
+    behind `on`, which ends in front of it, or behind what says a side, and not behind words of a `habit`. `before`,
+    `since` and `after` say which side of a time is meant, `within` that a month or a year follows, which alone could be
+    another word or number, `monthly` that a month does. An `article` may stand between these and the time, `of` between
+    a day, its month and the year, an `ordinal` behind the number of a day. `to` joins the two ends of a span, as `also`
+    does behind `between`. `beginning` and `ending` are those of a month or a year. `past` are words for what is no
+    longer so, and so is `earlier` beside a verb of the past (`was`): what she drinks before bed is so now.
     """
 
     months: tuple[str, ...]
@@ -77,6 +84,10 @@ class TimeWords:
     ago: str
     last: str
     this: str
+    next: str
+    weekdays: Mapping[str, str]
+    on: str
+    habit: str
     days: Mapping[str, str]
     before: str
     since: str
@@ -96,8 +107,9 @@ class TimeWords:
     earlier: str
     was: str
 
-    def times(self, text: str) -> Iterator[Named]:
-        """Yield the times that a folded text names, one behind the other."""
+    def times(self, text: str, question: str) -> Iterator[Named]:
+        """Yield the times that a folded text names, one behind the other; `question` is the same as it was written."""
+        past = self._tells_of_the_past(text, question)
         sides = {
             **{"before": self.before, "since": self.since, "after": self.after, "to": self.to},
             **{"between": self.between, "and": self.also},
@@ -107,6 +119,9 @@ class TimeWords:
         for match in self._times.finditer(text):
             side = _name(sides, match["side"] or match["near"])
             time = self._in_english(match)
+            if self._stays_open(match, time, text, past=past):
+                continue
+            coming = time in WEEKDAYS and match["last"] is None and not (past and match["next"] is None)
             # "Vom 3. bis 5. Mai" is no time before the fifth.
             number = self._numbers.search(text, named, match.start()) if side in ("before", "to", "and") else None
             if number is not None and (side != "and" or number["between"]):
@@ -116,7 +131,7 @@ class TimeWords:
                 yield Named(number.start(), match.start(), "between", first)
             named = match.end()
             edge = _name(edges, match["edge"] or match["near_edge"])
-            yield Named(match.start(), match.end(), OF_EDGE.get((side, edge), side), time)
+            yield Named(match.start(), match.end(), OF_EDGE.get((side, edge), side), time, coming)
 
     def joins(self, between: str) -> bool:
         """Whether what stands between two times makes a span of them."""
@@ -133,8 +148,17 @@ class TimeWords:
         """
         if self._past.search(text) is not None:
             return True
-        written = unicodedata.normalize("NFC", question.lower())
-        return self._earlier.search(text) is not None and any(map(self._was.search, (text, written)))
+        return self._earlier.search(text) is not None and self._tells_of_the_past(text, question)
+
+    def _tells_of_the_past(self, text: str, question: str) -> bool:
+        return any(map(self._was.search, (text, unicodedata.normalize("NFC", question.lower()))))
+
+    def _stays_open(self, match: re.Match[str], time: str, text: str, *, past: bool) -> bool:
+        """Whether a weekday may be each of them, or is one of a month: "am Montag", "am letzten Montag im Mai"."""
+        if match["weekday"] is not None:
+            return not past
+        of_a_month = match["last"] is not None and (time in WEEKDAYS or time == "last week")
+        return of_a_month and self._of_month.match(text, match.end()) is not None
 
     def _in_english(self, match: re.Match[str]) -> str:
         found = {name: text for name, text in match.groupdict().items() if text is not None}
@@ -146,15 +170,23 @@ class TimeWords:
                 return f"{year:04}-{month:02}-{day:02}"
             case {"ago": words}:
                 return f"{self._number(words)} {_name(self.units, words)}s ago"
+            case {"weekday": words}:
+                return _name(self.weekdays, words)
             case {"last": words}:
-                return f"last {_name(self.one, words)}"
+                return self._one_of("last", words)
             case {"this": words}:
-                return f"this {_name(self.one, words)}"
+                return self._one_of("this", words)
+            case {"next": words}:
+                return self._one_of("next", words)
             case {"relative": words} | {"sided_relative": words}:
                 return _name(self.days, words)
         months = dict(zip(_MONTHS, map("|".join, zip(self.months, self.short, strict=True)), strict=True))
         named = {kind: _name(months, text) for kind, text in found.items() if kind.endswith("month")}
         return " ".join(named.get(kind, text) for kind, text in found.items() if kind in _PARTS)
+
+    def _one_of(self, which: str, words: str) -> str:
+        name = _name({**self.one, **self.weekdays}, words)
+        return name if name in WEEKDAYS else f"{which} {name}"
 
     def _number(self, words: str) -> str:
         digits = re.search(r"\d+", words)
@@ -171,9 +203,15 @@ class TimeWords:
         kinds = {
             "number": _any((r"\d{1,3}", *self.numbers)),
             "unit": _any(self.units.values()),
-            "one": _any(self.one.values()),
+            "one": _any((*self.one.values(), *self.weekdays.values())),
         }
-        ago, last, this = (_spaced(words).format_map(kinds) for words in (self.ago, self.last, self.this))
+        ago, last, this, following = (
+            _spaced(words).format_map(kinds) for words in (self.ago, self.last, self.this, self.next)
+        )
+        no_habit = "".join(rf"(?<!\b{word}\s)" for word in self.habit.split("|"))
+        # Before a weekday it may stand in front of "last" too: "el lunes pasado".
+        on = _any([self.on])
+        weekday = rf"(?(side)|{on}){no_habit}{_any(self.weekdays.values())}(?!\s+(?:gras|saint|sant[ao]?)\b)"
         of = rf"(?:\.\s*|\s+)(?:{_any([self.of])}\s*)?"
         article, to = rf"(?:{_any([self.article])}\s*)?", _any([self.to])
         # "Mai 2024", "mayo de 2024", "mai de l'année 2024".
@@ -187,8 +225,8 @@ class TimeWords:
                 | (?P<numeric>\d{{1,2}}[./-]\s?\d{{1,2}}[./-]\s?\d{{4}})
                 | (?:(?P<day>\d{{1,2}}){self.ordinal}{of})? (?P<month>{dated}){of_year}(?P<year>\d{{4}})
                 | (?P<near_day>\d{{1,2}}){self.ordinal}{of}(?P<day_month>{month})
-                | {WHOLE}(?P<ago>{ago}) | (?P<last>{last}) | (?P<this>{this})
-                | (?P<sided_relative>{days})
+                | {WHOLE}(?P<ago>{ago}) | {on}?(?: (?P<last>{last}) | (?P<this>{this}) | (?P<next>{following}) )
+                | (?P<weekday>{weekday}) | (?P<sided_relative>{days})
             ) | (?P<near>{sides}|{_any([self.within])}|{_any([self.monthly])}(?!\s*\d)
                     |{_any([self.beginning, self.ending])})\s*{article}
               (?:\b(?P<near_edge>{edge}))? \b(?:
@@ -206,6 +244,11 @@ class TimeWords:
         return re.compile(
             rf"(?:\b(?P<between>{between})\s+)?(?:\b{article}\s*)?(?<![\d.,/-])(?P<day>\d+){self.ordinal}\.?\s*\Z"
         )
+
+    @cached_property
+    def _of_month(self) -> re.Pattern[str]:
+        """A month that the weekday or the week before it is one of."""
+        return re.compile(rf"\s+{_any([self.of, 'im', 'in'])}\s*{_any([self.article, ''])}\s*{_any(self.months)}\b")
 
     @cached_property
     def _present(self) -> re.Pattern[str]:

@@ -31,14 +31,14 @@ def test_each_word_of_a_language_is_reached(language: Language) -> None:
         for number, pattern in enumerate(words.numbers, 1):
             for question in said(words.ago.format(number=f"(?:{pattern})", unit=f"(?:{unit})")):
                 assert asked_time(question, TODAY, language) == asked_time(f"{number} {kind}s ago", TODAY), question
-    for kind, unit in words.one.items():
-        for english, pattern in (("last", words.last), ("this", words.this)):
-            for question in said(pattern.format(one=f"(?:{unit})")):
+    for kind, unit in {**words.one, **words.weekdays}.items():
+        for english, pattern in (("last", words.last), ("this", words.this), ("next", words.next)):
+            for question in said(pattern.format(one=f"(?:{plain(unit)})")):
                 assert asked_time(question, TODAY, language).spans == asked_time(f"{english} {kind}", TODAY).spans, (
                     question
                 )
     for english, pattern in words.days.items():
-        for question in said(re.sub(r"\(\?!.*?\)", "", pattern)):
+        for question in said(plain(pattern)):
             assert asked_time(question, TODAY, language).spans == asked_time(english, TODAY).spans, question
 
 
@@ -62,6 +62,11 @@ def first_day(question: str, language: Language) -> date:
     """The first day of the one time that a question names."""
     ((begins, _),) = asked_time(question, TODAY, language).spans
     return begins.date()
+
+
+def plain(pattern: str) -> str:
+    """A pattern without what must, or must not, follow."""
+    return re.sub(r"\|?\(\?[!=].*?\)", "", pattern)
 
 
 def said(pattern: str) -> list[str]:

@@ -18,6 +18,17 @@ pytestmark = pytest.mark.unit
 TODAY = date(2026, 11, 26)
 NAMED = {
     Language.GERMAN: [
+        ("Was hat sie am Montag gesagt?", "2026-11-23", "2026-11-24"),
+        ("Was machte sie letzten Montag?", "2026-11-23", "2026-11-24"),
+        ("Was geschah am Montagabend?", "2026-11-23", "2026-11-24"),
+        ("Was hat er von Montag bis Mittwoch gemacht?", "2026-11-23", "2026-11-26"),
+        ("Was hat sich seit Montag geändert?", "2026-11-23", "9999-12-31"),
+        ("Was hat sie am Montag letzter Woche gesagt?", "2026-11-16", "2026-11-17"),
+        ("Was hat sie am Montag, den 4. Mai 2026, gesagt?", "2026-05-04", "2026-05-05"),
+        ("Was hat sie am letzten Montag im Mai gesagt?", "2026-05-01", "2026-06-01"),
+        ("Was geschah zwischen Montag und Mittwoch?", "2026-11-23", "2026-11-26"),
+        ("Was macht sie nächsten Montag?", "2026-11-30", "2026-12-01"),
+        ("Wohin fährt sie im Mai nächsten Jahres?", "2027-05-01", "2027-06-01"),
         ("Was geschah im Mai letzten Jahres?", "2025-05-01", "2025-06-01"),
         ("Was geschah im Mai des Jahres 2024?", "2024-05-01", "2024-06-01"),
         ("Was war zwischen März und Mai?", "2026-03-01", "2026-06-01"),
@@ -54,6 +65,12 @@ NAMED = {
         ("WAS WAR IM MAERZ?", "2026-03-01", "2026-04-01"),
     ],
     Language.FRENCH: [
+        ("Qu'a-t-elle dit lundi dernier ?", "2026-11-23", "2026-11-24"),
+        ("Qu'a-t-elle dit lundi ?", "2026-11-23", "2026-11-24"),
+        ("Qu'a-t-elle dit de lundi à mercredi ?", "2026-11-23", "2026-11-26"),
+        ("Que s'est-il passé le lundi 4 mai 2026 ?", "2026-05-04", "2026-05-05"),
+        ("Que fait-elle lundi prochain ?", "2026-11-30", "2026-12-01"),
+        ("Où ira-t-il en mai de l'année prochaine ?", "2027-05-01", "2027-06-01"),
         ("en mai de l'année dernière", "2025-05-01", "2025-06-01"),
         ("en mai de l'année 2024", "2024-05-01", "2024-06-01"),
         ("entre mars et mai", "2026-03-01", "2026-06-01"),
@@ -81,6 +98,12 @@ NAMED = {
         ("Au mois d'août, où étaient-ils ?", "2026-08-01", "2026-09-01"),
     ],
     Language.SPANISH: [
+        ("¿Qué dijo el lunes pasado?", "2026-11-23", "2026-11-24"),
+        ("¿Qué dijo el lunes?", "2026-11-23", "2026-11-24"),
+        ("¿Qué hizo del lunes al miércoles?", "2026-11-23", "2026-11-26"),
+        ("¿Qué dijo el lunes de la semana pasada?", "2026-11-16", "2026-11-17"),
+        ("¿Qué pasó el lunes 4 de mayo de 2026?", "2026-05-04", "2026-05-05"),
+        ("¿Qué hará el lunes que viene?", "2026-11-30", "2026-12-01"),
         ("en mayo del año pasado", "2025-05-01", "2025-06-01"),
         ("en mayo del año 2024", "2024-05-01", "2024-06-01"),
         ("entre marzo y mayo", "2026-03-01", "2026-06-01"),
@@ -106,6 +129,11 @@ NAMED = {
         ("¿Qué hicieron después de junio?", "2026-07-01", "9999-12-31"),
     ],
     Language.ITALIAN: [
+        ("Che cosa ha detto lunedì scorso?", "2026-11-23", "2026-11-24"),
+        ("Che cosa ha detto lunedì?", "2026-11-23", "2026-11-24"),
+        ("Che cosa ha detto da lunedì a mercoledì?", "2026-11-23", "2026-11-26"),
+        ("Che cosa è cambiato da lunedì?", "2026-11-23", "9999-12-31"),
+        ("Che cosa farà lunedì prossimo?", "2026-11-30", "2026-12-01"),
         ("nel maggio dell'anno scorso", "2025-05-01", "2025-06-01"),
         ("nel maggio dell'anno 2024", "2024-05-01", "2024-06-01"),
         ("tra marzo e maggio", "2026-03-01", "2026-06-01"),
@@ -133,6 +161,11 @@ NAMED = {
         ("Che cosa ha fatto quest'anno?", "2026-01-01", "2027-01-01"),
     ],
     Language.PORTUGUESE: [
+        ("O que ela disse na segunda-feira passada?", "2026-11-23", "2026-11-24"),
+        ("O que ela disse na segunda passada?", "2026-11-23", "2026-11-24"),
+        ("O que ela disse na segunda-feira?", "2026-11-23", "2026-11-24"),
+        ("O que ela disse no sábado?", "2026-11-21", "2026-11-22"),
+        ("O que ela fará na próxima segunda-feira?", "2026-11-30", "2026-12-01"),
         ("em maio do ano passado", "2025-05-01", "2025-06-01"),
         ("em maio do ano de 2024", "2024-05-01", "2024-06-01"),
         ("entre março e maio", "2026-03-01", "2026-06-01"),
@@ -156,6 +189,10 @@ NAMED = {
         ("Aonde foram no ano passado?", "2025-01-01", "2026-01-01"),
     ],
     Language.DUTCH: [
+        ("Wat zei ze afgelopen maandag?", "2026-11-23", "2026-11-24"),
+        ("Wat zei ze maandagavond?", "2026-11-23", "2026-11-24"),
+        ("Wat zei ze van maandag tot woensdag?", "2026-11-23", "2026-11-26"),
+        ("Wat doet ze volgende maandag?", "2026-11-30", "2026-12-01"),
         ("in mei vorig jaar", "2025-05-01", "2025-06-01"),
         ("in mei van het jaar 2024", "2024-05-01", "2024-06-01"),
         ("tussen maart en mei", "2026-03-01", "2026-06-01"),
@@ -284,6 +321,8 @@ STILL_SO = {
 }
 NOTHING = {
     Language.GERMAN: [
+        "Was macht sie am Montag?",
+        "Wo ist sie jeden Montag?",
         "Wer wohnt hier?",
         "Wer geht vor?",
         "im 2. Stock",
@@ -294,8 +333,19 @@ NOTHING = {
         "vor dem Haus",
         "am 31. Februar 2025",
     ],
-    Language.FRENCH: ["Qui habite ici ?", "le 3 rue Mars", "Mai Tai", "dans dix ans", "en sept jours"],
+    Language.FRENCH: [
+        "Que fait-elle le lundi ?",
+        "Que fait-elle lundi ?",
+        "Qui habite ici ?",
+        "le 3 rue Mars",
+        "Mai Tai",
+        "dans dix ans",
+        "en sept jours",
+    ],
     Language.SPANISH: [
+        "¿Qué hace los lunes?",
+        "¿Qué hace el lunes?",
+        "¿Trabaja de lunes a viernes?",
         "¿Vive en el mar?",
         "¿Quién vive aquí?",
         "de 2000 euros",
@@ -303,6 +353,8 @@ NOTHING = {
         "31 de febrero de 2025",
     ],
     Language.ITALIAN: [
+        "Che cosa fa il lunedì?",
+        "Che cosa fa lunedì?",
         "Chi abita qui?",
         "Abita a 2000 metri",
         "Da 2000 a 3000 euro",
@@ -311,8 +363,19 @@ NOTHING = {
         "2000 euro",
         "tra due settimane",
     ],
-    Language.PORTUGUESE: ["Quem mora aqui?", "Marco mora aqui", "no mar", "2000 euros"],
-    Language.DUTCH: ["Wie woont hier?", "2000 euro", "over twee weken"],
+    Language.PORTUGUESE: [
+        "O que ela faz na segunda-feira?",
+        "Quem mora aqui?",
+        "Marco mora aqui",
+        "no mar",
+        "2000 euros",
+    ],
+    Language.DUTCH: [
+        "Wat doet ze op maandag?",
+        "Wie woont hier?",
+        "2000 euro",
+        "over twee weken",
+    ],
 }
 
 
@@ -425,3 +488,22 @@ def test_today_is_the_present(language: Language, question: str) -> None:
     asked = asked_time(question, TODAY, language)
     assert asked.spans
     assert not asked.wants_superseded
+
+
+@pytest.mark.parametrize(
+    ("language", "question"),
+    [
+        (Language.GERMAN, "Was machte sie jeden Montag?"),
+        (Language.FRENCH, "Que faisait-elle le lundi ?"),
+        (Language.FRENCH, "Qu'a-t-elle mangé à Mardi gras ?"),
+        (Language.SPANISH, "¿Qué hacía los lunes?"),
+        (Language.SPANISH, "¿Trabajaba de lunes a viernes?"),
+        (Language.SPANISH, "¿Qué cantó Plácido Domingo?"),
+        (Language.ITALIAN, "Che cosa faceva il lunedì?"),
+        (Language.ITALIAN, "Lavorava dal lunedì al venerdì?"),
+        (Language.PORTUGUESE, "O que ela disse na segunda vez?"),
+        (Language.DUTCH, "Wat deed ze elke maandag?"),
+    ],
+)
+def test_what_was_each_week_is_no_day(language: Language, question: str) -> None:
+    assert asked_time(question, TODAY, language).spans == ()

@@ -58,6 +58,7 @@ def test_the_day_of_reference_is_today(moved: Services, caller: Caller) -> None:
     """The same words mean another time on another day."""
     assert first(moved, caller, "Where did she move last week?", on=date(2025, 3, 18))[0] == "I moved to Oslo"
     assert first(moved, caller, "Where did she move last month?", on=date(2025, 7, 2))[0] == "I moved to Rome"
+    assert first(moved, caller, "Where did she move on Friday?", on=date(2025, 6, 22))[0] == "I moved to Rome"
 
 
 def test_a_time_in_the_language_of_the_tenant(moved: Services, caller: Caller) -> None:
