@@ -111,7 +111,7 @@ _FRENCH: Final = TimeWords(
     was="(?!(?:lait|fait|sait|plait|connait|reconnait|parait|nait|disparait|apparait|satisfait|parfait|extrait"
     "|trait|portrait|retrait|souhait|attrait|voudrait|pourrait|devrait|serait|aurait|faudrait|aimerait)\\b)"
     "\\w{2,20}(?:ait|aient)|(?:et|av|habit|viv|buv|mange|pren|fais|travaill|aim|utilis|voul|all|ven|dis)(?:ais|ions|iez)"
-    "|fut|furent|(?:est|sont)(?:-(?:elles?|ils?))? (?:alle|ne|venu|parti|arrive|reste|devenu)e?s?"
+    "|fut|furent|(?:est|sont)(?:-(?:elles?|ils?))? (?:alle|ne|venu|parti|passe|arrive|reste|devenu)e?s?"
     "|(?:a-t-(?:elle|il|on)|ont-(?:elles|ils)|avez-vous|as-tu)(?: deja| toujours)? "
     "(?!(?:une|le|les|de|des|que|quelque|cette|ce|encore)\\b)\\w{1,20}(?:e|i|u|is|it|ert|es|us)"
     "|(?:a|ai|as|ont|avons|avez) (?:deja |toujours )?(?:ete|eu|vecu|habite|bu|pris|fait|dit|mange|travaille|achete|aime"
@@ -234,7 +234,7 @@ _PORTUGUESE: Final = TimeWords(
     past="antes(?=\\W*$)|anterior(?:es|mente)?|antig[ao]s?|antigamente|originalmente|no passado|costumava[ms]?",
     earlier="antes",
     was="era[ms]?|eramos|foi|foram|fui|(?!(?:lava|grava|trava|brava|cava|escava)\\b)\\w{2,20}ava[ms]?|tinha[ms]?|vinha[ms]?"
-    "|(?:hav|viv|beb|com|faz|diz|quer|pod|dev|conhec|sab|dorm|l|escrev|prefer)ia[ms]?|teve|tiveram|esteve|fez|disse"
+    "|(?:hav|viv|beb|com|faz|diz|quer|pod|dev|conhec|sab|dorm|l|escrev|prefer)ia[ms]?|teve|tiveram|veio|vieram|esteve|fez|disse"
     "|(?!(?:meu|seu|teu|museu|europeu)\\b)\\w{2,20}eu|\\w{1,20}iu|(?!(?:sou|vou|dou|estou)\\b)\\w{2,20}ou|\\w{2,20}(?:aram|eram|iram)",
 )
 _DUTCH: Final = TimeWords(
@@ -257,7 +257,7 @@ _DUTCH: Final = TimeWords(
         )
     ),
     on="(?:op |van )?",
-    habit="elke|iedere|de",
+    habit="elke|iedere|de|over|goede|witte",
     days=_days("vandaag", "gisteren", "eergisteren"),
     before="eerder dan|tot",
     since="sinds|vanaf",

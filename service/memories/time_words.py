@@ -211,9 +211,11 @@ class TimeWords:
         no_habit = "".join(rf"(?<!\b{word}\s)" for word in self.habit.split("|"))
         # Before a weekday it may stand in front of "last" too: "el lunes pasado".
         on = _any([self.on])
-        weekday = rf"(?(side)|{on}){no_habit}{_any(self.weekdays.values())}(?!\s+(?:gras|saint|sant[ao]?)\b)"
         of = rf"(?:\.\s*|\s+)(?:{_any([self.of])}\s*)?"
         article, to = rf"(?:{_any([self.article])}\s*)?", _any([self.to])
+        # "Vendredi 13" is of another Friday, "mardi gras" of none.
+        other = rf"(?!,?\s+{article}\d|\s+(?:gras|saint|sant[ao]?)\b)"
+        weekday = rf"(?(side)|{on}){no_habit}{_any(self.weekdays.values())}{other}"
         # "Mai 2024", "mayo de 2024", "mai de l'année 2024".
         of_year = rf"{of}{article}(?:(?:{self.one['year']})\s+(?:{_any([self.of])}\s*)?)?"
         # "The end of May", and not "of the end of May": what stands before it may hold the same word.

@@ -69,6 +69,7 @@ NAMED = {
         ("Qu'a-t-elle dit lundi ?", "2026-11-23", "2026-11-24"),
         ("Qu'a-t-elle dit de lundi à mercredi ?", "2026-11-23", "2026-11-26"),
         ("Que s'est-il passé le lundi 4 mai 2026 ?", "2026-05-04", "2026-05-05"),
+        ("Que s'est-il passé ce lundi ?", "2026-11-23", "2026-11-24"),
         ("Que fait-elle lundi prochain ?", "2026-11-30", "2026-12-01"),
         ("Où ira-t-il en mai de l'année prochaine ?", "2027-05-01", "2027-06-01"),
         ("en mai de l'année dernière", "2025-05-01", "2025-06-01"),
@@ -503,7 +504,11 @@ def test_today_is_the_present(language: Language, question: str) -> None:
         (Language.ITALIAN, "Lavorava dal lunedì al venerdì?"),
         (Language.PORTUGUESE, "O que ela disse na segunda vez?"),
         (Language.DUTCH, "Wat deed ze elke maandag?"),
+        (Language.DUTCH, "Wat at ze op Goede Vrijdag?"),
+        (Language.GERMAN, "Was geschah am Freitag, dem 13.?"),
+        (Language.FRENCH, "Qu'a-t-elle dit vendredi 13 ?"),
+        (Language.DUTCH, "Wat zei ze op vrijdag de 13e?"),
     ],
 )
-def test_what_was_each_week_is_no_day(language: Language, question: str) -> None:
+def test_what_was_each_week_or_on_another_day_is_no_day(language: Language, question: str) -> None:
     assert asked_time(question, TODAY, language).spans == ()
