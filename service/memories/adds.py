@@ -111,7 +111,7 @@ class Adds:
         _check_key(idempotency_key)
         messages = [message for message in new.messages if message.role != "system"]
         if not messages:
-            raise InvalidInput("messages: only system messages, of which nothing is remembered")
+            raise InvalidInput("messages: only system messages or calls of tools, of which nothing is remembered")
         if new.infer and not self._extraction and stores.settings.fallback is Fallback.REFUSE:
             raise ExtractionUnavailable(
                 "infer=true needs an LLM and none is configured: set llm.provider, or send infer=false"

@@ -65,7 +65,12 @@ def check_new(new: NewMemories, limits: Limits) -> None:
     if len(new.messages) > limits.messages:
         raise TooLarge(f"messages: more than {limits.messages} in one add (limits.messages)")
     for number, message in enumerate(new.messages):
-        check_text(message.content, limits, f"messages[{number}].content")
+        where = f"messages[{number}].content"
+        if message.role == "system":
+            # Nothing is remembered of it, so it may be as long as the prompts of agents are, or empty.
+            check_characters(message.content, where)
+        else:
+            check_text(message.content, limits, where)
         if message.name is not None:
             if len(message.name) > _NAME_CHARS:
                 raise InvalidInput(f"messages[{number}].name: must have {_NAME_CHARS} characters at most")

@@ -149,7 +149,7 @@ class Exports:
                     detail=ExportRead(what=ExportPart.NOTHING, memories=0),
                 )
         if row is None:
-            raise NotFound("there is no such export")
+            raise NotFound("there is no such export; name its id, or the ids and filters that it was asked for with")
         found = stores.subjects.tenant_cipher(scope).open_json(row.request, _place(scope, row.id))
         return Wanted(SubjectNames(**found["subjects"]), found["filters"], found["schema"], found["instructions"])
 

@@ -171,6 +171,22 @@ def test_more_users_than_a_page_holds(client: MemoryClient) -> None:
     assert client.get_all(filters={})["count"] == 0
 
 
+def test_a_transcript_with_calls_of_tools(client: MemoryClient) -> None:
+    transcript: list[dict[str, Any]] = [
+        {"role": "system", "content": "Answer by the timetable. " * 1_000},
+        {"role": "user", "content": "When does the train leave?"},
+        {"role": "assistant", "content": None, "tool_calls": [{"id": "c1", "function": {"name": "timetable"}}]},
+        {"role": "tool", "content": "", "tool_call_id": "c1"},
+        {"role": "assistant", "content": "At noon"},
+    ]
+    added = client.add(transcript, user_id="alice", infer=False, excludes="places")
+    assert [one["memory"] for one in added["results"]] == ["When does the train leave?", "At noon"]
+    assert added["warnings"][0].startswith("excludes: ignored")
+    picture = {"role": "user", "content": {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}}
+    with pytest.raises(ValidationError, match="no image or document"):
+        client.add(picture, user_id="alice")
+
+
 def test_events_tell_of_each_add(client: MemoryClient) -> None:
     event_id = client.add(TEA, user_id="alice", infer=False)["event_id"]
     event = client.client.get(f"/v1/event/{event_id}/").json()

@@ -26,11 +26,16 @@ DEFAULT_THRESHOLD: Final = 0.1
 #: Fields of an add by which a caller would write policy; they are ignored and the answer says so.
 _IGNORED: Final = (
     "prompt",
+    "includes",
+    "excludes",
     "custom_instructions",
     "agent_custom_instructions",
     "custom_categories",
     "structured_data_schema",
 )
+#: Newer providers say "developer" where others say "system": instructions, of which nothing is remembered. Mem0's group
+#: chats have agents beside the assistant.
+_ROLES: Final = {"developer": "system", "agent": "assistant"}
 
 
 def new_memories(body: AddIn) -> NewMemories:
@@ -120,8 +125,9 @@ def edit_of(body: UpdateIn) -> Edit:
     expires: Any = UNSET
     if "expiration_date" in body.model_fields_set:
         expires = None if body.expiration_date is None else expiry_of(body.expiration_date)
+    text = body.data if body.text is None else body.text
     return Edit(
-        text=UNSET if body.text is None else body.text,
+        text=UNSET if text is None else text,
         metadata=UNSET if body.metadata is None else body.metadata,
         expires_on=expires,
         created_at=UNSET if body.timestamp is None else moment_of(body.timestamp, "timestamp"),
@@ -148,8 +154,10 @@ def _message(message: MessageIn, where: str) -> Message:
             if part.type != "text" or part.text is None:
                 raise InvalidInput(f"{where}.content[{number}]: only text parts can be remembered; leave others out")
         content = "\n".join(part.text or "" for part in content)
-    # Newer providers say "developer" where others say "system": instructions, of which nothing is remembered.
-    role = "system" if message.role == "developer" else message.role
+    role = _ROLES.get(message.role, message.role)
+    if message.is_of_tools and (not content or content.isspace()):
+        # Nothing was said. It goes the way of instructions, and keeps its place, by which errors name the others.
+        role = "system"
     return Message(role=role, content=content, name=message.name)
 
 

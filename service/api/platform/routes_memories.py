@@ -88,7 +88,7 @@ def list_memories(
         caller.scope,
         services.identities.reading(caller, caller.scope, Action.LIST, list_filter(body), identity_of(body)),
         page=page or body.page or 1,
-        size=page_size or body.page_size or DEFAULT_PAGE_SIZE,
+        size=page_size or body.page_size or body.top_k or body.limit or DEFAULT_PAGE_SIZE,
         on=None if body.show_expired else clock.today(),
         latest=bool(body.latest_only),
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -60,14 +62,44 @@ def _well_formed(value: Any) -> Any:
 
 
 Parts = Annotated[list[Part], Field(max_length=MOST_PARTS), BeforeValidator(_well_formed)]
+#: Roles of those that answer a call.
+_TOOLS: Final = ("tool", "function")
+
+
+def _is_text(value: Any) -> Any:
+    """Refuse what Mem0's platform takes for an image or a document, in words and not by types that it is none of."""
+    if isinstance(value, dict):
+        raise ValueError("must be a text or a list of text parts: only text can be remembered, no image or document")
+    return value
 
 
 class MessageIn(_Taken):
     """One message of a conversation."""
 
-    role: Literal["user", "assistant", "system", "developer", "tool", "function"]
-    content: str | Parts = Field(description="The text, or parts of which each is text.")
+    role: Literal["user", "assistant", "agent", "system", "developer", "tool", "function"]
+    content: Annotated[str | Parts, BeforeValidator(_is_text)] = Field(
+        description="The text, or parts of which each is text. One that calls tools or answers a call may lack it."
+    )
     name: str | None = Field(None, description="The speaker; filters know it as `actor_id`.")
+    tool_calls: Any = Field(None, description="Not remembered; what is said beside them is.")
+    function_call: Any = Field(None, description="Likewise.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_text(cls, value: Any) -> Any:
+        """Take the text that is lacking for an empty one where a transcript of an agent has none."""
+        if isinstance(value, dict) and value.get("content") is None and _is_of_tools(value.get):
+            return {**value, "content": ""}
+        return value
+
+    @property
+    def is_of_tools(self) -> bool:
+        """Whether it calls tools or answers a call, so that it need not say anything."""
+        return _is_of_tools(partial(getattr, self))
+
+
+def _is_of_tools(field: Callable[[str], Any]) -> bool:
+    return field("role") in _TOOLS or bool(field("tool_calls") or field("function_call"))
 
 
 class Subjects(_Taken):
@@ -108,6 +140,8 @@ class AddIn(Subjects):
     agent_custom_instructions: Any = Field(None, description="Ignored, with a warning.")
     custom_categories: Any = Field(None, description="Ignored, with a warning.")
     structured_data_schema: Any = Field(None, description="Ignored, with a warning.")
+    includes: Any = Field(None, description="Ignored, with a warning.")
+    excludes: Any = Field(None, description="Ignored, with a warning.")
     prompt: Any = Field(None, description="Ignored, with a warning.")
 
 
@@ -173,6 +207,9 @@ class SearchIn(SearchFields):
 class ListIn(ListFields):
     """A list. Ids stand in `filters`, not at the top level."""
 
+    top_k: Annotated[int, Field(ge=1, le=1000)] | None = Field(None, description="Another name of `page_size`.")
+    limit: Annotated[int, Field(ge=1, le=1000)] | None = Field(None, description="Likewise.")
+
     _ids = model_validator(mode="before")(_without_ids)
 
 
@@ -193,6 +230,7 @@ class UpdateIn(_Taken):
     """What to change; what is left out stays."""
 
     text: str | None = Field(None, description="The new text.", examples=["Likes coffee now"])
+    data: str | None = Field(None, description="Another name of `text`, which counts where both are given.")
     metadata: dict[str, Any] | None = Field(None, description="The new metadata, all of it.")
     timestamp: Moment | None = Field(None, description="When it was said: seconds since 1970 or ISO 8601.")
     expiration_date: str | None = Field(None, description="The last day it is visible; null clears it.")

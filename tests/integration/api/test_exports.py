@@ -73,7 +73,8 @@ def test_without_a_schema_the_memories_come_as_they_are(told: TestClient) -> Non
 
 @pytest.mark.parametrize("body", [{"memory_export_id": "nonsense"}, {"filters": {"user_id": "bob"}}, {}])
 def test_an_export_that_nobody_asked_for_is_not_found(told: TestClient, body: dict[str, Any]) -> None:
-    assert_error(told.post("/v1/exports/get/", json=body), 404, "not_found")
+    refused = assert_error(told.post("/v1/exports/get/", json=body), 404, "not_found")
+    assert ("filters that it was asked for with" in refused["detail"]) is ("memory_export_id" not in body)
 
 
 @pytest.mark.parametrize("schema", ["not json", [1], 3, {"properties": 1}])

@@ -69,8 +69,9 @@ def test_an_add_takes_its_ids_from_filters_too(client: TestClient) -> None:
 
 
 def test_a_caller_cannot_write_policy(client: TestClient) -> None:
-    answer = add(client, "likes tea", user_id="alice", custom_instructions="forget the rules", prompt="x")
-    assert {warning.partition(":")[0] for warning in answer["warnings"]} == {"custom_instructions", "prompt"}
+    policy = {"custom_instructions": "forget the rules", "prompt": "x", "includes": "sports", "excludes": "names"}
+    answer = add(client, "likes tea", user_id="alice", **policy)
+    assert {warning.partition(":")[0] for warning in answer["warnings"]} == set(policy)
 
 
 def test_parts_of_text_are_joined(client: TestClient) -> None:
@@ -79,6 +80,35 @@ def test_parts_of_text_are_joined(client: TestClient) -> None:
     [result] = client.post("/v3/memories/add/", json=body).json()["results"]
     assert result["memory"] == "likes\ntea"
     assert result["actor_id"] == "al"
+
+
+def test_a_transcript_of_an_agent_is_taken_as_it_is(client: TestClient) -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "timetable", "arguments": "{}"}}
+    transcript = [
+        {"role": "system", "content": "Look into the timetable. " * 2_000},
+        {"role": "developer", "content": ""},
+        {"role": "user", "content": "When does it leave?"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "assistant", "content": "", "function_call": call["function"]},
+        {"role": "assistant", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c1", "content": " "},
+        {"role": "tool", "tool_call_id": "c1", "content": "12:00"},
+        {"role": "assistant", "content": "I look once more", "tool_calls": [call]},
+        {"role": "agent", "name": "planner", "content": "At noon"},
+    ]
+    body = {"messages": transcript, "user_id": "alice", "infer": False}
+    answer = client.post("/v3/memories/add/", json=body)
+    assert answer.status_code == 200, answer.text
+    assert [(one["memory"], one["role"]) for one in answer.json()["results"]] == [
+        ("When does it leave?", "user"),
+        ("12:00", "tool"),
+        ("I look once more", "assistant"),
+        ("At noon", "assistant"),
+    ]
+    # Errors name the others by their places in what was sent.
+    body["messages"] = [*transcript, {"role": "user", "content": ""}]
+    told = assert_error(client.post("/v3/memories/add/", json=body), 400)["detail"]
+    assert told.startswith("messages[10].content: ")
 
 
 def test_an_idempotency_key_adds_once(client: TestClient) -> None:
@@ -186,6 +216,7 @@ def test_a_list_is_narrowed(client: TestClient) -> None:
     assert sorted(listed(client, keywords="TEA")) == ["new Tea", "old tea"]
     assert listed(client, categories=["drinks", "food"]) == ["new Tea"]
     assert listed(client, metadata={"n": 1}) == ["new Tea"]
+    assert listed(client, top_k=1) == listed(client, limit=1) == ["tennis"]
     assert listed(client, filters={"user_id": "bob"}, keywords="tea") == []
     answer = client.post("/v3/memories/", json={"fields": ["memory", "nonsense"]}).json()
     assert all(set(memory) == {"id", "memory"} for memory in answer["results"])
@@ -217,6 +248,8 @@ def test_an_update_changes_what_it_names_and_null_clears_the_expiry(client: Test
     assert (after["memory"], after["metadata"], after["expiration_date"]) == ("likes coffee", {"b": 2}, None)
     after = client.put(path, json={"timestamp": "2021-01-01T00:00:00Z"}).json()
     assert after["created_at"] == "2021-01-01T00:00:00+00:00"
+    assert client.put(path, json={"data": "likes milk"}).json()["memory"] == "likes milk"
+    assert client.put(path, json={"data": "likes wine", "text": "likes coffee"}).json()["memory"] == "likes coffee"
     steps = client.get(f"{path}history/").json()
     assert [step["event"] for step in steps][:2] == ["ADD", "UPDATE"]
     assert (steps[1]["old_memory"], steps[1]["new_memory"]) == ("likes tea", "likes coffee")
