@@ -27,7 +27,7 @@ from service.observability import logs, tracing
 from service.observability.metrics import TOOL_CALLS, TOOL_SECONDS
 from service.observability.release import release
 from service.policy.table import authorize, names_its_user
-from service.scope import Action, Caller
+from service.scope import Action, Caller, Principal, SubjectKind
 
 _log: Final = logging.getLogger("memvault.mcp")
 T = TypeVar("T")
@@ -38,6 +38,8 @@ Context = ServerRequestContext[dict[str, Any], Request]
 
 #: Arguments of Mem0's own server that have no meaning here and that agents were taught to send.
 _PASSED_OVER: Final = frozenset({"enable_graph"})
+#: Arguments that other tools take where these take a filter.
+_IDS: Final = frozenset(f"{kind.value}_id" for kind in SubjectKind)
 _SHOWN_PROBLEMS: Final = 5
 _SHOWN_CHARS: Final = 64
 #: These lists depend on the credential, and on the acting user that a client's header names: both seldom change, so a
@@ -112,7 +114,7 @@ class _Protocol:
                 caller = await self._threads.run(partial(_acting, visitor, caller, named))
             # Before the arguments are looked at, so that a refusal is in the trail however the call is made.
             await self._authorize(visitor, caller, tool.action)
-            _refuse_unknown(tool, given)
+            _refuse_unknown(tool, given, visitor.principal)
             arguments = tool.takes.model_validate(given)
             run = partial(tool.run, visitor.services, caller, arguments)
             try:
@@ -127,7 +129,7 @@ class _Protocol:
             )
             return result, "ok"
         except ValidationError as error:
-            return _failed(InvalidInput.code, _problems(error)), _REFUSED
+            return _failed(InvalidInput.code, _problems(error, tool, visitor.principal)), _REFUSED
         except (Unavailable, TooManyRequests) as error:
             wait = f"{error.detail} (try again in {error.headers['Retry-After']} s)"
             return _failed(error.code, wait), _REFUSED if error.status < 500 else _BROKEN
@@ -270,18 +272,20 @@ def _raise(number: int, code: str, detail: str, **more: Any) -> NoReturn:
     raise MCPError(number, f"{code}: {detail}", data={"code": code, **more}) from None
 
 
-def _refuse_unknown(tool: Tool, given: Mapping[str, Any]) -> None:
+def _refuse_unknown(tool: Tool, given: Mapping[str, Any], principal: Principal) -> None:
     """Refuse more unknown arguments than are told: the library would make a problem of each."""
     unknown = given.keys() - tool.takes.model_fields.keys()
     if len(unknown) > _SHOWN_PROBLEMS:
         shown = ", ".join(_shown(one) for one in sorted(unknown)[:_SHOWN_PROBLEMS])
-        raise InvalidInput(f"{shown} and more: there are no such arguments; see the tool's input schema")
+        raise InvalidInput(f"{shown} and more: there are no such arguments; {_takes(tool, principal)}")
 
 
-def _problems(error: ValidationError) -> str:
+def _problems(error: ValidationError, tool: Tool, principal: Principal) -> str:
     """Tell what is wrong with arguments, without the values that were given."""
     found = error.errors(include_url=False, include_input=False, include_context=False)
-    told = [f"{_place(one['loc'])}: {_wish(one)}" for one in found[:_SHOWN_PROBLEMS]]
+    told = [f"{_place(one['loc'])}: {_wish(one, tool)}" for one in found[:_SHOWN_PROBLEMS]]
+    if any(_is_unknown(one) for one in found[:_SHOWN_PROBLEMS]):
+        told.append(_takes(tool, principal))
     return "; ".join(told)
 
 
@@ -289,12 +293,23 @@ def _place(where: tuple[int | str, ...]) -> str:
     return ".".join(_shown(str(part)) for part in where) or "arguments"
 
 
-def _wish(problem: Mapping[str, Any]) -> str:
+def _wish(problem: Mapping[str, Any], tool: Tool) -> str:
+    if _is_unknown(problem) and problem["loc"][0] in _IDS and "filters" in tool.takes.model_fields:
+        return "goes into filters"
     if problem["type"] == "extra_forbidden":
-        return "there is no such argument; see the tool's input schema"
+        return "there is no such argument" if _is_unknown(problem) else "there is no such field; see the input schema"
     if problem["type"] == "missing":
         return "is needed"
     return str(problem["msg"])
+
+
+def _is_unknown(problem: Mapping[str, Any]) -> bool:
+    """Tell whether it is an argument that the tool does not know, and not a part of one."""
+    return problem["type"] == "extra_forbidden" and len(problem["loc"]) == 1
+
+
+def _takes(tool: Tool, principal: Principal) -> str:
+    return f"{tool.name} takes {', '.join(tool.shown_to(principal).input_schema['properties'])}"
 
 
 def _shown(text: str) -> str:

@@ -66,9 +66,11 @@ def page_of(cursor: str | None) -> int:
 
 
 def _profile(user: str) -> types.Resource:
+    # Programs show the title, older ones the name: both tell one profile from the next.
+    shown = _on_a_line(user)
     return types.Resource(
-        name="user_profile",
-        title="Profile of a user",
+        name=shown,
+        title=f"Profile of {shown}",
         uri=_TEMPLATE.expand({"user_id": user}),
         description="What is remembered about this user.",
         mime_type=_MARKDOWN,
@@ -112,7 +114,7 @@ def _parsed(uri: str) -> tuple[str, int]:
 def _markdown(user_id: str, page: Page[Memory]) -> str:
     pages = max(1, -(-page.total // page.size))
     lines = [
-        f"# Memories of {' '.join(user_id.split())}",
+        f"# Memories of {_on_a_line(user_id)}",
         "",
         f"{page.total} memories, page {page.number} of {pages}.",
         "",
@@ -120,8 +122,12 @@ def _markdown(user_id: str, page: Page[Memory]) -> str:
     for memory in page.items:
         origin = "/".join(part for key in ("connector", "channel") if (part := source(memory, key)) is not None)
         facts = ", ".join(part for part in (memory.created_at.date().isoformat(), origin, f"`{memory.id}`") if part)
-        lines.append(f"- {' '.join(memory.text.split())} ({' '.join(facts.split())})")
+        lines.append(f"- {_on_a_line(memory.text)} ({_on_a_line(facts)})")
     if page.number < pages:
         following = _TEMPLATE.expand({"user_id": user_id, "page": str(page.number + 1)})
         lines += ["", f"Next page: {following}"]
     return "\n".join(lines) + "\n"
+
+
+def _on_a_line(text: str) -> str:
+    return " ".join(text.split())

@@ -120,11 +120,21 @@ def test_the_profile_of_a_user_is_a_resource_in_pages(wire: Wire) -> None:
         assert wire.modern("resources/read", {"uri": uri}).json()["error"]["code"] == -32602, uri
 
 
+def test_each_profile_is_listed_under_a_name_of_its_own(wire: Wire) -> None:
+    for user in ("alice", "zoë/1"):
+        added(wire, "rows", user_id=user)
+    listed = wire.modern("resources/list").json()["result"]["resources"]
+    assert [(one["name"], one["title"]) for one in listed] == [
+        ("alice", "Profile of alice"),
+        ("zoë/1", "Profile of zoë/1"),
+    ]
+
+
 def test_the_prompt_names_the_user(wire: Wire) -> None:
     (prompt,) = wire.modern("prompts/list").json()["result"]["prompts"]
     assert prompt["name"] == "use_memory_well"
     asked = {"name": "use_memory_well", "arguments": {"user_id": "alice"}}
     told = wire.modern("prompts/get", asked).json()["result"]["messages"][0]["content"]["text"]
-    assert "user_id 'alice'" in told
+    assert "add_memory with it and user_id 'alice'" in told
     plain = wire.modern("prompts/get", {"name": "use_memory_well"}).json()["result"]["messages"][0]["content"]["text"]
     assert "{whose}" not in told + plain

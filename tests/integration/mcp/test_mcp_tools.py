@@ -149,7 +149,10 @@ def test_only_what_was_named_is_deleted(wire: Wire) -> None:
 #: A tool, arguments that it cannot take, and a part of what it then says.
 WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("search_memories", {}, "query: is needed"),
-    ("search_memories", {"query": "x", "top_k": 3}, "top_k: there is no such argument"),
+    ("search_memories", {"query": "x", "top_k": 3}, "no such argument; search_memories takes query, filters"),
+    ("search_memories", {"query": "x", "user_id": "a"}, "user_id: goes into filters; search_memories takes query"),
+    ("get_memory", dict.fromkeys("abcdef", "x"), "and more: there are no such arguments; get_memory takes memory_id"),
+    ("add_memory", {"messages": [{"content": "x", "txt": "y"}], "user_id": "a"}, "messages.0.txt: there is no such f"),
     ("search_memories", {"query": "x", "limit": 0}, "limit: "),
     ("search_memories", {"query": " "}, "query: must not be empty"),
     ("search_memories", {"query": "x", "filters": {"colour": "red"}}, "filters: unknown key colour"),
@@ -240,6 +243,7 @@ def test_the_agent_keys_bounds_fill_in_what_they_settle(wire_of: MakeWire) -> No
     tools = tools_of(bound)
     for name in ("add_memory", "get_user_context", "store_interaction_summary"):
         assert "user_id" not in tools[name]["inputSchema"]["properties"], name
+    assert "takes agent_id, " in bound.refused("add_memory", txt="Alice sails")
     memory_id = bound.done("add_memory", text="Alice sails", infer=False)["results"][0]["id"]
     assert bound.done("get_memory", memory_id=memory_id)["user_id"] == "alice"
     assert "Alice sails" in bound.done("get_user_context", query="sport")["context"]
