@@ -24,13 +24,15 @@ def read_platform(path: Path, now: datetime) -> Iterator[Placed]:
     """Read an export of the platform: a list of memories, or an object that has one.
 
     Raises:
-        ConfigurationError: when it is none.
+        ConfigurationError: when it is none, or one page of several, behind which memories would stay unsaid.
     """
     try:
         found: Any = orjson.loads(path.read_bytes())
     except (OSError, ValueError):
         raise ConfigurationError(f"{path}: is not JSON that can be read") from None
     if isinstance(found, dict):
+        if found.get("next"):
+            raise ConfigurationError(f"{path}: is one page of several; put the results of all pages into one list")
         found = next((found[name] for name in _LISTS if isinstance(found.get(name), list)), None)
     if not isinstance(found, list):
         raise ConfigurationError(f"{path}: is neither a list of memories nor an object with one ({', '.join(_LISTS)})")

@@ -284,6 +284,16 @@ def test_an_export_of_the_platform(services: Services, caller: Caller, tmp_path:
     assert run(services, caller, str(path)).known == 2
 
 
+def test_one_page_of_several_is_no_export(services: Services, caller: Caller, tmp_path: Path) -> None:
+    page = {"count": 3, "next": "https://api.example.com/v3/memories/?page=2", "previous": None, "results": [item()]}
+    path = tmp_path / "export.json"
+    path.write_text(json.dumps(page))
+    with pytest.raises(ConfigurationError, match="one page of several"):
+        run(services, caller, str(path))
+    path.write_text(json.dumps(page | {"count": 1, "next": None}))
+    assert run(services, caller, str(path)).memories == 1
+
+
 def test_the_future_is_refused_and_nothing_is_imported(services: Services, caller: Caller, tmp_path: Path) -> None:
     path = tmp_path / "export.json"
     path.write_text(json.dumps([item(), item(created_at="2999-01-01T00:00:00Z")]))
