@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from functools import partial
-from typing import Annotated, Any, Final, TypeVar, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Final, TypeVar
 from uuid import UUID
 
 from fastapi import Depends, Request, Security
-from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from fastapi.security import APIKeyHeader, HTTPBearer
 from starlette.concurrency import run_in_threadpool
@@ -19,6 +18,7 @@ from starlette.responses import Response
 
 from service.api.errors import CHALLENGE
 from service.api.opening import Opening
+from service.api.strictness import Known, check_encoding
 from service.audit.details import Reason
 from service.audit.trail import purpose_of
 from service.auth.acting import HEADER, acting_user, acts_for
@@ -89,8 +89,12 @@ class GuardedRoute(APIRoute):
     """A route that answers nobody without a credential and the permission for its action.
 
     Both are checked before a byte of the body and before any parameter is looked at, so that what is malformed is
-    refused like what is not, and as over MCP. The action itself passes the gate again.
+    refused like what is not, and as over MCP. The action itself passes the gate again. What the route does not know of
+    the names in the query and the body is refused next.
     """
+
+    #: Whether the call is of Mem0's contract, whose clients send more than is known (`Known`).
+    of_mem0: ClassVar[bool] = False
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **more: Any) -> None:
         if not hasattr(endpoint, _ACTION):
@@ -102,7 +106,7 @@ class GuardedRoute(APIRoute):
         """Return the handler, behind the check."""
         handle = super().get_route_handler()
         has_body = self.body_field is not None
-        lists = _lists(self.dependant)
+        known = Known.of(self.dependant, of_mem0=self.of_mem0, deletes="DELETE" in (self.methods or ()))
         action = self.action
 
         async def guarded(request: Request) -> Response:
@@ -111,11 +115,12 @@ class GuardedRoute(APIRoute):
                 found = _known(services, request, action)
                 caller = found if found is not None else await run_in_threadpool(_admitted, services, request, action)
                 request.state.caller = caller
-                _refuse_repeated(request, lists)
+                check_encoding(request.scope)
+                known.check_query(request.query_params)
                 strict = StrictRequest(request.scope, request.receive)
                 if has_body:
                     # Read here as well, so that no body and a foreign content type meet the strict reader too.
-                    await strict.json()
+                    known.check_body(await strict.json())
                 return await handle(strict)
             except MalformedId:
                 if action is not None:
@@ -129,6 +134,12 @@ class GuardedRoute(APIRoute):
                 raise
 
         return guarded
+
+
+class Mem0Route(GuardedRoute):
+    """A route of Mem0's contract, the same for who may call it and laxer towards what its clients send beside."""
+
+    of_mem0 = True
 
 
 def services_of(request: Request) -> Services:
@@ -218,23 +229,6 @@ def _targets(request: Request) -> list[UUID]:
             with suppress(ValueError):
                 found.append(UUID(str(value)))
     return found
-
-
-def _refuse_repeated(request: Request, lists: frozenset[str]) -> None:
-    """Refuse a query that gives a parameter twice: of two users that a deletion names, neither may win by its place."""
-    given = [name for name, _ in request.query_params.multi_items() if name not in lists]
-    if len(given) != len(set(given)):
-        raise InvalidInput("query: a parameter is given more than once that is no list")
-
-
-def _lists(dependant: Dependant) -> frozenset[str]:
-    """Return the query parameters of a route that may stand many times."""
-    own = {
-        param.alias
-        for param in dependant.query_params
-        if any(get_origin(one) is list for one in (param.field_info.annotation, *get_args(param.field_info.annotation)))
-    }
-    return frozenset(own).union(*(_lists(one) for one in dependant.dependencies))
 
 
 async def _caller(

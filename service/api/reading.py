@@ -2,44 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import date, datetime
 from typing import Final
 from uuid import UUID
 
 from service import clock
-from service.errors import InvalidInput, MalformedId, ScopeRequired
+from service.errors import InvalidInput, MalformedId
 from service.filters.parse import KEYS
 from service.filters.times import read_time, read_unix
 
 Moment = int | float | str
 
 SUBJECTS: Final = ("user_id", "agent_id", "app_id", "run_id")
-#: What narrows a search or a list, but for the ids, which every query takes.
-_NARROWING: Final = frozenset({*KEYS, "filters", "identity", "start_date", "end_date"}) - frozenset(SUBJECTS)
-
-
-def narrowing(parameters: Iterable[str]) -> list[str]:
-    """Return those of a query's parameters that narrow a search or a list, but for the ids.
-
-    Others that a route does not know are of no consequence, and clients send several (`source`, `org_id`).
-    """
-    return sorted(_NARROWING.intersection(parameters))
-
-
-def refuse_narrowed_deletion(parameters: Iterable[str]) -> None:
-    """Refuse to delete less than all of a scope: a filter that is ignored would delete more than was meant.
-
-    Clients write an object into a query as their language shows it, which cannot be read back.
-
-    Raises:
-        ScopeRequired: when a parameter narrows, by its name.
-    """
-    if found := narrowing(parameters):
-        raise ScopeRequired(
-            f"{', '.join(found)}: cannot narrow a deletion; name a scope by {', '.join(SUBJECTS)} and nothing else, or "
-            "list the memories that match and delete them by their ids; nothing was deleted"
-        )
+#: What narrows a search or a list.
+NARROWING: Final = frozenset({*KEYS, *SUBJECTS, "filters", "identity", "start_date", "end_date"})
 
 
 def uuid_in_path(text: str, thing: str) -> UUID:

@@ -18,7 +18,7 @@ from service.api.connectors.schemas import (
     WebhookOut,
 )
 from service.api.connectors.translate import delivery_out, webhook_out
-from service.api.deps import CallerDep, GuardedRoute, ServicesDep, acts
+from service.api.deps import CallerDep, GuardedRoute, Mem0Route, ServicesDep, acts
 from service.api.errors import errors
 from service.api.platform.answers import page_out
 from service.api.platform.parameters import DEFAULT_PAGE_SIZE, PageNumber, PageSize
@@ -29,7 +29,9 @@ from service.scope import Action
 from service.webhooks.actions import WebhookEdit
 from service.webhooks.announcing import EventType
 
-router = APIRouter(route_class=GuardedRoute, tags=["webhooks"])
+router = APIRouter(route_class=Mem0Route, tags=["webhooks"])
+#: What no client of Mem0 knows.
+own = APIRouter(route_class=GuardedRoute, tags=["webhooks"])
 
 Project = Annotated[str, Path(description="The tenant's id, as `GET /v1/ping/` gives it.")]
 WebhookId = Annotated[str, Path(description="Id of a webhook.")]
@@ -88,7 +90,7 @@ def delete_webhook(caller: CallerDep, services: ServicesDep, webhook_id: Webhook
     return Reply({"message": "Webhook deleted successfully"})
 
 
-@router.get(
+@own.get(
     "/api/v1/webhooks/{webhook_id}/deliveries/",
     summary="Notifications of a webhook",
     response_model=DeliveriesOut,

@@ -16,7 +16,13 @@ _LABELS = ", ".join(f"`{label}`" for label in KNOWN_LABELS)
 
 
 class _Taken(BaseModel):
-    """Something that is taken: types are not coerced, fields that are not known are ignored."""
+    """Something that is taken: types are not coerced, fields that are not known are refused."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class _TakenOfMem0(BaseModel):
+    """The same of a client of Mem0, which may send fields that are not known: they are ignored."""
 
     model_config = ConfigDict(extra="ignore", strict=True)
 
@@ -104,7 +110,7 @@ NEVER_TOLD: Final = "memory_categorize"
 _Asked = Literal[Event, "memory_categorize"]
 
 
-class WebhookIn(_Taken):
+class WebhookIn(_TakenOfMem0):
     """An address that wants to be told of changes."""
 
     url: str = Field(description="Where to: its host is in `webhooks.allowed_hosts`.", examples=["https://example.com"])
@@ -117,7 +123,7 @@ class WebhookIn(_Taken):
     )
 
 
-class WebhookEditIn(_Taken):
+class WebhookEditIn(_TakenOfMem0):
     """What to change; what is left out stays."""
 
     url: str | None = Field(None, description="Where to.")

@@ -7,7 +7,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Path
 from starlette.responses import Response
 
-from service.api.deps import CallerDep, GuardedRoute, ServicesDep, acts
+from service.api.deps import CallerDep, Mem0Route, ServicesDep, acts
 from service.api.errors import errors
 from service.api.oss.answers import entities_out
 from service.api.oss.schemas import OssEntityOut, OssMessageOut
@@ -15,7 +15,7 @@ from service.api.replies import Reply
 from service.errors import MalformedId
 from service.scope import Action, SubjectKind
 
-router = APIRouter(route_class=GuardedRoute, tags=["open-source server"])
+router = APIRouter(route_class=Mem0Route, tags=["open-source server"])
 
 _KINDS: Final = {kind.value: kind for kind in SubjectKind}
 #: As many as Mem0's server looks at.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Header, Path, Query, Request
+from fastapi import APIRouter, Header, Path, Query
 from starlette.responses import Response
 
 from service import clock
-from service.api.deps import CallerDep, GuardedRoute, ServicesDep, acts
+from service.api.deps import CallerDep, Mem0Route, ServicesDep, acts
 from service.api.errors import errors
 from service.api.oss.answers import add_out, history_out, hit_out, listed_out, memory_out, raw_out
 from service.api.oss.requests import edit_of, ignored_fields, names_of, new_memories, query_of
@@ -23,14 +23,13 @@ from service.api.oss.schemas import (
     OssSubjects,
     OssUpdateIn,
 )
-from service.api.reading import narrowing, refuse_narrowed_deletion, uuid_in_path
+from service.api.reading import uuid_in_path
 from service.api.replies import Reply
 from service.api.waiting import add_and_wait
-from service.errors import InvalidInput
 from service.filters.build import subjects_filter
 from service.scope import Action
 
-router = APIRouter(route_class=GuardedRoute, tags=["open-source server"])
+router = APIRouter(route_class=Mem0Route, tags=["open-source server"])
 
 _LARGEST: Final = 1000
 #: What Mem0's server lists of some subjects' memories, when nothing else is asked for; of all memories the most.
@@ -66,7 +65,6 @@ async def add(
 @router.get("/memories", summary="List memories", response_model=OssListOut, responses=errors())
 @acts(Action.LIST)
 def list_memories(
-    request: Request,
     caller: CallerDep,
     services: ServicesDep,
     user_id: UserId = None,
@@ -79,10 +77,6 @@ def list_memories(
     show_expired: Annotated[bool, Query(description="Also what is past its expiration date.")] = False,
 ) -> Response:
     """List memories of these ids, all of them together, the newest first; without an id all that the key reaches."""
-    if narrowed := narrowing(request.query_params):
-        raise InvalidInput(
-            f"{', '.join(narrowed)}: not taken here; POST /search takes filters, POST /v3/memories/ lists by them"
-        )
     names = names_of(OssSubjects(user_id=user_id, agent_id=agent_id, app_id=app_id, run_id=run_id))
     size = (_USUAL if names else _LARGEST) if top_k is None else top_k
     found = services.memories.list(
@@ -144,7 +138,6 @@ def history(caller: CallerDep, services: ServicesDep, memory_id: MemoryId) -> Re
 @router.delete("/memories", summary="Delete all memories of a scope", response_model=OssMessageOut, responses=errors())
 @acts(Action.DELETE_ALL)
 def delete_all(
-    request: Request,
     caller: CallerDep,
     services: ServicesDep,
     user_id: UserId = None,
@@ -153,7 +146,6 @@ def delete_all(
     run_id: RunId = None,
 ) -> Response:
     """Delete every memory of these ids, all of them together. Without an id, or with a filter, nothing is deleted."""
-    refuse_narrowed_deletion(request.query_params)
     names = names_of(OssSubjects(user_id=user_id, agent_id=agent_id, app_id=app_id, run_id=run_id))
     services.memories.delete_all(caller, caller.scope, names)
     return Reply({"message": "All relevant memories deleted"})

@@ -9,7 +9,7 @@ from uuid import UUID
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from service.api.deps import CallerDep, GuardedRoute, ServicesDep, acts
+from service.api.deps import CallerDep, Mem0Route, ServicesDep, acts
 from service.api.errors import errors
 from service.api.platform.batch_schemas import BatchDeleteIn, BatchOut, BatchUpdateIn, NamedMemory, NamedUpdate
 from service.api.platform.requests import edit_of
@@ -20,7 +20,7 @@ from service.memories.batch import BatchEdit, Report
 from service.memories.edits import Edit
 from service.scope import Action
 
-router = APIRouter(route_class=GuardedRoute, tags=["batches"])
+router = APIRouter(route_class=Mem0Route, tags=["batches"])
 
 _PATH: Final = "/v1/batch/"
 

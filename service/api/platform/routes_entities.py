@@ -7,7 +7,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
 
-from service.api.deps import CallerDep, GuardedRoute, ServicesDep, acts
+from service.api.deps import CallerDep, Mem0Route, ServicesDep, acts
 from service.api.errors import errors
 from service.api.platform.answers import entity_out, page_out
 from service.api.platform.parameters import DEFAULT_PAGE_SIZE, PageNumber, PageSize
@@ -16,7 +16,7 @@ from service.api.replies import Reply
 from service.errors import MalformedId
 from service.scope import Action, SubjectKind
 
-router = APIRouter(route_class=GuardedRoute, tags=["entities"])
+router = APIRouter(route_class=Mem0Route, tags=["entities"])
 
 _KINDS: Final = {kind.value: kind for kind in SubjectKind}
 

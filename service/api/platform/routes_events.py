@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 
-from service.api.deps import CallerDep, GuardedRoute, ServicesDep, acts
+from service.api.deps import CallerDep, Mem0Route, ServicesDep, acts
 from service.api.errors import errors
 from service.api.platform.answers import event_out, page_out
 from service.api.platform.parameters import DEFAULT_PAGE_SIZE, PageNumber, PageSize
@@ -18,7 +18,7 @@ from service.api.replies import Reply
 from service.records import EventStatus
 from service.scope import Action
 
-router = APIRouter(route_class=GuardedRoute, tags=["events"])
+router = APIRouter(route_class=Mem0Route, tags=["events"])
 
 
 @router.get("/v1/events/", summary="List events", response_model=EventsOut, responses=errors())

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Path, Query, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 
-from service.api.deps import CallerDep, GuardedRoute, ServicesDep, acts
+from service.api.deps import CallerDep, GuardedRoute, Mem0Route, ServicesDep, acts
 from service.api.errors import errors
 from service.api.platform.export_schemas import ExportGetIn, ExportIn, ExportOut, ImportedOut
 from service.api.platform.requests import names_of, uuid_in_path
@@ -29,7 +29,9 @@ from service.records import SubjectNames
 from service.scope import Action, Caller
 from service.wiring import Services
 
-router = APIRouter(route_class=GuardedRoute, tags=["exports"])
+router = APIRouter(route_class=Mem0Route, tags=["exports"])
+#: What no client of Mem0 knows.
+own = APIRouter(route_class=GuardedRoute, tags=["exports"])
 _NDJSON: Final = "application/x-ndjson"
 #: Threads of their own: one that waits for the language model would be missing to everybody else.
 _AT_ONCE: Final = CapacityLimiter(8)
@@ -60,7 +62,7 @@ async def get_export(caller: CallerDep, services: ServicesDep, body: ExportGetIn
     return await run_sync(read, limiter=_AT_ONCE)
 
 
-@router.get("/v1/exports/{export_id}/download/", summary="Download an export", responses=errors(404) | _LINES_200)
+@own.get("/v1/exports/{export_id}/download/", summary="Download an export", responses=errors(404) | _LINES_200)
 @acts(Action.READ_EXPORT)
 def download_export(
     caller: CallerDep,
@@ -79,7 +81,7 @@ def download_export(
     return StreamingResponse(_lines(chain([first], batches)), media_type=_NDJSON)
 
 
-@router.post(
+@own.post(
     "/v1/imports/",
     summary="Import the lines of an export",
     response_model=ImportedOut,

@@ -8,14 +8,14 @@ from fastapi import APIRouter
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from starlette.responses import Response
 
-from service.api.deps import CallerDep, GuardedRoute, ServicesDep, acts
+from service.api.deps import CallerDep, Mem0Route, ServicesDep, acts
 from service.api.errors import errors
 from service.api.reading import uuid_in_path
 from service.api.replies import Reply
 from service.memories.feedback import Verdict
 from service.scope import Action
 
-router = APIRouter(route_class=GuardedRoute, tags=["feedback"])
+router = APIRouter(route_class=Mem0Route, tags=["feedback"])
 
 
 def _verdict(value: Any) -> Any:

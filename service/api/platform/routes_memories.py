@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from service import clock
-from service.api.deps import CallerDep, GuardedRoute, ServicesDep, acts
+from service.api.deps import CallerDep, Mem0Route, ServicesDep, acts
 from service.api.errors import errors
 from service.api.platform.answers import add_out, history_out, hits_out, memories_out, memory_out, page_out
 from service.api.platform.parameters import (
@@ -45,12 +45,12 @@ from service.api.platform.schemas import (
     SearchOut,
     UpdateIn,
 )
-from service.api.reading import refuse_narrowed_deletion, uuid_in_path
+from service.api.reading import uuid_in_path
 from service.api.replies import Reply
 from service.records import SubjectNames
 from service.scope import Action
 
-router = APIRouter(route_class=GuardedRoute, tags=["memories"])
+router = APIRouter(route_class=Mem0Route, tags=["memories"])
 
 
 @router.post("/v3/memories/add/", summary="Add memories", response_model=AddOut, responses=errors(404, 409))
@@ -141,7 +141,6 @@ def history(caller: CallerDep, services: ServicesDep, memory_id: MemoryId) -> Re
 @router.delete("/v1/memories/", summary="Delete all memories of a scope", response_model=DeletedOut, responses=errors())
 @acts(Action.DELETE_ALL)
 def delete_all(
-    request: Request,
     caller: CallerDep,
     services: ServicesDep,
     user_id: UserId = None,
@@ -150,7 +149,6 @@ def delete_all(
     run_id: RunId = None,
 ) -> Response:
     """Delete every memory of these ids, all of them together. Without an id, or with a filter, nothing is deleted."""
-    refuse_narrowed_deletion(request.query_params)
     names = names_to_delete(SubjectNames(user_id=user_id, agent_id=agent_id, app_id=app_id, run_id=run_id))
     count = services.memories.delete_all(caller, caller.scope, names)
     return Reply({"message": "Memories deleted successfully!", "count": count})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated, Any, Final, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 from fastapi import APIRouter, Query, Request
 from pydantic import WithJsonSchema
@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from service import clock
-from service.api.deps import CallerDep, GuardedRoute, ServicesDep, acts
+from service.api.deps import CallerDep, Mem0Route, ServicesDep, acts
 from service.api.errors import errors
 from service.api.platform.answers import add_out, hits_out, memories_out, page_out
 from service.api.platform.parameters import (
@@ -38,10 +38,8 @@ from service.api.platform.schemas import (
     ResultOut,
     SearchOut,
 )
-from service.api.reading import narrowing
 from service.api.replies import Reply
 from service.api.waiting import add_and_wait
-from service.errors import InvalidInput
 from service.scope import Action, Caller
 from service.strict_json import strict_object
 from service.wiring import Services
@@ -51,10 +49,8 @@ _Texts: TypeAlias = Annotated[
     list[str] | None,
     WithJsonSchema({"anyOf": [{"type": "array", "items": {"type": "string"}}, {"type": "string"}]}),
 ]
-#: What narrows a list, and may stand in its query.
-_TAKEN: Final = frozenset({"filters", "metadata", "categories", "keywords", "start_date", "end_date"})
 
-router = APIRouter(route_class=GuardedRoute, tags=["older clients"])
+router = APIRouter(route_class=Mem0Route, tags=["older clients"])
 
 
 @router.post(
@@ -134,8 +130,6 @@ def list_by_query(
     page_size: PageSize = None,
 ) -> Response:
     """List memories, the newest first: a bare list, or one page when a page is asked for."""
-    if unknown := [name for name in narrowing(request.query_params) if name not in _TAKEN]:
-        raise InvalidInput(f"{', '.join(unknown)}: not taken here by itself; put it into filters")
     body = OldListIn(
         user_id=user_id,
         agent_id=agent_id,

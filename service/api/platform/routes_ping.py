@@ -5,14 +5,14 @@ from __future__ import annotations
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from service.api.deps import CallerDep, GuardedRoute, ServicesDep, acts
+from service.api.deps import CallerDep, Mem0Route, ServicesDep, acts
 from service.api.errors import errors
 from service.api.platform.schemas import PingOut
 from service.api.replies import Reply
 from service.policy.ping import Ping
 from service.scope import Action
 
-router = APIRouter(route_class=GuardedRoute, tags=["clients"])
+router = APIRouter(route_class=Mem0Route, tags=["clients"])
 
 
 @router.get("/v1/ping/", summary="Where does this key belong?", response_model=PingOut, responses=errors())

@@ -8,11 +8,11 @@ from fastapi import APIRouter, Path
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from service.api.deps import CallerDep, GuardedRoute, acts
+from service.api.deps import CallerDep, Mem0Route, acts
 from service.api.errors import errors
 from service.api.replies import Reply
 
-router = APIRouter(route_class=GuardedRoute, tags=["profiles"])
+router = APIRouter(route_class=Mem0Route, tags=["profiles"])
 
 _OFF: Final[dict[str, Any]] = {"status": "not_enabled", "enabled": False}
 

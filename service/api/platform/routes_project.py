@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Path, Query
 from starlette.responses import Response
 
-from service.api.deps import CallerDep, GuardedRoute, ServicesDep, acts
+from service.api.deps import CallerDep, Mem0Route, ServicesDep, acts
 from service.api.errors import errors
 from service.api.platform.project_schemas import CategoryIn, ProjectIn, ProjectOut, ProjectUpdatedOut
 from service.api.replies import Reply
@@ -18,7 +18,7 @@ from service.scope import Action
 from service.settings.languages import Language
 from service.tenants.projects import Project
 
-router = APIRouter(route_class=GuardedRoute, tags=["project"])
+router = APIRouter(route_class=Mem0Route, tags=["project"])
 
 _PROJECTS: Final = "/api/v1/orgs/organizations/{org_id}/projects/"
 _PROJECT: Final = _PROJECTS + "{project_id}/"

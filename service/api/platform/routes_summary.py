@@ -10,14 +10,14 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
-from service.api.deps import CallerDep, GuardedRoute, ServicesDep, acts
+from service.api.deps import CallerDep, Mem0Route, ServicesDep, acts
 from service.api.errors import errors
 from service.api.lists import Filter
 from service.api.replies import Reply
 from service.filters.parse import parse_filter
 from service.scope import Action
 
-router = APIRouter(route_class=GuardedRoute, tags=["summary"])
+router = APIRouter(route_class=Mem0Route, tags=["summary"])
 
 #: Threads of their own: one that waits for the language model would be missing to everybody else.
 _AT_ONCE: Final = CapacityLimiter(8)

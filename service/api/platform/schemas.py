@@ -111,8 +111,10 @@ class Subjects(_Taken):
     run_id: str | None = Field(None, description="The run or session that the memory belongs to.")
 
 
-class IdentityIn(_Taken):
+class IdentityIn(BaseModel):
     """An account of a connector, which stands for the user that it is linked to."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     connector: str = Field(description="The connector.", examples=["slack"])
     account: str = Field(description="The account there, compared as it is written.", examples=["U024BE7LH"])

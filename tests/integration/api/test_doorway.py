@@ -258,11 +258,13 @@ def test_the_log_names_routes_and_no_content(client: TestClient, caplog: pytest.
     with caplog.at_level("INFO", logger="memvault"):
         body = {"messages": [{"role": "user", "content": "text-canary"}], "user_id": "user-canary", "infer": False}
         assert client.post("/v3/memories/add/", json=body).status_code == 200
-        client.delete("/v2/entities/user/user-canary/?q=query-canary")
+        client.delete("/v2/entities/user/user-canary/")
+        client.get("/v1/ping/?q=query-canary")
     lines = [record for record in caplog.records if record.name == "memvault.api"]
     assert [line.__dict__["route"] for line in lines] == [
         "/v3/memories/add/",
         "/v2/entities/{entity_type}/{name:path}/",
+        "/v1/ping/",
     ]
     assert all(line.__dict__["status"] == 200 and line.__dict__["tenant"] for line in lines)
     assert "canary" not in "".join(str(record.__dict__) for record in caplog.records)

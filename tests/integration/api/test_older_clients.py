@@ -99,8 +99,8 @@ BAD_QUERIES: Any = [
     ({"filters": '{"user_id": "a", "user_id": "b"}'}, "filters: a key stands twice"),
     ({"filters": '{"owner": "alice"}'}, "filters: unknown key"),
     ({"metadata": '{"a": NaN}'}, "metadata: is not valid JSON"),
-    ({"created_at": "2026-01-01"}, "created_at: not taken here by itself; put it into filters"),
-    ({"identity": "{}", "user_id": "alice"}, "identity: not taken here"),
+    ({"created_at": "2026-01-01"}, "query.created_at: there is no such parameter here"),
+    ({"identity": "{}", "user_id": "alice"}, "query.identity: there is no such parameter here"),
     ({"filters": ["{}", "{}"]}, "more than once"),
 ]
 

@@ -248,7 +248,7 @@ def test_a_list_is_not_narrowed_by_what_it_does_not_take(client: TestClient) -> 
         told = assert_error(client.get(f"/memories?user_id=alice&{query}"), 400, "invalid_input")["detail"]
         assert query.split("=")[0] in told
         assert "POST /search" in told
-    # What narrows nothing is of no consequence.
+    # What clients send by themselves narrows nothing.
     assert len(client.get("/memories?user_id=alice&source=CLI&org_id=o").json()["results"]) == 1
 
 

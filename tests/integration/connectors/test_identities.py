@@ -192,9 +192,9 @@ def test_what_is_wrong_is_told_by_its_field(client: TestClient, change: dict[str
     if "user_id" not in change:
         assert told in assert_error(client.post("/v3/memories/search/", json={"query": "x", **change}), 400)["detail"]
         assert told in assert_error(client.post("/v3/memories/", json=change), 400)["detail"]
-    for path in ("/tools/get_user_context", "/tools/store_interaction_summary"):
-        asked = {"summary": "s", "channel": "c", "connector": "slack", **change}
-        assert told in assert_error(client.post(path, json=asked), 400)["detail"]
+    summary = {"summary": "s", "channel": "c", "connector": "slack"}
+    for path, asked in (("/tools/get_user_context", {}), ("/tools/store_interaction_summary", summary)):
+        assert told in assert_error(client.post(path, json=asked | change), 400)["detail"]
 
 
 def test_another_tenant_sees_no_account(client: TestClient, services: Services, make_client: MakeClient) -> None:
