@@ -55,15 +55,46 @@ class Dropped:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Unverified:
+    """The rows of a tenant from where they stop being as they were sealed: of these nothing is claimed.
+
+    `position` is the first of them, `rows` how many stand there. The checkpoints sealed the tenant's rows up to below
+    `sealed_to`; what stands behind that was not sealed.
+    """
+
+    tenant_id: UUID
+    position: int
+    rows: int
+    sealed_to: int
+
+    def document(self) -> dict[str, Any]:
+        """Return them for a report."""
+        return {
+            "tenant_id": str(self.tenant_id),
+            "from_position": self.position,
+            "rows": self.rows,
+            "sealed_to": self.sealed_to,
+        }
+
+
 @dataclass(slots=True)
 class Report:
-    """What was found. `unsealed` counts the rows that no exported checkpoint covers yet."""
+    """What was found. Each row that was read is counted once: as `sealed`, as `unsealed`, or as `unverified`.
+
+    `sealed` ones are as an exported checkpoint sealed them. `unsealed` ones are covered by none yet; `held` of them are
+    as a checkpoint has them that is in the database alone.
+    """
 
     chain: Chain
     rows: int = 0
     tenants: int = 0
+    sealed: int = 0
     unsealed: int = 0
+    held: int = 0
     oldest_unsealed: datetime | None = None
+    unverified: int = 0
+    unverified_tenants: list[Unverified] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     dropped: list[Dropped] = field(default_factory=list)
 
@@ -88,10 +119,16 @@ class Report:
             },
             "first_bad": self.problems[0].document() if self.problems else None,
             "problems": [problem.document() for problem in self.problems],
+            "sealed": {"rows": self.sealed},
             "unsealed": {
                 "rows": self.unsealed,
+                "in_database_only": self.held,
                 "oldest_at": None if oldest is None else oldest.isoformat(),
                 "age_seconds": None if oldest is None else max(0.0, (now - oldest).total_seconds()),
+            },
+            "unverified": {
+                "rows": self.unverified,
+                "tenants": [one.document() for one in self.unverified_tenants],
             },
             "dropped": [drop.document() for drop in self.dropped],
             "restored": [
@@ -121,14 +158,25 @@ class Verifier:
     def tenant(self, tenant_id: UUID, base: Base, lines: Iterable[bytes]) -> None:
         """Verify the rows of a tenant, given in order."""
         self._seen.add(tenant_id)
-        self._report.tenants += 1
+        report, before = self._report, self._report.rows
+        report.tenants += 1
         seals = self._chain.seals.get(tenant_id) or TenantSeals(self._chain.known)
         frontier = self._begin(tenant_id, base, seals)
-        rest = self._counted(lines)
+        begun, rest = frontier.size, self._counted(lines)
         bad = self._sealed(tenant_id, frontier, seals, rest)
-        if bad is not None:
+        if bad is None:
+            return
+        if bad.named:
             expected = self._expected(tenant_id, seals, bad)
             _Diff(tenant_id, self._note).run(expected, itertools.chain(bad.lines, rest))
+        for _ in rest:
+            # They are counted, and nothing is said of them.
+            pass
+        behind = report.rows - before - (bad.verified - begun)
+        report.unverified += behind
+        if len(report.unverified_tenants) < MOST_PROBLEMS:
+            sealed_to = seals[len(seals) - 1].size
+            report.unverified_tenants.append(Unverified(tenant_id, bad.verified, behind, sealed_to))
 
     def report(self, *, only: UUID | None = None) -> Report:
         """Return what was found; tenants with seals and no rows given are missing, unless only one was asked for."""
@@ -171,33 +219,48 @@ class Verifier:
         for place, numbered in enumerate(seals):
             if numbered.size <= begun:
                 continue
+            verified = frontier.size
+            oldest: bytes | None = None
             # The seals before it may not be at hand; the root speaks for their rows too.
             while frontier.size < numbered.first and (line := next(lines, None)) is not None:
+                oldest = oldest or line
                 frontier.append(sha256(b"\x00" + line).digest())
             first, held = frontier.size, list[bytes]()
             while frontier.size < numbered.size and (line := next(lines, None)) is not None:
                 frontier.append(sha256(b"\x00" + line).digest())
                 held.append(line)
             if frontier.size < numbered.size or frontier.root() != numbered.root:
-                return self._bad(tenant_id, place, numbered, first, held)
-            if numbered.number > self._chain.exported:
-                self._count_unsealed(numbered.size - numbered.first, held[-1] if held else None)
-        for line in lines:
-            self._count_unsealed(1, line)
+                return self._bad(tenant_id, place, numbered, first, held, verified)
+            if rows := frontier.size - verified:
+                self._count(numbered, rows, oldest or held[0])
+        for line in itertools.islice(lines, 1):
+            self._note_oldest(line)
+            self._report.unsealed += 1 + sum(1 for _ in lines)
         return None
 
-    def _bad(self, tenant_id: UUID, place: int, numbered: Numbered, first: int, held: list[bytes]) -> _Bad | None:
-        """Return the first row of a seal that is not as sealed; note it where only the root tells that one is not."""
+    def _bad(
+        self, tenant_id: UUID, place: int, numbered: Numbered, first: int, held: list[bytes], verified: int
+    ) -> _Bad:
+        """Return the first row of a seal that is not as sealed; note it where only the root tells that one is not.
+
+        The rows up to `verified` are as they were sealed. So are those of the seal before the bad one, unless others
+        are between, of which only the root could tell.
+        """
         entries = self._chain.rows_of(tenant_id, numbered)
+        position = first + len(held)
         for index, line in enumerate(held):
             _, head = split_entry(entries, first + index - numbered.first)
             if not matches(sha256(b"\x00" + line).digest(), head):
-                return _Bad(place, first + index, held[index:])
-        if first + len(held) < numbered.size:
-            return _Bad(place, first + len(held), [])
-        detail, row_id = "the rows do not add up to the sealed root", split_entry(entries, 0)[0]
-        self._note(Problem(Kind.ROOT_DIFFERS, detail, numbered.number, tenant_id, numbered.size - 1, row_id))
-        return None
+                position = first + index
+                break
+        if position >= numbered.size:
+            detail, row_id = "the rows do not add up to the sealed root", split_entry(entries, 0)[0]
+            self._note(Problem(Kind.ROOT_DIFFERS, detail, numbered.number, tenant_id, numbered.size - 1, row_id))
+            return _Bad(place, position, [], verified, named=False)
+        if verified == first and position > first:
+            self._count(numbered, position - first, held[0])
+            verified = position
+        return _Bad(place, position, held[position - first :], verified)
 
     def _expected(self, tenant_id: UUID, seals: TenantSeals, bad: _Bad) -> Iterator[_Expected]:
         """Yield what the seals tell of each row from the first bad one on."""
@@ -208,10 +271,19 @@ class Verifier:
             for position in range(begin, numbered.size):
                 yield position, *split_entry(entries, position - numbered.first), numbered.number
 
-    def _count_unsealed(self, rows: int, line: bytes | None) -> None:
+    def _count(self, numbered: Numbered, rows: int, oldest: bytes) -> None:
+        """Count rows that are as a seal has them."""
+        if numbered.number <= self._chain.exported:
+            self._report.sealed += rows
+            return
         self._report.unsealed += rows
-        if self._report.oldest_unsealed is None and line is not None:
-            self._report.oldest_unsealed = name_of(line).at
+        self._report.held += rows
+        self._note_oldest(oldest)
+
+    def _note_oldest(self, line: bytes) -> None:
+        at, report = name_of(line).at, self._report
+        if at is not None and (report.oldest_unsealed is None or at < report.oldest_unsealed):
+            report.oldest_unsealed = at
 
     def _counted(self, lines: Iterable[bytes]) -> Iterator[bytes]:
         told = 0
@@ -231,11 +303,16 @@ class Verifier:
 
 @dataclass(frozen=True, slots=True)
 class _Bad:
-    """The first row that is not as sealed: in which seal, at which position, and the lines read from there on."""
+    """The first row that is not as sealed: in which seal, at which position, and the lines read from there on.
+
+    The rows up to `verified` are as sealed. Without `named` no row is known to be bad, and yet they do not add up.
+    """
 
     place: int
     position: int
     lines: list[bytes]
+    verified: int
+    named: bool = True
 
 
 #: What a seal tells of a row: its position, its id, the head of its hash, and the number of the checkpoint.

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, Annotated, Any
+from typing import IO, Annotated, Any, Final
 from uuid import UUID
 
 import orjson
@@ -33,6 +33,9 @@ from service.settings import Settings
 from service.storage.database import Database
 
 app = typer.Typer(help="The audit trail.", no_args_is_help=True)
+
+#: Problems, and tenants that have one, that a person is told of; the document has more of them.
+_MOST_TOLD: Final = 20
 
 CheckpointsOption = Annotated[
     Path | None, typer.Option("--checkpoints", help="Exported checkpoints: a folder or a file. Default: as configured.")
@@ -252,8 +255,15 @@ def _told(report: Report, document: dict[str, Any]) -> str:
     checkpoints = document["checkpoints"]
     lines = [
         f"{report.rows} rows of {report.tenants} tenants under {checkpoints['count']} checkpoints",
+        f"sealed: {report.sealed} rows are as an exported checkpoint sealed them",
         f"unsealed: {report.unsealed} rows that no exported checkpoint covers yet"
+        + (f", {report.held} of them under one that the database alone has" if report.held else "")
         + (f", the oldest of {document['unsealed']['oldest_at']}" if report.oldest_unsealed else ""),
+    ]
+    lines += [
+        f"unverified: {one.rows} rows of tenant {one.tenant_id}, from the first bad one on (position {one.position});"
+        f" checkpoints sealed the positions below {one.sealed_to}"
+        for one in report.unverified_tenants[:_MOST_TOLD]
     ]
     if not checkpoints["exported"]:
         lines.append("no exported checkpoints were given: a tail that was cut with its checkpoints cannot be seen")
@@ -267,7 +277,7 @@ def _told(report: Report, document: dict[str, Any]) -> str:
         f" and {one.lost_rows} rows are void"
         for one in report.chain.restored
     ]
-    for problem in report.problems[:20]:
+    for problem in report.problems[:_MOST_TOLD]:
         where = [f"checkpoint {problem.checkpoint}"] if problem.checkpoint is not None else []
         where += [f"tenant {problem.tenant_id}"] if problem.tenant_id is not None else []
         where += [f"position {problem.position}"] if problem.position is not None else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -134,6 +135,8 @@ def test_a_person_is_told_in_words(house: House, config: str) -> None:
     result = CliRunner().invoke(commands(), ["audit", "verify", "--config", config])
     assert result.exit_code == 1
     assert "BAD removed: checkpoint 1, tenant" in result.stdout
+    told = r"unverified: \d+ rows of tenant [-0-9a-f]{36}, from the first bad one on \(position \d+\)"
+    assert re.search(told, result.stdout)
     assert "1 problems were found" in result.stdout
 
 

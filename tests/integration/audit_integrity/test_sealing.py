@@ -215,9 +215,11 @@ def test_the_unsealed_window_is_stated(house: House) -> None:
     assert 0 <= document["unsealed"]["age_seconds"] < 60
     # Sealed, and not yet exported: still in the window, since nothing outside stands behind it.
     house.sealing.keeper.round()
-    assert house.verify().document(now=clock.now())["unsealed"]["rows"] == 3
+    unsealed = house.verify().document(now=clock.now())["unsealed"]
+    assert (unsealed["rows"], unsealed["in_database_only"]) == (3, 3)
     house.sealing.keeper.deliver()
-    assert house.verify().document(now=clock.now())["unsealed"] == {"rows": 0, "oldest_at": None, "age_seconds": None}
+    nothing = {"rows": 0, "in_database_only": 0, "oldest_at": None, "age_seconds": None}
+    assert house.verify().document(now=clock.now())["unsealed"] == nothing
 
 
 def test_an_error_that_nobody_foresaw_ends_neither_sealing_nor_delivery(

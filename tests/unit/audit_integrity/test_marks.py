@@ -49,10 +49,10 @@ def row(position: int) -> bytes:
 
 
 class Made:
-    """Checkpoints as lines, `rows` of a tenant in each, the last one signed."""
+    """Checkpoints as lines, `rows` of a tenant in each, the last one signed or all of them."""
 
-    def __init__(self, count: int, rows: int) -> None:
-        self.lines = list(self._made(count, rows))
+    def __init__(self, count: int, rows: int, *, all_signed: bool = False) -> None:
+        self.lines = list(self._made(count, rows, all_signed))
 
     def places(self) -> Iterator[tuple[int, Checkpoint]]:
         return ((place, parse_line(line)) for place, line in enumerate(self.lines))
@@ -61,7 +61,7 @@ class Made:
         return parse_line(self.lines[place])
 
     @staticmethod
-    def _made(count: int, rows: int) -> Iterator[bytes]:
+    def _made(count: int, rows: int, all_signed: bool) -> Iterator[bytes]:
         tree, frontier, previous = TenantsTree(), Frontier(), NO_HASH
         for number in range(1, count + 1):
             first, entries = frontier.size, list[bytes]()
@@ -74,7 +74,8 @@ class Made:
             tree.put(0, tenant_leaf(TENANT, frontier.size, root))
             at, digest = BEGUN + timedelta(seconds=number), seals_digest([seal])
             encoded = Body(TENANT, number, at, previous, 1, tree.root(), frontier.size, digest).encoded()
-            made = parse_body(encoded, SIGNER.sign(encoded) if number == count else {}, (seal,))
+            signed = SIGNER.sign(encoded) if all_signed or number == count else {}
+            made = parse_body(encoded, signed, (seal,))
             previous = made.hash
             yield made.line()
 
