@@ -7,6 +7,7 @@ that left it. Both lie outside of it, so that every start sees it.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from uuid import UUID
 
 from sqlalchemy import text
 
+from service import clock
 from service.audit.checkpoints import Checkpoint
 from service.audit.events import AuditEvent
 from service.audit.moves import TombstoneApplied
@@ -31,6 +33,9 @@ _log = logging.getLogger("memvault.restore")
 _LOCK: Final = 0x6D76736574746C65
 _EXISTS: Final = text("SELECT 1 FROM tenants WHERE id = :tenant")
 _TAKE_LOCK: Final = text("SELECT pg_advisory_xact_lock(:lock)")
+#: Seconds that a transaction takes at most, as a rule, from its line in the journal to its commit, and between looks.
+_MOMENT: Final = 1.0
+_PAUSE: Final = 0.05
 
 #: Applies a tombstone again. Doing so twice is harmless. A LegalHold says that something of it stays until a release.
 Replay = Callable[[Tombstone], object]
@@ -99,9 +104,15 @@ class Settling:
         theirs = [one for one in self._tombstones.all() if one.tenant_id == tenant_id]
         noted = self._noted()
         lacking = [one for one in theirs if one.id not in noted and not any(tells(one) for tells in told)]
-        # Once more: what was being removed may have ended just before it was asked for.
-        noted = self._noted() if lacking else {}
-        return sum(one.id not in noted for one in lacking)
+        # Again, for a moment: what is removed, revoked or held just now is in the journal before it is in the database.
+        until = clock.monotonic() + _MOMENT
+        while lacking:
+            noted = self._noted()
+            lacking = [one for one in lacking if one.id not in noted]
+            if not lacking or clock.monotonic() >= until:
+                break
+            time.sleep(_PAUSE)
+        return len(lacking)
 
     def _noted(self) -> Mapping[UUID, Tombstone]:
         with self._database.tenant_blind() as connection:

@@ -263,6 +263,23 @@ class Subjects:
                 raise Conflict(
                     "user_id: this is an account that stands for a user; name it as identity, or name that user"
                 )
+        # Twice, since the one that has the name may be gone, erased, before it is looked at.
+        for _ in range(2):
+            if (made := self._insert(connection, scope, kind, name, mac)) is not None:
+                return made
+            row = connection.execute(
+                select(_subjects.c.id, _subjects.c.erasing_at).where(
+                    _subjects.c.kind == kind.value, _subjects.c.name_mac == mac
+                )
+            ).one_or_none()
+            if row is not None and row.erasing_at is None:
+                return UUID(str(row.id))
+            if row is not None:
+                break
+        raise Conflict(f"the {kind.value} of this request is being erased; try again later")
+
+    def _insert(self, connection: Connection, scope: Scope, kind: SubjectKind, name: str, mac: bytes) -> UUID | None:
+        """Make a subject and return it, or None where there is one of this name."""
         surrogate, made = clock.new_random_id(), self._made_by(connection, scope)
         made.add(surrogate)
         cipher = self._keyring.new_subject(scope.tenant_id, surrogate)
@@ -281,17 +298,10 @@ class Subjects:
         ).scalar()
         if created is not None:
             return surrogate
-        # Another request made it first; the key that was made for nothing seals nothing.
+        # The key that was made for nothing seals nothing.
         made.discard(surrogate)
         self._keyring.forget_new(scope.tenant_id, surrogate)
-        row = connection.execute(
-            select(_subjects.c.id, _subjects.c.erasing_at).where(
-                _subjects.c.kind == kind.value, _subjects.c.name_mac == mac
-            )
-        ).one_or_none()
-        if row is None or row.erasing_at is not None:
-            raise Conflict(f"the {kind.value} of this request is being erased; try again later")
-        return UUID(str(row.id))
+        return None
 
     def _made_by(self, connection: Connection, scope: Scope) -> set[UUID]:
         """Return the subjects that the transaction makes, to be added to."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from threading import Timer
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -122,6 +123,22 @@ def test_what_is_being_erased_and_other_tenants_stop_no_export(services: Service
         bob = subjects.ensure(connection, caller.scope, SubjectNames(user_id="bob")).owner
     erased_elsewhere(services, caller, TombstoneKind.SUBJECT_ERASED, [bob])
     assert pending(services, caller) == 1
+
+
+def test_what_commits_in_the_moment_of_an_export_stops_it_not(services: Services, caller: Caller, add: Add) -> None:
+    """The line in the journal comes first, so that nothing that is done can be lost."""
+    line = erased_elsewhere(services, caller, TombstoneKind.MEMORIES_ERASED, [add("evidence")])
+
+    def commit() -> None:
+        with services.installation.database.transaction(caller.scope) as connection:
+            services.installation.tombstones.note(connection, line)
+
+    later = Timer(0.3, commit)
+    later.start()
+    try:
+        assert pending(services, caller) == 0
+    finally:
+        later.join()
 
 
 def test_a_release_that_is_done_again_lets_go_in_the_same_start(

@@ -13,6 +13,7 @@ from uuid import UUID
 import orjson
 import psycopg
 import pytest
+from sqlalchemy import Engine, event
 
 from service import clock
 from service.audit.moves import ImportSource
@@ -384,6 +385,33 @@ def test_a_request_and_an_erasure_follow_each_other(
     services.installation.subjects.forget_names()
     with pytest.raises(Conflict, match="being erased"):
         services.exports.request(caller, caller.scope, Wanted(SubjectNames(user_id="alice")))
+
+
+def test_a_request_for_whom_an_erasure_has_just_left_is_not_refused(
+    services: Services, caller: Caller, database: Postgres
+) -> None:
+    """The name is free when the erasure ends between two looks at it."""
+    wanted = Wanted(SubjectNames(user_id="carol"))
+    services.exports.request(caller, caller.scope, wanted)
+    ended = []
+
+    def end(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("INSERT INTO subjects") and not ended:
+            with psycopg.connect(database.admin) as connection:
+                ended.append(connection.execute("DELETE FROM subjects WHERE erasing_at IS NOT NULL").rowcount)
+
+    with psycopg.connect(database.admin) as connection:
+        connection.execute("UPDATE subjects SET erasing_at = now()")
+    services.installation.subjects.forget_names()
+    event.listen(Engine, "after_cursor_execute", end)
+    try:
+        export_id = services.exports.request(caller, caller.scope, wanted)
+    finally:
+        event.remove(Engine, "after_cursor_execute", end)
+    assert ended == [1]
+    assert services.exports.find(caller, caller.scope, export_id) == wanted
+    with psycopg.connect(database.admin) as connection:
+        assert connection.execute("SELECT count(*) FROM subjects WHERE erasing_at IS NULL").fetchone() == (1,)
 
 
 def test_an_export_goes_on_behind_any_batch(
