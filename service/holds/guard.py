@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, exists, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, exists, func, or_, select, true, union
 from sqlalchemy.dialects.postgresql import array
 
 from service.errors import LegalHold
@@ -97,16 +97,21 @@ def refuse_held_subject(connection: Connection, scope: Scope, subject_id: UUID) 
     Raises:
         LegalHold: naming the holds.
     """
-    theirs = select(_m.id).where(belongs_to(subject_id))
-    steps = select(_h.memory_id).where(belongs_to(subject_id, _history))
+    theirs = select(_m.id).where(_m.tenant_id == scope.tenant_id, belongs_to(subject_id))
+    steps = select(_h.memory_id).where(_h.tenant_id == scope.tenant_id, belongs_to(subject_id, _history))
+    # Each set of subjects once, however many rows have it: they are far fewer than rows.
+    together = union(
+        select(_together(memories_table)).where(_m.tenant_id == scope.tenant_id, belongs_to(subject_id)),
+        select(_together(_history)).where(_h.tenant_id == scope.tenant_id, belongs_to(subject_id, _history)),
+        # Steps of what another had under the same id, before it was deleted and came back from elsewhere.
+        select(_together(_history)).where(_h.tenant_id == scope.tenant_id, _h.memory_id.in_(theirs)),
+    ).subquery()
+    # None of them refers to the hold that is looked at, so that each is asked once for all holds.
     condition = or_(
         _holds.c.subject_ids.contains([subject_id]),
-        _has_member(_members.c.memory_id.in_(theirs)),
-        _has_member(_members.c.memory_id.in_(steps)),
-        exists().where(_m.tenant_id == _holds.c.tenant_id, belongs_to(subject_id), _covers(memories_table)),
-        exists().where(_h.tenant_id == _holds.c.tenant_id, belongs_to(subject_id, _history), _covers(_history)),
-        # Steps of what another had under the same id, before it was deleted and came back from elsewhere.
-        exists().where(_h.tenant_id == _holds.c.tenant_id, _h.memory_id.in_(theirs), _covers(_history)),
+        _holds.c.id.in_(_with_member(scope, theirs)),
+        _holds.c.id.in_(_with_member(scope, steps)),
+        _holds.c.id.in_(_covering_any(scope, together.c.subject_ids)),
     )
     _refuse_any(connection, scope, condition)
 
@@ -154,21 +159,42 @@ def _covering(connection: Connection, scope: Scope, memory_ids: list[UUID], *, h
 
 def _with_held_history(scope: Scope) -> Select[Any]:
     """Return the query of the memories of whose history a live hold covers something by its subjects."""
-    its = (_holds.c.tenant_id == _h.tenant_id) & _covers(_history)
-    query = select(_h.memory_id, _holds.c.name, _holds.c.id).distinct().join_from(_history, _holds, its)
-    return query.where(_h.tenant_id == scope.tenant_id, is_live())
+    among, own = _among(_together(_history))
+    query = select(_h.memory_id, _holds.c.name, _holds.c.id).distinct().select_from(_history)
+    return (
+        query.join(among, true())
+        .join(_holds, own)
+        .where(_h.tenant_id == scope.tenant_id, _holds.c.tenant_id == scope.tenant_id, is_live())
+    )
 
 
-def _covers(table: Any) -> ColumnElement[bool]:
-    """Return the condition that a hold covers a row by its subjects, all of which the row has, as the triggers do."""
+def _covering_any(scope: Scope, together: Any) -> Select[Any]:
+    """Return the query of the holds that cover one of some sets of subjects, a column of a subquery."""
+    among, own = _among(together)
+    query = select(_holds.c.id).distinct().select_from(together.table)
+    return query.join(among, true()).join(_holds, own).where(_holds.c.tenant_id == scope.tenant_id)
+
+
+def _among(together: ColumnElement[Any]) -> tuple[Any, ColumnElement[bool]]:
+    """Return what a row with these subjects is joined to, and how that is to the holds that cover it.
+
+    Its subjects meet the first ones of the holds, by a hash, before all of a hold's are looked for among them, as the
+    triggers do: to compare every row with every hold takes seconds in a tenant of many.
+    """
+    among = func.unnest(together).table_valued("subject_id").render_derived().lateral()
+    return among, (_holds.c.subject_ids[1] == among.c.subject_id) & _holds.c.subject_ids.contained_by(together)
+
+
+def _together(table: Any) -> ColumnElement[Any]:
+    """Return the subjects that a row of a table belongs to, as one array."""
     its = table.c
-    everyone = _holds.c.subject_ids.contained_by(array([its.user_id, its.agent_id, its.app_id, its.run_id]))
-    # The first of them once more, by whom an index finds the row.
-    return and_(belongs_to(_holds.c.subject_ids[1], table), everyone)
+    return array([its.user_id, its.agent_id, its.app_id, its.run_id]).label("subject_ids")
 
 
-def _has_member(condition: ColumnElement[bool]) -> ColumnElement[bool]:
-    return exists().where(_members.c.tenant_id == _holds.c.tenant_id, _members.c.hold_id == _holds.c.id, condition)
+def _with_member(scope: Scope, memory_ids: Select[Any]) -> Select[Any]:
+    """Return the query of the holds that have one of some memories as a member."""
+    its = (_members.c.tenant_id == scope.tenant_id) & _members.c.memory_id.in_(memory_ids)
+    return select(_members.c.hold_id).distinct().where(its)
 
 
 def _refuse_any(connection: Connection, scope: Scope, condition: ColumnElement[bool]) -> None:
