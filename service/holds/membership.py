@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, or_, select
+from sqlalchemy import ARRAY, Connection, DateTime, Uuid, func, literal, or_, select
 from sqlalchemy.dialects.postgresql import insert
 
 from service import clock
@@ -93,11 +93,12 @@ def add_members(connection: Connection, scope: Scope, hold_id: UUID, memory_ids:
     """Make memories members of a hold; those that are already stay."""
     if not memory_ids:
         return
-    moment = clock.now()
-    rows = [
-        {"tenant_id": scope.tenant_id, "hold_id": hold_id, "memory_id": one, "joined_at": moment} for one in memory_ids
-    ]
-    connection.execute(insert(_members).on_conflict_do_nothing(), rows)
+    # One statement however many they are: they may be all that a tenant has.
+    ids = func.unnest(literal(list(memory_ids), ARRAY(Uuid)))
+    moment = literal(clock.now(), DateTime(timezone=True))
+    rows = select(literal(scope.tenant_id, Uuid), literal(hold_id, Uuid), ids, moment)
+    statement = insert(_members).from_select(["tenant_id", "hold_id", "memory_id", "joined_at"], rows)
+    connection.execute(statement.on_conflict_do_nothing())
 
 
 def filter_place(scope: Scope, hold_id: UUID) -> Place:

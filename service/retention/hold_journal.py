@@ -8,21 +8,20 @@ from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, and_, or_, select
+from sqlalchemy import Connection, select
 
 from service import clock
-from service.filters.ast import Node
 from service.filters.render import as_wire
 from service.holds.membership import add_members
 from service.holds.register import Register, Signature, StoredHold
+from service.retention.coverage import Coverage, Covering
 from service.scope import PrincipalKind, Scope, TenantId, service_principal
 from service.storage.database import Database
 from service.storage.encryption import Place
-from service.storage.filter_sql import compile_sql
-from service.storage.kept_filters import lookup, meets, read_filter, tenant_cipher
+from service.storage.kept_filters import read_filter, tenant_cipher
 from service.storage.keyring import KeyDestroyed, Keyring
 from service.storage.pipelining import send_waiting
-from service.storage.record import Record, memories_table, one_of
+from service.storage.record import memories_table, one_of
 from service.storage.tombstones import Tombstone, TombstoneKind, Tombstones, tombstone_id
 
 _m: Final[Any] = memories_table.c
@@ -34,15 +33,18 @@ _ID_DIGITS: Final = 12
 class HoldJournal:
     """What the journal keeps of holds: ids in the open, everything else sealed under the tenant's key."""
 
-    def __init__(self, database: Database, keyring: Keyring, record: Record, tombstones: Tombstones) -> None:
+    def __init__(self, database: Database, keyring: Keyring, coverage: Coverage, tombstones: Tombstones) -> None:
         self._database = database
         self._keyring = keyring
-        self._record = record
+        self._coverage = coverage
         self._tombstones = tombstones
         self._register = Register(keyring)
 
     def placed(self, connection: Connection, scope: Scope, hold: StoredHold, members: Sequence[UUID]) -> None:
-        """Write a new hold down, as the last thing before its transaction commits."""
+        """Write a new hold down, as the last thing before its transaction commits.
+
+        Members of a hold on subjects are left out: a memory belongs to the same ones for ever, by which they are found.
+        """
         value = {
             "name": hold.name,
             "subjects": [str(one) for one in hold.subject_ids],
@@ -50,7 +52,8 @@ class HoldJournal:
             "reason": hold.reason,
             "by": _told(hold.placed),
         }
-        self._write(connection, scope, TombstoneKind.HOLD_PLACED, [hold.id, *members], value, hold.placed_at)
+        ids = [hold.id] if hold.subject_ids else [hold.id, *members]
+        self._write(connection, scope, TombstoneKind.HOLD_PLACED, ids, value, hold.placed_at)
 
     def released(self, connection: Connection, scope: Scope, hold: StoredHold) -> None:
         """Write a release down, as the last thing before its transaction commits."""
@@ -90,7 +93,7 @@ class HoldJournal:
             if not place(value["name"]):
                 place(f"{value['name'][:_NAME_ROOM]}-{hold_id.hex[-_ID_DIGITS:]}")
             there = connection.execute(select(_m.id).where(one_of(_m.id, members))).scalars()
-            found = self.matching(connection, scope, subject_ids, where)
+            found = self._coverage.look(connection, scope, Covering(subject_ids, where)).ids
             add_members(connection, scope, hold_id, list(dict.fromkeys([*there, *found])))
 
     def release_again(self, tombstone: Tombstone) -> None:
@@ -112,22 +115,6 @@ class HoldJournal:
                     released=_read(value["by"]),
                     at=tombstone.at,
                 )
-
-    def matching(
-        self, connection: Connection, scope: Scope, subject_ids: Sequence[UUID] | None, where: Node | None
-    ) -> Sequence[UUID]:
-        """Return the memories that belong to all of the subjects, or meet the filter."""
-        if subject_ids is not None:
-            columns = (_m.user_id, _m.agent_id, _m.app_id, _m.run_id)
-            every = and_(*(or_(*(column == one for column in columns)) for one in subject_ids))
-            return list(connection.execute(select(_m.id).where(every)).scalars())
-        if where is None:
-            return []
-        compiled = compile_sql(where, lookup(self._keyring, scope), memories_table)
-        if compiled.exact:
-            return list(connection.execute(select(_m.id).where(compiled.clause)).scalars())
-        stored = self._record.stream(connection, scope, compiled.clause, users=None, on=None)
-        return [one.id for one in stored if meets(where, one)]
 
     def _write(
         self, connection: Connection, scope: Scope, kind: TombstoneKind, ids: Sequence[UUID], value: Any, at: datetime

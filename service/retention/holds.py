@@ -24,6 +24,7 @@ from service.holds.register import HoldState, Register, Signature, StoredHold
 from service.memories.limits import check_characters, check_names
 from service.policy.gate import Gate
 from service.records import Page, SubjectNames
+from service.retention.coverage import Coverage, Covering
 from service.retention.hold_journal import HoldJournal
 from service.scope import Action, Caller, PrincipalKind, Scope
 from service.storage.database import Database
@@ -35,7 +36,6 @@ from service.tenants.actions import is_leaving
 from service.tenants.subjects import Subjects
 
 _history: Final[Any] = HistoryRow.__table__  # type: ignore[attr-defined]
-_m: Final[Any] = memories_table.c
 _NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
 _REASON_CHARS: Final = 2000
 _MOST_IDS: Final = 10_000
@@ -79,6 +79,7 @@ class Holds:
         trail: Trail,
         gate: Gate,
         journal: HoldJournal,
+        coverage: Coverage,
     ) -> None:
         self._database = database
         self._keyring = keyring
@@ -86,12 +87,14 @@ class Holds:
         self._trail = trail
         self._gate = gate
         self._journal = journal
+        self._coverage = coverage
         self._register = Register(keyring)
 
     def place(self, caller: Caller, scope: Scope, new: NewHold) -> Hold:
         """Place a hold. What it covers now, and what is written later and matches, is neither deleted nor changed.
 
-        Writers of the tenant's memories wait until it has committed, so that nothing slips past it.
+        Nothing slips past it: from when nearly all of that was found until it has committed, writers of the tenant's
+        memories wait.
 
         Raises:
             Forbidden: for a principal that is bound to users, or behind which no person is known.
@@ -109,9 +112,8 @@ class Holds:
         missing: Sequence[UUID] = ()
         with self._trail.conflicts(caller, Action.PLACE_HOLD), self._database.transaction(scope) as connection:
             subject_ids, where = self._pinned(connection, scope, new)
-            self._register.lock(connection)
-            named = set(subject_ids or ()) if where is None else pinned_subjects(where)
-            self._refuse_leaving(connection, scope, named, shared_by=subject_ids or ())
+            what = Covering(subject_ids, where, new.memory_ids)
+            looked = self._coverage.look(connection, scope, what, self._there(connection))
             free = self._register.place(
                 connection,
                 scope,
@@ -124,11 +126,14 @@ class Holds:
             )
             if not free:
                 raise NameTaken("name: another hold has it; names are not used twice, take a new one")
-            covered = self._covered(connection, scope, new, subject_ids, where)
-            if missing := [one for one in new.memory_ids if one not in set(covered)]:
+            add_members(connection, scope, hold_id, looked.ids)
+            self._register.lock(connection)
+            named = set(subject_ids or ()) if where is None else pinned_subjects(where)
+            self._refuse_leaving(connection, scope, named, shared_by=subject_ids or ())
+            covered = self._coverage.settle(connection, scope, hold_id, what, looked, self._there(connection))
+            if missing := sorted(set(new.memory_ids).difference(covered)):
                 connection.rollback()
             else:
-                add_members(connection, scope, hold_id, covered)
                 hold = self._get(connection, scope, hold_id)
                 self._trail.write(
                     connection,
@@ -138,6 +143,8 @@ class Holds:
                     targets=[hold_id],
                     results=covered,
                     detail=HoldPlaced(covers=hold.covers, members=len(covered)),
+                    # One row for each thousand of them, in one trip.
+                    may_wait=True,
                 )
                 self._journal.placed(connection, scope, hold.stored, covered)
         if missing:
@@ -302,18 +309,9 @@ class Holds:
                 "hold once that has ended"
             )
 
-    def _covered(
-        self,
-        connection: Connection,
-        scope: Scope,
-        new: NewHold,
-        subject_ids: Sequence[UUID] | None,
-        where: Node | None,
-    ) -> Sequence[UUID]:
-        """Return the memories that a new hold covers now; what is being erased exists for nobody any more."""
-        found = new.memory_ids or self._journal.matching(connection, scope, subject_ids, where)
-        there = _not_of(self._subjects.erasing(connection))
-        return list(connection.execute(select(_m.id).where(one_of(_m.id, list(found)), there)).scalars())
+    def _there(self, connection: Connection) -> ColumnElement[bool]:
+        """Return the condition that a memory can be held: what is being erased exists for nobody any more."""
+        return _not_of(self._subjects.erasing(connection))
 
     def _get(self, connection: Connection, scope: Scope, hold_id: UUID) -> Hold:
         stored = self._register.find(connection, scope, hold_id)

@@ -43,7 +43,10 @@ _table: Final[Any] = TombstoneRow.__table__  # type: ignore[attr-defined]
 
 
 class TombstoneKind(StrEnum):
-    """What was done. The ids are: of the subject; of memories; none; of the key; of the hold, then its memories."""
+    """What was done. The ids are: of the subject; of memories; none; of the key; of the hold, then its memories.
+
+    The memories of a hold on subjects are left out.
+    """
 
     SUBJECT_ERASED = "subject:erased"
     MEMORIES_ERASED = "memories:erased"
@@ -267,7 +270,7 @@ def line_of(tombstone: Tombstone, previous: str) -> bytes:
         "id": str(tombstone.id),
         "kind": tombstone.kind.value,
         "tenant": str(tombstone.tenant_id),
-        "ids": [str(one) for one in tombstone.ids],
+        "ids": tombstone.ids,
         "at": tombstone.at.astimezone(UTC).isoformat(timespec="microseconds"),
         "sealed": None if tombstone.sealed is None else b64encode(tombstone.sealed).decode(),
         "previous": previous,

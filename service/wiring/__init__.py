@@ -61,6 +61,7 @@ from service.portability.projections import Projections
 from service.queue.tasks import Queue
 from service.queue.workers import Workers as Workers
 from service.retention.assembly import open_erasing, open_erasures
+from service.retention.coverage import Coverage
 from service.retention.erasures import Erasures
 from service.retention.hold_journal import HoldJournal
 from service.retention.holds import Holds
@@ -283,7 +284,8 @@ def open_installation(settings: Settings, connections: Connections, stack: ExitS
     membership = Membership(keyring)
     record = AnnouncedRecord(keyring, membership, announcer)
     waiting_holds = WaitingHolds(Quarantine(keyring, record), membership)
-    journal = HoldJournal(database, keyring, record, tombstones)
+    coverage = Coverage(keyring, record)
+    journal = HoldJournal(database, keyring, coverage, tombstones)
     issuer = settings.auth.oidc.issuer or ""
     keys = Keys(database, keyring, subjects, trail, gate, tombstones, issuer=issuer)
     standing = Standing(database, trail, leeway=settings.auth.oidc.leeway)
@@ -305,7 +307,7 @@ def open_installation(settings: Settings, connections: Connections, stack: ExitS
         matching=Matching(database, keyring, trail, gate, subjects, per_minute=settings.audit.matches_per_minute),
         gate=gate,
         subjects=subjects,
-        holds=Holds(database, keyring, subjects, trail, gate, journal),
+        holds=Holds(database, keyring, subjects, trail, gate, journal, coverage),
         hold_journal=journal,
         refusals=refusals,
         quotas=Quotas(settings.quotas, database, refusals),
