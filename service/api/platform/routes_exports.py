@@ -9,7 +9,6 @@ from typing import Annotated, Any, Final
 from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Path, Query, Request
-from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 
 from service.api.deps import CallerDep, GuardedRoute, Mem0Route, ServicesDep, acts
@@ -35,6 +34,8 @@ own = APIRouter(route_class=GuardedRoute, tags=["exports"])
 _NDJSON: Final = "application/x-ndjson"
 #: Threads of their own: one that waits for the language model would be missing to everybody else.
 _AT_ONCE: Final = CapacityLimiter(8)
+#: The same for imports and their dry runs: one that is as large as a body may be takes seconds to minutes.
+_IMPORTS_AT_ONCE: Final = CapacityLimiter(4)
 _LINES_200: Final[dict[int | str, dict[str, Any]]] = {
     200: {"description": "One object a line; the last one is of type `end`.", "content": {_NDJSON: {}}}
 }
@@ -100,7 +101,7 @@ async def import_lines(
     A body may have `server.body_limit` bytes; what is larger goes through `memvault import`. Needs `memory:import`.
     """
     content = await request.body()
-    report = await run_in_threadpool(_imported, caller, services, content.split(b"\n"), dry_run)
+    report = await run_sync(_imported, caller, services, content.split(b"\n"), dry_run, limiter=_IMPORTS_AT_ONCE)
     return Reply(imported_out(report))
 
 

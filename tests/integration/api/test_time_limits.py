@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import httpx
 import psycopg
@@ -139,3 +141,32 @@ def test_probes_and_metrics_are_answered_while_requests_keep_every_thread(
             assert not any(one.done() for one in adds)
             lock.rollback()
             assert {one.result().status_code for one in adds} == {200}
+
+
+@pytest.mark.parametrize("dry_run", [False, True], ids=["real", "dry"])
+def test_imports_keep_no_thread_that_others_need(
+    dry_run: bool, make_services: MakeServices, database: Postgres
+) -> None:
+    """One of many lines takes long, and whoever may import could have kept all threads of a service with a few."""
+    services = make_services(server={"threads": 2})
+    _, key = principal_of(services, services.installation.tenants.create("acme").id)
+    headers = {"Authorization": f"Token {key}"}
+    moment = "2024-01-01T00:00:00+00:00"
+    line = {"type": "memory", "text": "Likes tea", "user_id": "alice", "created_at": moment, "updated_at": moment}
+    with serving(create_app(services)) as url, httpx.Client(base_url=url, headers=headers, timeout=60) as client:
+
+        def imported(number: int) -> httpx.Response:
+            content = json.dumps(line | {"id": str(UUID(int=number))})
+            return client.post("/v1/imports/", params={"dry_run": dry_run}, content=content)
+
+        with ThreadPoolExecutor(3) as pool, psycopg.connect(database.admin) as lock:
+            lock.execute("LOCK TABLE memories IN ACCESS EXCLUSIVE MODE")
+            imports = [pool.submit(imported, number) for number in range(1, 4)]
+            while not _somebody_waits(lock):
+                time.sleep(0.05)
+            for _ in range(3):
+                assert client.get("/v1/events/").status_code == 200
+                time.sleep(0.2)
+            assert not any(one.done() for one in imports)
+            lock.rollback()
+            assert [one.result().json()["imported"] for one in imports] == [1, 1, 1]
