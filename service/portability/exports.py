@@ -17,7 +17,7 @@ from service import clock
 from service.audit.events import AuditEvent, Outcome
 from service.audit.moves import ExportPart, ExportRead
 from service.errors import Conflict, InvalidInput, NotFound, TooLarge
-from service.filters.ast import Node, subject_names
+from service.filters.ast import EVERYTHING, Node, subject_names
 from service.filters.build import and_, subjects_filter
 from service.filters.evaluate import matches
 from service.filters.parse import parse_filter
@@ -135,9 +135,12 @@ class Exports:
             # What it cannot be asked for with cannot be written down either.
             parse_filter(same.filters)
             query = query.where(_exports.c.request_mac == self._mac(scope, same))
-        if scope.users is not None:
-            query = query.where(_exports.c.principal_id == caller.principal.id)
         with stores.database.transaction(scope) as connection:
+            if (users := stores.lookup(connection, scope, EVERYTHING).users) is not None:
+                # One credential may act for several users, each as if bound to it.
+                query = query.where(
+                    _exports.c.principal_id == caller.principal.id, _exports.c.subject_ids.overlap(list(users))
+                )
             row = connection.execute(query).first()
             if row is None:
                 stores.trail.write(

@@ -344,10 +344,11 @@ def test_what_is_asked_for_one_user_is_not_found_for_another(
 ) -> None:
     """A system agent acts for each of its users as if it were bound to that one."""
     alice, bob = (replace(caller, principal=caller.principal.acting_as(name, None)) for name in ("alice", "bob"))
-    services.exports.request(alice, alice.scope, Wanted())
-    assert services.exports.find(alice, alice.scope, None) == Wanted()
-    with pytest.raises(NotFound):
-        services.exports.find(bob, bob.scope, None)
+    export_id = services.exports.request(alice, alice.scope, Wanted())
+    for asked_for in (None, export_id):
+        assert services.exports.find(alice, alice.scope, asked_for) == Wanted()
+        with pytest.raises(NotFound):
+            services.exports.find(bob, bob.scope, asked_for)
     made = {}
     for one, name in ((alice, "alice"), (bob, "bob"), (alice, "alice")):
         new = NewMemories([Message("user", f"{name} drinks tea")], SubjectNames(user_id=name), infer=False)
