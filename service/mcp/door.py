@@ -155,7 +155,9 @@ class Door:
         if intent is None or authorize(visitor.principal, intent.action):
             return None
         client = printable(intent.client or request.headers.get("user-agent", ""))
-        caller = Caller(visitor.principal, request_id=visitor.request_id, client=client, face="mcp")
+        caller = Caller(
+            visitor.principal, request_id=visitor.request_id, client=client, purpose=visitor.purpose, face="mcp"
+        )
         number = intent.message_id
         try:
             if not visitor.admitted:

@@ -163,7 +163,7 @@ def test_a_tool_beyond_the_scopes_is_403_with_all_that_is_missing(url: str, issu
     }
     for tool, scope in wanted.items():
         call = {"name": tool, "arguments": {"text": "canary-4711"}}
-        for answer in (wire.modern("tools/call", call), wire.legacy("tools/call", call)):
+        for answer in (wire.modern("tools/call", call, x_purpose="case 7"), wire.legacy("tools/call", call)):
             assert answer.status_code == 403
             told = answer.headers["www-authenticate"]
             assert told == f'Bearer realm="memvault", error="insufficient_scope", {POINTER}, scope="{scope}"'
@@ -172,10 +172,10 @@ def test_a_tool_beyond_the_scopes_is_403_with_all_that_is_missing(url: str, issu
             assert "canary" not in answer.text
     with psycopg.connect(database.admin) as connection:
         rows = connection.execute(
-            "SELECT client, face FROM audit WHERE event = 'access:denied' ORDER BY seq"
+            "SELECT client, face, purpose FROM audit WHERE event = 'access:denied' ORDER BY seq"
         ).fetchall()
     assert len(rows) == 2 * len(wanted)
-    assert set(rows) == {("wire/1.2", "mcp"), (rows[1][0], "mcp")}
+    assert set(rows) == {("wire/1.2", "mcp", "case 7"), (rows[1][0], "mcp", None)}
     # What needs no more than the token has, and what is wrong in another way, goes its usual way.
     assert wire.modern("tools/call", {"name": "nope", "arguments": {}}).json()["error"]["code"] == -32602
     assert wire.done("get_memories")["count"] == 0
