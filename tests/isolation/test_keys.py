@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from service import clock
-from service.auth.keys import Grant, find_live_key, key_hash
+from service.auth.keys import Grant, key_hash
 from service.errors import Forbidden, InvalidInput, NotFound, Unauthenticated
 from service.policy.table import NEEDS, ROLES, authorize
 from service.scope import Action, Caller, Permission, Principal, Scope, TenantId
@@ -104,6 +104,18 @@ def test_another_tenant_s_key_is_not_found(services: Services, caller: Caller) -
     assert other.principal.id not in {key.id for key in services.keys.list(caller, caller.scope)}
 
 
+def test_a_key_that_is_bound_to_users_sees_and_revokes_itself_alone(
+    services: Services, tenant: TenantId, caller: Caller
+) -> None:
+    bound = caller_of(services, tenant, users=frozenset({"alice"}))
+    assert [key.id for key in services.keys.list(bound, bound.scope)] == [bound.principal.id]
+    with pytest.raises(NotFound):
+        services.keys.revoke(bound, bound.scope, caller.principal.id)
+    services.keys.revoke(bound, bound.scope, bound.principal.id)
+    ended = {key.id: key.revoked_at is not None for key in services.keys.list(caller, caller.scope)}
+    assert ended == {caller.principal.id: False, bound.principal.id: True}
+
+
 def test_revoked_expired_and_suspended_stop(make_services: MakeServices) -> None:
     services = make_services(auth={"cache_seconds": 0})
     tenant = services.installation.tenants.create("acme").id
@@ -183,8 +195,9 @@ def test_a_revocation_waits_for_a_key_that_is_being_made(services: Services, cal
         services.keys.revoke(caller, caller.scope, caller.principal.id)
         revoked.set()
 
+    grant = Grant(frozenset({Permission.MEMORY_READ}))
     with services.installation.database.transaction(caller.scope) as connection:
-        assert find_live_key(connection, caller.principal.id, keep=True) is not None
+        assert services.keys.find_refusal(connection, caller, grant, Action.CREATE_KEY) is None
         thread = threading.Thread(target=revoke)
         thread.start()
         assert not revoked.wait(0.5)

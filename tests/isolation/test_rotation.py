@@ -106,8 +106,10 @@ def test_rotations_at_once_leave_one_successor(services: Services, tenant: Tenan
     assert len(alive) == 1
 
 
-def test_what_has_ended_is_not_rotated(services: Services, tenant: TenantId, caller: Caller) -> None:
-    old = minted(services, tenant)
+def test_what_has_ended_is_not_rotated(
+    services: Services, tenant: TenantId, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, short = minted(services, tenant), minted(services, tenant, expires_at=clock.now() + timedelta(hours=1))
     services.keys.revoke(caller, caller.scope, old.id)
     with pytest.raises(Conflict, match="has ended"):
         services.key_changes.rotate(caller, caller.scope, old.id, Rotation())
@@ -116,6 +118,24 @@ def test_what_has_ended_is_not_rotated(services: Services, tenant: TenantId, cal
     for span in (timedelta(seconds=-1), timedelta(days=91)):
         with pytest.raises(InvalidInput, match="overlap"):
             services.key_changes.rotate(caller, caller.scope, old.id, Rotation(span))
+    later = clock.now() + timedelta(hours=2)
+    monkeypatch.setattr(clock, "now", lambda: later)
+    with pytest.raises(Conflict, match="has ended"):
+        services.key_changes.rotate(caller, caller.scope, short.id, Rotation(expires_at=later + timedelta(days=1)))
+
+
+def test_an_overlap_lets_no_key_live_longer_and_its_successor_works_at_once(
+    services: Services, tenant: TenantId, caller: Caller
+) -> None:
+    moment = clock.now()
+    short = minted(services, tenant, expires_at=moment + timedelta(minutes=10))
+    rotated = services.key_changes.rotate(caller, caller.scope, short.id, Rotation(timedelta(hours=1)))
+    assert rotated.old_ends_at == authenticate(services, short.secret).expires_at == moment + timedelta(minutes=10)
+    to_come = minted(services, tenant, not_before=moment + timedelta(hours=1))
+    rotated = services.key_changes.rotate(caller, caller.scope, to_come.id, Rotation())
+    authenticate(services, rotated.minted.secret)
+    with pytest.raises(Unauthenticated):
+        authenticate(services, to_come.secret)
 
 
 def test_nobody_gains_by_a_rotation(services: Services, tenant: TenantId, caller: Caller) -> None:

@@ -227,11 +227,8 @@ def test_no_byte_of_the_person_is_left_and_a_signed_receipt_says_so(memvault: Me
     restored(memvault, backup, planted)
     keyring = FileKeyring(memvault.data_dir / "keys")
     with memvault.client() as client:
-        tenant = TenantId(
-            UUID(client.get("/v1/ping/").json()["tenant_id"] if False else memvault.credentials["tenant_id"])
-        )
         with pytest.raises(KeyDestroyed):
-            keyring.subject(tenant, planted.subject_id)
+            keyring.subject(TenantId(UUID(memvault.credentials["tenant_id"])), planted.subject_id)
         assert listed(client, user="bob") == kept
         assert listed(client, user=ALICE) == {}
         assert all(TEXT not in hit["memory"] for hit in search(client, TEXT, user="bob"))

@@ -473,7 +473,7 @@ def test_a_suspended_tenant_tells_nobody_until_it_is_resumed(
         found = connection.execute(row).fetchone()
         assert found is not None
         services.installation.tenants.suspend(str(tenant))
-        connection.execute("UPDATE webhook_deliveries SET due_at = now() - interval '1 hour'")
+        connection.execute("UPDATE webhook_deliveries SET due_at = '2020-01-01', updated_at = '2020-01-01'")
         services.jobs.sweep_tenant(tenant)
         assert connection.execute("SELECT count(*) FROM procrastinate_jobs").fetchone() == (0,)
         services.jobs.handlers()["deliver_webhook"](tenant_id=str(tenant), delivery_id=str(found[0]), in_turn="yes")

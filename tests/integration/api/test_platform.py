@@ -201,6 +201,7 @@ def test_pages_are_linked(client: TestClient) -> None:
     assert previous[1] is not None
     assert previous[1].startswith("/v3/memories/?")
     assert "page=1&page_size=2" in previous[1]
+    assert client.post("/v3/memories/?page_size=5", json={}).json()["next"] is None
     beyond = client.post("/v3/memories/?page=99&page_size=2", json={}).json()
     assert beyond["results"] == []
     assert beyond["next"] is None

@@ -11,7 +11,9 @@ import pytest
 
 from service import clock
 from service.audit.chain import Kind
+from service.audit.checkpoints import Statement
 from service.audit.continuity import Continuity
+from service.audit.ledger import Tip
 from service.errors import ConfigurationError, Conflict
 from service.settings import load_settings
 from service.storage.database import Database
@@ -133,21 +135,53 @@ def test_a_drop_that_nobody_signed_is_told(aged: House) -> None:
     tenant_id = aged.tenants[0]
     tip = aged.sealing.ledger.newest_seal_before(tenant_id, clock.now() - timedelta(days=200))
     assert tip is not None
-    place = f"({tip.last_xid}, {tip.last_seq})"
-    aged.superuser(f"DELETE FROM audit WHERE tenant_id = '{tenant_id}' AND (xid, seq) <= {place}")
+    _delete(aged, tip)
     assert aged.verify().problems[0].kind is Kind.REMOVED
-    aged.superuser(
-        "INSERT INTO audit_drops VALUES (%(tenant)s, %(size)s, %(xid)s, %(seq)s, %(peaks)s, now())",
-        parameters={
-            "tenant": tenant_id,
-            "size": tip.size,
-            "xid": tip.last_xid,
-            "seq": tip.last_seq,
-            "peaks": tip.peaks,
-        },
-    )
+    _note(aged, tip, tip.peaks)
     first = aged.verify().problems[0]
     assert (first.kind, first.tenant_id, first.position) == (Kind.DROPPED_UNDECLARED, tenant_id, 0)
+
+
+@pytest.mark.parametrize(
+    ("declared", "dropped", "peaks", "told"),
+    [
+        (400, 200, None, "no signed checkpoint declares it"),
+        (200, 200, bytes(32), "what remains of them is not what was sealed"),
+        (50, 50, None, "they were younger than the floor"),
+    ],
+    ids=["more", "another tree", "too young"],
+)
+def test_a_drop_is_told_that_is_not_the_one_that_was_signed_or_may_not_be(
+    declared: int, dropped: int, peaks: bytes | None, told: str, aged: House
+) -> None:
+    """Whoever has the signing key drops nothing below the floor, and what was signed vouches for nothing else."""
+    tenant_id, ledger = aged.tenants[0], aged.sealing.ledger
+    signed, gone = (
+        ledger.newest_seal_before(tenant_id, clock.now() - timedelta(days=days)) for days in (declared, dropped)
+    )
+    assert signed is not None
+    assert gone is not None
+    statement = Statement(Statement.DROPPED, tenant_id=tenant_id, size=signed.size, keep_days=183)
+    aged.sealing.keeper.declare([statement])
+    _delete(aged, gone)
+    _note(aged, gone, gone.peaks if peaks is None else gone.peaks[:-32] + peaks)
+    first = aged.verify().problems[0]
+    assert (first.kind, first.tenant_id, first.position) == (Kind.DROPPED_UNDECLARED, tenant_id, 0)
+    assert told in first.detail
+
+
+def _delete(house: House, tip: Tip) -> None:
+    """Delete the rows of a tenant up to a seal, as a superuser can."""
+    place = f"({tip.last_xid}, {tip.last_seq})"
+    house.superuser(f"DELETE FROM audit WHERE tenant_id = '{tip.tenant_id}' AND (xid, seq) <= {place}")
+
+
+def _note(house: House, tip: Tip, peaks: bytes) -> None:
+    """Write the database's own note of a drop."""
+    values = {"tenant": tip.tenant_id, "size": tip.size, "xid": tip.last_xid, "seq": tip.last_seq, "peaks": peaks}
+    house.superuser(
+        "INSERT INTO audit_drops VALUES (%(tenant)s, %(size)s, %(xid)s, %(seq)s, %(peaks)s, now())", parameters=values
+    )
 
 
 def _xid(line: bytes) -> int:

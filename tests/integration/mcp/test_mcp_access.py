@@ -62,8 +62,12 @@ def test_a_tool_that_is_not_shown_is_refused_and_the_refusal_recorded(
         assert [(row.event, row.outcome, row.face) for row in rows] == [("access:denied", "refused", "mcp")], name
     assert reader.refused("delete_memory", memory_id=memory_id).startswith("forbidden: ")
     assert reader.done("get_memory", memory_id=memory_id)["memory"] == "stays"
-    profile = wire_of(role="operator").modern("resources/read", {"uri": "memory://users/alice"}).json()
-    assert profile["error"]["data"] == {"code": "forbidden"}
+    # Nor whether there could be such a thing.
+    for uri in ("memory://users/alice", "memory://agents/x"):
+        before = len(trail(services, tenant))
+        profile = wire_of(role="operator").modern("resources/read", {"uri": uri}).json()
+        assert profile["error"]["data"] == {"code": "forbidden"}
+        assert [row.event for row in trail(services, tenant)[before:]][-1] == "access:denied", uri
 
 
 def test_every_call_is_in_the_trail_with_its_client(services: Services, tenant: TenantId, wire: Wire) -> None:

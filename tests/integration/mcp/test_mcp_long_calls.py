@@ -146,6 +146,9 @@ def test_the_list_of_resources_comes_in_pages(services: Services, tenant: Tenant
     second = bound.modern("resources/list", {"cursor": first["nextCursor"]}).json()["result"]
     assert [one["uri"][-4:] for one in first["resources"] + second["resources"]] == sorted(users)
     assert "nextCursor" not in second
+    full = Wire(wire.url, principal_of(services, tenant, users=frozenset(sorted(users)[:100]))[1])
+    whole = full.modern("resources/list").json()["result"]
+    assert (len(whole["resources"]), "nextCursor" in whole) == (100, False)
 
 
 @pytest.mark.parametrize("cursor", ["", "2", "users-0", "users-01", "users-²", "users-1 ", "users-99999999", "\ud800"])

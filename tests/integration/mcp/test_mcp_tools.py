@@ -128,6 +128,7 @@ def test_lists_come_in_pages(wire: Wire) -> None:
     first = wire.done("get_memories", page_size=2)
     second = wire.done("get_memories", page_size=2, page=2)
     assert (first["count"], first["has_more"], second["has_more"]) == (3, True, False)
+    assert wire.done("get_memories", page_size=3)["has_more"] is False
     assert texts(first) + texts(second) == ["fact 2", "fact 1", "fact 0"]
     assert [one["name"] for one in wire.done("list_entities", page_size=2, page=2)["results"]] == ["user2"]
     assert wire.done("list_events", page_size=1)["has_more"] is True

@@ -217,6 +217,25 @@ def test_delete_all_cancels_what_is_still_being_extracted(start: Start, llm: Scr
     assert texts(services, caller) == []
 
 
+def test_delete_all_cancels_nothing_beyond_its_scope(start: Start) -> None:
+    """Nothing of some of those who are named where another is nobody, and nothing that the caller does not reach."""
+    services, caller = start(worker=False)
+    bound = caller_of(services, caller.principal.tenant_id, users=frozenset({"alice"}))
+    events = {}
+    for user in ("alice", "bob"):
+        new = NewMemories([Message("user", "I love tea")], SubjectNames(user_id=user, agent_id="helper"))
+        events[user] = services.adds.add(caller, caller.scope, new).id
+
+    def states() -> dict[str, EventStatus]:
+        return {user: services.events.get(caller, caller.scope, one).status for user, one in events.items()}
+
+    named = SubjectNames(user_id="alice", app_id="nobody")
+    assert services.memories.delete_all(caller, caller.scope, named) == 0
+    assert states() == {"alice": EventStatus.PENDING, "bob": EventStatus.PENDING}
+    services.memories.delete_all(bound, bound.scope, SubjectNames(agent_id="helper"))
+    assert states() == {"alice": EventStatus.CANCELLED, "bob": EventStatus.PENDING}
+
+
 def test_an_idempotency_key_asks_the_llm_once(start: Start, llm: ScriptedLLM) -> None:
     services, caller = start()
     first = ask(services, caller, "I love tea", key="k")

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 import psycopg
 import pytest
 
-from service import wiring
+from service import clock, wiring
 from service.embeddings import EmbeddingUnavailable
 from service.errors import IndexUnavailable, KeyringUnavailable
 from service.filters.ast import EVERYTHING
@@ -32,6 +33,7 @@ from tests.conftest import MakeServices, Postgres, caller_of
 from tests.integration.memories.model_changes import ask_for, changing_to
 from tests.integration.memories.test_adding_and_finding import add, found
 from tests.integration.memories.test_index_upkeep import eventually
+from tests.integration.portability.test_round_trip import imported
 from tests.llm.embeddings import ScriptedEmbeddings
 
 pytestmark = pytest.mark.integration
@@ -317,3 +319,26 @@ def test_the_index_is_not_made_durable_with_every_write(
     assert len(flushed) <= 1
     assert services.outbox.size() > 0
     eventually(lambda: services.outbox.size() == 0)
+
+
+def test_what_an_index_that_is_behind_finds_is_read_as_the_record_has_it(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What has come to be another's, has expired or meets the filter no more cannot be seen by what the index says."""
+    with opened(upkeep=False) as services:
+        caller = caller_of(services, services.installation.tenants.create("acme").id)
+        bound = caller_of(services, caller.principal.tenant_id, users=frozenset({"alice"}))
+        texts = [f"tea from {place}" for place in ("Assam", "Ceylon", "Darjeeling", "Nepal")]
+        ids = [one.memory_id for one in add(services, caller, *texts, metadata={"kind": "old"}).results]
+        services.jobs.rebuild(lambda done: None)
+        assert len(found(services, bound, "tea", {"metadata": {"kind": "old"}})) == 4
+        monkeypatch.setattr(type(services.indexing), "apply", lambda *given, **more: None)
+        services.memories.update(caller, caller.scope, ids[0], Edit(expires_on=clock.today() - timedelta(days=1)))
+        services.memories.update(caller, caller.scope, ids[1], Edit(metadata={"kind": "new"}))
+        services.memories.delete(caller, caller.scope, ids[2])
+        moment = clock.now().isoformat()
+        line = {"type": "memory", "id": str(ids[2]), "text": "tea of bob", "user_id": "bob", "created_at": moment}
+        imported(services, caller, [line | {"updated_at": moment, "metadata": {"kind": "old"}}])
+        assert services.index.of(caller.scope).versions()[0] == dict.fromkeys(ids, 1)
+        assert found(services, bound, "tea", {"metadata": {"kind": "old"}}) == [texts[3]]
+        assert sorted(found(services, bound, "tea")) == [texts[1], texts[3]]

@@ -152,6 +152,14 @@ def test_what_is_changed_until_a_review_is_approved_is_not_hidden(
     assert listed(services, caller) == [ALLERGY, "Alice moved to Oslo"]
 
 
+def test_a_time_to_come_hides_nothing_that_is_said_again(services: Services, caller: Caller) -> None:
+    rome = one(services, caller, "Alice lives in Rome")
+    ahead = clock.now() + timedelta(days=400)
+    link(services, caller, one(services, caller, "Alice lives in Oslo", occurred_at=ahead), [rome])
+    assert one(services, caller, "Alice lives in Rome") == rome
+    assert listed(services, caller) == ["Alice lives in Oslo", "Alice lives in Rome"]
+
+
 @pytest.mark.parametrize("required", [False, True], ids=["at-once", "reviewed"])
 def test_what_is_said_again_with_its_old_time_is_not_current_again(
     extracting: tuple[Services, Caller], llm: ScriptedLLM, required: bool

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -170,9 +171,11 @@ def test_who_may_not_ask(services: Services, caller: Caller, admin: psycopg.Conn
     add(services, caller, "I like figs")
     tenant_id = caller.principal.tenant_id
     bound = caller_of(services, tenant_id, role="compliance_officer", users=frozenset({"alice"}))
-    for target in (ALICE, Target(ErasureKind.USER, "bob"), Target(ErasureKind.CONNECTOR, "crm")):
-        with pytest.raises(Forbidden):
-            services.erasures.request(bound, bound.scope, target)
+    of_crm = replace(bound, principal=replace(bound.principal, users=None, connector="crm"))
+    for who in (bound, of_crm):
+        for target in (ALICE, Target(ErasureKind.USER, "bob"), Target(ErasureKind.CONNECTOR, "crm")):
+            with pytest.raises(Forbidden, match="bound to users or to a connector"):
+                services.erasures.request(who, who.scope, target)
     agent = caller_of(services, tenant_id, role="agent")
     with pytest.raises(Forbidden, match="erasure:request"):
         services.erasures.request(agent, agent.scope, ALICE)
@@ -182,12 +185,12 @@ def test_who_may_not_ask(services: Services, caller: Caller, admin: psycopg.Conn
     with pytest.raises(NotFound):
         services.erasures.request(other, other.scope, ALICE)
     mine = services.erasures.request(caller, caller.scope, ALICE)
-    for stranger in (other, bound):
+    for stranger in (other, bound, of_crm):
         with pytest.raises(NotFound):
             services.erasures.get(stranger, stranger.scope, mine.id)
         assert services.erasures.list(stranger, stranger.scope, page=1, size=5).total == 0
     denied = admin.execute("SELECT detail ->> 'reason' FROM audit WHERE event = 'access:denied'").fetchall()
-    assert sorted(row[0] for row in denied) == ["bound", "bound", "bound", "permission"]
+    assert sorted(row[0] for row in denied) == [*["bound"] * 6, "permission"]
 
 
 @pytest.mark.parametrize("kind", [SubjectKind.AGENT, SubjectKind.APP, SubjectKind.RUN])

@@ -10,7 +10,7 @@ from typing import Final
 import psycopg
 import pytest
 
-from service.errors import QuotaExceeded, Unauthenticated
+from service.errors import MemvaultError, QuotaExceeded, RecordUnavailable, Unauthenticated
 from service.records import Message, NewMemories, SubjectNames
 from service.scope import Caller, Limit
 from service.wiring import Services
@@ -35,13 +35,19 @@ def full(services: Services) -> Caller:
     return caller_of(services, tenant)
 
 
-def be_refused(services: Services, caller: Caller, times: int) -> None:
+def be_refused(
+    services: Services,
+    caller: Caller,
+    times: int,
+    *,
+    errors: tuple[type[MemvaultError], type[MemvaultError]] = (Unauthenticated, QuotaExceeded),
+) -> None:
     """Show a wrong key, and reach a limit, so often."""
     new = NewMemories([Message("user", "alice keeps bees")], SubjectNames(user_id="alice"), infer=False)
     for _ in range(times):
-        with pytest.raises(Unauthenticated):
+        with pytest.raises(errors[0]):
             services.authenticator.authenticate("mv_wrong", request_id="r", client="c", face="rest")
-        with pytest.raises(QuotaExceeded):
+        with pytest.raises(errors[1]):
             services.adds.add(caller, caller.scope, new)
 
 
@@ -66,3 +72,15 @@ def test_what_was_counted_is_written_before_the_end(database: Postgres, data_dir
         be_refused(services, full(services), 5)
         assert counts(database) == [[1], [1]]
     assert counts(database) == [[1, 4], [1, 4]]
+
+
+def test_what_the_trail_could_not_take_stays_counted(services: Services, database: Postgres) -> None:
+    caller = full(services)
+    with psycopg.connect(database.admin, autocommit=True) as connection:
+        connection.execute("REVOKE INSERT ON audit FROM memvault_app")
+        be_refused(services, caller, 3, errors=(RecordUnavailable, RecordUnavailable))
+        connection.execute("GRANT INSERT ON audit TO memvault_app")
+    be_refused(services, caller, 1)
+    services.authenticator.flush(at_once=True)
+    services.installation.refusals.flush(at_once=True)
+    assert [sum(one) for one in counts(database)] == [4, 4]
