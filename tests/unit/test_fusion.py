@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.index.candidates import Candidate, Candidates
-from service.index.fusion import Ranking, keyword
+from service.index.fusion import Ranking, keyword, most_left
 from service.index.fusion import fuse as fuse_columns
+from service.index.interface import SearchAnswer
 from service.index.strength import strength
 
 pytestmark = pytest.mark.unit
@@ -90,6 +91,13 @@ def test_a_score_does_not_depend_on_what_else_was_found() -> None:
     (alone,) = fuse([one])
     assert alone.score in [two.score for two in fuse([one, other])]
     assert list(fuse([])) == []
+
+
+@given(COSINES, BM25S)
+def test_what_was_not_found_has_no_more_than_its_signals_allow(semantic: float, bm25: float) -> None:
+    """A search ends by it: too little would leave out what it has to find, too much would never end it."""
+    left = SearchAnswer(Candidates.of([]), True, False, semantic, bm25)
+    assert most_left(left) == pytest.approx(score(semantic, bm25), abs=1e-9)
 
 
 def test_words_count_by_the_best_of_the_request() -> None:

@@ -67,6 +67,10 @@ def test_both_scores_are_exact_for_every_candidate(index: Index) -> None:
     best = sorted(by_id, key=lambda id_: -np.dot(wanted, by_id[id_].dense))[:8]
     assert {one.memory_id for one in answer.candidates} >= set(best)
     assert max(bm25.values()) == pytest.approx(max(one.bm25 for one in answer.candidates), abs=1e-4)
+    # What was not found has no more than what the last of each side had.
+    assert answer.semantic_left == pytest.approx(np.dot(wanted, by_id[best[-1]].dense), abs=1e-5)
+    assert answer.bm25_left == pytest.approx(sorted(bm25.values())[-8], abs=1e-4)
+    assert answer.bm25_left > 0
 
 
 def test_what_is_written_changed_and_removed_counts_at_once(edge_index: EdgeIndex) -> None:

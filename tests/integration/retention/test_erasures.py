@@ -453,14 +453,20 @@ def test_another_process_believes_a_destroyed_key_for_seconds_only(
 ) -> None:
     add(services, caller, "I like figs")
     tenant_id, folder = caller.principal.tenant_id, services.settings.data_dir / "keys"
+    subjects = services.installation.subjects
     with services.installation.database.transaction(caller.scope) as connection:
-        named = services.installation.subjects.find(connection, caller.scope, [(SubjectKind.USER, "alice")])
-    alice = named[(SubjectKind.USER, "alice")]
+        named = subjects.find(connection, caller.scope, [(SubjectKind.USER, "alice")])
+        alice = named[(SubjectKind.USER, "alice")]
+        names = subjects.names(connection, caller.scope, [alice])
     here, elsewhere = FileKeyring(folder), FileKeyring(folder)
     assert isinstance(elsewhere.subject(tenant_id, alice), Cipher)
     here.destroy_subject(tenant_id, alice)
     assert isinstance(elsewhere.subject(tenant_id, alice), Cipher)
+    assert names == {alice: (SubjectKind.USER, "alice")}
     now = clock.monotonic()
     monkeypatch.setattr(clock, "monotonic", lambda: now + 6)
     with pytest.raises(KeyDestroyed):
         elsewhere.subject(tenant_id, alice)
+    assert subjects.known(caller.scope, named) is None
+    with services.installation.database.transaction(caller.scope) as connection:
+        assert subjects.names(connection, caller.scope, [alice]) == {}

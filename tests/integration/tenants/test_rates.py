@@ -137,6 +137,18 @@ def test_a_part_is_spent_without_asking_and_a_flood_asks_little(services: Servic
         event.remove(engine, "before_cursor_execute", note)
 
 
+def test_what_a_replica_took_is_not_saved_up(
+    services: Services, tenant: TenantId, database: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limited(services, tenant, requests_per_second=100)
+    caller = caller_of(services, tenant)
+    assert spend(services, caller, 1) == 1
+    stopped(database, tenant)
+    now = rates.clock.monotonic
+    monkeypatch.setattr(rates.clock, "monotonic", lambda: now() + 601)
+    assert spend(services, caller, 100) == 90, "the nine that it held are gone"
+
+
 def test_without_a_limit_nothing_is_asked(services: Services, tenant: TenantId, database: Postgres) -> None:
     assert spend(services, caller_of(services, tenant), 50) == 50
     with psycopg.connect(database.admin) as connection:
