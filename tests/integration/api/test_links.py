@@ -41,10 +41,10 @@ def reached(make_services: MakeServices) -> Iterator[Reached]:
 def test_other_pages_are_below_the_public_url(reached: Reached, public_url: str) -> None:
     client = reached(public_url=public_url)
     for path in LISTS:
-        first = _page(client, f"{path}?page_size=1&keep=a%20b%26c")
+        first = _page(client, f"{path}?page_size=1&source=a%20b%26c")
         prefix = public_url.rstrip("/")
         assert first["next"].startswith(f"{prefix}{path}?"), path
-        assert "keep=a+b%26c" in first["next"]
+        assert "source=a+b%26c" in first["next"]
         # The proxy takes its prefix away again.
         second = _page(client, first["next"].removeprefix(prefix))
         assert second["results"] != first["results"]
