@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
 from fastapi.testclient import TestClient
@@ -14,8 +15,12 @@ from tests.conftest import MakeServices, principal_of
 
 pytestmark = pytest.mark.integration
 
-#: Each with two items at least, once `reached` has prepared them.
-LISTS = ["/v3/memories/", "/v1/memories/", "/v1/entities/", "/v1/events/", "/v1/audit/"]
+#: What each list may be asked with besides. It has two items at least, once `reached` has prepared them.
+SENT = {"source": "a b&c"}
+LISTS = {
+    **dict.fromkeys(["/v3/memories/", "/v1/memories/", "/v1/entities/", "/v1/events/"], SENT),
+    "/v1/audit/": {"from": "2020-01-01T00:00:00+01:00"},
+}
 Reached = Callable[..., TestClient]
 
 
@@ -40,11 +45,11 @@ def reached(make_services: MakeServices) -> Iterator[Reached]:
 @pytest.mark.parametrize("public_url", ["https://example.com", "https://example.com/memory/"])
 def test_other_pages_are_below_the_public_url(reached: Reached, public_url: str) -> None:
     client = reached(public_url=public_url)
-    for path in LISTS:
-        first = _page(client, f"{path}?page_size=1&source=a%20b%26c")
+    for path, sent in LISTS.items():
+        first = _page(client, f"{path}?{urlencode({'page_size': 1, **sent})}")
         prefix = public_url.rstrip("/")
         assert first["next"].startswith(f"{prefix}{path}?"), path
-        assert "source=a+b%26c" in first["next"]
+        assert sent.items() <= dict(parse_qsl(urlsplit(first["next"]).query)).items(), path
         # The proxy takes its prefix away again.
         second = _page(client, first["next"].removeprefix(prefix))
         assert second["results"] != first["results"]
