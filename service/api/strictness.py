@@ -98,9 +98,10 @@ class Known:
         """
         unknown = [name for name in body if name not in self.fields]
         if self.of_mem0:
-            # An id or filters where they do not belong are told by the shape, or of no use to the call.
+            # An id or filters where they do not belong are told by the shape, or of no use to the call. Beside the name
+            # itself what is like it is no slip of it.
             some = [name for name in unknown if name not in _WHOSE][:_MOST_COMPARED]
-            unknown = [name for name in some if _alike(name, _WHOSE, _SLIP)]
+            unknown = [name for name in some if _alike(name, _WHOSE.difference(body), _SLIP)]
         if unknown:
             raise InvalidInput(_told("body", unknown, self.fields, "field"))
 

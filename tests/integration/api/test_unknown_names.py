@@ -198,6 +198,11 @@ def test_a_body_of_mem0_s_contract_with_a_slip_is_not_about_everybody(client: Te
         assert detail.startswith(f"body.{slip}: there is no such field here")
 
 
+def test_beside_the_id_itself_a_field_of_a_client_is_ignored(client: TestClient) -> None:
+    body = {"messages": [{"role": "user", "content": "tea"}], "user_id": "alice", "user": {"plan": "free"}}
+    assert client.post("/v3/memories/add/", json={**body, "infer": False}).status_code == 200
+
+
 def test_a_tool_is_told_of_a_filter_that_is_none(client: TestClient) -> None:
     """A context of all connectors would pass for one of the connector that was meant."""
     answer = client.post("/tools/get_user_context", json={"user_id": "alice", "connector": ["slack"]})
