@@ -110,7 +110,7 @@ class Known:
         if not self.of_mem0:
             return unknown
         more = [name for name in unknown if name not in _SENT]
-        if self.deletes or not self.parameters.isdisjoint(NARROWING) or len(more) > _MOST_COMPARED:
+        if not self.parameters.isdisjoint(NARROWING) or len(more) > _MOST_COMPARED:
             return more
         return [name for name in more if name in NARROWING or _alike(name, self.parameters | _WHOSE, _SLIP)]
 
