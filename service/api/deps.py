@@ -115,7 +115,8 @@ class GuardedRoute(APIRoute):
                 found = _known(services, request, action)
                 caller = found if found is not None else await run_in_threadpool(_admitted, services, request, action)
                 request.state.caller = caller
-                check_encoding(request.scope)
+                # A route without an action answers the same whatever it is asked about.
+                check_encoding(request.scope, path=action is not None)
                 known.check_query(request.query_params)
                 strict = StrictRequest(request.scope, request.receive)
                 if has_body:

@@ -115,8 +115,10 @@ class Known:
         return [name for name in more if name in NARROWING or _alike(name, self.parameters | _WHOSE, _SLIP)]
 
 
-def check_encoding(scope: Scope) -> None:
+def check_encoding(scope: Scope, *, path: bool) -> None:
     """Return if a URL is UTF-8, percent-encoded: what is not would be read as a name of replacement characters.
+
+    Without `path` that is nobody's name, and may be anything.
 
     Raises:
         InvalidInput: for the query.
@@ -124,7 +126,7 @@ def check_encoding(scope: Scope) -> None:
     """
     if not _is_encoded(scope["query_string"]):
         raise InvalidInput("query: must be UTF-8, percent-encoded")
-    if not _is_encoded(scope.get("raw_path") or b""):
+    if path and not _is_encoded(scope.get("raw_path") or b""):
         raise MalformedId("there is no such thing: a path must be UTF-8, percent-encoded")
 
 
