@@ -20,10 +20,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import ClassVar
+from typing import ClassVar, Final
 from uuid import UUID
 
 from service.scope import Limit, Permission
+
+_SHOWN: Final = 64
 
 
 class MemvaultError(Exception):
@@ -249,3 +251,8 @@ class ConfigurationError(MemvaultError):
     """A setting is wrong: the process says so in one line and ends with exit code 2."""
 
     code = "configuration_error"
+
+
+def shown(name: str) -> str:
+    """Return an unknown name of a request as a message may quote it: 64 characters, none that a terminal would obey."""
+    return "".join(character if character.isprintable() else "?" for character in name[:_SHOWN])

@@ -16,7 +16,7 @@ from starlette.datastructures import QueryParams
 from starlette.types import Scope
 
 from service.api.reading import NARROWING, SUBJECTS
-from service.errors import InvalidInput, MalformedId, ScopeRequired
+from service.errors import InvalidInput, MalformedId, ScopeRequired, shown
 
 #: What Mem0's clients put into the query of calls that have no use for it.
 _SENT: Final = frozenset(
@@ -34,7 +34,7 @@ _OFFERED: Final = 0.6
 #: Comparing takes its time, and no client sends so many names that nobody knows.
 _MOST_COMPARED: Final = 100
 _MOST_TOLD: Final = 3
-_NAME_CHARS: Final = 64
+_COMPARED_CHARS: Final = 64
 _ELSEWHERE: Final = (
     "filters stand in the bodies of POST /v3/memories/ (lists), POST /v3/memories/search/ and POST /search (searches)"
 )
@@ -88,7 +88,7 @@ class Known:
         for name, times in given.items():
             if times > 1 and name not in self.lists:
                 # Of two users that a deletion names, neither may win by its place.
-                raise InvalidInput(f"query.{_shown(name)}: is given more than once, and is no list")
+                raise InvalidInput(f"query.{shown(name)}: is given more than once, and is no list")
 
     def check_body(self, body: Mapping[str, Any]) -> None:
         """Return if no field of a body is mistyped; what its fields hold is for their shapes to tell.
@@ -153,7 +153,7 @@ def _fields(model: Any) -> set[str]:
 
 def _alike(name: str, known: Iterable[str], least: float) -> str | None:
     """Return the known name that is most likely meant, or None where none is likely."""
-    folded, names = name[:_NAME_CHARS].lower(), sorted(known)
+    folded, names = name[:_COMPARED_CHARS].lower(), sorted(known)
     if f"{folded}_id" in names:
         return f"{folded}_id"
     return next(iter(get_close_matches(folded, names, n=1, cutoff=least)), None)
@@ -163,13 +163,9 @@ def _told(place: str, unknown: Iterable[str], known: frozenset[str], thing: str)
     told = []
     for name in islice(unknown, _MOST_TOLD):
         meant = _alike(name, known, _OFFERED)
-        told.append(f"{place}.{_shown(name)}: there is no such {thing} here{f', is {meant} meant?' if meant else ''}")
+        told.append(f"{place}.{shown(name)}: there is no such {thing} here{f', is {meant} meant?' if meant else ''}")
     return "; ".join([*told, f"known are {', '.join(sorted(known))}" if known else "none is known"])
 
 
 def _list(names: list[str]) -> str:
-    return ", ".join(_shown(name) for name in names[:_MOST_TOLD])
-
-
-def _shown(name: str) -> str:
-    return "".join(character if character.isprintable() else "?" for character in name[:_NAME_CHARS])
+    return ", ".join(shown(name) for name in names[:_MOST_TOLD])

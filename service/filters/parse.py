@@ -32,7 +32,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, NoReturn
 
-from service.errors import InvalidInput
+from service.errors import InvalidInput, shown
 from service.filters import values
 from service.filters.ast import EVERYTHING, Any_, Condition, Field, Node, Not, Op, Scalar
 from service.filters.build import and_
@@ -45,7 +45,6 @@ LIMITS: Final = FilterLimits()
 _OPERATOR_WORDS: Final = frozenset(Op) | {"nin"}
 _RANGES: Final = frozenset({Op.GT, Op.GTE, Op.LT, Op.LTE})
 _SETS: Final = frozenset({Op.EQ, Op.NE, Op.IN, Op.EXISTS})
-_SHOWN: Final = 64
 
 Check = Callable[[object, str, FilterLimits], Scalar]
 
@@ -142,7 +141,7 @@ class _Parser:
         if key in _RULES:
             field, rule = _RULES[key]
             return self._field(field, (), rule, value, here)
-        raise InvalidInput(f"{where}: unknown key {_shown(key)}; allowed are {', '.join(KEYS)}")
+        raise InvalidInput(f"{where}: unknown key {shown(key)}; allowed are {', '.join(KEYS)}")
 
     def _field(self, field: Field, path: tuple[str, ...], rule: _Rule, value: object, where: str) -> Node:
         return and_(*(self._condition(field, path, rule, *one) for one in self._operations(value, where, rule)))
@@ -293,7 +292,3 @@ class _Parser:
 def _refuse(where: str, rule: _Rule) -> NoReturn:
     allowed = ", ".join(operator for operator in Op if operator in rule.operators)
     raise InvalidInput(f"{where}: not a value or operator of this field; its operators are {allowed}")
-
-
-def _shown(key: str) -> str:
-    return "".join(char if char.isprintable() else "?" for char in key[:_SHOWN])

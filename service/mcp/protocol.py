@@ -18,7 +18,7 @@ from service import clock
 from service.audit.details import Reason
 from service.audit.trail import printable
 from service.auth.tokens import is_user_name
-from service.errors import InvalidInput, MalformedId, MemvaultError, NotFound, TooManyRequests, Unavailable
+from service.errors import InvalidInput, MalformedId, MemvaultError, NotFound, TooManyRequests, Unavailable, shown
 from service.mcp import prompts, resources
 from service.mcp.door import Visitor, visitor_of
 from service.mcp.threads import Threads, TimeLimitReached
@@ -41,7 +41,6 @@ _PASSED_OVER: Final = frozenset({"enable_graph"})
 #: Arguments that other tools take where these take a filter.
 _IDS: Final = frozenset(f"{kind.value}_id" for kind in SubjectKind)
 _SHOWN_PROBLEMS: Final = 5
-_SHOWN_CHARS: Final = 64
 #: These lists depend on the credential, and on the acting user that a client's header names: both seldom change, so a
 #: client may keep them for itself for a while. What is refused is decided at each call.
 _LISTS: Final = CacheHint(ttl_ms=60_000, scope="private")
@@ -87,7 +86,7 @@ class _Protocol:
     async def call_tool(self, context: Context, params: types.CallToolRequestParams) -> types.CallToolResult:
         tool = TOOLS.get(params.name)
         if tool is None:
-            raise MCPError(types.INVALID_PARAMS, f"Unknown tool: {_shown(params.name)}")
+            raise MCPError(types.INVALID_PARAMS, f"Unknown tool: {shown(params.name)}")
         given = {key: value for key, value in (params.arguments or {}).items() if key not in _PASSED_OVER}
         began, outcome = clock.monotonic(), _BROKEN
         state = {} if context.request is None else context.request.scope.get("state", {})
@@ -186,7 +185,7 @@ class _Protocol:
 
     async def get_prompt(self, context: Context, params: types.GetPromptRequestParams) -> types.GetPromptResult:
         if params.name != prompts.NAME:
-            raise MCPError(types.INVALID_PARAMS, f"Unknown prompt: {_shown(params.name)}")
+            raise MCPError(types.INVALID_PARAMS, f"Unknown prompt: {shown(params.name)}")
         messages = prompts.messages((params.arguments or {}).get("user_id"))
         return types.GetPromptResult(description=prompts.PROMPT.description, messages=messages)
 
@@ -276,8 +275,8 @@ def _refuse_unknown(tool: Tool, given: Mapping[str, Any], principal: Principal) 
     """Refuse more unknown arguments than are told: the library would make a problem of each."""
     unknown = given.keys() - tool.takes.model_fields.keys()
     if len(unknown) > _SHOWN_PROBLEMS:
-        shown = ", ".join(_shown(one) for one in sorted(unknown)[:_SHOWN_PROBLEMS])
-        raise InvalidInput(f"{shown} and more: there are no such arguments; {_takes(tool, principal)}")
+        some = ", ".join(shown(one) for one in sorted(unknown)[:_SHOWN_PROBLEMS])
+        raise InvalidInput(f"{some} and more: there are no such arguments; {_takes(tool, principal)}")
 
 
 def _problems(error: ValidationError, tool: Tool, principal: Principal) -> str:
@@ -290,7 +289,7 @@ def _problems(error: ValidationError, tool: Tool, principal: Principal) -> str:
 
 
 def _place(where: tuple[int | str, ...]) -> str:
-    return ".".join(_shown(str(part)) for part in where) or "arguments"
+    return ".".join(shown(str(part)) for part in where) or "arguments"
 
 
 def _wish(problem: Mapping[str, Any], tool: Tool) -> str:
@@ -310,7 +309,3 @@ def _is_unknown(problem: Mapping[str, Any]) -> bool:
 
 def _takes(tool: Tool, principal: Principal) -> str:
     return f"{tool.name} takes {', '.join(tool.shown_to(principal).input_schema['properties'])}"
-
-
-def _shown(text: str) -> str:
-    return "".join(character if character.isprintable() else "?" for character in text[:_SHOWN_CHARS])

@@ -18,8 +18,9 @@ def _one(week: str, month: str, year: str) -> dict[str, str]:
     return {"week": week, "month": month, "year": year}
 
 
-def _weekdays(*names: str) -> dict[str, str]:
-    return dict(zip(WEEKDAYS, names, strict=True))
+def _weekdays(*names: str, part: str = "") -> dict[str, str]:
+    """Return the names of the days from Monday on; `part` may stand in one word with each: "Montagabend"."""
+    return {day: f"(?:{name}){part}" if part else name for day, name in zip(WEEKDAYS, names, strict=True)}
 
 
 def _days(today: str, yesterday: str, before: str) -> dict[str, str]:
@@ -41,10 +42,8 @@ _GERMAN: Final = TimeWords(
     this="diese[mnrs]? {one}",
     next="(?:nachste|naechste|kommende)[mnrs]? {one}",
     weekdays=_weekdays(
-        *(
-            f"(?:{day})(?:morgen|vormittag|mittag|nachmittag|abend|nacht)?"
-            for day in ("montag", "dienstag", "mittwoch", "donnerstag", "freitag", "samstag|sonnabend", "sonntag")
-        )
+        *("montag", "dienstag", "mittwoch", "donnerstag", "freitag", "samstag|sonnabend", "sonntag"),
+        part="(?:morgen|vormittag|mittag|nachmittag|abend|nacht)?",
     ),
     on="am |vom |von ",
     habit="jeden|jedem",
@@ -251,10 +250,8 @@ _DUTCH: Final = TimeWords(
     this="(?:deze|dit) {one}",
     next="(?:volgende?|komende?|aanstaande?) {one}",
     weekdays=_weekdays(
-        *(
-            f"{day}(?:ochtend|morgen|middag|avond|nacht)?"
-            for day in ("maandag", "dinsdag", "woensdag", "donderdag", "vrijdag", "zaterdag", "zondag")
-        )
+        *("maandag", "dinsdag", "woensdag", "donderdag", "vrijdag", "zaterdag", "zondag"),
+        part="(?:ochtend|morgen|middag|avond|nacht)?",
     ),
     on="(?:op |van )?",
     habit="elke|iedere|de|over|goede|witte",

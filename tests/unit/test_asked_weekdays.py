@@ -235,3 +235,26 @@ def test_no_question_fails(question: str, today: date) -> None:
     ):
         asked_time(f"{question} {words}", today)
         asked_time(f"{words} {question}", today, Language.SPANISH)
+
+
+@pytest.mark.parametrize(
+    ("language", "question"),
+    [
+        (Language.GERMAN, "Was machte sie jeden Montag?"),
+        (Language.FRENCH, "Que faisait-elle le lundi ?"),
+        (Language.FRENCH, "Qu'a-t-elle mangé à Mardi gras ?"),
+        (Language.SPANISH, "¿Qué hacía los lunes?"),
+        (Language.SPANISH, "¿Trabajaba de lunes a viernes?"),
+        (Language.SPANISH, "¿Qué cantó Plácido Domingo?"),
+        (Language.ITALIAN, "Che cosa faceva il lunedì?"),
+        (Language.ITALIAN, "Lavorava dal lunedì al venerdì?"),
+        (Language.PORTUGUESE, "O que ela disse na segunda vez?"),
+        (Language.DUTCH, "Wat deed ze elke maandag?"),
+        (Language.DUTCH, "Wat at ze op Goede Vrijdag?"),
+        (Language.GERMAN, "Was geschah am Freitag, dem 13.?"),
+        (Language.FRENCH, "Qu'a-t-elle dit vendredi 13 ?"),
+        (Language.DUTCH, "Wat zei ze op vrijdag de 13e?"),
+    ],
+)
+def test_what_was_each_week_or_on_another_day_is_no_day(language: Language, question: str) -> None:
+    assert asked_time(question, TODAY, language).spans == ()

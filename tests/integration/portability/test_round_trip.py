@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -13,7 +13,6 @@ from uuid import UUID
 import orjson
 import psycopg
 import pytest
-from sqlalchemy import Engine, event
 
 from service import clock
 from service.audit.moves import ImportSource
@@ -28,41 +27,16 @@ from service.portability.lines import read_lines
 from service.portability.records import IncomingMemory, Placed, Unreadable
 from service.records import Message, NewMemories, SubjectNames
 from service.retention.holds import NewHold
-from service.scope import Caller, SubjectKind
+from service.scope import Caller
 from service.wiring import Services
 from tests.conftest import Postgres, caller_of
-from tests.integration.memories.test_adding_and_finding import add, found
+from tests.integration.memories.test_adding_and_finding import found
 
 pytestmark = pytest.mark.integration
 
 ABOUT = {"tenant_id": "t", "user": None}
 #: What is new at every import.
 NEW = ("ingested_at", "event_id", "principal_id", "imported_from")
-
-
-@pytest.fixture
-def lived(services: Services, caller: Caller) -> list[UUID]:
-    """A tenant with memories that were added, changed, linked, deleted, alike, expiring and said by somebody."""
-    both = SubjectNames(user_id="alice", agent_id="helper", app_id="slack", run_id="r-1")
-    scope = caller.scope
-    rich = NewMemories(
-        [Message("user", "Ich wohne in Ålesund 北", "Alice"), Message("assistant", "noted")],
-        both,
-        {"place": {"city": "Ålesund"}, "labels": ["preference"], "n": 2**53 + 1},
-        infer=False,
-        categories=("home", "北"),
-        occurred_at=datetime(2021, 5, 4, 3, 2, 1, 987654, tzinfo=UTC),
-        expires_on=date(2099, 1, 2),
-    )
-    ids = [result.memory_id for result in services.adds.add(caller, scope, rich).results]
-    ids += [one.memory_id for one in add(services, caller, "first draft", "doomed", user="bob").results]
-    services.memories.update(caller, scope, ids[2], Edit(text="second draft"))
-    services.memories.update(caller, scope, ids[2], Edit(metadata={"final": True}))
-    services.memories.delete(caller, scope, ids[3])
-    # Two that become alike by an edit keep their own ids.
-    ids += [one.memory_id for one in add(services, caller, "tea", "coffee", user="bob").results]
-    services.memories.update(caller, scope, ids[5], Edit(text="tea"))
-    return ids
 
 
 def exported(services: Services, caller: Caller, wanted: Wanted | None = None, after: str | None = None) -> list[Any]:
@@ -89,12 +63,6 @@ def comparable(lines: list[Any]) -> list[Any]:
         left_out = (*NEW, "id") if line["type"] == "subject" else NEW
         kept.append({name: value for name, value in line.items() if name not in left_out})
     return sorted(kept, key=lambda line: orjson.dumps(line, option=orjson.OPT_SORT_KEYS))
-
-
-@pytest.fixture
-def rival(services: Services) -> Caller:
-    """A caller of another tenant."""
-    return caller_of(services, services.installation.tenants.create("rival").id)
 
 
 def test_a_tenant_comes_into_an_empty_one_without_loss(
@@ -337,82 +305,6 @@ def test_a_dry_run_is_in_the_trail(services: Services, caller: Caller, lived: li
     assert rows == [
         ([report.import_id], {"source": "memvault_export", "imported": 0, "known": report.known, "history": 0})
     ]
-
-
-def test_what_is_asked_for_one_user_is_not_found_for_another(
-    services: Services, caller: Caller, lived: list[UUID]
-) -> None:
-    """A system agent acts for each of its users as if it were bound to that one."""
-    alice, bob = (replace(caller, principal=caller.principal.acting_as(name, None)) for name in ("alice", "bob"))
-    export_id = services.exports.request(alice, alice.scope, Wanted())
-    for asked_for in (None, export_id):
-        assert services.exports.find(alice, alice.scope, asked_for) == Wanted()
-        with pytest.raises(NotFound):
-            services.exports.find(bob, bob.scope, asked_for)
-    made = {}
-    for one, name in ((alice, "alice"), (bob, "bob"), (alice, "alice")):
-        new = NewMemories([Message("user", f"{name} drinks tea")], SubjectNames(user_id=name), infer=False)
-        event = services.adds.add(one, one.scope, new, idempotency_key="same")
-        assert made.setdefault(name, event.id) == event.id
-    assert len(made) == 2
-
-
-def test_an_export_that_was_asked_for_is_another_tenant_s_not_found(
-    services: Services, caller: Caller, rival: Caller, lived: list[UUID]
-) -> None:
-    export_id = services.exports.request(caller, caller.scope, Wanted(SubjectNames(user_id="alice")))
-    assert services.exports.find(caller, caller.scope, export_id).subjects.user_id == "alice"
-    with pytest.raises(NotFound):
-        services.exports.find(rival, rival.scope, export_id)
-    with pytest.raises(NotFound):
-        services.exports.find(rival, rival.scope, None, Wanted(SubjectNames(user_id="alice")))
-
-
-def test_an_erased_person_s_request_is_gone_and_the_export_is_empty(
-    services: Services, caller: Caller, lived: list[UUID], database: Postgres
-) -> None:
-    services.exports.request(caller, caller.scope, Wanted(SubjectNames(user_id="alice")))
-    services.entities.delete(caller, caller.scope, SubjectKind.USER, "alice")
-    assert "lesund" not in repr(exported(services, caller))
-    with psycopg.connect(database.admin) as connection:
-        assert connection.execute("SELECT count(*) FROM exports").fetchone() == (0,)
-
-
-def test_a_request_and_an_erasure_follow_each_other(
-    services: Services, caller: Caller, lived: list[UUID], database: Postgres
-) -> None:
-    with psycopg.connect(database.admin) as connection:
-        connection.execute("UPDATE subjects SET erasing_at = now()")
-    services.installation.subjects.forget_names()
-    with pytest.raises(Conflict, match="being erased"):
-        services.exports.request(caller, caller.scope, Wanted(SubjectNames(user_id="alice")))
-
-
-def test_a_request_for_whom_an_erasure_has_just_left_is_not_refused(
-    services: Services, caller: Caller, database: Postgres
-) -> None:
-    """The name is free when the erasure ends between two looks at it."""
-    wanted = Wanted(SubjectNames(user_id="carol"))
-    services.exports.request(caller, caller.scope, wanted)
-    ended = []
-
-    def end(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        if statement.startswith("INSERT INTO subjects") and not ended:
-            with psycopg.connect(database.admin) as connection:
-                ended.append(connection.execute("DELETE FROM subjects WHERE erasing_at IS NOT NULL").rowcount)
-
-    with psycopg.connect(database.admin) as connection:
-        connection.execute("UPDATE subjects SET erasing_at = now()")
-    services.installation.subjects.forget_names()
-    event.listen(Engine, "after_cursor_execute", end)
-    try:
-        export_id = services.exports.request(caller, caller.scope, wanted)
-    finally:
-        event.remove(Engine, "after_cursor_execute", end)
-    assert ended == [1]
-    assert services.exports.find(caller, caller.scope, export_id) == wanted
-    with psycopg.connect(database.admin) as connection:
-        assert connection.execute("SELECT count(*) FROM subjects WHERE erasing_at IS NULL").fetchone() == (1,)
 
 
 def test_an_export_goes_on_behind_any_batch(
