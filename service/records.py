@@ -109,10 +109,6 @@ class Memory:
     version: int = 1
     provenance: Provenance = field(default_factory=Provenance)
 
-    def is_expired(self, on: date) -> bool:
-        """Tell whether the memory is past its last visible day on the given day."""
-        return self.expires_on is not None and self.expires_on < on
-
 
 @dataclass(frozen=True, slots=True)
 class Signals:

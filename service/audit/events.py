@@ -159,9 +159,6 @@ EVENT_OF: Final[dict[Action, AuditEvent]] = {
     Action.GET_RETENTION_RUN: AuditEvent.RETENTION_RUN_READ,
 }
 
-#: The action of a refused call, by the event that it would have left.
-ACTION_OF: Final[dict[AuditEvent, Action]] = {event: action for action, event in EVENT_OF.items()}
-
 
 class Activity(StrEnum):
     """What kind of act an event is; `read` is every event by which memories reached somebody."""

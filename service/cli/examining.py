@@ -31,7 +31,6 @@ from service.storage.conninfo import bounded
 _TIMEOUT: Final = 3.0
 #: Seconds after which what waits is a sign that nobody works.
 _WAITED: Final = 600.0
-_UNSEALED: Final = 300.0
 #: Seconds by which the clocks of this machine and of Postgres may differ: tokens and expiry dates go by them.
 _SKEW: Final = 5.0
 _LEAST_BYTES: Final = 256 * 1024 * 1024

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -147,11 +146,6 @@ class Rules:
         )
         kind = PrincipalKind(row.changed_kind)
         return Rule(row.id, row.version, body, row.removed, row.changed_by, kind, row.changed_at)
-
-
-def protecting(rules: Sequence[Rule]) -> list[Rule]:
-    """Return the rules with a minimum."""
-    return [rule for rule in rules if rule.body.minimum is not None]
 
 
 def _span(text: str | None) -> Span | None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ARRAY, ColumnElement, Connection, Uuid, any_, delete, false, func, literal, or_, select
+from sqlalchemy import ARRAY, ColumnElement, Connection, Uuid, any_, delete, func, literal, or_, select
 from sqlmodel import SQLModel
 
 from service.scope import Scope, TenantId
@@ -94,11 +94,6 @@ def erasers() -> list[Eraser]:
 def kept_tables() -> Mapping[str, str]:
     """Return the tables that outlive an erasure, each with the reason."""
     return dict(_kept)
-
-
-def refers_to_subjects(eraser: Eraser, subject_ids: Sequence[UUID]) -> Condition:
-    """Return the condition that a row refers to one of the subjects, by itself or through its parent."""
-    return or_(false(), *_of_subjects(eraser, subject_ids))
 
 
 def erase_subject(connection: Connection, scope: Scope, subject_id: UUID, *, limit: int) -> dict[str, int]:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from service.cli.app import _COMMANDS
+
 pytestmark = pytest.mark.unit
 
 ROOT = Path(__file__).parents[2]
@@ -21,6 +23,8 @@ ROOMS = [path for path in SOURCES if "versions" not in path.parts]
 
 FORBIDDEN_NAMES = {"models", "utils", "common", "core", "helpers", "service", "manager"}
 LINE_LIMIT = 500
+# The command, and what the tests hold the schema and the proofs of the trail to.
+READ_ELSEWHERE = {"main", "TENANT_BLIND_TABLES", "kept_tables", "root_of_path"}
 
 # What only clock.py may call; time.monotonic and time.perf_counter measure durations and are free.
 TIME_AND_IDS = re.compile(
@@ -135,6 +139,40 @@ def imported(tree: ast.AST) -> set[str]:
 def normal(name: str) -> str:
     """A distribution's name in its one normal spelling."""
     return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_what_a_module_defines_is_read() -> None:
+    """A function, constant or plain class that nothing reads is dead; a decorator or base may register others."""
+    trees = {path: ast.parse(path.read_text()) for path in ROOMS}
+    read = {name for tree in trees.values() for name in names_read(tree)} | READ_ELSEWHERE
+    read |= {function for _, function in _COMMANDS.values()}
+    unread = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path, tree in trees.items()
+        for name in names_defined(tree)
+        if name not in read
+    ]
+    assert not unread, "remove it, or say in READ_ELSEWHERE who reads it"
+
+
+def names_defined(tree: ast.Module) -> Iterator[str]:
+    """The names at the top of a module that only a reader can give a use."""
+    for node in tree.body:
+        match node:
+            case ast.FunctionDef(name=name, decorator_list=[]) | ast.ClassDef(name=name, bases=[], keywords=[]):
+                yield name
+            case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
+                if not name.startswith("__"):
+                    yield name
+
+
+def names_read(tree: ast.Module) -> Iterator[str]:
+    """The names that a module reads, its own or those of others; an import alone reads nothing."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+            yield node.id
+        elif isinstance(node, ast.Attribute):
+            yield node.attr
 
 
 def test_what_waits_is_removed_only_where_holds_are_asked() -> None:

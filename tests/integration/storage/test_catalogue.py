@@ -24,11 +24,6 @@ from tests.conftest import Postgres
 
 pytestmark = [pytest.mark.integration, pytest.mark.postgres_suite]
 
-TENANT_TABLES = (
-    *("memories", "subjects", "history", "events", "messages", "audit", "api_keys", "idempotency"),
-    *("identities", "webhooks", "webhook_deliveries"),
-)
-
 
 @pytest.fixture
 def admin(database: Postgres) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
