@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
@@ -24,6 +24,11 @@ class SubjectNames:
     agent_id: str | None = None
     app_id: str | None = None
     run_id: str | None = None
+
+    @classmethod
+    def of(cls, pairs: Iterable[tuple[SubjectKind, str]]) -> SubjectNames:
+        """Return the names of (kind, name) pairs, one of a kind at most."""
+        return cls(**{f"{kind.value}_id": name for kind, name in pairs})
 
     def items(self) -> list[tuple[SubjectKind, str]]:
         """Return the (kind, name) pairs that are set, the owner of the encryption key first."""

@@ -13,12 +13,13 @@ from service import clock
 from service.audit.details import MemoriesDeleted, MemoryListed, MemoryUpdated
 from service.audit.events import AuditEvent, Outcome
 from service.errors import InvalidInput, NotFound, QuotaExceeded, ScopeRequired
-from service.filters.ast import EVERYTHING, Node
+from service.filters.ast import Node
 from service.filters.build import subjects_filter
 from service.filters.metadata_limits import validate_metadata
 from service.holds.guard import refuse_held, wait_for_placing
 from service.holds.minimum import Minimum
 from service.memories.asked_times import AskedTime
+from service.memories.deleting import delete_memories
 from service.memories.edits import UNSET, Edit, Unset, as_given, changed_fields, edited, grows
 from service.memories.events import cancel_events, forget_messages, settle_unapproved
 from service.memories.indexing import Indexing
@@ -30,7 +31,6 @@ from service.memories.stores import Stores
 from service.policy.table import authorize
 from service.records import HistoryEntry, Hit, Memory, Page, SubjectNames
 from service.scope import Action, Caller, Scope
-from service.storage.erasers import erase_with_memories
 from service.storage.erasing import lock_matching
 from service.storage.filter_sql import compile_sql
 from service.storage.keyring import KeyDestroyed
@@ -131,7 +131,7 @@ class Memories:
         stores = self._stores
         stores.gate.check(caller, Action.HISTORY, targets=[memory_id])
         with stores.database.transaction(scope) as connection:
-            users = stores.lookup(connection, scope, EVERYTHING).users
+            users = stores.bound_users(connection, scope)
             steps = stores.record.history(connection, scope, memory_id)
             present = stores.record.find(connection, scope, [memory_id], users=users, on=None).get(memory_id)
             if present is not None and present.expires_on is not None and present.expires_on < clock.today():
@@ -332,13 +332,13 @@ class Memories:
     def _find(
         self, connection: Connection, scope: Scope, memory_id: UUID, *, on: date | None = None, lock: bool = False
     ) -> StoredMemory | None:
-        users = None if scope.users is None else self._stores.lookup(connection, scope, EVERYTHING).users
+        users = self._stores.bound_users(connection, scope)
         found = self._stores.record.find(connection, scope, [memory_id], users=users, on=on, lock=lock)
         return found.get(memory_id)
 
     def _superseded(self, connection: Connection, scope: Scope, newest: StoredMemory) -> Sequence[StoredMemory]:
         """Return the older memories that a memory supersedes, through all generations, locked."""
-        users = None if scope.users is None else self._stores.lookup(connection, scope, EVERYTHING).users
+        users = self._stores.bound_users(connection, scope)
         older = superseded_by(connection, newest.id)
         found = self._stores.record.find(connection, scope, older, users=users, on=None, lock=True)
         # What was said anew until the lock was had is current itself.
@@ -354,9 +354,8 @@ class Memories:
     def _remove(self, connection: Connection, scope: Scope, stored: Sequence[StoredMemory]) -> None:
         refuse_held(connection, scope, [one.id for one in stored])
         Minimum(self._stores.keyring).refuse_kept(connection, scope, stored)
-        erase_with_memories(connection, [one.id for one in stored], but=["history"])
-        self._stores.record.delete(connection, scope, stored, keep_texts=self._stores.settings.history.keep_deleted)
-        forget_messages(connection, event_ids=[one.event_id for one in stored if one.event_id is not None])
+        keep_texts = self._stores.settings.history.keep_deleted
+        delete_memories(connection, scope, self._stores.record, stored, keep_texts=keep_texts)
 
 
 def _reached(subject_ids: Sequence[UUID], users: frozenset[UUID] | None) -> list[list[UUID]]:

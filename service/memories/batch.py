@@ -21,18 +21,16 @@ from service.errors import (
     QuotaExceeded,
     TooLarge,
 )
-from service.filters.ast import EVERYTHING
 from service.filters.metadata_limits import validate_metadata
 from service.holds.guard import refusals_among
 from service.holds.minimum import Minimum
+from service.memories.deleting import delete_memories
 from service.memories.edits import Edit, Unset, changed_fields, edited, grows
-from service.memories.events import forget_messages
 from service.memories.indexing import Indexing
 from service.memories.limits import check_text
 from service.memories.provenance import check_connector
 from service.memories.stores import Stores
 from service.scope import Action, Caller, Scope
-from service.storage.erasers import erase_with_memories
 from service.storage.keyring import KeyDestroyed
 from service.storage.outbox import GONE
 from service.storage.stored import IndexEntry, StoredMemory, searchable
@@ -113,9 +111,8 @@ class Batches:
             found = self._found(connection, scope, wanted, lock=True)
             held = self._held(connection, caller, scope, found, Action.DELETE_BATCH)
             doomed = list(found.values())
-            erase_with_memories(connection, list(found), but=["history"])
-            stores.record.delete(connection, scope, doomed, keep_texts=stores.settings.history.keep_deleted)
-            forget_messages(connection, event_ids=[one.event_id for one in doomed if one.event_id is not None])
+            keep_texts = stores.settings.history.keep_deleted
+            delete_memories(connection, scope, stores.record, doomed, keep_texts=keep_texts)
             missing = [one for one in wanted if one not in found and one not in held]
             if doomed:
                 stores.trail.write(
@@ -253,7 +250,7 @@ class Batches:
         self, connection: Connection, scope: Scope, ids: Sequence[UUID], *, lock: bool = False
     ) -> dict[UUID, StoredMemory]:
         """Return the memories that the scope reaches, in the order of their ids, so that two batches never cross."""
-        users = None if scope.users is None else self._stores.lookup(connection, scope, EVERYTHING).users
+        users = self._stores.bound_users(connection, scope)
         found: dict[UUID, StoredMemory] = {}
         for part in _parts(sorted(ids), _READ_AT_ONCE):
             found |= self._stores.record.find(connection, scope, part, users=users, on=None, lock=lock)

@@ -16,7 +16,6 @@ from service.audit.details import EntitiesListed
 from service.audit.events import AuditEvent, Outcome
 from service.auth.endings import journal_ends_with_user
 from service.errors import NotFound
-from service.filters.ast import EVERYTHING
 from service.holds.guard import belongs_to, refuse_held_subject
 from service.holds.minimum import Minimum
 from service.memories.events import cancel_events
@@ -48,7 +47,7 @@ class Entities:
         stores = self._stores
         stores.gate.check(caller, Action.LIST_ENTITIES)
         with stores.database.transaction(scope) as connection:
-            users = stores.lookup(connection, scope, EVERYTHING).users
+            users = stores.bound_users(connection, scope)
             subjects = stores.subjects.list(connection, scope, ids=None if users is None else list(users))
             size = size or max(1, len(subjects))
             counts = stores.record.counts(connection, on=clock.today())

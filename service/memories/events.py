@@ -15,7 +15,6 @@ from service import clock
 from service.audit.details import EventsListed
 from service.audit.events import AuditEvent, Outcome
 from service.errors import NotFound
-from service.filters.ast import EVERYTHING
 from service.memories.stores import Stores
 from service.memories.tables import EventRow, IdempotencyRow
 from service.queue.tasks import forget_jobs
@@ -117,16 +116,14 @@ class Events:
         return self._presented(connection, scope, [row])[0]
 
     def _reach(self, connection: Connection, scope: Scope) -> Sequence[Any]:
-        if scope.users is None:
-            return []
-        users = self._stores.lookup(connection, scope, EVERYTHING).users or frozenset()
-        return [_events.c.subject_ids.overlap(list(users))]
+        users = self._stores.bound_users(connection, scope)
+        return [] if users is None else [_events.c.subject_ids.overlap(list(users))]
 
     def _presented(self, connection: Connection, scope: Scope, rows: Sequence[Any]) -> Sequence[Event]:
         stores = self._stores
         ids = {UUID(result["id"]) for row in rows for result in row.results}
         # An id may since have come to be another user's, by an import.
-        users = None if scope.users is None else stores.lookup(connection, scope, EVERYTHING).users
+        users = stores.bound_users(connection, scope)
         found = stores.record.find(connection, scope, ids, users=users, on=clock.today())
         memories = {memory.id: memory for memory in stores.presented(connection, scope, list(found.values()))}
         subjects = {row.id: stores.subject_names(connection, scope, row.subject_ids) for row in rows}

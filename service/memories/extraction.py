@@ -161,7 +161,7 @@ class Extractions:
             rows = connection.execute(query).all()
             for row in rows:
                 named = stores.subjects.names(connection, scope, row.subject_ids)
-                ids = SubjectIds(**{f"{kind.value}_id": subject_id for subject_id, (kind, _) in named.items()})
+                ids = SubjectIds.of((kind, subject_id) for subject_id, (kind, _) in named.items())
                 self._defer(connection, scope, row.id, ids)
                 move_event(connection, row.id, EventStatus.PENDING)
         return len(rows)

@@ -13,7 +13,6 @@ from service import clock
 from service.audit.events import AuditEvent, Outcome
 from service.audit.tenant_details import FeedbackGiven
 from service.errors import InvalidInput, NotFound
-from service.filters.ast import EVERYTHING
 from service.memories.limits import check_characters
 from service.memories.stores import Stores
 from service.memories.tables import FeedbackRow
@@ -64,7 +63,7 @@ class Feedbacks:
                 raise InvalidInput(f"feedback_reason: must have {REASON_CHARS} characters at most")
         feedback = None
         with stores.database.transaction(scope) as connection:
-            users = None if scope.users is None else stores.lookup(connection, scope, EVERYTHING).users
+            users = stores.bound_users(connection, scope)
             # Locked, so that the memory is there as long as what is said of it is written.
             found = stores.record.find(connection, scope, [memory_id], users=users, on=clock.today(), lock=True)
             if memory := found.get(memory_id):

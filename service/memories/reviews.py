@@ -17,7 +17,7 @@ from service import clock
 from service.audit.events import AuditEvent, Outcome
 from service.audit.tenant_details import ReviewApproved, ReviewRejected, ReviewsExpired, ReviewsListed, ReviewsSearched
 from service.errors import NotFound, TooLarge
-from service.filters.ast import EVERYTHING, Node
+from service.filters.ast import Node
 from service.filters.evaluate import matches
 from service.memories.events import settle_results, settle_unapproved
 from service.memories.indexing import Indexing
@@ -284,7 +284,7 @@ class Reviews:
     def _find(
         self, connection: Connection, scope: Scope, ids: Sequence[UUID], *, lock: bool = False
     ) -> Sequence[Waiting]:
-        users = None if scope.users is None else self._stores.lookup(connection, scope, EVERYTHING).users
+        users = self._stores.bound_users(connection, scope)
         found = self._stores.quarantine.find(connection, scope, ids, users=users, on=clock.today(), lock=lock)
         return list(found.values())
 

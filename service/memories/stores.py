@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, and_
 from service.audit.trail import Trail
 from service.auth.standing import Standing
 from service.embeddings.embedder import Embedder
-from service.filters.ast import Node, subject_names
+from service.filters.ast import EVERYTHING, Node, subject_names
 from service.filters.evaluate import matches
 from service.filters.tokens import Tokenizer
 from service.holds.waiting import WaitingHolds
@@ -88,6 +88,10 @@ class Stores:
             known = self.subjects.known(scope, names)
             return TenantLookup(known or {}, self.tokenizer(scope), scope.users, complete=known is not None)
         return TenantLookup(self.subjects.find(connection, scope, names), self.tokenizer(scope), scope.users)
+
+    def bound_users(self, connection: Connection, scope: Scope) -> frozenset[UUID] | None:
+        """Return the users that the principal is bound to, as surrogates; None when it is not bound."""
+        return None if scope.users is None else self.lookup(connection, scope, EVERYTHING).users
 
     def presented(self, connection: Connection, scope: Scope, stored: Sequence[StoredMemory]) -> list[Memory]:
         """Return memories with the names of their subjects; one whose owner was erased meanwhile is left out."""
@@ -170,5 +174,4 @@ def _memory(stored: StoredMemory, names: Mapping[UUID, Name]) -> Memory:
 
 
 def _names(ids: Iterable[UUID], names: Mapping[UUID, Name]) -> SubjectNames:
-    known = dict(names[one] for one in ids if one in names)
-    return SubjectNames(**{f"{kind.value}_id": name for kind, name in known.items()})
+    return SubjectNames.of(names[one] for one in ids if one in names)

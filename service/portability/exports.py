@@ -17,7 +17,7 @@ from service import clock
 from service.audit.events import AuditEvent, Outcome
 from service.audit.moves import ExportPart, ExportRead
 from service.errors import Conflict, InvalidInput, NotFound, TooLarge
-from service.filters.ast import EVERYTHING, Node, subject_names
+from service.filters.ast import Node, subject_names
 from service.filters.build import and_, subjects_filter
 from service.filters.evaluate import matches
 from service.filters.parse import parse_filter
@@ -136,7 +136,7 @@ class Exports:
             parse_filter(same.filters)
             query = query.where(_exports.c.request_mac == self._mac(scope, same))
         with stores.database.transaction(scope) as connection:
-            if (users := stores.lookup(connection, scope, EVERYTHING).users) is not None:
+            if (users := stores.bound_users(connection, scope)) is not None:
                 # One credential may act for several users, each as if bound to it.
                 query = query.where(
                     _exports.c.principal_id == caller.principal.id, _exports.c.subject_ids.overlap(list(users))
@@ -367,7 +367,7 @@ class Exports:
         for _ in range(2):
             # In one order, so that two requests with the same new names never wait for each other.
             for kind, name in sorted(named):
-                names = SubjectNames(**{f"{kind.value}_id": name})
+                names = SubjectNames.of([(kind, name)])
                 check_names(names)
                 subjects.ensure(connection, scope, names)
             ids = self._stores.lookup(connection, scope, where).subject_ids()

@@ -20,7 +20,6 @@ from service import clock
 from service.audit.events import AuditEvent
 from service.audit.moves import ImportSource, MemoriesImported
 from service.errors import InvalidInput, MemvaultError, QuotaExceeded
-from service.filters.ast import EVERYTHING
 from service.filters.metadata_limits import validate_metadata
 from service.memories.limits import check_categories, check_characters, check_names, check_text
 from service.memories.provenance import CONNECTOR
@@ -240,7 +239,7 @@ class Imports:
             there = len(memories) - len(entries)
             self._tell(connection, caller, entries, origin, report, known=there, lengths=lengths, steps=steps)
             # A key that is bound to users moves nothing of another's, though it may name an id of theirs.
-            users = None if scope.users is None else stores.lookup(connection, scope, EVERYTHING).users
+            users = stores.bound_users(connection, scope)
             lines = self._arriving.lines(connection, [one.id for one in memories], users=users)
         self._indexing.apply(scope, entries)
         report.memories += len(entries)

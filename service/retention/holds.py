@@ -17,7 +17,7 @@ from service.audit.events import AuditEvent, Outcome
 from service.audit.trail import Trail
 from service.auth.people import are_related, find_person
 from service.errors import Conflict, Forbidden, InvalidInput, NameTaken, NotFound
-from service.filters.ast import EVERYTHING, Node, subject_names
+from service.filters.ast import EVERYTHING, Node
 from service.holds.guard import belongs_to
 from service.holds.membership import add_members
 from service.holds.register import HoldState, Register, Signature, StoredHold
@@ -26,9 +26,10 @@ from service.policy.gate import Gate
 from service.records import Page, SubjectNames
 from service.retention.coverage import Coverage, Covering
 from service.retention.hold_journal import HoldJournal
+from service.retention.pinning import pin
 from service.scope import Action, Caller, PrincipalKind, Scope
 from service.storage.database import Database
-from service.storage.kept_filters import pinned, pinned_subjects, unpinned
+from service.storage.kept_filters import pinned_subjects, unpinned
 from service.storage.keyring import Keyring
 from service.storage.record import memories_table, one_of
 from service.storage.tables import HistoryRow
@@ -280,14 +281,7 @@ class Holds:
         """Return the subjects of a hold, or its filter with surrogates in it. Who is not known yet becomes known."""
         if new.subjects:
             return self._subjects.ensure(connection, scope, new.subjects).all(), None
-        if new.where is None:
-            return None, None
-        ids = {}
-        for kind, name in sorted(subject_names(new.where)):
-            names = SubjectNames(**{f"{kind.value}_id": name})
-            check_names(names)
-            ids[(kind, name)] = self._subjects.ensure(connection, scope, names).owner
-        return None, pinned(new.where, ids)
+        return None, None if new.where is None else pin(connection, scope, self._subjects, new.where)
 
     def _refuse_leaving(
         self, connection: Connection, scope: Scope, subject_ids: Collection[UUID], *, shared_by: Sequence[UUID]
@@ -322,8 +316,8 @@ class Holds:
         ids = set(stored.subject_ids) | (pinned_subjects(stored.where) if stored.where is not None else set())
         names = self._subjects.names(connection, scope, ids)
         where = None if stored.where is None else unpinned(stored.where, names)
-        own = dict(names[one] for one in stored.subject_ids if one in names)
-        return Hold(stored, SubjectNames(**{f"{kind.value}_id": name for kind, name in own.items()}), where)
+        subjects = SubjectNames.of(names[one] for one in stored.subject_ids if one in names)
+        return Hold(stored, subjects, where)
 
     def _not_found(
         self, caller: Caller, scope: Scope, event: AuditEvent, targets: Sequence[UUID], detail: HoldPlaced

@@ -16,15 +16,13 @@ from service.audit.details import RetentionRuleChanged, RetentionRulesRead
 from service.audit.events import AuditEvent, Outcome
 from service.audit.trail import Trail
 from service.errors import InvalidInput, NameTaken, NotFound
-from service.filters.ast import subject_names
 from service.holds.rules import Rule, RuleAction, RuleBody, Rules
-from service.memories.limits import check_names
 from service.policy.gate import Gate
-from service.records import SubjectNames
 from service.retention.ledger import Ledger
+from service.retention.pinning import pin
 from service.scope import SERVICE_ID, Action, Caller, Scope
 from service.storage.database import Database
-from service.storage.kept_filters import pinned, pinned_subjects, unpinned
+from service.storage.kept_filters import pinned_subjects, unpinned
 from service.storage.keyring import Keyring
 from service.tenants.subjects import Subjects
 
@@ -227,12 +225,7 @@ class RetentionRules:
         return rule
 
     def _pinned(self, connection: Connection, scope: Scope, body: RuleBody) -> RuleBody:
-        ids = {}
-        for kind, name in sorted(subject_names(body.where)):
-            names = SubjectNames(**{f"{kind.value}_id": name})
-            check_names(names)
-            ids[(kind, name)] = self._subjects.ensure(connection, scope, names).owner
-        return replace(body, where=pinned(body.where, ids))
+        return replace(body, where=pin(connection, scope, self._subjects, body.where))
 
     def _told(self, scope: Scope, rule: Rule) -> Rule:
         """Return a rule with the names of who still exists in its filter."""

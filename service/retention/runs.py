@@ -23,7 +23,7 @@ from service.audit.uses import last_uses, trail_reaches_back_to
 from service.errors import NotFound
 from service.holds.guard import held_among, wait_for_placing
 from service.holds.rules import CountedFrom, Rule, Rules
-from service.memories.events import forget_messages
+from service.memories.deleting import delete_memories
 from service.observability.metrics import FORGOTTEN, RETENTION_STEPS
 from service.policy.gate import Gate
 from service.records import Page
@@ -33,7 +33,6 @@ from service.retention.run_ledger import ByRule, Run
 from service.scope import SERVICE_ID, Action, Caller, Scope, TenantId, installation_caller
 from service.settings import Settings
 from service.storage.database import Database
-from service.storage.erasers import erase_with_memories
 from service.storage.keyring import Keyring, lost_of
 from service.storage.outbox import enqueue
 from service.storage.record import Record, Unreadable, memories_table
@@ -261,11 +260,8 @@ class Runs:
         steps = {one.memory_id: one.step for one in planned}
         deleted = [memory for memory in memories if steps[memory.id] is Step.DELETE]
         hidden = [memory for memory in memories if steps[memory.id] is Step.HIDE]
-        if deleted:
-            erase_with_memories(connection, [memory.id for memory in deleted], but=["history"])
-            self._record.delete(connection, scope, deleted, keep_texts=self._settings.history.keep_deleted)
-            events = [memory.event_id for memory in deleted if memory.event_id is not None]
-            forget_messages(connection, event_ids=events)
+        keep_texts = self._settings.history.keep_deleted
+        delete_memories(connection, scope, self._record, deleted, keep_texts=keep_texts)
         if hidden:
             hide(connection, scope, hidden, run.now)
         self._trail.write(

@@ -44,6 +44,11 @@ class SubjectIds:
     app_id: UUID | None = None
     run_id: UUID | None = None
 
+    @classmethod
+    def of(cls, pairs: Iterable[tuple[SubjectKind, UUID]]) -> SubjectIds:
+        """Return the surrogates of (kind, surrogate) pairs, one of a kind at most."""
+        return cls(**{f"{kind.value}_id": surrogate for kind, surrogate in pairs})
+
     def all(self) -> list[UUID]:
         """Return the ids that are set, the owner of the encryption key first."""
         return [one for one in (self.user_id, self.agent_id, self.app_id, self.run_id) if one is not None]
@@ -133,7 +138,7 @@ class Subjects:
         for kind, name in pairs:
             if (kind, name) not in found:
                 found[(kind, name)] = self._create(connection, scope, kind, name)
-        return SubjectIds(**{f"{kind.value}_id": found[(kind, name)] for kind, name in pairs})
+        return SubjectIds.of((kind, found[(kind, name)]) for kind, name in pairs)
 
     def names(self, connection: Connection, scope: Scope, ids: Iterable[UUID]) -> dict[UUID, Name]:
         """Return the names of those surrogates whose key is there."""

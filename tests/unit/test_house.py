@@ -190,3 +190,14 @@ def test_what_waits_is_removed_only_where_holds_are_asked() -> None:
         if re.search(r"delete\((quarantine_table|QuarantineRow)", path.read_text(encoding="utf-8"))
     }
     assert deleting == {"storage/quarantine.py"}
+
+
+def test_memories_are_deleted_in_one_way() -> None:
+    found = [
+        str(path.relative_to(SERVICE))
+        for path in SOURCES
+        for _, name in calls(ast.parse(path.read_text(encoding="utf-8")))
+        if name.endswith("record.delete")
+    ]
+    # Elsewhere the texts in other tables, or the messages of the add, would be left behind.
+    assert found == ["memories/deleting.py"]
