@@ -22,6 +22,7 @@ from service.api.strictness import Known, check_encoding
 from service.audit.details import Reason
 from service.audit.trail import purpose_of
 from service.auth.acting import HEADER, acting_user, acts_for
+from service.auth.presented import IN_URL, secret_of
 from service.errors import InsufficientScope, InvalidInput, InvalidToken, MalformedId
 from service.policy.table import authorize, names_its_user
 from service.scope import Action, Caller, Principal, SubjectKind
@@ -33,7 +34,6 @@ Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 _FACE: Final = "rest"
 _CLIENT_HEADERS: Final = ("x-mem0-client", "x-mem0-source", "x-application", "user-agent")
 _CLIENT_CHARS: Final = 200
-_SCHEMES: Final = ("token", "bearer")
 _ACTION: Final = "memvault_action"
 #: Path parameters that hold a name, which the trail never does.
 _NAMES: Final = frozenset(f"{kind}_id" for kind in SubjectKind)
@@ -153,14 +153,6 @@ def services_of(request: Request) -> Services:
     return opening.services()
 
 
-def secret_of(headers: Headers) -> str | None:
-    """Return the API key or access token that a request carries, or None."""
-    scheme, _, secret = headers.get("authorization", "").strip().partition(" ")
-    if scheme.lower() in _SCHEMES and secret.strip():
-        return secret.strip()
-    return headers.get("x-api-key") or None
-
-
 def client_of(headers: Headers) -> str:
     """Return what the client calls itself: untrusted and short."""
     for name in _CLIENT_HEADERS:
@@ -202,9 +194,7 @@ def _authenticated(services: Services, request: Request) -> Caller:
     request_id = str(request.state.request_id)
     client = client_of(request.headers)
     if "access_token" in request.query_params:
-        raise InvalidInput(
-            "access_token: does not belong into a URL, where logs keep it; send it as 'Authorization: Bearer'"
-        )
+        raise InvalidInput(IN_URL)
     try:
         principal = services.authenticator.authenticate(
             secret_of(request.headers), request_id=request_id, client=client, face=_FACE

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service import clock
 from service.audit.trail import printable, purpose_of
 from service.auth.acting import HEADER, acting_user
+from service.auth.presented import IN_URL, secret_of
 from service.errors import InsufficientScope, MemvaultError, Unauthenticated
 from service.mcp.bodies import fault_of, is_stateless, peeked
 from service.mcp.metadata import ProtectedResource
@@ -29,7 +30,6 @@ from service.wiring import Services
 #: Where the visitor of a request stands in its ASGI scope.
 _VISITOR: Final = "memvault.visitor"
 _PATH: Final = "/mcp"
-_IN_URL: Final = "access_token: does not belong into a URL, where logs keep it; send it as 'Authorization: Bearer'"
 _HOST_REFUSED: Final = "the service does not answer to this host name: add it to server.allowed_hosts"
 _ORIGIN_REFUSED: Final = "web pages of this origin may not call the service: add its host to server.allowed_hosts"
 
@@ -115,13 +115,13 @@ class Door:
             return _answer(foreign.status_code, code, detail, request_id)
         if "access_token" in request.query_params:
             told = {"WWW-Authenticate": self._resource.malformed()}
-            return _answer(400, "invalid_request", _IN_URL, request_id, told)
+            return _answer(400, "invalid_request", IN_URL, request_id, told)
         try:
             services = self._services()
             principal, admitted = await self._threads.run(partial(_principal_of, services, request, request_id))
             purpose = purpose_of(request.headers.get("x-purpose"))
         except Unauthenticated as error:
-            told = {"WWW-Authenticate": self._resource.unauthorized(invalid=bool(secret_of(request)))}
+            told = {"WWW-Authenticate": self._resource.unauthorized(invalid=bool(secret_of(request.headers)))}
             return _answer(error.status, error.code, error.detail, request_id, told)
         except MemvaultError as error:
             return _answer(error.status, error.code, error.detail, request_id, error.headers)
@@ -182,7 +182,7 @@ def _principal_of(services: Services, request: Request, request_id: str) -> tupl
     """
     client = request.headers.get("user-agent", "")
     principal = services.authenticator.authenticate(
-        secret_of(request), request_id=request_id, client=client, face="mcp"
+        secret_of(request.headers), request_id=request_id, client=client, face="mcp"
     )
     caller = Caller(principal, request_id=request_id, client=printable(client), face="mcp")
     named = acting_user(request.headers.getlist(HEADER))
@@ -190,14 +190,6 @@ def _principal_of(services: Services, request: Request, request_id: str) -> tupl
     if counts:
         services.rates.admit(caller)
     return services.acting.narrowed(caller, named).principal, counts
-
-
-def secret_of(request: Request) -> str | None:
-    """Return the key or token of a request: `Authorization: Bearer` or `Token`, else `X-API-Key`."""
-    scheme, _, secret = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() in ("bearer", "token") and secret.strip():
-        return secret.strip()
-    return request.headers.get("x-api-key")
 
 
 def _answer(

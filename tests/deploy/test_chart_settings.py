@@ -193,7 +193,7 @@ def nested(name: str, value: Any) -> str:
 @pytest.mark.parametrize("name", sorted(secrets_of_the_service()))
 def test_a_secret_in_config_is_refused(name: str) -> None:
     """Every secret setting that the service has: config is a ConfigMap."""
-    assert f"config.{name}: is a secret, which does not belong into config" in refusal("external", nested(name, "x"))
+    assert f"config.{name}: is a secret, which does not belong in config" in refusal("external", nested(name, "x"))
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ def test_secrets_of_models_are_variables_from_secrets() -> None:
     plain_number = render("llm", 'config={"llm": {"config": {"max_tokens": 1000}}}').config("serve")
     assert plain_number["llm"]["config"] == {"max_tokens": 1000}
     for name in ("MEMVAULT_LLM__PROVIDER", "MEMVAULT_DATABASE__URL", "memvault_llm__provider"):
-        assert "a setting belongs into config" in refusal(
+        assert "a setting belongs in config" in refusal(
             "external", f'serve.extraEnv=[{{"name": "{name}", "value": "x"}}]'
         )
     plain = '[{"name": "MEMVAULT_LLM__CONFIG__API_KEY", "value": "x"}]'

@@ -32,7 +32,7 @@ In the environment a list or a mapping is written as JSON, a mapping also entry 
 (`{prefix}LLM__CONFIG__<entry>`), and a number or a yes or no that may be `null` is so by that word
 (`{prefix}INDEX__GRPC_PORT=null`).
 
-Secrets belong into the environment, or each into a file of its own: in the folder `secrets_dir`, named as the
+Secrets belong in the environment, or each into a file of its own: in the folder `secrets_dir`, named as the
 environment variable (`{prefix}DATABASE__URL`, capitals or not), holding the value and nothing else but a line end.
 Folders, hidden files and files with a dot in their name (`audit-signing.pem`) are left alone there; any other file that
 names no setting is an error. So is one that everyone on the machine can read: mode 0600 for a file of yours, 0440 or

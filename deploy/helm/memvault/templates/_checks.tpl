@@ -5,7 +5,7 @@
 {{- $settings := include "memvault.settings" . | fromJson -}}
 
 {{- /* Whatever is secret comes from a secret, and what the chart sets is not set twice. */ -}}
-{{- $secret := "is a secret, which does not belong into config; name a secret in" -}}
+{{- $secret := "is a secret, which does not belong in config; name a secret in" -}}
 {{- $secrets := dict
   "bootstrap_key" "bootstrap.existingSecret"
   "database.url" "database.existingSecret"
@@ -62,10 +62,10 @@
 {{- range (get $v $component).extraEnv -}}
 {{- if hasPrefix "MEMVAULT_" (upper .name) -}}
 {{- if not (regexMatch "^MEMVAULT_(LLM|EMBEDDINGS)__CONFIG__" .name) -}}
-{{- fail (printf "%s.extraEnv: %s: a setting belongs into config, a secret into the value for it" $component .name) -}}
+{{- fail (printf "%s.extraEnv: %s: a setting belongs in config, a secret into the value for it" $component .name) -}}
 {{- end -}}
 {{- if not .valueFrom -}}
-{{- fail (printf "%s.extraEnv: %s: give it by valueFrom.secretKeyRef; what is no secret belongs into config" $component .name) -}}
+{{- fail (printf "%s.extraEnv: %s: give it by valueFrom.secretKeyRef; what is no secret belongs in config" $component .name) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
