@@ -8,13 +8,14 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Column, DateTime, text
+from sqlalchemy import BigInteger, Column, text
 from sqlmodel import Field, SQLModel
 
 from service import clock
 from service.scope import TenantId
 from service.storage.database import Database
 from service.storage.erasers import keep
+from service.storage.tables import moment
 
 
 class AuditStreamRow(SQLModel, table=True):
@@ -24,7 +25,7 @@ class AuditStreamRow(SQLModel, table=True):
 
     stream: str = Field(primary_key=True)
     holder: UUID
-    held_until: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
+    held_until: datetime = Field(sa_column=moment())
     seen: int = Field(sa_column=Column(BigInteger, nullable=False))
 
 

@@ -6,12 +6,13 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Column, DateTime, Identity, Index, LargeBinary
+from sqlalchemy import BigInteger, Column, Identity, Index, LargeBinary
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TEXT
 from sqlalchemy.dialects.postgresql import UUID as SqlUuid
 from sqlmodel import Field, SQLModel
 
 from service.storage.erasers import keep
+from service.storage.tables import moment
 
 
 class AuditRow(SQLModel, table=True):
@@ -26,7 +27,7 @@ class AuditRow(SQLModel, table=True):
     tenant_id: UUID = Field(primary_key=True, foreign_key="tenants.id")
     id: UUID = Field(primary_key=True)
     seq: int = Field(sa_column=Column(BigInteger, Identity(always=True), nullable=False))
-    at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
+    at: datetime = Field(sa_column=moment())
     event: str
     outcome: str
     principal_id: UUID | None = None
@@ -64,7 +65,7 @@ class AuditCheckpointRow(SQLModel, table=True):
     __tablename__ = "audit_checkpoints"
 
     number: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
-    at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
+    at: datetime = Field(sa_column=moment())
     body: str
     signatures: dict[str, str] = Field(sa_column=Column(JSONB, nullable=False))
 
@@ -97,7 +98,7 @@ class AuditDeliveryRow(SQLModel, table=True):
 
     sink: str = Field(primary_key=True)
     number: int = Field(sa_column=Column(BigInteger, nullable=False))
-    at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
+    at: datetime = Field(sa_column=moment())
 
 
 class AuditDropRow(SQLModel, table=True):
@@ -110,7 +111,7 @@ class AuditDropRow(SQLModel, table=True):
     last_xid: int = Field(sa_column=Column(BigInteger, nullable=False))
     last_seq: int = Field(sa_column=Column(BigInteger, nullable=False))
     frontier: bytes
-    at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
+    at: datetime = Field(sa_column=moment())
 
 
 keep(AuditRow, "people are named by surrogates only, and what a person asked or said by HMACs under the key that dies")

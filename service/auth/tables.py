@@ -10,7 +10,6 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Connection,
-    DateTime,
     LargeBinary,
     Select,
     Text,
@@ -27,10 +26,7 @@ from sqlmodel import Field, SQLModel
 
 from service.scope import Scope
 from service.storage.erasers import Eraser, declare
-
-
-def _moment(*, nullable: bool = False) -> Column[datetime]:
-    return Column(DateTime(timezone=True), nullable=nullable)
+from service.storage.tables import moment
 
 
 class KeyIndexRow(SQLModel, table=True):
@@ -58,11 +54,11 @@ class ApiKeyRow(SQLModel, table=True):
     created_by: UUID | None = None
     owner_id: UUID | None = None
     owner: bytes | None = None
-    created_at: datetime = Field(sa_column=_moment())
-    not_before: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
-    expires_at: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
-    last_used_at: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
-    revoked_at: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
+    created_at: datetime = Field(sa_column=moment())
+    not_before: datetime | None = Field(default=None, sa_column=moment(nullable=True))
+    expires_at: datetime | None = Field(default=None, sa_column=moment(nullable=True))
+    last_used_at: datetime | None = Field(default=None, sa_column=moment(nullable=True))
+    revoked_at: datetime | None = Field(default=None, sa_column=moment(nullable=True))
     must_name_user: bool = False
     replaced_by: UUID | None = None
 

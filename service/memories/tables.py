@@ -6,16 +6,13 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Column, DateTime, ForeignKeyConstraint, Index, Integer, LargeBinary, UniqueConstraint, text
+from sqlalchemy import Column, ForeignKeyConstraint, Index, Integer, LargeBinary, UniqueConstraint, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.dialects.postgresql import UUID as SqlUuid
 from sqlmodel import Field, SQLModel
 
 from service.storage.erasers import Eraser, declare
-
-
-def _moment(*, nullable: bool = False) -> Column[datetime]:
-    return Column(DateTime(timezone=True), nullable=nullable)
+from service.storage.tables import moment
 
 
 class EventRow(SQLModel, table=True):
@@ -51,10 +48,10 @@ class EventRow(SQLModel, table=True):
     request_id: str
     client: str
     face: str
-    created_at: datetime = Field(sa_column=_moment())
-    updated_at: datetime = Field(sa_column=_moment())
-    started_at: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
-    completed_at: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
+    created_at: datetime = Field(sa_column=moment())
+    updated_at: datetime = Field(sa_column=moment())
+    started_at: datetime | None = Field(default=None, sa_column=moment(nullable=True))
+    completed_at: datetime | None = Field(default=None, sa_column=moment(nullable=True))
 
 
 class IdempotencyRow(SQLModel, table=True):
@@ -78,7 +75,7 @@ class IdempotencyRow(SQLModel, table=True):
     key_mac: bytes = Field(sa_column=Column(LargeBinary, primary_key=True))
     request_mac: bytes
     event_id: UUID
-    created_at: datetime = Field(sa_column=_moment())
+    created_at: datetime = Field(sa_column=moment())
 
 
 class FeedbackRow(SQLModel, table=True):
@@ -103,8 +100,8 @@ class FeedbackRow(SQLModel, table=True):
     principal_id: UUID
     verdict: str | None = None
     reason: bytes | None = Field(default=None, sa_type=LargeBinary)
-    created_at: datetime = Field(sa_column=_moment())
-    updated_at: datetime = Field(sa_column=_moment())
+    created_at: datetime = Field(sa_column=moment())
+    updated_at: datetime = Field(sa_column=moment())
 
 
 declare(Eraser(FeedbackRow, subjects=("owner_id",), parents={"memory_id": "memories"}, other=("principal_id",)))

@@ -5,12 +5,13 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Column, DateTime, Index, LargeBinary
+from sqlalchemy import Column, Index, LargeBinary
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import UUID as SqlUuid
 from sqlmodel import Field, SQLModel
 
 from service.storage.erasers import Eraser, declare
+from service.storage.tables import moment
 
 
 class ExportRow(SQLModel, table=True):
@@ -25,7 +26,7 @@ class ExportRow(SQLModel, table=True):
     subject_ids: list[UUID] = Field(sa_column=Column(ARRAY(SqlUuid(as_uuid=True)), nullable=False))
     request: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
     request_mac: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
-    created_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
+    created_at: datetime = Field(sa_column=moment())
 
 
 declare(Eraser(ExportRow, subjects=("subject_ids",), other=("principal_id",)))

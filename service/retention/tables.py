@@ -6,15 +6,12 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Column, DateTime, Index, LargeBinary, text
+from sqlalchemy import BigInteger, Column, Index, LargeBinary, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
 from service.storage.erasers import keep
-
-
-def _moment(*, nullable: bool = False) -> Column[datetime]:
-    return Column(DateTime(timezone=True), nullable=nullable)
+from service.storage.tables import moment
 
 
 class ErasureRow(SQLModel, table=True):
@@ -40,13 +37,13 @@ class ErasureRow(SQLModel, table=True):
     target: bytes | None = Field(default=None, sa_type=LargeBinary)
     target_mac: bytes | None = Field(default=None, sa_type=LargeBinary)
     status: str
-    due_at: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
+    due_at: datetime | None = Field(default=None, sa_column=moment(nullable=True))
     blocked_by: str | None = None
     principal_id: UUID | None = None
-    requested_at: datetime = Field(sa_column=_moment())
-    begun_at: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
-    removed_at: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
-    completed_at: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
+    requested_at: datetime = Field(sa_column=moment())
+    begun_at: datetime | None = Field(default=None, sa_column=moment(nullable=True))
+    removed_at: datetime | None = Field(default=None, sa_column=moment(nullable=True))
+    completed_at: datetime | None = Field(default=None, sa_column=moment(nullable=True))
     removed: dict[str, int] = Field(sa_column=Column(JSONB, nullable=False))
     sealed_elsewhere: int = Field(sa_type=BigInteger)
     physical: dict[str, Any] | None = Field(default=None, sa_column=Column(JSONB, nullable=True))
@@ -61,7 +58,7 @@ class ErasureWorkRow(SQLModel, table=True):
 
     tenant_id: UUID = Field(primary_key=True, foreign_key="tenants.id")
     erasure_id: UUID = Field(primary_key=True)
-    due_at: datetime = Field(sa_column=_moment())
+    due_at: datetime = Field(sa_column=moment())
 
 
 keep(ErasureRow, "the request and its receipt, by the surrogate of who is gone; the sealed name of a connector")

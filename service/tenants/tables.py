@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Column, DateTime, ForeignKeyConstraint, Index, UniqueConstraint
+from sqlalchemy import BigInteger, Column, ForeignKeyConstraint, Index, UniqueConstraint
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
 from service.storage.erasers import Eraser, declare, keep
+from service.storage.tables import moment
 
 
 class TenantRow(SQLModel, table=True):
@@ -20,8 +21,8 @@ class TenantRow(SQLModel, table=True):
     id: UUID = Field(primary_key=True)
     name: str = Field(unique=True)
     status: str
-    created_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
-    updated_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
+    created_at: datetime = Field(sa_column=moment())
+    updated_at: datetime = Field(sa_column=moment())
     #: Grows, by triggers, whenever a credential of the tenant that was checked earlier is to be checked again.
     version: int = Field(default=0, sa_type=BigInteger)
     #: Limits of its own, by name; null is no limit, and what is missing is the installation's default.
@@ -32,7 +33,7 @@ class TenantRow(SQLModel, table=True):
     language: str | None = None
     #: Set, both, from a change of the language until the words of all memories were taken anew.
     former_language: str | None = None
-    language_changed_at: datetime | None = Field(default=None, sa_column=Column(DateTime(timezone=True)))
+    language_changed_at: datetime | None = Field(default=None, sa_column=moment(nullable=True))
 
 
 class SubjectRow(SQLModel, table=True):
@@ -46,8 +47,8 @@ class SubjectRow(SQLModel, table=True):
     kind: str
     name_mac: bytes
     name: bytes
-    created_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
-    erasing_at: datetime | None = Field(default=None, sa_column=Column(DateTime(timezone=True), nullable=True))
+    created_at: datetime = Field(sa_column=moment())
+    erasing_at: datetime | None = Field(default=None, sa_column=moment(nullable=True))
 
 
 class ProjectRow(SQLModel, table=True):
@@ -58,7 +59,7 @@ class ProjectRow(SQLModel, table=True):
     tenant_id: UUID = Field(primary_key=True, foreign_key="tenants.id")
     content: bytes
     review_required: bool
-    updated_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
+    updated_at: datetime = Field(sa_column=moment())
 
 
 class IdentityRow(SQLModel, table=True):
@@ -83,7 +84,7 @@ class IdentityRow(SQLModel, table=True):
     account: bytes
     user_id: UUID
     principal_id: UUID
-    created_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
+    created_at: datetime = Field(sa_column=moment())
 
 
 declare(Eraser(SubjectRow, subjects=("id",), apart=True))

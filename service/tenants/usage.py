@@ -6,12 +6,13 @@ from datetime import date, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Column, Connection, DateTime, Identity, delete, func, select, text, union_all
+from sqlalchemy import BigInteger, Column, Connection, Identity, delete, func, select, text, union_all
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import Field, SQLModel
 
 from service.scope import Scope
 from service.storage.erasers import Eraser, declare
+from service.storage.tables import moment
 
 #: Days that the LLM's use is kept for.
 _KEPT_DAYS: Final = 40
@@ -60,7 +61,7 @@ class RateBucketRow(SQLModel, table=True):
     tenant_id: UUID = Field(primary_key=True, foreign_key="tenants.id")
     tokens: float
     taken: int
-    at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
+    at: datetime = Field(sa_column=moment())
 
 
 declare(Eraser(UsageRow))
