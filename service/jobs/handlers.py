@@ -46,6 +46,7 @@ class Jobs:
 
     def __init__(
         self,
+        *,
         database: Database,
         tenants: Tenants,
         extractions: Extractions,
@@ -120,31 +121,22 @@ class Jobs:
 
     def rebuild(self, progress: Callable[[int], None]) -> int:
         """Make the index anew and return how many memories it holds."""
-        return self._indexing.rebuild(self.tenant_ids, progress=progress)
+        return self._indexing.rebuild(self._tenants.living_ids, progress=progress)
 
     def change(self, progress: Callable[[int], None]) -> int:
         """Bring in the embedding model that was asked for and return how many memories its index holds."""
         return self._change.run(progress)
 
-    def tenant_ids(self) -> list[TenantId]:
-        """Return the ids of all tenants that are not deleted."""
-        return [tenant.id for tenant in self._tenants.list() if tenant.status != "deleted"]
-
     def sweep(self, timestamp: int) -> None:
         """Take up erasures, changes and events that are due or lost; forget old idempotency keys and what expired."""
-        try:
-            self._erasures.resume()
-        except Exception as error:
-            _log.error("erasures could not be taken up", extra={"error": type(error).__name__}, exc_info=error)
-        try:
-            self._resume_change()
-        except Exception as error:
-            _log.error("a change of the embedding model could not be taken up", extra={"error": type(error).__name__})
-        try:
-            self._rewording.resume()
-        except Exception as error:
-            _log.error("a change of language could not be taken up", extra={"error": type(error).__name__})
-        for tenant_id in self.tenant_ids():
+        parts: Mapping[str, Callable[[], object]] = {
+            "erasures": self._erasures.resume,
+            "change of the embedding model": self._resume_change,
+            "changes of language": self._rewording.resume,
+        }
+        for name, part in parts.items():
+            _do(part, name)
+        for tenant_id in self._tenants.living_ids():
             self.sweep_tenant(tenant_id)
 
     def _resume_change(self) -> None:
@@ -159,7 +151,7 @@ class Jobs:
                 self._queue.defer(connection, CHANGE_MODEL, {"task_id": str(task_id)})
 
     def sweep_tenant(self, tenant_id: TenantId) -> None:
-        """Do the sweep for one tenant. A part that fails is logged by its kind and keeps no other from being done."""
+        """Do the sweep for one tenant."""
         scope = Scope.of(service_principal(tenant_id))
         parts: Mapping[str, Callable[[], object]] = {
             "erasures": lambda: self._entities.finish_all(scope, but=self._erasures.running(scope)),
@@ -170,11 +162,7 @@ class Jobs:
             "usage": lambda: self._tidy_usage(scope),
         }
         for name, part in parts.items():
-            try:
-                part()
-            except Exception as error:
-                more = {"task": name, "tenant": str(tenant_id), "error": type(error).__name__}
-                _log.error("a part of the sweep failed", extra=more, exc_info=error)
+            _do(part, name, tenant=str(tenant_id))
 
     def _tidy_usage(self, scope: Scope) -> None:
         with self._database.transaction(scope) as connection:
@@ -183,3 +171,12 @@ class Jobs:
     def _forget_old_keys(self, scope: Scope) -> None:
         with self._database.transaction(scope) as connection:
             forget_old_keys(connection)
+
+
+def _do(part: Callable[[], object], name: str, **more: str) -> None:
+    """Do one part of a sweep. One that fails is logged by its kind and keeps no other from being done."""
+    try:
+        part()
+    except Exception as error:
+        told = {"task": name, "error": type(error).__name__, **more}
+        _log.error("a part of the sweep failed", extra=told, exc_info=error)

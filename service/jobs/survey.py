@@ -211,7 +211,7 @@ class Survey:
         """Look at the next tenants. Sums are shown when the round is over, of every tenant that could be looked at."""
         if self._round is None:
             self._round, self._round_began = _Round(), clock.monotonic()
-            self._waiting = [tenant for tenant in self._tenants.list() if tenant.status != "deleted"]
+            self._waiting = list(self._tenants.living())
         seen = self._round
         for tenant in self._waiting[:count]:
             try:

@@ -20,7 +20,6 @@ from service.retention.leftovers import Leftovers
 from service.retention.obstacles import Obstacles
 from service.retention.physical import PhysicalPass
 from service.retention.work import ErasureWork
-from service.scope import TenantId
 from service.storage.database import Database
 from service.storage.keyring import Keyring
 from service.storage.record import Record
@@ -58,12 +57,9 @@ def open_erasing(
     """Return what carries erasures out, for the process that has the index."""
     connectors = ConnectorRows(stores.keyring, stores.record)
 
-    def tenant_ids() -> list[TenantId]:
-        return [tenant.id for tenant in tenants.list() if tenant.status != "deleted"]
-
     timeout = stores.settings.erasure.lock_timeout
     physical = PhysicalPass(
-        indexing, stores.index, change, tenant_ids, maintenance_dsn, stores.keyring, lock_timeout=timeout
+        indexing, stores.index, change, tenants.living_ids, maintenance_dsn, stores.keyring, lock_timeout=timeout
     )
     return ErasureWork(
         stores,

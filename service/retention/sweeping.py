@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Final
 from uuid import UUID
@@ -33,7 +33,7 @@ class RetentionJobs:
         database: Database,
         runs: Runs,
         queue: Queue,
-        tenant_ids: Callable[[], list[TenantId]],
+        tenant_ids: Callable[[], Sequence[TenantId]],
     ) -> None:
         self._settings = settings
         self._database = database

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
@@ -117,6 +117,14 @@ class Tenants:
         with self._database.tenant_blind() as connection:
             rows = connection.execute(select(_tenants).where(_tenants.c.status != "system").order_by(_tenants.c.name))
             return [_tenant(row) for row in rows]
+
+    def living(self) -> Sequence[Tenant]:
+        """Return the tenants that are not deleted yet, by name."""
+        return [tenant for tenant in self.list() if tenant.status != "deleted"]
+
+    def living_ids(self) -> Sequence[TenantId]:
+        """Return the ids of the tenants that are not deleted yet: all that upkeep, sweeps and erasures go through."""
+        return [tenant.id for tenant in self.living()]
 
     @staticmethod
     def statuses(connection: Connection) -> dict[str, int]:

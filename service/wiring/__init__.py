@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -30,11 +29,10 @@ from service.embeddings.minilm import MiniLM as MiniLM
 from service.embeddings.providers import ProviderEmbedder as ProviderEmbedder
 from service.engine import Engine, refuse_environment
 from service.engine.mem0_import import import_mem0 as import_mem0
-from service.errors import KeyringUnavailable, MemvaultError, RecordUnavailable
+from service.errors import KeyringUnavailable, RecordUnavailable
 from service.holds.membership import Membership
 from service.holds.waiting import WaitingHolds
 from service.index.edge import EdgeIndex as EdgeIndex
-from service.index.failures import incomplete
 from service.index.interface import Index
 from service.index.interface import IndexDamaged as IndexDamaged
 from service.jobs.handlers import Jobs
@@ -51,6 +49,7 @@ from service.memories.indexing import Indexing
 from service.memories.interactions import Interactions
 from service.memories.reviews import Reviews
 from service.memories.rewording import Rewording
+from service.memories.serving import Generations
 from service.memories.stores import Stores
 from service.memories.summaries import Summaries
 from service.memories.upkeep import Upkeep
@@ -106,14 +105,16 @@ from service.wiring.embedding import open_change, open_serving
 from service.wiring.key_commands import move_keyring as move_keyring
 from service.wiring.key_commands import rewrap_keyring as rewrap_keyring
 from service.wiring.keys import open_keys
-from service.wiring.notifying import open_announcer, open_webhooks, webhook_state
+from service.wiring.notifying import open_announcer, open_webhooks
 from service.wiring.portability import open_portability as open_portability
 from service.wiring.reaching import Connections as Connections
 from service.wiring.reaching import prepare_data_dir as prepare_data_dir
 from service.wiring.reaching import reach_record as reach_record
+from service.wiring.readiness import Part as Part
+from service.wiring.readiness import ask_index, parts_of
 from service.wiring.sealing import audited_tenants as audited_tenants
 from service.wiring.sealing import check_database as check_database
-from service.wiring.sealing import held_back, open_continuity, sealing_state, trail_jobs
+from service.wiring.sealing import held_back, open_continuity, trail_jobs
 from service.wiring.sealing import seal_trail as seal_trail
 from service.wiring.settling import settle as settle
 from service.wiring.tracing import open_tracing as open_tracing
@@ -123,21 +124,6 @@ from service.wiring.watching import watch
 from service.wiring.working import open_workers
 
 _log = logging.getLogger("memvault")
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One store or feature and its state, for `/readyz` and `memvault doctor`."""
-
-    name: str
-    state: str
-    reason: str | None = None
-    needed: bool = False
-
-    @property
-    def blocks(self) -> bool:
-        """Whether requests cannot be served because of this part."""
-        return self.needed and self.state != "ok"
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,43 +205,8 @@ class Services:
     keepers: list[Keeper] = field(default_factory=list)
 
     def readiness(self) -> list[Part]:
-        """Return every store and feature with its state; cheap enough to be asked every second."""
-        engine_state, engine_reason = self.engine.state()
-        record, keyring = self.record_asked.begin(), self.keyring_asked.begin()
-        parts = [
-            _asked("record", record),
-            _asked("keyring", keyring),
-            self._index_part(),
-            Part("upkeep", *(self.upkeep.state() if self.upkeep else ("off", "another process keeps the index"))),
-            Part("embeddings", "ok", needed=True),
-            *(Part("embedding model", *state) for state in [self.change.state()] if state is not None),
-            Part("extraction", engine_state, engine_reason),
-            *(Part(name, *state) for name, state in self.engine.features().items()),
-            *(Part(name, *state) for name, state in self.index.features().items()),
-            Part("tokens", *self.authenticator.token_state()),
-            Part("webhooks", *webhook_state(self.settings)),
-        ]
-        in_process = self.settings.worker_in_process or bool(self.keepers)
-        parts.append(
-            Part(
-                "worker",
-                "ok" if in_process else "off",
-                None if in_process else "queue.in_process is off: nothing extracts here",
-            )
-        )
-        parts.append(Part("audit sealing", *sealing_state(self)))
-        return parts
-
-    def _index_part(self) -> Part:
-        """Searches alone need the index, so it takes no service out of rotation; one that starts looks at it first."""
-        if not self.indexing.looked:
-            return Part("index", "starting", "it is being looked at whether the index is whole", needed=True)
-        try:
-            self.indexing.check()
-            self.index_asked.ask()
-        except MemvaultError as error:
-            return Part("index", "failed", error.detail)
-        return Part("index", "ok")
+        """See `service.wiring.readiness.parts_of`."""
+        return parts_of(self)
 
 
 def open_installation(settings: Settings, connections: Connections, stack: ExitStack) -> Installation:
@@ -333,41 +284,27 @@ def open_services(installation: Installation, stack: ExitStack, *, upkeep: bool 
         ConfigurationError: when a folder is in use or damaged, the model is missing, or the environment is unsafe.
     """
     settings = installation.settings
+    database, keyring, queue = installation.database, installation.keyring, installation.queue
+    tenants, languages = installation.tenants, installation.languages
     llm = llm_settings(settings.llm)
     refuse_environment(os.environ, llm)
     generations, index = open_serving(installation, stack)
     stack.callback(index.close)
-    record = installation.record
     webhooks, deliveries = open_webhooks(installation)
-    outbox = Outbox(installation.database)
-    stores = Stores(
-        settings=settings,
-        database=installation.database,
-        keyring=installation.keyring,
-        record=record,
-        quarantine=Quarantine(installation.keyring, record),
-        waiting_holds=installation.waiting_holds,
-        subjects=installation.subjects,
-        index=index,
-        generations=generations,
-        trail=installation.trail,
-        gate=installation.gate,
-        standing=installation.standing,
-        tombstones=installation.tombstones,
-        quotas=installation.quotas,
-        announcer=installation.announcer,
+    outbox = Outbox(database)
+    stores = _stores(installation, index, generations)
+    indexing = Indexing(
+        database, stores.record, keyring, index, generations, outbox, installation.tasks, languages=languages
     )
-    database, keyring, languages = installation.database, installation.keyring, installation.languages
-    indexing = Indexing(database, record, keyring, index, generations, outbox, installation.tasks, languages=languages)
     engine = traced(Engine(llm, generations.embedder, home=engine_home(settings)), "engine")
     engine.start_loading()
     events = Events(stores)
     memories = Memories(stores, indexing)
     projects = Projects(database, installation.subjects, installation.trail, installation.gate, languages)
-    adds = Adds(stores, indexing, events, installation.queue, extraction=llm is not None, projects=projects)
+    adds = Adds(stores, indexing, events, queue, extraction=llm is not None, projects=projects)
     entities = Entities(stores, indexing)
     reviews = Reviews(stores, indexing)
-    extractions = Extractions(stores, indexing, engine, installation.queue, projects)
+    exports = Exports(stores)
     change = open_change(installation, generations, indexing, stack)
     erasing = open_erasing(
         stores,
@@ -375,43 +312,31 @@ def open_services(installation: Installation, stack: ExitStack, *, upkeep: bool 
         entities,
         installation.erasures,
         change,
-        installation.tenants,
+        tenants,
         maintenance_dsn=installation.connections.maintenance_dsn,
     )
     jobs = Jobs(
-        installation.database,
-        installation.tenants,
-        extractions,
-        entities,
-        reviews,
-        indexing,
-        installation.tasks,
-        erasing,
-        installation.quotas,
-        deliveries,
-        change,
-        Rewording(database, languages, indexing, index, generations, installation.queue),
-        installation.queue,
+        database=database,
+        tenants=tenants,
+        extractions=Extractions(stores, indexing, engine, queue, projects),
+        entities=entities,
+        reviews=reviews,
+        indexing=indexing,
+        tasks=installation.tasks,
+        erasures=erasing,
+        quotas=installation.quotas,
+        deliveries=deliveries,
+        change=change,
+        rewording=Rewording(database, languages, indexing, index, generations, queue),
+        queue=queue,
     )
-    keeper: Upkeep | None = None
-    if upkeep:
-        # Before anything is served: what a restored database does not know of is done again.
-        settle(installation, erasing, index)
-        keeper = Upkeep(indexing, index, jobs.tenant_ids, maintenance_interval=settings.index.maintenance_interval)
-        for one in (keeper, change):
-            one.start()
-            stack.callback(one.stop)
-        for sink in sinks(settings.audit):
-            stream = AuditStream(installation.database, sink)
-            stream.start()
-            stack.callback(stream.stop)
-    exports = Exports(stores)
+    beside = _start_upkeep(installation, indexing, index, erasing, change, stack) if upkeep else None
     services = Services(
         settings=settings,
         installation=installation,
         authenticator=open_authenticator(installation, stack, faces=faces),
-        acting=ActingUsers(installation.database, installation.subjects),
-        rates=Rates(installation.database, installation.quotas, installation.refusals),
+        acting=ActingUsers(database, installation.subjects),
+        rates=Rates(database, installation.quotas, installation.refusals),
         memories=memories,
         adds=adds,
         batches=Batches(stores, indexing),
@@ -420,9 +345,7 @@ def open_services(installation: Installation, stack: ExitStack, *, upkeep: bool 
         entities=entities,
         erasures=installation.erasures,
         erasing=erasing,
-        retention_jobs=RetentionJobs(
-            settings, installation.database, installation.retention_runs, installation.queue, jobs.tenant_ids
-        ),
+        retention_jobs=RetentionJobs(settings, database, installation.retention_runs, queue, tenants.living_ids),
         exports=exports,
         projections=Projections(stores, exports, engine),
         imports=Imports(stores, indexing),
@@ -439,11 +362,11 @@ def open_services(installation: Installation, stack: ExitStack, *, upkeep: bool 
         index=index,
         record_asked=BrieflyAsked(database.ping, store="Postgres, the record,", away=RecordUnavailable),
         keyring_asked=BrieflyAsked(keyring.ping, store="the keyring", away=KeyringUnavailable),
-        index_asked=BrieflyAsked(partial(_ask_index, index)),
+        index_asked=BrieflyAsked(partial(ask_index, index)),
         indexing=indexing,
         change=change,
         outbox=outbox,
-        upkeep=keeper,
+        upkeep=beside,
         continuity=open_continuity(database, stack, watched=upkeep),
     )
     if upkeep:
@@ -466,7 +389,7 @@ def start_worker(services: Services, stack: ExitStack) -> Workers:
         **services.retention_jobs.periodic(),
         **services.installation.consolidations.periodic(
             settings.duplicates.look,
-            services.jobs.tenant_ids,
+            services.installation.tenants.living_ids,
             changed=open_changed(services.installation, services.engine),
         ),
     }
@@ -481,16 +404,46 @@ def start_worker(services: Services, stack: ExitStack) -> Workers:
     return workers
 
 
-def _ask_index(index: Index) -> None:
-    if not index.is_complete():
-        # A server that has lost its data, which the upkeep will notice too.
-        raise incomplete()
-    index.count()
+def _stores(installation: Installation, index: Index, generations: Generations) -> Stores:
+    """Return what every action of memories works with."""
+    return Stores(
+        settings=installation.settings,
+        database=installation.database,
+        keyring=installation.keyring,
+        record=installation.record,
+        quarantine=Quarantine(installation.keyring, installation.record),
+        waiting_holds=installation.waiting_holds,
+        subjects=installation.subjects,
+        index=index,
+        generations=generations,
+        trail=installation.trail,
+        gate=installation.gate,
+        standing=installation.standing,
+        tombstones=installation.tombstones,
+        quotas=installation.quotas,
+        announcer=installation.announcer,
+    )
 
 
-def _asked(name: str, ask: Callable[[], object]) -> Part:
-    try:
-        ask()
-    except MemvaultError as error:
-        return Part(name, "failed", error.detail, needed=True)
-    return Part(name, "ok", needed=True)
+def _start_upkeep(
+    installation: Installation,
+    indexing: Indexing,
+    index: Index,
+    erasing: ErasureWork,
+    change: ModelChange,
+    stack: ExitStack,
+) -> Upkeep:
+    """Bring a restored database up to date, then start the threads beside the requests, until the stack closes."""
+    settings = installation.settings
+    # Before anything is served: what a restored database does not know of is done again.
+    settle(installation, erasing, index)
+    every = settings.index.maintenance_interval
+    upkeep = Upkeep(indexing, index, installation.tenants.living_ids, maintenance_interval=every)
+    for one in (upkeep, change):
+        one.start()
+        stack.callback(one.stop)
+    for sink in sinks(settings.audit):
+        stream = AuditStream(installation.database, sink)
+        stream.start()
+        stack.callback(stream.stop)
+    return upkeep

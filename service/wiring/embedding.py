@@ -18,7 +18,6 @@ from service.index.switched import SwitchedIndex
 from service.memories.changing import STALE_AFTER, ModelChange
 from service.memories.indexing import Indexing
 from service.memories.serving import Generations, Serving
-from service.scope import TenantId
 from service.settings import Settings
 from service.settings.tree import Embeddings
 from service.storage.embedding_models import EmbeddingModel, EmbeddingModels, ModelState
@@ -66,9 +65,6 @@ def open_change(
     """Return what brings in another model; nothing runs yet."""
     settings = installation.settings
 
-    def tenants() -> list[TenantId]:
-        return [tenant.id for tenant in installation.tenants.list() if tenant.status != "deleted"]
-
     def open_pair(model: EmbeddingModel) -> Serving:
         embedder = open_embedder(_with(settings, model.settings), stack)
         if not model.is_of(embedder.name, embedder.dimensions):
@@ -96,7 +92,7 @@ def open_change(
         open_pair,
         partial(_is_there, settings),
         partial(_remove, settings),
-        tenants,
+        installation.tenants.living_ids,
         lambda serving: _difference(settings, serving.name, serving.dimensions),
         installation.trail,
     )

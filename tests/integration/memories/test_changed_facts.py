@@ -380,7 +380,8 @@ def test_workers_ask_too_and_leave_a_model_that_is_away(services: Services, call
     for each in (caller, other):
         dated(services, each, HOMES)
     consolidations = services.installation.consolidations
-    ((_, (_, work)),) = consolidations.periodic("30 3 * * *", services.jobs.tenant_ids, changed=asker(services)).items()
+    living = services.installation.tenants.living_ids
+    ((_, (_, work)),) = consolidations.periodic("30 3 * * *", living, changed=asker(services)).items()
     llm.status(401)
     work(0)
     assert len(llm.requests) == 1

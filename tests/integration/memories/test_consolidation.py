@@ -147,8 +147,8 @@ def test_workers_look_only_when_told_to_and_at_every_tenant(services: Services, 
     brought(services, caller, ALIKE[:2])
     consolidations = services.installation.consolidations
     assert services.settings.duplicates.look is None
-    assert consolidations.periodic(None, services.jobs.tenant_ids) == {}
-    ((name, (cron, work)),) = consolidations.periodic("30 3 * * *", services.jobs.tenant_ids).items()
+    assert consolidations.periodic(None, services.installation.tenants.living_ids) == {}
+    ((name, (cron, work)),) = consolidations.periodic("30 3 * * *", services.installation.tenants.living_ids).items()
     assert (name, cron) == ("consolidate", "30 3 * * *")
     work(0)
     assert len(consolidations.proposed(caller.scope)) == 1

@@ -157,7 +157,7 @@ def test_while_the_index_is_made_again_an_event_waits(start: Start, llm: Scripte
         waiting = again.events.get(caller, caller.scope, second.id)
         assert (waiting.status, waiting.code) == (EventStatus.PENDING, "index_unavailable")
         assert len(llm.requests) == asked
-        again.indexing.heal(again.jobs.tenant_ids)
+        again.indexing.heal(again.installation.tenants.living_ids)
         llm.facts({"text": "Alice lives in Oslo", "attributed_to": "user", "supersedes": ["0"]})
         again.jobs.handlers()["extract"](str(caller.principal.tenant_id), str(second.id))
         assert again.events.get(caller, caller.scope, second.id).status is EventStatus.SUCCEEDED

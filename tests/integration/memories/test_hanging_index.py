@@ -42,7 +42,7 @@ def opened(database: Postgres, data_dir: Path) -> Iterator[Open]:
             settings = load_settings(environ={}, flags={"data_dir": data_dir, "index": index})
             connections = wiring.Connections(database.app, database.owner)
             services = wiring.open_services(wiring.open_installation(settings, connections, stack), stack, upkeep=False)
-            services.indexing.heal(services.jobs.tenant_ids)
+            services.indexing.heal(services.installation.tenants.living_ids)
             return services
 
         yield go
