@@ -22,6 +22,7 @@ from service.errors import (
     TooLarge,
 )
 from service.filters.metadata_limits import validate_metadata
+from service.filters.tokens import Tokenizer
 from service.holds.guard import refusals_among
 from service.holds.minimum import Minimum
 from service.memories.deleting import delete_memories
@@ -164,55 +165,26 @@ class Batches:
     ) -> tuple[set[UUID], Mapping[UUID, Conflict], Sequence[IndexEntry]]:
         """Write the changes, each with its audit row; return what was changed, what is held, what the index needs."""
         stores = self._stores
-        changed: set[UUID] = set()
-        found_after: dict[UUID, StoredMemory] = {}
+        changed: dict[UUID, StoredMemory] = {}
         with stores.database.transaction(scope) as connection, stores.record.together(connection, scope):
             found = self._found(connection, scope, list(edits), lock=True)
-            held = self._held(connection, caller, scope, found, Action.UPDATE_BATCH)
+            held = dict(self._held(connection, caller, scope, found, Action.UPDATE_BATCH))
             tokenizer = stores.tokenizer(scope)
             for memory_id, before in found.items():
-                edit = edits[memory_id]
-                if not isinstance(edit.text, Unset) and memory_id not in vectors:
+                edit, vector = edits[memory_id], vectors.get(memory_id)
+                if not isinstance(edit.text, Unset) and vector is None:
+                    # It came after the texts were embedded.
                     continue
-                after = edited(before, edit, connector=caller.principal.connector)
                 try:
-                    Minimum(stores.keyring).refuse_shortened(connection, scope, before, after)
+                    after = self._change(connection, caller, scope, before, edit, vector, tokenizer, embedder=embedder)
                 except MinimumRetention as error:
-                    held = {**held, memory_id: error}
+                    held[memory_id] = error
                     stores.trail.refused(connection, caller, Action.UPDATE_BATCH, Reason.MINIMUM, targets=[memory_id])
                     continue
-                tokens = tokenizer.row_tokens(after.metadata, after.categories, after.actor)
-                try:
-                    after = stores.record.update(
-                        connection,
-                        scope,
-                        before,
-                        after,
-                        vectors.get(memory_id),
-                        tokens,
-                        embedder=embedder,
-                    )
-                except KeyDestroyed:
-                    # Erased between reading and writing: nothing was written, and there is nothing any more.
-                    continue
-                changed.add(memory_id)
-                found_after[memory_id] = after
-                # A row for each: their texts are fingerprinted under the keys of different people.
-                stores.trail.write(
-                    connection,
-                    caller,
-                    AuditEvent.BATCH_UPDATED,
-                    subjects=after.subject_ids(),
-                    targets=[memory_id],
-                    texts=[] if isinstance(edit.text, Unset) else [after.text],
-                    detail=BatchUpdated(
-                        changed=changed_fields(edit),
-                        version=after.version,
-                        expires_on=None if isinstance(edit.expires_on, Unset) else edit.expires_on,
-                    ),
-                )
-            reworded(connection, [one for one in changed if found_after[one].text != found[one].text])
-            if any(one in changed and grows(found[one], found_after[one]) for one in found):
+                if after is not None:
+                    changed[memory_id] = after
+            reworded(connection, [one for one, after in changed.items() if after.text != found[one].text])
+            if any(grows(found[one], after) for one, after in changed.items()):
                 stores.quotas.check_room(connection, scope)
             missing = [one for one in edits if one not in changed and one not in held]
             if missing or not (changed or held):
@@ -220,7 +192,49 @@ class Batches:
                     connection, caller, AuditEvent.BATCH_UPDATED, targets=missing, outcome=Outcome.NOT_FOUND
                 )
             entries = stores.record.index_entries(connection, scope, changed)
-        return changed, held, list(entries.values())
+        return set(changed), held, list(entries.values())
+
+    def _change(
+        self,
+        connection: Connection,
+        caller: Caller,
+        scope: Scope,
+        before: StoredMemory,
+        edit: Edit,
+        vector: Vector | None,
+        tokenizer: Tokenizer,
+        *,
+        embedder: str,
+    ) -> StoredMemory | None:
+        """Write one change with its audit row; return the memory as it is now, or None where it has been erased.
+
+        Raises:
+            MinimumRetention: when it would end before a rule lets it.
+        """
+        stores = self._stores
+        after = edited(before, edit, connector=caller.principal.connector)
+        Minimum(stores.keyring).refuse_shortened(connection, scope, before, after)
+        tokens = tokenizer.row_tokens(after.metadata, after.categories, after.actor)
+        try:
+            after = stores.record.update(connection, scope, before, after, vector, tokens, embedder=embedder)
+        except KeyDestroyed:
+            # Erased between reading and writing: nothing was written, and there is nothing any more.
+            return None
+        # A row for each: their texts are fingerprinted under the keys of different people.
+        stores.trail.write(
+            connection,
+            caller,
+            AuditEvent.BATCH_UPDATED,
+            subjects=after.subject_ids(),
+            targets=[after.id],
+            texts=[] if isinstance(edit.text, Unset) else [after.text],
+            detail=BatchUpdated(
+                changed=changed_fields(edit),
+                version=after.version,
+                expires_on=None if isinstance(edit.expires_on, Unset) else edit.expires_on,
+            ),
+        )
+        return after
 
     def _held(
         self,

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from itertools import groupby
+from operator import attrgetter
 from typing import Final
 from uuid import UUID
 
@@ -212,8 +213,7 @@ class Indexing:
         done: list[int] = []
         while due := self._outbox.due(_BATCH, after=last):
             last = due[-1].row
-            for tenant_id, group in groupby(sorted(due, key=lambda one: one.tenant_id), key=lambda one: one.tenant_id):
-                rows = list(group)
+            for tenant_id, rows in _by_tenant(due):
                 settled = self._settled(tenant_id, rows)
                 done += [one.row for one in settled if self._is_past(one)]
                 left_out += len(rows) - len(settled)
@@ -274,8 +274,8 @@ class Indexing:
         self._differed, last = 0, 0
         while due := self._outbox.due(_BATCH, after=last):
             last = due[-1].row
-            for tenant_id, group in groupby(sorted(due, key=lambda one: one.tenant_id), key=lambda one: one.tenant_id):
-                self._settled(tenant_id, list(group))
+            for tenant_id, rows in _by_tenant(due):
+                self._settled(tenant_id, rows)
         return self._differed
 
     def agree(self, tenants: Sequence[TenantId], alive: Callable[[], None] = lambda: None) -> None:
@@ -483,3 +483,9 @@ class Indexing:
 
     def _point(self, scope: Scope, entry: IndexEntry) -> Point:
         return point_of(entry, self.terms(scope).document(entry.memory.searchable))
+
+
+def _by_tenant(due: Sequence[Due]) -> Iterator[tuple[TenantId, list[Due]]]:
+    of_tenant = attrgetter("tenant_id")
+    for tenant_id, rows in groupby(sorted(due, key=of_tenant), key=of_tenant):
+        yield tenant_id, list(rows)

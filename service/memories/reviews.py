@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
 from itertools import groupby
@@ -168,41 +168,13 @@ class Reviews:
         with stores.database.transaction(scope) as connection:
             waiting = self._living(connection, scope, self._find(connection, scope, wanted, lock=True))
             for group in _alike(waiting):
-                group = [
-                    replace(one, memory=memory)
-                    for one, memory in zip(group, lined_up(connection, [one.memory for one in group]), strict=True)
-                ]
-                memories = [one.memory for one in group]
-                placed = stores.record.insert(
-                    connection,
-                    scope,
-                    memories,
-                    [one.vector for one in group],
-                    [one.tokens for one in group],
-                    embedder=group[0].embedder,
-                )
-                said, older = as_said((placed[memory.id], memory) for memory in memories)
-                restate_as_said(connection, {one: said[one] for one in said if placed.get(one) != one})
-                supersede(connection, scope, older, said=said)
-                added = [one for one in group if placed[one.memory.id] == one.memory.id]
-                entries += [IndexEntry(one.memory, one.vector, one.embedder, one.tokens) for one in added]
-                for memory in memories:
-                    new = placed[memory.id] == memory.id
-                    decision = Decision.APPROVED if new else Decision.KNOWN
-                    decided[memory.id] = Decided(memory.id, decision, placed[memory.id])
-                    settled[memory.id] = placed[memory.id], Change.ADD if new else Change.NONE
-                stores.trail.write(
-                    connection,
-                    caller,
-                    AuditEvent.REVIEW_APPROVED,
-                    subjects=memories[0].subject_ids(),
-                    targets=[memory.id for memory in memories],
-                    results=[one.memory.id for one in added],
-                    texts=[one.memory.text for one in added],
-                    detail=ReviewApproved(
-                        added=len(added), known=len(group) - len(added), expires_on=memories[0].expires_on
-                    ),
-                )
+                placed, added = self._approve(connection, caller, scope, group)
+                entries += added
+                for one in group:
+                    review_id, now_id = one.memory.id, placed[one.memory.id]
+                    new = now_id == review_id
+                    decided[review_id] = Decided(review_id, Decision.APPROVED if new else Decision.KNOWN, now_id)
+                    settled[review_id] = now_id, Change.ADD if new else Change.NONE
             # They keep the room that they have: of what waits and what is stored the sum is limited.
             stores.quarantine.remove(connection, list(decided))
             settle_results(connection, settled, owner_ids=[one.memory.owner_id for one in waiting])
@@ -280,6 +252,39 @@ class Reviews:
                     detail=ReviewsExpired(count=len(gone)),
                 )
             removed += len(gone)
+
+    def _approve(
+        self, connection: Connection, caller: Caller, scope: Scope, group: Sequence[Waiting]
+    ) -> tuple[Mapping[UUID, UUID], Sequence[IndexEntry]]:
+        """Write what one audit row can tell of into the record, with that row.
+
+        Return the id that each has now, by the one under which it waited, and what the index needs of the new ones.
+        """
+        stores = self._stores
+        memories = lined_up(connection, [one.memory for one in group])
+        vectors, tokens = [one.vector for one in group], [one.tokens for one in group]
+        placed = stores.record.insert(connection, scope, memories, vectors, tokens, embedder=group[0].embedder)
+        said, older = as_said((placed[memory.id], memory) for memory in memories)
+        restate_as_said(connection, {one: said[one] for one in said if placed.get(one) != one})
+        supersede(connection, scope, older, said=said)
+        entries = [
+            IndexEntry(memory, one.vector, one.embedder, one.tokens)
+            for memory, one in zip(memories, group, strict=True)
+            if placed[memory.id] == memory.id
+        ]
+        stores.trail.write(
+            connection,
+            caller,
+            AuditEvent.REVIEW_APPROVED,
+            subjects=memories[0].subject_ids(),
+            targets=[memory.id for memory in memories],
+            results=[entry.memory.id for entry in entries],
+            texts=[entry.memory.text for entry in entries],
+            detail=ReviewApproved(
+                added=len(entries), known=len(group) - len(entries), expires_on=memories[0].expires_on
+            ),
+        )
+        return placed, entries
 
     def _find(
         self, connection: Connection, scope: Scope, ids: Sequence[UUID], *, lock: bool = False
