@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from service import wiring
 from service.cli.installation import open_migrated, prepare_keyring
 from service.cli.options import Config, DataDir, Json, settings_from, show
+from service.cli.progress import spinner
 from service.migrations.runner import current
 from service.portability.archives import DATA, KEYRING
 
@@ -93,8 +92,7 @@ def restore(
 
 @contextmanager
 def _progress(quiet: bool) -> Iterator[Callable[[str, int], None]]:
-    columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=quiet) as progress:
+    with spinner(quiet=quiet) as progress:
         bar = progress.add_task("working", total=None)
 
         def told(archive: str, done: int) -> None:

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
-from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress
 
 from service import clock, wiring
 from service.audit.assembly import trusted_keys
 from service.audit.signing import TrustedKeys, read_public_keys
 from service.cli.installation import open_migrated
 from service.cli.options import Config, DataDir, Json, settings_from, show
+from service.cli.progress import spinner
 from service.errors import ConfigurationError, MemvaultError
 from service.index.interface import IndexLocked
 from service.retention.ledger import Erasure, ErasureKind, ErasureStatus, Target
@@ -99,7 +99,7 @@ def follow(installation: wiring.Installation, erasure: Erasure, stack: ExitStack
     """
     if erasure.status is ErasureStatus.SCHEDULED:
         return erasure
-    with _progress(visible=not quiet) as progress:
+    with spinner(quiet=quiet) as progress:
         bar = progress.add_task("erasing", total=None)
         if not installation.settings.embedded and installation.settings.audit.signing_key is None:
             # As in the pod of a service: whoever cannot sign the receipt leaves all of it to the worker, who can.
@@ -160,8 +160,3 @@ def _waited(installation: wiring.Installation, erasure: Erasure, progress: Progr
 
 def _read(path: Path) -> TrustedKeys:
     return TrustedKeys(read_public_keys(path))
-
-
-def _progress(*, visible: bool) -> Progress:
-    columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
-    return Progress(*columns, console=Console(stderr=True), transient=True, disable=not visible)

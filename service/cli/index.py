@@ -7,12 +7,12 @@ from contextlib import ExitStack
 from typing import Annotated, Final
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import Progress
 
 from service import clock, wiring
 from service.cli.installation import open_migrated
 from service.cli.options import Config, DataDir, Json, settings_from, show
+from service.cli.progress import bars
 from service.errors import MemvaultError
 from service.index.interface import IndexLocked
 from service.jobs.handlers import CHANGE_MODEL, REBUILD_INDEX
@@ -51,8 +51,8 @@ def rebuild(
         model = None if embedder is None else wiring.ask_for(installation, embedder)
         task = REBUILD_INDEX if model is None else CHANGE_MODEL
         total = wiring.count_memories(installation)
-        progress = stack.enter_context(_progress(visible=not json))
-        bar = progress.add_task("memories", total=total)
+        progress = stack.enter_context(bars(quiet=json))
+        bar = progress.add_task("rebuilding the index", total=total)
         try:
             services = wiring.open_services(installation, stack, upkeep=False, faces=False)
         except IndexLocked:
@@ -89,14 +89,3 @@ def _through_the_queue(installation: wiring.Installation, kind: str, progress: P
                 "serves must run the queue: set queue.in_process to true and start it again"
             )
         time.sleep(_POLL_SECONDS)
-
-
-def _progress(*, visible: bool) -> Progress:
-    return Progress(
-        TextColumn("rebuilding the index"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=Console(stderr=True),
-        disable=not visible,
-    )

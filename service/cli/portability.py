@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from service import wiring
 from service.cli.installation import open_migrated
 from service.cli.options import Config, DataDir, Json, settings_from, show
+from service.cli.progress import bars
 from service.errors import InvalidInput
 from service.memories.limits import check_names
 from service.portability.exports import Wanted
@@ -127,8 +126,7 @@ def _told(report: Imported) -> str:
 
 @contextmanager
 def _progress(quiet: bool, what: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    with Progress(*columns, console=Console(stderr=True), disable=quiet) as progress:
+    with bars(quiet=quiet) as progress:
         bar = progress.add_task(what, total=total)
         yield lambda done: progress.update(bar, completed=done)
 
@@ -136,19 +134,18 @@ def _progress(quiet: bool, what: str, total: int | None) -> Iterator[Callable[[i
 @contextmanager
 def _stages(quiet: bool) -> Iterator[Callable[[str, int], None]]:
     """Show the check, then the import, which has as many steps as were checked."""
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    with Progress(*columns, console=Console(stderr=True), disable=quiet) as progress:
+    with bars(quiet=quiet) as progress:
         check = progress.add_task("checking", total=None)
-        bars = {"check": check}
+        stages = {"check": check}
         checked = 0
 
         def told(stage: str, done: int) -> None:
             nonlocal checked
             if stage == "check":
                 checked = done
-            elif stage not in bars:
+            elif stage not in stages:
                 progress.update(check, total=checked)
-                bars[stage] = progress.add_task("importing", total=checked)
-            progress.update(bars[stage], completed=done)
+                stages[stage] = progress.add_task("importing", total=checked)
+            progress.update(stages[stage], completed=done)
 
         yield told
