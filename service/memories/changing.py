@@ -130,17 +130,28 @@ class ModelChange:
                 model = self._models.find(ModelState.SERVING)
                 if model is not None and model.generation != self._generations.serving.generation:
                     self._generations.switch(self._open_pair(model))
-                    self._indexing.catch_up()
+                    self._indexing.begin_anew()
                     _log.warning("another embedding model serves from now on", extra={"model": model.name})
 
     def tidy(self) -> None:
-        """Remove the indexes of models that no longer serve, once no process can be asking them any more."""
+        """Remove the indexes of models that no longer serve, once no process can be asking them any more.
+
+        Raises:
+            IndexUnavailable, RecordUnavailable: when it cannot be told that the index that serves lacks nothing.
+        """
         shared = self._generations.serving.index.shared
-        for model in self._models.all():
-            if model.state is not ModelState.RETIRED:
-                continue
-            if not shared or model.updated_at < clock.now() - STALE_AFTER:
-                self._models.forget(model, partial(self._remove, model), shared=shared)
+        retired = [
+            model
+            for model in self._models.all()
+            if model.state is ModelState.RETIRED and (not shared or model.updated_at < clock.now() - STALE_AFTER)
+        ]
+        if retired and shared:
+            # Others wrote to the old index until they saw the switch, and forgot their outbox rows. Whoever switched
+            # compares the new one at once; what becomes of that in a process that ends or that lost a store, nobody
+            # knows, and nothing else would find a memory that is in no index any more.
+            self._indexing.agree(self._tenants())
+        for model in retired:
+            self._models.forget(model, partial(self._remove, model), shared=shared)
 
     def is_stale(self) -> bool:
         """Tell whether a model is to be brought in and the process that worked at it has ended."""

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from service import clock, wiring
-from service.errors import ConfigurationError, Conflict, MemvaultError
+from service.errors import ConfigurationError, Conflict, IndexUnavailable, MemvaultError
 from service.jobs.handlers import CHANGE_MODEL
 from service.memories import changing
 from service.memories.actions import Edit, Query
@@ -391,3 +391,44 @@ def test_a_model_that_is_brought_back_keeps_its_index(
     else:
         names = httpx.get(f"{index_url}/collections", trust_env=False).json()["result"]["collections"]
         assert len({name["name"].rsplit("-", 1)[0] for name in names}) == 1
+
+
+def test_what_a_failed_comparison_behind_the_switch_left_out_is_found(
+    server: Qdrant,
+    words: ScriptedEmbeddings,
+    database: Postgres,
+    data_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with ExitStack() as stack:
+        one = opened(database, data_dir, stack, server.url)
+        other = opened(database, data_dir, stack, server.url)
+        caller = caller_of(one, one.installation.tenants.create("acme").id)
+        add(one, caller, *(f"note number {number}" for number in range(3)))
+        ask_for(one, words)
+        eventually(lambda: readiness(other) is not None)
+        agree, now, compared = Indexing.agree, clock.now, 0
+
+        def long(indexing: Indexing, *given: Any) -> None:
+            """A comparison of minutes, in which the other replica writes and forgets its outbox rows; the second of
+            them, behind the switch, does not come to its end."""
+            nonlocal compared
+            compared += 1
+            if compared == 2:
+                raise IndexUnavailable("the index was away for a moment")
+            agree(indexing, *given)
+            add(other, caller, "She lives in Rome")
+            with monkeypatch.context() as later:
+                later.setattr(clock, "now", lambda: now() + timedelta(minutes=5))
+                other.indexing.drain()
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Indexing, "agree", long)
+            with pytest.raises(IndexUnavailable):
+                one.change.run()
+        assert "She lives in Rome" not in found(one, caller, "lives Rome")
+        monkeypatch.setattr(changing, "STALE_AFTER", changing.STALE_AFTER * 0)
+        one.change.tidy()
+        one.indexing.drain()
+        assert found(one, caller, "lives Rome")[0] == "She lives in Rome"
+        assert agrees(one, caller, database)
