@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 
@@ -26,7 +26,12 @@ _REFUSED: Final = {
 
 
 _OF_THE_TEXTS: Final = frozenset({400, 413, 422})
-"""What providers answer to a text that they never take, such as one that is too long."""
+"""What providers answer to texts that they never take, such as one that is too long or too many at once."""
+
+_LEAST_CHARS: Final = 200
+"""A text that is refused and no longer than this is refused for something else than its length."""
+
+_Ask: TypeAlias = Callable[[Sequence[str]], Any]
 
 
 class ProviderEmbedder:
@@ -62,27 +67,34 @@ class ProviderEmbedder:
 
     def embed_query(self, text: str) -> Vector:
         """See `Embedder`."""
-        prompt = _prompt(text)
-        vector: Vector = self._normalised(lambda: [self._mem0.embed(prompt, "search")], 1)[0]
+        vector: Vector = self._embedded([_prompt(text)], lambda prompts: [self._mem0.embed(prompts[0], "search")])[0]
         return vector
 
     def embed_documents(self, texts: Sequence[str]) -> Matrix:
-        """See `Embedder`. One call, or as many as Mem0 makes of it for this provider."""
+        """See `Embedder`. One call, or as many as Mem0 makes of it for this provider; more where that is refused."""
         prompts = [_prompt(text) for text in texts]
         if not prompts:
             return np.empty((0, self.dimensions), dtype=np.float32)
-        return self._normalised(lambda: self._mem0.embed_batch(prompts, "add"), len(prompts))
+        return self._embedded(prompts, lambda some: self._mem0.embed_batch(list(some), "add"))
 
-    def _normalised(self, call: Callable[[], Any], rows: int) -> Matrix:
+    def _embedded(self, prompts: Sequence[str], ask: _Ask) -> Matrix:
+        """Return the vectors of texts. Of several that are refused each half is asked for alone; a long one is cut."""
+        failed, is_refused = "", False
         try:
-            vectors = np.array(call(), dtype=np.float32)
+            vectors = np.array(ask(prompts), dtype=np.float32)
         except Exception as error:
             # Only the kind is taken over, and no cause: a provider's error may repeat the text.
-            kind = type(error).__name__
-            failure = EmbeddingRefused if getattr(error, "status_code", None) in _OF_THE_TEXTS else EmbeddingUnavailable
-        else:
-            return self._checked(vectors, rows)
-        raise failure(f"The embedding provider {self._provider!r} failed ({kind}); try again later.")
+            failed, is_refused = type(error).__name__, getattr(error, "status_code", None) in _OF_THE_TEXTS
+        if not failed:
+            return self._checked(vectors, len(prompts))
+        if is_refused and len(prompts) > 1:
+            half = len(prompts) // 2
+            return np.concatenate([self._embedded(part, ask) for part in (prompts[:half], prompts[half:])])
+        if is_refused and len(prompts[0]) > _LEAST_CHARS:
+            # It may be longer than the model reads, and how much that is only the provider knows.
+            return self._embedded([prompts[0][: len(prompts[0]) // 2]], ask)
+        failure = EmbeddingRefused if is_refused else EmbeddingUnavailable
+        raise failure(f"The embedding provider {self._provider!r} failed ({failed}); try again later.")
 
     def _checked(self, vectors: Matrix, rows: int) -> Matrix:
         if vectors.shape != (rows, self.dimensions):

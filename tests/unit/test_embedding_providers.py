@@ -24,12 +24,16 @@ from service.wiring.adapters import open_embedder
 
 
 class Server(ThreadingHTTPServer):
-    """Answers `POST /v1/embeddings` with MiniLM's vectors times `scale`, cut to `keep`, or with `status`."""
+    """Answers `POST /v1/embeddings` with MiniLM's vectors times `scale`, cut to `keep`, or with `status`.
+
+    Texts of more than `longest` characters, and more than `most` of them, are refused.
+    """
 
     def __init__(self, minilm: MiniLM) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.minilm = minilm
         self.scale, self.keep, self.status = 3.0, 384, 200
+        self.longest, self.most = 10_000, 100
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -48,10 +52,13 @@ class Handler(BaseHTTPRequestHandler):
             "data": data,
             "usage": {"prompt_tokens": 1, "total_tokens": 1},
         }
-        if self.server.status != 200:
+        status = self.server.status
+        if len(texts) > self.server.most or max(map(len, texts)) > self.server.longest:
+            status = 413
+        if status != 200:
             answer = {"error": {"message": f"cannot embed {texts}"}}
         body = json.dumps(answer).encode()
-        self.send_response(self.server.status)
+        self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -123,6 +130,24 @@ def test_a_text_that_is_refused_is_told_apart_from_a_provider_that_is_away(
     with pytest.raises(EmbeddingUnavailable) as caught:
         provider.embed_query("a secret")
     assert type(caught.value) is kind
+
+
+def test_a_text_longer_than_the_model_reads_is_cut(provider: ProviderEmbedder, server: Server, minilm: MiniLM) -> None:
+    server.longest = 600
+    long = "an invoice that nobody has paid. " * 60
+    texts = ["a", long, "a ticket about invoices", "b"]
+    vectors = provider.embed_documents(texts)
+    assert np.allclose(vectors[[0, 2, 3]], minilm.embed_documents([texts[0], *texts[2:]]), atol=1e-5)
+    assert np.allclose(vectors[1], minilm.embed_query(long[: len(long) // 4]), atol=1e-5)
+    assert np.allclose(provider.embed_query(long), vectors[1], atol=1e-5)
+
+
+def test_more_texts_than_the_provider_takes_at_once_are_sent_apart(
+    provider: ProviderEmbedder, server: Server, minilm: MiniLM
+) -> None:
+    server.most = 2
+    texts = [f"note {number}" for number in range(7)]
+    assert np.allclose(provider.embed_documents(texts), minilm.embed_documents(texts), atol=1e-5)
 
 
 def test_vectors_of_another_size_are_refused(provider: ProviderEmbedder, server: Server) -> None:
