@@ -17,7 +17,7 @@ from service.audit.detail import is_code
 from service.audit.events import AuditEvent
 from service.audit.moves import EmbedderChanged
 from service.audit.trail import Trail
-from service.embeddings.embedder import Embedder, EmbeddingUnavailable, Matrix, Vector
+from service.embeddings.embedder import Embedder, EmbeddingRefused, EmbeddingUnavailable, Matrix, Vector
 from service.errors import IndexUnavailable
 from service.memories.indexing import Indexing
 from service.memories.serving import Generations, Serving
@@ -265,6 +265,7 @@ class ModelChange:
                 if not self._switched(model, done):
                     raise IndexUnavailable("another embedding model was asked for meanwhile; this one is given up")
                 old = generations.switch(Serving(opened.embedder, opened.index, opened.generation))
+                self._indexing.begin_anew()
                 generations.filling = None
         except BaseException:
             generations.filling = None
@@ -357,6 +358,9 @@ class _Patient:
         for pause in _PAUSES:
             try:
                 return self._embedder.embed_documents(texts)
+            except EmbeddingRefused:
+                # Waiting does not help; whose text it is finds out who asked for several.
+                raise
             except EmbeddingUnavailable:
                 if self.hurry or self._stopping.wait(pause):
                     raise

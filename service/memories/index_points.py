@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 from uuid import UUID
 
-from service.embeddings import Embedder
+from service.embeddings import Embedder, EmbeddingRefused
 from service.index.interface import Point, ScopedIndex
 from service.index.questions import SparseTerms
 from service.storage.stored import IndexEntry
+
+#: What every model takes.
+_PLAIN: Final = "memvault"
 
 
 def is_of(entry: IndexEntry, embedder: Embedder) -> bool:
@@ -25,6 +29,19 @@ def embedded(embedder: Embedder, entries: Sequence[IndexEntry]) -> dict[UUID, In
         entry.memory.id: IndexEntry(entry.memory, vector, embedder.name, entry.tokens)
         for entry, vector in zip(entries, vectors, strict=True)
     }
+
+
+def takes_texts(embedder: Embedder) -> bool:
+    """Tell whether a model that has refused a text takes any.
+
+    Raises:
+        EmbeddingUnavailable: when it does not answer.
+    """
+    try:
+        embedder.embed_documents([_PLAIN])
+    except EmbeddingRefused:
+        return False
+    return True
 
 
 def latest(entry: IndexEntry, made: Mapping[UUID, IndexEntry]) -> IndexEntry:

@@ -17,6 +17,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DataError
 
 from service import clock
+from service.embeddings import EmbeddingRefused
 from service.errors import IndexUnavailable, KeyringUnavailable, Unavailable
 from service.index.failures import incomplete
 from service.index.interface import Index, Point, ScopedWriter
@@ -24,7 +25,7 @@ from service.index.terms import Bm25Terms, TenantTerms
 from service.memories.agreement import Agreement
 from service.memories.answering import Answering
 from service.memories.doubts import Doubts
-from service.memories.index_points import embedded, is_of, latest, point_of, write
+from service.memories.index_points import embedded, is_of, latest, point_of, takes_texts, write
 from service.memories.serving import Generations, Serving
 from service.scope import Scope, TenantId, service_principal
 from service.settings.languages import Language
@@ -211,11 +212,12 @@ class Indexing:
                 self._index.is_complete()
         total, last, left_out = 0, 0, 0
         done: list[int] = []
+        serving = self._generations.serving
         while due := self._outbox.due(_BATCH, after=last):
             last = due[-1].row
             for tenant_id, rows in _by_tenant(due):
                 settled = self._settled(tenant_id, rows)
-                done += [one.row for one in settled if self._is_past(one)]
+                done += [one.row for one in settled if self._is_past(one, serving)]
                 left_out += len(rows) - len(settled)
             if len(done) >= _FLUSHED_AT_ONCE:
                 total += self._forget(done)
@@ -289,6 +291,11 @@ class Indexing:
         """Let `drain` be called soon."""
         self._behind.set()
 
+    def begin_anew(self) -> None:
+        """Hear, with the lock held, that another index serves: what was applied, was applied to the one before."""
+        self._applied.clear()
+        self._behind.set()
+
     @contextmanager
     def claimed(self) -> Iterator[Callable[[int], None]]:
         """Let one process at a time rebuild an index that several share; what is lent says that this one is alive.
@@ -334,9 +341,10 @@ class Indexing:
                 fresh.upsert(points)
                 for memory_id in unreadable:
                     self._applied.pop((scope.tenant_id, memory_id), None)
-        except DataError:
-            # The driver cannot read a row, and does not say which.
+        except (DataError, EmbeddingRefused) as error:
+            # The driver cannot read a row, or the model refuses a text, and neither says which.
             if len(ids) == 1:
+                self._raise_if_of_all(error)
                 self._applied.pop((scope.tenant_id, ids[0]), None)
                 return 0, list(ids)
             half = len(ids) // 2
@@ -381,9 +389,9 @@ class Indexing:
             self._outbox.done(rows)
         return len(rows)
 
-    def _is_past(self, due: Due) -> bool:
+    def _is_past(self, due: Due, settled_in: Serving) -> bool:
         """Tell whether no process can still be writing what it knew when this row was made, and none needs it."""
-        if self._generations.comparing.is_set():
+        if self._generations.comparing.is_set() or self._generations.serving is not settled_in:
             return False
         alone = not self._index.shared and not self._generations.changing.is_set()
         return alone or clock.now() - due.since > _SETTLED_AFTER
@@ -392,16 +400,23 @@ class Indexing:
         """Bring the index up to these rows of one tenant; return those that are done with."""
         try:
             unreadable = self._catch_up(tenant_id, due)
-        except Unavailable:
-            raise
         except Exception as error:
+            if isinstance(error, Unavailable) and not isinstance(error, EmbeddingRefused):
+                raise
             if len(due) > 1:
                 # One of them is bad, and the others must not wait for it.
                 half = len(due) // 2
                 return self._settled(tenant_id, due[:half]) + self._settled(tenant_id, due[half:])
+            self._raise_if_of_all(error)
             _log.error("a memory cannot be indexed", extra={"error": type(error).__name__})
             return []
         return [one for one in due if one.memory_id not in unreadable]
+
+    def _raise_if_of_all(self, error: Exception) -> None:
+        """Raise an error again that is not about one memory: the model takes no text at all."""
+        serving = self._following or self._generations.serving
+        if isinstance(error, EmbeddingRefused) and not takes_texts(serving.embedder):
+            raise error
 
     def _catch_up(self, tenant_id: TenantId, due: Sequence[Due]) -> Unreadable:
         scope = Scope.of(service_principal(tenant_id))

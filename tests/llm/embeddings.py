@@ -25,6 +25,8 @@ class ScriptedEmbeddings:
         #: The texts of each call, in the order in which they came.
         self.calls: list[list[str]] = []
         self._failures: list[int] = []
+        #: Texts with this in them are refused, and whatever comes with them; None takes all.
+        self.refused: str | None = None
         self._hold_from: int | None = None
         self._changed = threading.Condition()
         self._gate = threading.Event()
@@ -89,6 +91,8 @@ class ScriptedEmbeddings:
                 self._gate.clear()
             self._changed.notify_all()
             status = self._failures.pop(0) if self._failures else 200
+            if self.refused is not None and any(self.refused in text for text in texts):
+                status = 400
         self._gate.wait(60)
         if status != 200:
             return status, {"error": {"message": f"cannot embed {texts}"}}

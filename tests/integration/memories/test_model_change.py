@@ -432,3 +432,37 @@ def test_what_a_failed_comparison_behind_the_switch_left_out_is_found(
         one.indexing.drain()
         assert found(one, caller, "lives Rome")[0] == "She lives in Rome"
         assert agrees(one, caller, database)
+
+
+def test_a_text_that_the_new_model_does_not_take_stops_nothing_else(
+    words: ScriptedEmbeddings, services: Services, caller: Caller, database: Postgres
+) -> None:
+    texts = [f"note number {number}" for number in range(10)]
+    poison = add(services, caller, *texts, "She drinks poison").results[-1].memory_id
+    ask_for(services, words)
+    words.refused = "poison"
+    assert services.change.run() == 10
+    assert set(found(services, caller, "note number")) == set(texts)
+    # It waits in the outbox and is told of, and what comes behind it does not wait.
+    add(services, caller, "She reads books")
+    services.indexing.drain()
+    assert services.indexing.left_out > 0
+    with psycopg.connect(database.admin) as admin:
+        assert admin.execute("SELECT DISTINCT memory_id FROM outbox").fetchall() == [(poison,)]
+    words.refused = None
+    services.indexing.drain()
+    assert services.indexing.left_out == 0
+    assert found(services, caller, "poison")[0] == "She drinks poison"
+    assert agrees(services, caller, database)
+
+
+def test_a_model_that_takes_no_text_does_not_come_to_serve(
+    words: ScriptedEmbeddings, services: Services, caller: Caller, database: Postgres
+) -> None:
+    add(services, caller, "She drinks tea", "She lives in Rome")
+    ask_for(services, words)
+    words.refused = ""
+    with pytest.raises(MemvaultError, match="failed"):
+        services.change.run()
+    assert semantic(services, caller, "hot beverages")["She drinks tea"] > 0.3
+    assert agrees(services, caller, database)
