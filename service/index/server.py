@@ -25,7 +25,7 @@ from service.errors import IndexUnavailable
 from service.index.failures import failures, incomplete
 from service.index.interface import Dense, Point, ScopedWriter
 from service.index.points import checked
-from service.index.scoped import TenantIndex, chunks
+from service.index.scoped import TenantIndex
 from service.index.selection import Every, point_ids
 from service.index.server_layout import differences
 from service.index.server_reader import Reach, ServerReader
@@ -34,6 +34,7 @@ from service.index.server_requests import (
     collection,
     payload_indexes,
     point_structs,
+    portions,
     server_filter,
 )
 from service.index.server_shards import made_with, make_missing, refused, shard_key
@@ -110,7 +111,7 @@ class ServerIndex:
     def store(self, tenant_id: TenantId, points: Sequence[Point]) -> None:
         """See `Engine`."""
         # All are made before the first is stored, so that a bad one stores none.
-        made = [point_structs(tenant_id, chunk, self.dimensions) for chunk in chunks(points)]
+        made = [point_structs(tenant_id, chunk, self.dimensions) for chunk in portions(points)]
         with self._using("write"):
             for groups in made:
                 for condition, structs in groups:
@@ -220,7 +221,7 @@ class ServerIndex:
     def fill(self, target: str, tenant_id: TenantId, points: Sequence[Point]) -> None:
         """Store points in the collection that is being filled, each only over an older one."""
         with self._using("rebuild"):
-            for chunk in chunks(points):
+            for chunk in portions(points):
                 for condition, structs in point_structs(tenant_id, chunk, self.dimensions):
                     write = partial(self._upsert, structs=structs, condition=condition)
                     self.addressed(target, tenant_id, write)

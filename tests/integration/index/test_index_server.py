@@ -16,6 +16,7 @@ from qdrant_client import models
 
 from service.errors import ConfigurationError, IndexUnavailable
 from service.filters.ast import EVERYTHING
+from service.index.questions import SparseTerms
 from service.index.selection import Key
 from service.index.server import ServerIndex
 from service.index.server_requests import Layout
@@ -62,6 +63,24 @@ def test_the_collection_is_made_for_many_tenants(recorded: Qdrant) -> None:
     assert fields.keys() == {key.value for key in Key}
     assert [name for name, schema in fields.items() if getattr(schema, "is_tenant", None)] == [Key.TENANT.value]
     assert [name for name, schema in fields.items() if schema.enable_hnsw] == [Key.TENANT.value]
+    index.close()
+
+
+def test_long_texts_are_written_in_parts_that_a_server_takes(recorded: Qdrant, monkeypatch: pytest.MonkeyPatch) -> None:
+    index, written = open_complete(recorded), list[list[models.PointStruct]]()
+    monkeypatch.setattr(ServerIndex, "_upsert", lambda *given, structs, **more: written.append(structs))
+    monkeypatch.setattr("service.index.server._LOOK_EVERY", 0.01)
+    # 20,000 Chinese characters have that many words.
+    words = SparseTerms(tuple(2**32 - number for number in range(12_000, 0, -1)), (1.2345678901234567,) * 12_000)
+    points = [point(text_terms=words if number % 40 else TERMS.document("tea")) for number in range(100)]
+    index.of(scope()).upsert(points)
+    with index.rebuild() as fresh:
+        fresh.of(scope()).upsert(points)
+    for half in (written[: len(written) // 2], written[len(written) // 2 :]):
+        assert [one.payload["m"] for part in half for one in part] == [str(one.memory_id) for one in points]
+        assert len(half) == 5
+    for structs in written:
+        assert sum(len(one.model_dump_json()) for one in structs) < 16 << 20
     index.close()
 
 
