@@ -20,7 +20,7 @@ from service import clock
 from service.audit.checkpoints import Checkpoint
 from service.audit.events import AuditEvent
 from service.audit.moves import TombstoneApplied
-from service.audit.restoring import Epoch, Restoring
+from service.audit.restoring import Epoch, Restoring, counts_anew
 from service.audit.trail import Trail
 from service.errors import ConfigurationError, LegalHold
 from service.scope import SYSTEM_TENANT, TenantId, installation_caller
@@ -72,21 +72,33 @@ class Settling:
         self._tombstones = tombstones
         self._replays = replays
 
-    def settle(self, last: Checkpoint | None, restoring: Restoring | None, owner: Database | None) -> Settled:
-        """Apply later tombstones, then declare the restore if `last` is a checkpoint that the database is behind.
+    def settle(
+        self, find_last: Callable[[], Checkpoint | None] | None, restoring: Restoring | None, owner: Database | None
+    ) -> Settled:
+        """Apply later tombstones, then declare the restore if there is a checkpoint that the database is behind.
 
-        What a hold keeps from being erased again stops nothing: it is logged, not noted as applied, and tried again at
-        each start.
+        `find_last` returns that, where this process can sign; it is asked once no other is at this. Before anything is
+        written the order of the trail is taken up behind what is in it. What a hold keeps from being erased again stops
+        nothing: it is logged, not noted as applied, and tried again at each start.
 
         Raises:
-            ConfigurationError: when it cannot be done here; nothing must be served then.
+            ConfigurationError, Conflict: when it cannot be done here; nothing must be served then.
             TombstonesDamaged: when the journal is not what was written.
         """
         with closing(Database(self._database.dsn, pool_size=1)) as apart, apart.tenant_blind() as connection:
             # Held for the whole time by a transaction that does nothing else.
             connection.execute(_TAKE_LOCK, {"lock": _LOCK})
+            last: Checkpoint | None = None
+            if restoring is not None and find_last is not None:
+                last = find_last()
+                restoring.take_up(owner)
+            elif counts_anew(self._database):
+                raise ConfigurationError(
+                    "the database was restored to an earlier state, and this process cannot sign that: start the "
+                    "process that runs the worker first, or run `memvault audit restored` where the signing key is"
+                )
             applied, recovered = self._compare_tombstones()
-            epoch = self._declared(last, restoring, owner)
+            epoch = None if restoring is None or last is None else restoring.declare(last, owner)
         settled = Settled(applied, recovered, epoch)
         if settled.restored:
             _log.warning(
@@ -178,14 +190,3 @@ class Settling:
                 detail=TombstoneApplied(kind=tombstone.kind),
             )
             self._tombstones.note(connection, tombstone)
-
-    @staticmethod
-    def _declared(last: Checkpoint | None, restoring: Restoring | None, owner: Database | None) -> Epoch | None:
-        if last is None:
-            return None
-        if restoring is None:
-            raise ConfigurationError(
-                "the database was restored to an earlier state, and this process cannot sign that: start the process "
-                "that runs the worker first, or run `memvault audit restored` where the signing key is"
-            )
-        return restoring.declare(last, owner)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
+from service.audit.checkpoints import Checkpoint
+from service.audit.keeper import Keeper
 from service.audit.restoring import Restoring
 from service.index.interface import Index
 from service.portability.settling import Replay, Settled, Settling
@@ -29,20 +32,28 @@ def settle(installation: Installation, erasing: ErasureWork, index: Index, *, re
     settings, database = installation.settings, installation.database
     signs = settings.worker_in_process or settings.embedded or settings.audit.signing_key is not None
     with ExitStack() as stack:
-        last, restoring, owner = None, None, None
+        restoring: Restoring | None = None
+        owner: Database | None = None
+        find_last: Callable[[], Checkpoint | None] | None = None
         if signs:
             sealing = seal_trail(installation)
-            last = sealing.keeper.find_restored(certain=restored)
             restoring = Restoring(database, sealing.ledger, installation.trail, sealing.keeper, sealing.trusted)
-        if last is not None and installation.connections.owner_dsn is not None:
-            owner = Database(installation.connections.owner_dsn, pool_size=2)
-            stack.callback(owner.close)
-        if last is not None:
-            # First of all: whatever ends this in the middle, searches wait until the index is the restored record's.
-            index.mark_incomplete()
+            find_last = partial(_find_last, sealing.keeper, index, restored=restored)
+            if installation.connections.owner_dsn is not None:
+                owner = Database(installation.connections.owner_dsn, pool_size=2)
+                stack.callback(owner.close)
         keyring, trail, tombstones = installation.keyring, installation.trail, installation.tombstones
         settling = Settling(database, keyring, trail, tombstones, replays(installation, erasing))
-        return settling.settle(last, restoring, owner)
+        return settling.settle(find_last, restoring, owner)
+
+
+def _find_last(keeper: Keeper, index: Index, *, restored: bool) -> Checkpoint | None:
+    """Return the checkpoint that a restored database is behind, or None; the index is not to be searched then."""
+    last = keeper.find_restored(certain=restored)
+    if last is not None:
+        # First of all: whatever ends this in the middle, searches wait until the index is the restored record's.
+        index.mark_incomplete()
+    return last
 
 
 def replays(installation: Installation, erasing: ErasureWork) -> Mapping[TombstoneKind, Replay]:
