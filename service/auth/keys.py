@@ -40,7 +40,8 @@ from service.scope import (
 )
 from service.storage.database import Database
 from service.storage.encryption import Place
-from service.storage.keyring import Keyring
+from service.storage.keyring import KeyDestroyed, KeyLost, Keyring
+from service.storage.together import open_together, seal_together
 from service.storage.tombstones import Tombstone, Tombstones
 from service.tenants.actions import TenantState, find_state
 from service.tenants.subjects import Subjects
@@ -266,7 +267,7 @@ class Keys:
     def grant_of(self, connection: Connection, scope: Scope, row: Any) -> Grant:
         """Return what the key of a row may do."""
         principal = self._principal(connection, scope, row)
-        label = self._opened(scope, row.id, "label", row.label)
+        label = self._opened(scope, row.id, "label", row.label, row.user_ids or ())
         return Grant(
             principal.permissions,
             principal.users,
@@ -360,7 +361,7 @@ class Keys:
                 tenant_id=scope.tenant_id,
                 id=key_id,
                 prefix=secret[:8],
-                label=self._sealed(scope, key_id, "label", grant.label),
+                label=self._sealed(scope, key_id, "label", grant.label, user_ids or ()),
                 owner_id=owner.person_id,
                 owner=self._sealed(scope, key_id, "owner", owner.name),
                 permissions=sorted(grant.permissions),
@@ -376,15 +377,25 @@ class Keys:
         connection.execute(insert(_index).values(key_hash=key_hash(secret), tenant_id=scope.tenant_id, key_id=key_id))
         return MintedKey(id=key_id, tenant_id=scope.tenant_id, secret=secret), user_ids
 
-    def _sealed(self, scope: Scope, key_id: UUID, column: str, text: str | None) -> bytes | None:
+    def _sealed(
+        self, scope: Scope, key_id: UUID, column: str, text: str | None, users: Sequence[UUID] = ()
+    ) -> bytes | None:
+        """Seal a text of a key so that it opens no more once one of the users is erased whom it may name."""
         if text is None:
             return None
-        return self._subjects.tenant_cipher(scope).seal(text.encode(), _place(scope, key_id, column))
+        cipher = self._subjects.tenant_cipher(scope)
+        return seal_together(self._keyring, cipher, users, text.encode(), _place(scope, key_id, column))
 
-    def _opened(self, scope: Scope, key_id: UUID, column: str, sealed: bytes | None) -> str | None:
+    def _opened(
+        self, scope: Scope, key_id: UUID, column: str, sealed: bytes | None, users: Sequence[UUID] = ()
+    ) -> str | None:
         if sealed is None:
             return None
-        return self._subjects.tenant_cipher(scope).open(sealed, _place(scope, key_id, column)).decode()
+        cipher = self._subjects.tenant_cipher(scope)
+        try:
+            return open_together(self._keyring, cipher, users, sealed, _place(scope, key_id, column)).decode()
+        except (KeyDestroyed, KeyLost):
+            return None
 
     def _api_key(self, scope: Scope, row: Any) -> ApiKey:
         return ApiKey(

@@ -29,11 +29,12 @@ from service.records import Memory, SubjectNames
 from service.scope import Action, Caller, Scope, SubjectKind
 from service.storage.encryption import Place
 from service.storage.filter_sql import compile_sql
-from service.storage.keyring import lost_of
+from service.storage.keyring import KeyDestroyed, lost_of
 from service.storage.leaving import Leaving, LeavingMemory
 from service.storage.record import Unreadable, memories_table
 from service.storage.stored import Slice
 from service.storage.superseding import Link, links_of
+from service.storage.together import open_together, seal_together
 from service.tenants.quotas import Postponed
 
 _exports: Final[Any] = ExportRow.__table__  # type: ignore[attr-defined]
@@ -98,7 +99,6 @@ class Exports:
         stores.gate.check(caller, Action.REQUEST_EXPORT)
         where = self._checked(caller, Action.REQUEST_EXPORT, wanted)
         export_id = clock.new_id()
-        cipher = stores.subjects.tenant_cipher(scope)
         conflicts = stores.trail.conflicts(caller, Action.REQUEST_EXPORT)
         with conflicts, stores.database.transaction(scope) as connection:
             subject_ids = self._living(connection, scope, where)
@@ -108,7 +108,7 @@ class Exports:
                     id=export_id,
                     principal_id=caller.principal.id,
                     subject_ids=subject_ids,
-                    request=cipher.seal_json(_document(wanted), _place(scope, export_id)),
+                    request=self._sealed(scope, export_id, subject_ids, wanted),
                     request_mac=self._mac(scope, wanted),
                     created_at=clock.now(),
                 )
@@ -142,7 +142,8 @@ class Exports:
                     _exports.c.principal_id == caller.principal.id, _exports.c.subject_ids.overlap(list(users))
                 )
             row = connection.execute(query).first()
-            if row is None:
+            found = None if row is None else self._opened(scope, row)
+            if found is None:
                 stores.trail.write(
                     connection,
                     caller,
@@ -151,10 +152,9 @@ class Exports:
                     outcome=Outcome.NOT_FOUND,
                     detail=ExportRead(what=ExportPart.NOTHING, memories=0),
                 )
-        if row is None:
+        if found is None:
             raise NotFound("there is no such export; name its id, or the ids and filters that it was asked for with")
-        found = stores.subjects.tenant_cipher(scope).open_json(row.request, _place(scope, row.id))
-        return Wanted(SubjectNames(**found["subjects"]), found["filters"], found["schema"], found["instructions"])
+        return found
 
     def read(self, caller: Caller, scope: Scope, wanted: Wanted, *, after: str | None = None) -> Iterator[Batch]:
         """Yield the export in batches, each read and audited in one transaction before it leaves.
@@ -375,6 +375,21 @@ class Exports:
                 return ids
             subjects.forget_names()
         raise Conflict("one of those named is being erased; try again later")
+
+    def _sealed(self, scope: Scope, export_id: UUID, subject_ids: Sequence[UUID], wanted: Wanted) -> bytes:
+        keyring, cipher = self._stores.keyring, self._stores.subjects.tenant_cipher(scope)
+        document = orjson.dumps(_document(wanted))
+        return seal_together(keyring, cipher, subject_ids, document, _place(scope, export_id))
+
+    def _opened(self, scope: Scope, row: Any) -> Wanted | None:
+        """Return what an export is of, None where somebody whom it names is being erased."""
+        keyring, cipher = self._stores.keyring, self._stores.subjects.tenant_cipher(scope)
+        try:
+            opened = open_together(keyring, cipher, row.subject_ids, row.request, _place(scope, row.id))
+        except KeyDestroyed:
+            return None
+        found = orjson.loads(opened)
+        return Wanted(SubjectNames(**found["subjects"]), found["filters"], found["schema"], found["instructions"])
 
     def _mac(self, scope: Scope, wanted: Wanted) -> bytes:
         secret = self._stores.keyring.tenant_secret(scope.tenant_id, "export-requests")

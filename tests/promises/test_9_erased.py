@@ -7,7 +7,7 @@ import os
 import shutil
 from base64 import b64encode
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -19,7 +19,7 @@ import pytest
 from sqlalchemy import ARRAY
 
 from service.scope import TenantId
-from service.storage.encryption import Place
+from service.storage.encryption import CannotOpen, Cipher, Place
 from service.storage.erasers import erasers
 from service.storage.keyring import FileKeyring, KeyDestroyed
 from tests.llm.scripted import ScriptedLLM
@@ -123,6 +123,35 @@ def sealed_of(memvault: Memvault, subject_id: UUID) -> Iterator[bytes]:
                             yield bytes(row[0][:HEAD])
 
 
+def sealed_values(memvault: Memvault) -> list[tuple[str, UUID, str, bytes]]:
+    """Return every sealed value of the database with its table, row and column, as a backup of the data has them."""
+    found = []
+    with superuser(memvault) as connection:
+        for eraser in erasers():
+            columns = eraser.table.columns
+            if "id" not in columns:
+                continue
+            for column in columns:
+                if column.type.python_type is bytes:
+                    query = f"SELECT id, {column.name} FROM {eraser.name} WHERE {column.name} IS NOT NULL"
+                    rows = connection.execute(query).fetchall()  # type: ignore[arg-type]
+                    found += [(eraser.name, row[0], column.name, bytes(row[1])) for row in rows]
+    return found
+
+
+def opened(memvault: Memvault, values: Iterable[tuple[str, UUID, str, bytes]]) -> bytes:
+    """Return all that the keyring as it is now opens of these values."""
+    keyring, tenant_id = FileKeyring(memvault.data_dir / "keys"), TenantId(UUID(memvault.credentials["tenant_id"]))
+    ciphers = [Cipher(keyring.tenant_secret(tenant_id, "tenant-content"))]
+    ciphers += [Cipher(key) for _, subject_id, key in keyring.each() if subject_id is not None and key is not None]
+    found = []
+    for table, row_id, column, value in values:
+        for cipher in ciphers:
+            with suppress(CannotOpen):
+                found.append(cipher.open(value, Place(tenant_id, table, row_id, column)))
+    return b"\n".join(found)
+
+
 def vector_of(memvault: Memvault, memory_id: UUID) -> bytes:
     """Return a part of the vector of a memory as the index has it."""
     keyring = FileKeyring(memvault.data_dir / "keys")
@@ -192,6 +221,9 @@ def test_no_byte_of_the_person_is_left_and_a_signed_receipt_says_so(memvault: Me
         assert places == {"postgres", "index"}
         assert any("pg_wal" in file for files in before.values() for file in files)
         kept = listed(client, user="bob")
+        values = sealed_values(memvault)
+        plain = opened(memvault, values)
+        assert all(canary.encode() in plain for canary in (TEXT, ALICE, VALUE, REASON))
     backup = copied(memvault)
 
     erased = memvault.json("erase", "--tenant", "default", "--user", ALICE)
@@ -210,6 +242,9 @@ def test_no_byte_of_the_person_is_left_and_a_signed_receipt_says_so(memvault: Me
     readable = {spelling for canary in CANARIES for spelling in spellings(canary)}
     assert holders(memvault.data_dir, readable) == {}
     assert not any(canary in json.dumps(erased) for canary in CANARIES)
+    present = opened(memvault, values)
+    assert b"wombat" in present
+    assert [canary for canary in (*CANARIES, LABEL) if canary.encode() in present] == []
 
     file = memvault.place / "receipt.json"
     file.write_text(json.dumps(erased))
