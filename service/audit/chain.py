@@ -227,13 +227,17 @@ def _tell_missing(chain: Chain) -> None:
 
 
 def _void(chain: Chain) -> None:
-    """Mark the checkpoints that a declared restore made void, and note the restores."""
+    """Mark the checkpoints that a declared restore made void, and note the restores.
+
+    From the newest on: a later one may have gone back to before an earlier one, to a state that this had made void.
+    """
     known = chain.known
-    for number in sorted(known.statements):
+    for number in sorted(known.statements, reverse=True):
+        undone = bool(known.get(number).flags & Flag.VOID)
         for statement in known.statements[number]:
             if statement.what == Statement.RESTORED and 0 <= statement.resumes < number:
                 void, before = 0, 0
-                for one in known.numbers(statement.resumes + 1, number):
+                for one in () if undone else known.numbers(statement.resumes + 1, number):
                     mark = known.get(one)
                     if not mark.flags & Flag.VOID:
                         known.flag(one, Flag.VOID)
@@ -242,6 +246,7 @@ def _void(chain: Chain) -> None:
                 lost = max(0, before - (kept.rows if kept else 0)) if void else 0
                 at = known.get(number).time
                 chain.restored.append(Restored(number, at, statement.resumes, void, lost))
+    chain.restored.reverse()
 
 
 def _follows(number: int, mark: Mark, previous: tuple[int, Mark] | None, chain: Chain) -> bool:
