@@ -151,7 +151,7 @@ class Keeper:
         number = 0 if head is None else head.body.number
         for sink in self._sinks:
             try:
-                newest = sink.newest(beyond=max(0, number - 1))
+                newest = self._newest_in(sink, beyond=max(0, number - 1))
             except SinkUnavailable as error:
                 if head is not None and self._stands_elsewhere(head):
                     raise SinkUnavailable(
@@ -242,12 +242,32 @@ class Keeper:
             here = self._ledger.cluster(connection, self._ledger.horizon(connection))
         return stood is not None and here.went_back_from(stood)
 
+    def _newest_in(self, sink: Sink, *, beyond: int) -> Checkpoint | None:
+        """Return the newest checkpoint of a place if its number is above `beyond`, else None.
+
+        Raises:
+            SinkUnavailable: when it cannot be told, also by a place that has none of those that it took: what it took
+                is elsewhere, as where a disk is not mounted, and may be newer than all that is found.
+        """
+        newest = sink.newest(beyond=beyond)
+        if newest is None:
+            self._refuse_emptied(sink, self._ledger.delivered(sink.name))
+        return newest
+
+    @staticmethod
+    def _refuse_emptied(sink: Sink, number: int) -> None:
+        if number > 0 and sink.is_empty():
+            raise SinkUnavailable(
+                f"{sink.name} has none of the {number} checkpoints that it took: is it mounted? Put them back, or name"
+                " another place in the settings (audit.checkpoint_folder)"
+            )
+
     def _ask_places(self, *, beyond: int) -> tuple[list[Checkpoint], list[str]]:
         """Return the newest checkpoint above `beyond` of each place that has one, and what cannot be read, and why."""
         found, unread = list[Checkpoint](), list[str]()
         for sink in self._sinks:
             try:
-                newest = sink.newest(beyond=beyond)
+                newest = self._newest_in(sink, beyond=beyond)
             except SinkUnavailable as error:
                 unread.append(error.detail)
                 continue
@@ -261,6 +281,7 @@ class Keeper:
 
     def _bring(self, sink: Sink) -> int:
         number = self._ledger.delivered(sink.name)
+        self._refuse_emptied(sink, number)
         if self._reached.get(sink.name) != number:
             number = self._look(sink, number)
         while found := self._ledger.after(number, _BATCH):

@@ -34,6 +34,9 @@ class Sink(Protocol):
                 stays.
         """
 
+    def is_empty(self) -> bool:
+        """Tell whether there is no checkpoint at all, where that can be seen at a glance; else False."""
+
     def newest(self, *, beyond: int) -> Checkpoint | None:
         """Return the newest checkpoint here if its number is above `beyond`, else None.
 

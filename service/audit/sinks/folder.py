@@ -58,6 +58,10 @@ class FolderSink:
         except OSError as error:
             raise SinkUnavailable(f"{self._folder}: checkpoints cannot be written ({error.strerror})") from None
 
+    def is_empty(self) -> bool:
+        """Tell whether the folder has no file of checkpoints, or is not there."""
+        return next(self._folder.glob(f"{_PREFIX}*{_SUFFIX}"), None) is None
+
     def newest(self, *, beyond: int) -> Checkpoint | None:
         """Return the last checkpoint in the folder if its number is above `beyond`."""
         try:
@@ -67,15 +71,17 @@ class FolderSink:
         return head if head is not None and head.body.number > beyond else None
 
     def _append(self, checkpoint: Checkpoint) -> None:
-        path = self._folder / f"{_PREFIX}{checkpoint.body.at.date().isoformat()}{_SUFFIX}"
-        with path.open("a+b") as file:
+        name = f"{_PREFIX}{checkpoint.body.at.date().isoformat()}{_SUFFIX}"
+        # Behind a clock that was ahead the newest file goes on, so that what is last in it is the newest of all.
+        names = (path.name for path in self._folder.glob(f"{_PREFIX}*{_SUFFIX}"))
+        with (self._folder / max([name, *names])).open("a+b") as file:
             _cut_unfinished(file)
             file.write(checkpoint.line() + b"\n")
             file.flush()
             os.fsync(file.fileno())
 
     def _head(self) -> Checkpoint | None:
-        """The last whole line of the newest file that has one. The clock may have been set back, so all ends count."""
+        """The newest last line of the newest files: earlier releases went back to older ones with the clock."""
         heads = []
         for path in sorted(self._folder.glob(f"{_PREFIX}*{_SUFFIX}"), reverse=True)[:3]:
             line = _last_line(path)

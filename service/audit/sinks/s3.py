@@ -71,6 +71,10 @@ class S3Sink:
                     raise self._unavailable(error) from None
                 self._put_unless_there(checkpoint)
 
+    def is_empty(self) -> bool:
+        """Return False: a bucket is there or is not."""
+        return False
+
     def newest(self, *, beyond: int) -> Checkpoint | None:
         """Return the checkpoint with the highest number above `beyond`."""
         last = None

@@ -29,5 +29,9 @@ class StdoutSink:
         except (OSError, ValueError) as error:
             raise SinkUnavailable(f"standard output takes no checkpoints ({type(error).__name__})") from None
 
+    def is_empty(self) -> bool:
+        """Return False: what was written cannot be read back."""
+        return False
+
     def newest(self, *, beyond: int) -> None:
         """Return None: what was written cannot be read back."""

@@ -163,3 +163,17 @@ def test_a_place_keeps_the_first_checkpoint_of_a_number(
         assert newest is not None
         assert newest.hash == one.hash
     assert [each.hash for each in stored(storage)] == [one.hash]
+
+
+def test_a_place_without_what_it_took_cannot_be_read(house: House, make_house: MakeHouse) -> None:
+    """Its disk is not mounted: what is on that may be newer than a database that went back."""
+    house.superuser(
+        "CREATE OR REPLACE FUNCTION audit_order(xid8) RETURNS bigint LANGUAGE sql STABLE PARALLEL SAFE"
+        " AS $$ SELECT $1::text::bigint - 100 $$"
+    )
+    house.folder.rename(house.folder.with_name("away"))
+    keeper = make_house().sealing.keeper
+    with pytest.raises(ConfigurationError, match="is it mounted"):
+        keeper.find_restored()
+    with pytest.raises(SinkUnavailable, match="nothing is sealed"):
+        keeper.compare_heads()

@@ -79,6 +79,28 @@ def test_a_folder_that_cannot_be_written_is_told_and_caught_up(make_house: MakeH
     assert numbers(place) == [1, 2]
 
 
+def test_a_folder_whose_disk_is_not_mounted_gets_nothing_and_is_caught_up(house: House, make_house: MakeHouse) -> None:
+    """What is written into the empty folder below a mount would be missing in the place, and no one would be told."""
+    away = house.folder.with_name("away")
+    before = numbers(house.folder)
+    house.folder.rename(away)
+    for keeper in (house.sealing.keeper, make_house().sealing.keeper):
+        house.write(house.tenants[0])
+        keeper.round(full=True)
+        assert keeper.deliver() == {}
+        state, reason = keeper.state()
+        assert state == "failed"
+        assert reason is not None
+        assert "is it mounted?" in reason
+        house.folder.mkdir(exist_ok=True)
+    assert list(house.folder.glob("*.jsonl")) == []
+    house.folder.rmdir()
+    away.rename(house.folder)
+    assert house.seal() == before[-1] + 2
+    assert numbers(house.folder) == [*before, before[-1] + 1, before[-1] + 2]
+    assert house.verify().problems == []
+
+
 def test_standard_output_gets_what_is_signed_one_line_each(house: House) -> None:
     stream = io.StringIO()
     stored = list(house.sealing.ledger.all())
@@ -150,6 +172,23 @@ def test_the_folder_s_newest_line_is_found_however_long_it_is(house: House) -> N
     assert newest is not None
     assert len(newest.line()) > 100_000
     assert newest.hash == list(house.sealing.ledger.all())[-1].hash
+
+
+def test_the_folder_s_newest_line_is_found_after_a_clock_that_was_years_ahead(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = clock.now
+    for days in (700, 800, 900):
+        with monkeypatch.context() as patch:
+            patch.setattr(clock, "now", lambda days=days: now() + timedelta(days=days))
+            house.write(house.tenants[0])
+            house.seal()
+    house.write(house.tenants[0])
+    house.seal()
+    newest = FolderSink(house.folder).newest(beyond=0)
+    assert newest is not None
+    assert newest.hash == list(house.sealing.ledger.all())[-1].hash
+    assert numbers(house.folder) == list(range(1, newest.body.number + 1))
 
 
 def test_a_folder_without_checkpoints_is_refused(tmp_path: Path) -> None:
