@@ -9,16 +9,25 @@ from itertools import groupby
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, RowMapping, delete, func, insert, select, text
+from sqlalchemy import Connection, RowMapping, delete, func, insert, select, text, tuple_
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from service import clock
 from service.audit.checkpoints import BadDocument, Checkpoint, Cluster, Seal, parse_body
 from service.audit.merkle import Frontier
-from service.audit.tables import AuditCheckpointRow, AuditDeliveryRow, AuditDropRow, AuditDueRow, AuditSealRow
+from service.audit.tables import (
+    AuditCheckpointRow,
+    AuditDeliveryRow,
+    AuditDropRow,
+    AuditDueRow,
+    AuditRow,
+    AuditSealRow,
+)
 from service.errors import MemvaultError, Unavailable
+from service.scope import Scope, TenantId, service_principal
 from service.storage.database import Database
 
+_audit: Final[Any] = AuditRow.__table__  # type: ignore[attr-defined]
 _due: Final[Any] = AuditDueRow.__table__  # type: ignore[attr-defined]
 _checkpoints: Final[Any] = AuditCheckpointRow.__table__  # type: ignore[attr-defined]
 _seals: Final[Any] = AuditSealRow.__table__  # type: ignore[attr-defined]
@@ -254,8 +263,12 @@ class Ledger:
             rows = connection.execute(select(_drops).order_by(_drops.c.tenant_id, _drops.c.size)).all()
         return {row.tenant_id: Drop(row.tenant_id, row.size, row.frontier, row.at) for row in rows}
 
-    def newest_seal_before(self, tenant_id: UUID, moment: datetime) -> Tip | None:
-        """Return the tree of a tenant at its newest seal in a checkpoint made before a moment, or None."""
+    def newest_seal_before(self, tenant_id: TenantId, moment: datetime) -> Tip | None:
+        """Return the tree of a tenant at its newest seal of what is older than a moment, rows and checkpoint, or None.
+
+        The rows are asked as well: a clock that was set back for a while signed checkpoints of its own time over them.
+        """
+        young = select(_audit.c.xid, _audit.c.seq).where(_audit.c.tenant_id == tenant_id, _audit.c.at >= moment)
         query = (
             select(_seals)
             .join(_checkpoints, _checkpoints.c.number == _seals.c.number)
@@ -263,9 +276,18 @@ class Ledger:
             .order_by(_seals.c.number.desc())
             .limit(1)
         )
-        with self._database.tenant_blind() as connection:
+        with self._database.transaction(Scope.of(service_principal(tenant_id))) as connection:
+            first = connection.execute(young.order_by(_audit.c.xid, _audit.c.seq).limit(1)).first()
+            if first is not None:
+                query = query.where(tuple_(_seals.c.last_xid, _seals.c.last_seq) < (first.xid, first.seq))
             row = connection.execute(query).first()
         return None if row is None else _tip(row)
+
+    def now(self) -> datetime:
+        """Return what the clock of the database says."""
+        with self._database.tenant_blind() as connection:
+            moment: datetime = connection.execute(select(func.now())).scalar_one()
+        return moment
 
     def seal_of(self, tenant_id: UUID, place: tuple[int, int]) -> tuple[Seal, int, Tip | None] | None:
         """Return the seal that holds the row at a place of the order, its number, and the tree before it."""

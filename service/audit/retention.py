@@ -93,7 +93,8 @@ class OldParts:
             raise ConfigurationError(
                 f"audit.retention_days: must be {AUDIT_FLOOR_DAYS} or more: the trail is kept for six months at least"
             )
-        before = clock.now() - timedelta(days=keep_days)
+        # The database, which drops, judges by its own clock. What it refused would be declared all the same.
+        before = min(clock.now(), self._ledger.now()) - timedelta(days=keep_days)
         drops = self._ledger.drops()
         found = []
         for tenant_id in tenants:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Annotated, Any, Final
@@ -17,7 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from service import clock, wiring
 from service.audit.assembly import checkpoint_folder, trusted_keys
 from service.audit.chain import Chain, read_chain
-from service.audit.ledger import Ledger, StoredCheckpoints
+from service.audit.ledger import Drop, Ledger, StoredCheckpoints
 from service.audit.lines import Section, read_export, stored_sections, write_export
 from service.audit.marks import Listed, Source
 from service.audit.proofs import Proofs
@@ -67,10 +67,13 @@ def verify(
             with installation_of(config, data_dir) as installation:
                 ledger = Ledger(installation.database)
                 only = None if tenant is None else _tenant(installation, tenant)
+                dropped = ledger.drops()
                 chain = read_chain(exported, StoredCheckpoints(ledger), keys)
                 tenants = wiring.audited_tenants(installation) if only is None else [TenantId(only)]
                 sections = stored_sections(installation.database, ledger, tenants)
                 report = _verify(chain, sections, only, progress)
+                if not report.ok:
+                    _refuse_dropped(ledger, dropped)
                 if only is None:
                     # For the metrics: that the trail is verified is worth an alert when it stops.
                     wiring.note_verification(installation, ok=report.ok)
@@ -146,9 +149,11 @@ def export_trail(
         if tenant is not None:
             tenants = [TenantId(_tenant(installation, tenant))]
         out = stack.enter_context(_new_file(file))
+        dropped = ledger.drops()
         if checkpoints is not None:
             stack.enter_context(_new_file(checkpoints)).writelines(one.line() + b"\n" for one in ledger.all())
         rows = write_export(out, stored_sections(installation.database, ledger, tenants), progress=progress)
+        _refuse_dropped(ledger, dropped)
     show({"file": str(file), "rows": rows}, as_json=json, text=f"{rows} rows in {file}")
 
 
@@ -224,6 +229,16 @@ def _new_file(path: Path) -> Iterator[IO[bytes]]:
         raise ConfigurationError(f"{path}: is there already, and is not written over") from None
     except OSError as error:
         raise ConfigurationError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def _refuse_dropped(ledger: Ledger, before: Mapping[UUID, Drop]) -> None:
+    """Return when no old part of the trail was dropped since: what was read would be half of before and half of after.
+
+    Raises:
+        Unavailable: when one was.
+    """
+    if ledger.drops() != before:
+        raise Unavailable("old parts of the trail were dropped while it was read; try again")
 
 
 def _exported(settings: Settings, path: Path | None, *, needed: bool) -> Source:

@@ -46,7 +46,12 @@ def key(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def config(house: House, key: Path, tmp_path: Path) -> str:
-    """Settings of the server mode on the house's database, with the key that it signed with so far retired."""
+    """As below."""
+    return configured(house, key, tmp_path)
+
+
+def configured(house: House, key: Path, tmp_path: Path) -> str:
+    """Settings of the server mode on a house's database, with the key that it signed with so far retired."""
     retired = tmp_path / "retired.pem"
     retired.write_text(public_pem(house.sealing.signer.public_keys()[0]))
     settings = {

@@ -5,22 +5,31 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
+from typer.testing import CliRunner
 
 from service import clock
 from service.audit.chain import Kind
 from service.audit.checkpoints import Statement
 from service.audit.continuity import Continuity
 from service.audit.ledger import Tip
-from service.errors import ConfigurationError, Conflict
+from service.audit.lines import Section, stored_sections
+from service.cli import audit
+from service.cli.app import commands
+from service.errors import ConfigurationError, Conflict, Unavailable
 from service.settings import load_settings
 from service.storage.database import Database
 from tests.conftest import Postgres
 from tests.integration.audit_integrity.conftest import House, MakeHouse
+from tests.integration.audit_integrity.test_commands import configured, key, run
 
 pytestmark = pytest.mark.integration
+
+__all__ = ["key"]
 
 ROLE = "memvault_maintenance"
 PASSWORD = "only-for-this-test"
@@ -109,6 +118,59 @@ def test_while_a_place_takes_nothing_nothing_is_declared(aged: House, maintenanc
     assert aged.sealing.old_parts.drop(aged.tenants, 200, maintenance) != []
     aged.seal()
     assert aged.verify().problems == []
+
+
+def test_a_clock_that_was_set_back_for_a_while_stops_no_drop(
+    aged: House, maintenance: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a machine that starts with a clock of years ago: its checkpoint is old, and what is under it is not."""
+    tenant_id, now = aged.tenants[0], clock.now
+    with monkeypatch.context() as patch:
+        patch.setattr(clock, "now", lambda: now() - timedelta(days=1000))
+        aged.write(tenant_id, 2)
+        aged.seal()
+    aged.write(tenant_id, 2)
+    aged.seal()
+    lines = aged.lines(tenant_id)
+    (part, _) = aged.sealing.old_parts.drop(aged.tenants, 200, maintenance)
+    assert (part.tenant_id, part.rows) == (tenant_id, 11)
+    assert aged.lines(tenant_id)[: len(lines) - 11] == lines[11:]
+    aged.seal()
+    assert aged.verify().problems == []
+
+
+def test_nothing_is_declared_that_the_database_does_not_drop_yet_by_its_clock(
+    aged: House, maintenance: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tenant_id, other), now = aged.tenants, clock.now
+    lines = aged.lines(tenant_id)
+    monkeypatch.setattr(clock, "now", lambda: now() + timedelta(days=50))
+    dropped = aged.sealing.old_parts.drop(aged.tenants, 340, maintenance)
+    assert {(part.tenant_id, part.rows) for part in dropped} == {(tenant_id, 6), (other, 1)}
+    assert aged.lines(tenant_id)[:-1] == lines[6:]
+
+
+def test_what_is_dropped_while_the_trail_is_read_is_no_finding(
+    aged: House, maintenance: Database, key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit code 1 says that the trail was changed; a half read before a drop and half after it tells nothing."""
+    config, days = configured(aged, key, tmp_path), iter((400, 200))
+
+    def late(*given: Any) -> Iterator[Section]:
+        """Let a part be dropped after the checkpoints were read and before the rows are."""
+        assert aged.sealing.old_parts.drop(aged.tenants, next(days), maintenance) != []
+        return stored_sections(*given)
+
+    export, own = tmp_path / "trail.jsonl", tmp_path / "own.jsonl"
+    with monkeypatch.context() as patch:
+        patch.setattr(audit, "stored_sections", late)
+        result = CliRunner().invoke(commands(), ["audit", "verify", "--config", config])
+        assert (result.exit_code, "could not be told" in result.stderr) == (2, True)
+        with pytest.raises(Unavailable, match="dropped while it was read"):
+            run("audit", "export-trail", str(export), "--checkpoints", str(own), "--config", config)
+    assert not export.exists()
+    assert not own.exists()
+    assert run("audit", "verify", "--config", config)["ok"]
 
 
 def test_below_the_floor_nothing_is_dropped(aged: House, maintenance: Database) -> None:
