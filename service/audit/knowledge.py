@@ -35,13 +35,17 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """The memories of some subjects at a moment, the oldest first, `total` of them; `shown` are those of the answer."""
+    """The memories of some subjects at a moment, the oldest first, `total` of them; `shown` are those of the answer.
+
+    With `trail_from` the trail tells of nothing before that moment: what was added earlier is not among them.
+    """
 
     at: datetime
     subject_ids: tuple[UUID, ...]
     memories: Sequence[KnownMemory]
     total: int
     shown: tuple[UUID, ...]
+    trail_from: datetime | None
 
 
 #: Added for these subjects and not deleted, erased or expired by then. What was deleted may be imported again under its

@@ -18,6 +18,7 @@ from service.audit.events import AuditEvent, Outcome
 from service.audit.knowledge import Answer, Known, KnownMemory, known_memories, shown_by
 from service.audit.selection import Place, Selection, read_cursor, write_cursor
 from service.audit.trail import Trail
+from service.audit.uses import trail_reaches_back_to
 from service.errors import Forbidden, InvalidInput, NotFound
 from service.records import SubjectNames
 from service.scope import Action, Caller, Scope, SubjectKind
@@ -200,6 +201,7 @@ class Reading:
             memories: list[KnownMemory] = []
             if found and resolved is not None and moment is not None and resolved.subjects:
                 memories = known_memories(connection, scope, resolved.subjects, moment)
+            trail_from = trail_reaches_back_to(connection, scope)
             self._trail.write(
                 connection,
                 caller,
@@ -221,6 +223,7 @@ class Reading:
             memories=memories[:limit],
             total=len(memories),
             shown=answered.memory_ids if answered else (),
+            trail_from=trail_from,
         )
 
     def _check(self, caller: Caller, action: Action) -> None:

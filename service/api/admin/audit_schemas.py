@@ -67,6 +67,9 @@ class KnownOut(BaseModel):
     total: int
     memories: list[KnownMemoryOut]
     shown: list[str] = Field(description="The memories that the answer to the request was made of, in its order.")
+    trail_from: str | None = Field(
+        description="Since when the trail tells, where older parts were dropped: what was added before is not told."
+    )
 
 
 class MatchIn(BaseModel):

@@ -149,6 +149,7 @@ def known_out(known: Known) -> dict[str, Any]:
             for one in known.memories
         ],
         "shown": [str(one) for one in known.shown],
+        "trail_from": None if known.trail_from is None else known.trail_from.isoformat(),
     }
 
 

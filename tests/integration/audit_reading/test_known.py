@@ -214,3 +214,17 @@ def test_another_key_that_sends_the_same_request_id_adds_nothing(make_client: Ma
     refused(auditor.get("/v1/audit/known/", params=nobody), 404, "not_found")
     alone = {"user_id": "alice", "at": now(), "principal_id": asker.headers["X-Key"]}
     refused(auditor.get("/v1/audit/known/", params=alone), 400, "invalid_input")
+
+
+def test_an_answer_says_from_when_on_a_shortened_trail_tells(client: TestClient, database: Postgres) -> None:
+    add(client, "tea")
+    whole = known(client, user_id="alice", at=now())
+    assert (whole["total"], whole["trail_from"]) == (1, None)
+    with psycopg.connect(database.admin) as connection:
+        tenant = connection.execute("DELETE FROM audit WHERE event = 'memory:added' RETURNING tenant_id").fetchone()
+        assert tenant is not None
+        connection.execute("INSERT INTO audit_drops VALUES (%s, 1, 1, 1, '', now())", [tenant[0]])
+        first = connection.execute("SELECT min(at) FROM audit WHERE tenant_id = %s", [tenant[0]]).fetchone()
+    assert first is not None
+    short = known(client, user_id="alice", at=now())
+    assert (short["total"], short["trail_from"]) == (0, first[0].isoformat())
