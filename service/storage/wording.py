@@ -31,15 +31,30 @@ _PASSED_OVER: Final = frozenset(",;:.!\"'…、。“”„«»‹›¡")
 _SPEAKING: Final = re.compile(rf"(?<!{_LETTER})(?:,(?=\d)|[.!](?={_LETTER}))|!(?==)")
 #: What parts a sentence, and so tells in one with a denial what is denied: "no, meat is fine" is not "no meat is fine".
 PARTING: Final = frozenset(",;:.!…、。")
-#: A word as case is looked at in it, and units whose prefix or name is another one in another case.
+#: What parts the items of a list where it stands between two words: "soy, milk and nuts" is not "soy milk and nuts".
+_LISTING: Final = re.compile(rf"(?:(?<=[^\W\d_])|(?<=[{_MARKS}]))[,;、]\s*(?=[^\W\d_])")
+_LISTS: Final = frozenset(",;、")
+#: Words behind which it parts no items, and those before which it may stand or not.
+_ADDING: Final = frozenset({"really", "actually", "also"})
+_OPENING: Final = _ADDING | {"yes", "hi", "hello", "hey", "ok", "okay", "well", "so", "oh"}
+_JOINING: Final = _ADDING | {"and", "or"}
+#: A word as case is looked at in it, and the letters of one script in it: digits and endings are written onto units.
 _WORD: Final = re.compile(r"\w+")
+_RUN: Final = re.compile(r"[A-Za-zΩμ]+|[А-Яа-я]+")
+#: Units whose prefix or name is another one in another case: milli and mega, bits and bytes, molar and metre.
 _UNITS: Final = frozenset(
-    {"mW", "mV", "mA", "mJ", "mN", "mPa", "mHz", "mΩ", "Kb", "Mb", "Gb", "Tb", "KBps", "MBps", "GBps", "TBps", "Mg"}
+    {f"m{unit}" for unit in ("W", "Wh", "V", "VA", "A", "J", "N", "Pa", "Hz", "Ω", "eV", "T", "S", "Sv", "M")}
+    | {f"м{unit}" for unit in ("Вт", "В", "А", "Дж", "Н", "Па", "Гц", "Ом", "эВ", "Тл", "Зв")}
+    | {f"{prefix}{unit}" for prefix in "KMGT" for unit in ("b", "Bps")}
+    | {f"{prefix}б" for prefix in "КМГТ"}
+    | {"kB", "KB", "kBps", "кБ", "КБ", "Mg", "ML", "nM", "μM"}
 )
 #: Forms of a digit that are not the digit: 2⁵ is not 25, 1½ is not 11/2.
 _RAISED: Final = {"<super>": "^", "<sub>": "_", "<fraction>": " "}
 #: Words that a sentence may do without. "a" is none: "has few friends" is not "has a few friends".
-_FILLERS: Final = frozenset({"the", "that", "really", "actually", "also"})
+_FILLERS: Final = _ADDING | {"the", "that"}
+#: The same with what may part the items of a list.
+_NEEDLESS: Final = _FILLERS | _LISTS
 #: Behind one of these "the" says which: "out of question" is the contrary of "out of the question".
 _PREPOSITIONS: Final = frozenset(
     {"at", "behind", "by", "from", "in", "into", "of", "off", "on", "out", "to", "under", "with"}
@@ -67,16 +82,17 @@ def gist(text: str) -> tuple[str, ...]:
 
     Contractions are written out. "The" before a name is a part of it ("the Police"), behind a preposition it says which
     ("in the office"), "that" at the end of a text says something, and in a text with a denial every word and sign may
-    ("I really don't care", "no, meat is fine").
+    ("I really don't care", "no, meat is fine"). A comma between two words parts them, but behind "yes" and before
+    "and".
     """
     composed = _composed(text)
-    pieces = list(_pieces(composed, speaking=_SPEAKING.match))
+    pieces = list(_pieces(composed, speaking=_speaks))
     words = [_cased(piece) for piece in pieces]
     if not _DENIALS.isdisjoint(words):
         parted = _pieces(_closed(composed), speaking=lambda piece, at: piece[at] in PARTING)
         return tuple(_cased(piece) for piece in parted)
     around = zip(["", *words], words, [*pieces, ""][1:], strict=False)
-    kept = tuple(word for before, word, after in around if word not in _FILLERS or _says(word, before, after))
+    kept = tuple(word for before, word, after in around if word not in _NEEDLESS or _says(word, before, after))
     return kept or tuple(words)
 
 
@@ -88,8 +104,15 @@ def roughly(text: str) -> str:
     return " ".join(word for word in _pieces(_closed(_folded(_composed(text)))) if word not in _FILLERS)
 
 
+def _speaks(text: str, at: int) -> object:
+    return _SPEAKING.match(text, at) or _LISTING.match(text, at)
+
+
 def _says(filler: str, before: str, after: str) -> bool:
-    """Tell whether a word that a sentence may do without says something between these two."""
+    """Tell whether what a sentence may do without says something between these two."""
+    if filler in _LISTS:
+        # The comma of ",5 kg" stands before a digit, and one that parts items before a word.
+        return after[:1].isdigit() or (before not in _OPENING and after.lower() not in _JOINING)
     if filler == "the":
         return after[:1].isupper() or before in _PREPOSITIONS
     return filler == "that" and not after
@@ -111,9 +134,11 @@ def _cased(text: str) -> str:
 
 
 def _is_code(word: str) -> bool:
-    """Tell whether a word with digits has letters of both cases in another way than "Covid19", or is such a unit."""
+    """Tell whether a word with digits has letters of both cases in another way than "Covid19", or has such a unit."""
+    if not _UNITS.isdisjoint(_RUN.findall(word)):
+        return True
     if word.isalpha() or word.isdigit():
-        return word in _UNITS
+        return False
     letters = "".join(letter for letter in word if letter.isalpha())
     return not (letters.islower() or letters.isupper() or letters[1:] == letters[1:].lower())
 

@@ -23,6 +23,7 @@ SAME_BUT_FOR_FORM = [
     ("I don’t like tea", "I don't like tea"),
     ("No, I don't like tea", "no, i don't LIKE tea!\n"),
     ("Had Covid19 in May, has an mp3 player", "had covid19 in may, has an MP3 player"),
+    ("At 5 PM it was 5 MM deep and 100KM away", "at 5 pm it was 5 mm deep and 100km away"),
 ]
 #: The same but for punctuation, contractions and needless words: the vector has the last word.
 SAME_GIST = [
@@ -36,6 +37,9 @@ SAME_GIST = [
     ("Bob is a part-time nurse", "Bob is a part time nurse"),
     ("İzmir-Ankara treni", "İzmir Ankara treni"),
     ("Yes, I moved to Rome", "Yes I moved to Rome"),
+    ("Likes soy, milk, and nuts", "Likes soy, milk and nuts"),
+    ("Moved on May 5, 2020", "Moved on May 5 2020"),
+    ("Actually, User likes tea, really", "User likes tea"),
     ("Moved to Rome,5 years ago", "Moved to Rome, 5 years ago"),
     ("Hi! I am vegetarian", "Hi, I am vegetarian"),
     ("I can't eat nuts, ever.", "I cannot eat nuts, ever"),
@@ -102,6 +106,21 @@ OTHER_FACTS = [
     ("booking code X7kQ2", "booking code x7kq2"),
     ("the plant makes 5 MW", "the plant makes 5 mW"),
     ("the line has 100 MB/s", "the line has 100 Mb/s"),
+    ("the line has 100MB", "the line has 100Mb"),
+    ("the disk reads 90 kB/s", "the disk reads 90 kb/s"),
+    ("used 5 MWh", "used 5 mWh"),
+    ("a pulse of 5 MeV", "a pulse of 5 meV"),
+    ("the tank has 5 mM", "the tank has 5 mm"),
+    ("станция даёт 5 МВт", "станция даёт 5 мВт"),
+    ("диск на 500 МБ", "диск на 500 Мб"),
+    ("출력은 5 MW입니다", "출력은 5 mW입니다"),
+    ("회선은 100Mb입니다", "회선은 100MB입니다"),
+    # What parts the items of a list.
+    ("Allergic to soy, milk and nuts", "Allergic to soy milk and nuts"),
+    ("Her children are Anna, Maria and Tom", "Her children are Anna Maria and Tom"),
+    ("Buys ice; cream; rice", "Buys ice cream; rice"),
+    ("लड़का बीमार है, माँ घर है", "लड़का बीमार है माँ, घर है"),
+    ("Tom, said Bob, lies", "Tom said Bob lies"),
     ("uses .NET", "uses NET"),
     ("...", "?"),
 ]

@@ -70,7 +70,7 @@ def test_the_context_says_each_thing_once(wire: Wire) -> None:
     texts = (
         "The user prefers window seats on long flights",
         "user prefers window seats on long flights.",
-        "User PREFERS window seats, on long flights!",
+        "User PREFERS “window seats” on long flights!",
         "User prefers no window seats on long flights",
     )
     # Other metadata, so that none is taken for one that is there when it is added.
