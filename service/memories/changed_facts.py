@@ -24,6 +24,7 @@ from service.engine.engine import Engine
 from service.engine.errors import EngineError, LlmAnswerMalformed, LlmAnswerUnparsable, LlmUnavailable
 from service.engine.shapes import TokenUsage, tokens_of
 from service.holds.guard import held_among
+from service.memories.events import said_again
 from service.scope import Caller, Scope
 from service.storage.comparing import Unasked, note, of_the_same, settle, unasked, unchanged
 from service.storage.database import Database
@@ -190,14 +191,15 @@ class ChangedFacts:
         links: Sequence[Link],
         usage: TokenUsage | None,
     ) -> list[Link]:
-        """Propose what the model named, as far as it is still as it was shown, and let the question rest."""
+        """Propose what the model named, as far as it is still as it was shown and said, and let the question rest."""
         versions = {entry.memory.id: entry.memory.version for entry in question.shown}
         with self._database.transaction(scope) as connection:
             self._quotas.spend_tokens(connection, scope, tokens_of(usage))
             alive = self._subjects.lock(connection, question.subject_ids) == set(question.subject_ids)
             there = unchanged(connection, versions) if alive else set()
             there -= held_among(connection, scope, there).keys()
-            made = propose(connection, scope, [one for one in links if one.older_id in there and one.newer_id in there])
+            standing = [one for one in links if one.older_id in there and one.newer_id in there]
+            made = propose(connection, scope, _not_said_since(connection, question, standing))
             settle(connection, question.asked)
             if made:
                 self._tell(
@@ -344,6 +346,21 @@ def _links(shown: Sequence[IndexEntry], pairs: Sequence[tuple[int, int]], usage:
             error.usage = usage
             raise error
     return [Link(shown[older].memory.id, shown[newer].memory.id, "changed") for newer, older in pairs]
+
+
+def _not_said_since(connection: Connection, question: _Question, links: Sequence[Link]) -> list[Link]:
+    """Return those of the links whose older memory was not said again since the newer one came in, or was changed."""
+    again = said_again(connection, question.subject_ids[0], {one.older_id for one in links})
+    newest = {entry.memory.id: _came_in(entry) for entry in question.shown}
+    return [one for one in links if one.older_id not in again or again[one.older_id] < newest[one.newer_id]]
+
+
+def _came_in(entry: IndexEntry) -> datetime:
+    """Return since when a memory says what it says, by our clock: the time that it was said is its writer's word."""
+    memory = entry.memory
+    stored = memory.ingested_at or memory.created_at
+    # Both times of an add are what its caller says; a change gives the second one our clock.
+    return stored if memory.updated_at == memory.created_at else max(stored, memory.updated_at)
 
 
 def _fits(shown: Collection[IndexEntry]) -> bool:

@@ -8,7 +8,21 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ARRAY, ColumnElement, Connection, String, any_, delete, func, insert, literal, select, update
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    Connection,
+    String,
+    and_,
+    any_,
+    column,
+    delete,
+    func,
+    insert,
+    literal,
+    select,
+    update,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 
 from service import clock
@@ -297,6 +311,19 @@ def unfinished_payloads(connection: Connection) -> list[tuple[UUID, UUID, UUID, 
         (row.id, row.owner_id, row.principal_id, bytes(row.payload))
         for row in connection.execute(query.with_for_update())
     ]
+
+
+def said_again(connection: Connection, owner_id: UUID, memory_ids: Collection[UUID]) -> dict[UUID, datetime]:
+    """Return when an owner's memories were last added without being new (`NONE`), as far as events are kept."""
+    told = func.jsonb_array_elements(_events.c.results).table_valued(column("value", JSONB), name="told")
+    result, ids = told.c.value, literal([str(one) for one in memory_ids], ARRAY(String))
+    query = (
+        select(result["id"].astext.label("memory_id"), func.max(_events.c.created_at))
+        .join_from(_events, told, and_(result["event"].astext == Change.NONE.value, result["id"].astext == any_(ids)))
+        .where(_events.c.owner_id == owner_id)
+        .group_by("memory_id")
+    )
+    return {UUID(memory_id): moment for memory_id, moment in connection.execute(query)}
 
 
 def forget_all_messages(connection: Connection) -> int:

@@ -22,7 +22,7 @@ from service.cli.app import commands
 from service.memories.actions import Edit
 from service.memories.changed_facts import ChangedFacts
 from service.portability.records import IncomingMemory, Placed
-from service.records import SubjectNames
+from service.records import Change, SubjectNames
 from service.retention.holds import NewHold
 from service.scope import Caller, Limit
 from service.storage.superseding import Link, supersede
@@ -280,6 +280,22 @@ def test_what_was_dismissed_or_changed_meanwhile_is_not_proposed(
 
     llm.by_default(edit_meanwhile)
     assert {link.older_id for link in run(services, caller) if link.newer_id == bonn} == {rome, oslo}
+
+
+def test_what_was_said_again_since_is_not_proposed(services: Services, caller: Caller, llm: ScriptedLLM) -> None:
+    """She moved back: the first home is what she said last, whatever the dates of the memories look like."""
+    rome, oslo = (add(services, caller, text).results[0].memory_id for text in HOMES)
+    (again,) = add(services, caller, "alice lives in Rome.").results
+    assert (again.change, again.memory_id) == (Change.NONE, rome)
+    assert run(services, caller) == []
+    assert len(llm.requests) == 1
+    # Changed by hand it is what was said last.
+    services.memories.update(caller, caller.scope, oslo, Edit(text="Alice lives in Oslo now"))
+    assert run(services, caller) == [Link(rome, oslo, "changed")]
+    # Said twice before she moved.
+    here, _, there = (add(services, caller, f"Bob lives in {city}", user="bob") for city in ("Rome", "Rome", "Oslo"))
+    ids = [event.results[0].memory_id for event in (here, there)]
+    assert Link(*ids, "changed") in run(services, caller)
 
 
 def test_chains_are_accepted_in_any_order_and_no_circle_hides_all(
