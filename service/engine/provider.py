@@ -24,6 +24,8 @@ from service.observability.metrics import LLM_CALLS, LLM_SECONDS, LLM_USE
 _OPENAI_URL: Final = "https://api.openai.com/v1"
 _MALFORMED: Final = (LookupError, TypeError, AttributeError, ValueError)
 _LONGEST_WAIT: Final = 3600.0
+#: Tokens that a call may have used. Some servers say -1 for what they do not count.
+_COUNTS: Final = range(2**31)
 
 
 class Provider:
@@ -145,7 +147,9 @@ class Provider:
         """Take the token counts from a response, in the thread that made the call."""
         usage = getattr(response, "usage", None)
         prompt, completion = getattr(usage, "prompt_tokens", None), getattr(usage, "completion_tokens", None)
-        if isinstance(prompt, int) and isinstance(completion, int):
+        if not isinstance(prompt, int) or not isinstance(completion, int):
+            return
+        if prompt in _COUNTS and completion in _COUNTS:
             self._usage.counted = TokenUsage(prompt, completion)
 
 

@@ -42,7 +42,7 @@ from service.mcp.translate import (
 )
 from service.memories.actions import UNSET, Edit, Query
 from service.memories.interactions import Asked, Summary, only_user
-from service.records import Message, NewMemories, SubjectNames
+from service.records import Change, Message, NewMemories, SubjectNames
 from service.scope import Action, Caller
 from service.wiring import Services
 
@@ -66,6 +66,8 @@ def add_memory(services: Services, caller: Caller, given: AddMemoryInput) -> Add
     event = services.adds.add(caller, caller.scope, new)
     if not event.status.is_final:
         message = "Accepted. The memories are being extracted: ask get_event_status with this event_id."
+    elif any(one.change is Change.QUARANTINED for one in event.results):
+        message = "Waiting for a reviewer; nothing is remembered until it is approved."
     elif event.notes.get("stored") == "verbatim":
         message = "Stored as it is: no language model is configured, so nothing was extracted."
     else:

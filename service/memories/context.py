@@ -79,8 +79,9 @@ def compose(hits: Sequence[Hit], *, max_tokens: int, labelled: bool = True) -> C
 
     Of hits that say the same, as `service.storage.wording` tells it, the newest stands, at the place of the best; the
     others stand in the order of `service.memories.choosing`. What does not fit is left out, and shorter ones behind it
-    are still taken; if nothing would fit, the best hit is cut. `Context.tokens` never exceeds `max_tokens`. Without
-    `labelled` the budget is for the texts of the snippets alone, for those who pass on nothing else.
+    are still taken; if nothing would fit, the best hit is cut, where need be without its source. `Context.tokens`
+    never exceeds `max_tokens`. Without `labelled` the budget is for the texts of the snippets alone, for those who pass
+    on nothing else.
     """
     distinct, words = _without_duplicates(hits)
     distinct = list(chosen(distinct, words, [_origin(hit.memory) for hit in distinct]))
@@ -94,10 +95,7 @@ def compose(hits: Sequence[Hit], *, max_tokens: int, labelled: bool = True) -> C
         snippets.append(snippet)
         room -= taken
     if distinct and not snippets:
-        best = _snippet(distinct[0])
-        room -= len(best.label if labelled else "") + len("\n …")
-        if room >= _SHORTEST_CUT:
-            snippets.append(replace(best, text=best.text[:room] + "…", cut=True))
+        snippets += _shortened(distinct[0], room, labelled=labelled)
     text = "\n".join([_HEADER, *(snippet.line for snippet in snippets)]) if snippets else ""
     return Context(text, tuple(snippets), len(hits) - len(distinct), len(distinct) - len(snippets))
 
@@ -123,9 +121,20 @@ def _words(pieces: Sequence[str]) -> frozenset[str]:
     return words - _FILLERS or words
 
 
-def _snippet(hit: Hit) -> Snippet:
+def _shortened(hit: Hit, room: int, *, labelled: bool) -> list[Snippet]:
+    """Return the snippet of a hit that does not fit: cut, where need be without its source; none if little is left."""
+    for snippet in (_snippet(hit), _snippet(hit, sourced=False)):
+        left = room - len(snippet.label if labelled else "") - len("\n ")
+        if len(snippet.text) <= left:
+            return [snippet]
+        if left > _SHORTEST_CUT:
+            return [replace(snippet, text=snippet.text[: left - 1] + "…", cut=True)]
+    return []
+
+
+def _snippet(hit: Hit, *, sourced: bool = True) -> Snippet:
     memory = hit.memory
-    origin = _origin(memory)
+    origin = _origin(memory) if sourced else ""
     facts = (memory.created_at.date().isoformat(), origin, f"score {hit.score:.2f}", f"id {memory.id}")
     label = f"- [{', '.join(fact for fact in facts if fact)}]"
     # On one line, so that a memory cannot pass for another one behind it.

@@ -63,6 +63,15 @@ def test_a_long_best_hit_is_cut_instead_of_lost() -> None:
     assert 90 <= context.tokens <= 100
 
 
+@pytest.mark.parametrize("text", ["likes tea", "word " * 1000])
+def test_a_long_source_takes_no_memory_out_of_a_small_context(text: str) -> None:
+    context = compose(hits(text, connector="microsoft-teams", channel="#customer-success-escalations"), max_tokens=50)
+    (snippet,) = context.snippets
+    assert snippet.text[:9] == text[:9]
+    assert snippet.cut is (len(text) > 9)
+    assert context.tokens == estimated_tokens(context.text) <= 50
+
+
 def test_a_shorter_hit_is_taken_where_a_long_one_does_not_fit() -> None:
     context = compose(hits("first", "long " * 200, "third"), max_tokens=100)
     assert [one.text for one in context.snippets] == ["first", "third"]

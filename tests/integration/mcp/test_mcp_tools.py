@@ -14,9 +14,10 @@ from service.auth.keys import Grant
 from service.policy.table import ROLES
 from service.scope import TenantId
 from service.wiring import Services
-from tests.conftest import MakeServices, principal_of
+from tests.conftest import MakeServices, caller_of, principal_of
 from tests.integration.mcp.conftest import MakeWire
 from tests.integration.mcp.served import Wire, serve
+from tests.integration.memories.test_quarantine import review
 from tests.llm.scripted import ScriptedLLM
 
 pytestmark = pytest.mark.integration
@@ -218,6 +219,13 @@ def settled(wire: Wire, event_id: str) -> dict[str, Any]:
             return event
         Event().wait(0.1)
     raise AssertionError("the event never ended")
+
+
+def test_what_waits_for_a_reviewer_is_not_called_stored(services: Services, tenant: TenantId, wire: Wire) -> None:
+    review(services, caller_of(services, tenant))
+    answer = wire.done("add_memory", text="Alice likes tea", user_id="alice")
+    assert [one["event"] for one in answer["results"]] == ["QUARANTINED"]
+    assert answer["message"].startswith("Waiting for a reviewer")
 
 
 def test_a_system_agent_of_one_user_is_shown_what_it_must_give(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +14,7 @@ from service.errors import ExtractionUnavailable
 from service.filters.ast import EVERYTHING
 from service.memories import adds
 from service.records import Change, Event, EventStatus, Message, NewMemories, SubjectNames
-from service.scope import Caller, SubjectKind
+from service.scope import Caller, Limit, SubjectKind
 from service.wiring import Services
 from tests.conftest import MakeServices, Postgres, caller_of
 from tests.llm.scripted import ScriptedLLM
@@ -121,6 +122,18 @@ def test_what_stays_wrong_ends_failed_with_its_reason(
     assert "4711" not in done.reason
     assert len(llm.requests) == tries
     assert texts(services, caller) == []
+
+
+@pytest.mark.parametrize("count", [-1, 2**63])
+def test_a_count_of_tokens_that_cannot_be_one_is_passed_over(count: int, start: Start, llm: ScriptedLLM) -> None:
+    services, caller = start()
+    message = {"role": "assistant", "content": '{"memory": [{"text": "Alice loves tea"}]}'}
+    usage = dict.fromkeys(("prompt_tokens", "completion_tokens", "total_tokens"), count)
+    llm.raw(json.dumps({"choices": [{"index": 0, "message": message}], "usage": usage}).encode())
+    done = ended(services, caller, ask(services, caller, "I love tea"))
+    assert (done.status, done.notes.get("tokens")) == (EventStatus.SUCCEEDED, None)
+    used = services.installation.quotas.used(caller.principal.tenant_id).counts
+    assert (used[Limit.LLM_CALLS_PER_DAY], used[Limit.LLM_TOKENS_PER_DAY]) == (1, 0)
 
 
 def test_nothing_to_remember_is_a_success_that_says_so(start: Start, llm: ScriptedLLM) -> None:
