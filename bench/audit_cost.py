@@ -11,18 +11,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from itertools import count
-from pathlib import Path
 from typing import Any, Final
 
+from bench.serving import scratch_folder
 from service import wiring
 from service.audit.trail import Trail
 from service.auth.keys import Grant, Keys
@@ -135,30 +133,24 @@ def timed(work: Callable[[], object]) -> float:
 @contextmanager
 def installation() -> Iterator[tuple[wiring.Services, SwitchedTrail, Caller]]:
     """Open a new embedded installation with the switched trail, sealing in the background, and a caller."""
-    # Not 0700: as root, Postgres runs as another user and must be able to pass through.
-    folder = Path(tempfile.mkdtemp(prefix="memvault-bench-"))
-    folder.chmod(0o711)
-    try:
-        with ExitStack() as stack:
-            settings = load_settings(environ={}, flags={"data_dir": folder / "data", "log": {"level": "error"}})
-            connections = wiring.reach_record(settings, stack, make=True)
-            upgrade(connections.owner_dsn or "", app_role=settings.database.app_role)
-            plain = wiring.open_installation(settings, connections, stack)
-            trail = SwitchedTrail(plain.database, plain.keyring)
-            gate = Gate(trail)
-            keys = Keys(plain.database, plain.keyring, plain.subjects, trail, gate, plain.tombstones)
-            switched = replace(plain, trail=trail, gate=gate, keys=keys)
-            services = wiring.open_services(switched, stack)
-            sealing = wiring.seal_trail(switched)
-            sealing.keeper.start()
-            stack.callback(sealing.keeper.stop)
-            tenant = switched.tenants.create("bench").id
-            principal = keys.find_principal(keys.mint_for_installation(tenant, Grant(ROLES["admin"])).secret)
-            if principal is None:
-                raise RuntimeError("the key that was just made is not known")
-            yield services, trail, Caller(principal, request_id="bench", client="bench")
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with scratch_folder() as folder, ExitStack() as stack:
+        settings = load_settings(environ={}, flags={"data_dir": folder / "data", "log": {"level": "error"}})
+        connections = wiring.reach_record(settings, stack, make=True)
+        upgrade(connections.owner_dsn or "", app_role=settings.database.app_role)
+        plain = wiring.open_installation(settings, connections, stack)
+        trail = SwitchedTrail(plain.database, plain.keyring)
+        gate = Gate(trail)
+        keys = Keys(plain.database, plain.keyring, plain.subjects, trail, gate, plain.tombstones)
+        switched = replace(plain, trail=trail, gate=gate, keys=keys)
+        services = wiring.open_services(switched, stack)
+        sealing = wiring.seal_trail(switched)
+        sealing.keeper.start()
+        stack.callback(sealing.keeper.stop)
+        tenant = switched.tenants.create("bench").id
+        principal = keys.find_principal(keys.mint_for_installation(tenant, Grant(ROLES["admin"])).secret)
+        if principal is None:
+            raise RuntimeError("the key that was just made is not known")
+        yield services, trail, Caller(principal, request_id="bench", client="bench")
 
 
 if __name__ == "__main__":

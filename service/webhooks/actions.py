@@ -21,6 +21,7 @@ from service.policy.gate import Gate
 from service.records import Page
 from service.scope import Action, Caller, Scope
 from service.storage.database import Database
+from service.tenants import usage
 from service.tenants.subjects import Subjects
 from service.webhooks.announcing import EventType
 from service.webhooks.outbound import Rules, target_of
@@ -112,6 +113,8 @@ class Webhooks:
         moment = clock.now()
         made = Webhook(clock.new_id(), name, url, tuple(event_types), moment, moment, secret=new_secret())
         with self._database.transaction(scope) as connection:
+            # So that of two at once the second counts the first.
+            usage.one_by_one(connection, scope, "webhooks")
             count = connection.execute(select(func.count()).select_from(_webhooks)).scalar_one()
             if count >= self._most:
                 raise TooLarge(f"a tenant has at most {self._most} webhooks (webhooks.per_tenant); delete one first")

@@ -34,6 +34,7 @@ from service.main import create_app
 from service.scope import Permission
 from tests.clients.serving import serving
 from tests.conftest import MakeServices, principal_of
+from tests.process.memvault import eventually
 
 pytestmark = pytest.mark.integration
 
@@ -159,6 +160,27 @@ def test_an_interrupted_run_leaves_no_process_and_no_folder(ending: signal.Signa
     gone, alive = psutil.wait_procs(below, timeout=10)
     assert not alive
     assert gone
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_measures_the_trail_leaves_no_process_and_no_folder_either(tmp_path: Path) -> None:
+    tmp_path.chmod(0o711)
+    with subprocess.Popen(
+        [sys.executable, "-m", "bench.audit_cost"],
+        cwd=ROOT,
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        try:
+            eventually(lambda: list(tmp_path.glob("*/data/**/postmaster.pid")), seconds=60)
+            below = psutil.Process(process.pid).children(recursive=True)
+            process.terminate()
+            process.wait(60)
+        finally:
+            process.kill()
+    _, alive = psutil.wait_procs(below, timeout=10)
+    assert not alive
     assert list(tmp_path.iterdir()) == []
 
 

@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import uuid4
 
@@ -13,13 +14,16 @@ import psycopg
 import pytest
 from fastapi.testclient import TestClient
 
+from service.errors import TooLarge
 from service.main import create_app
 from service.scope import TenantId
+from service.webhooks.announcing import EventType
 from service.webhooks.signing import signed_headers
 from service.wiring import Services
-from tests.conftest import MakeServices, Postgres, principal_of
+from tests.conftest import MakeServices, Postgres, caller_of, principal_of
 from tests.docs.pages import blocks
 from tests.integration.api.conftest import assert_error
+from tests.process.memvault import eventually
 from tests.webhooks.conftest import MakeApiClient
 from tests.webhooks.receiver import Receiver, receiving
 
@@ -241,6 +245,33 @@ def test_a_tenant_has_a_bounded_number(client: TestClient, receiver: Receiver) -
         hook(client, receiver, name=f"hook {number}", event_types=["memory_delete"])
     body = {"url": receiver.url, "name": "x", "event_types": ALL}
     assert_error(client.post(f"/api/v1/webhooks/projects/{project(client)}/", json=body), 413, "too_large")
+
+
+def test_of_two_that_are_made_at_once_only_one_gets_the_last_place(
+    services: Services, tenant: TenantId, receiver: Receiver, database: Postgres
+) -> None:
+    caller = caller_of(services, tenant)
+
+    def make(name: str) -> bool:
+        try:
+            services.webhooks.create(caller, caller.scope, name, receiver.url, [EventType.ADDED])
+        except TooLarge:
+            return False
+        return True
+
+    assert [make("one"), make("two")] == [True, True]
+    waiting = (
+        "SELECT count(*) > 1 FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database"
+        " WHERE datname = current_database() AND NOT granted"
+    )
+    with ThreadPoolExecutor(2) as pool, psycopg.connect(database.admin) as lock:
+        # Who has counted waits here before a row is written.
+        lock.execute("LOCK TABLE webhooks IN SHARE MODE")
+        made = [pool.submit(make, name) for name in ("three", "four")]
+        eventually(lambda: lock.execute(waiting).fetchone() == (True,))  # type: ignore[arg-type]
+        lock.rollback()
+        assert sorted(one.result() for one in made) == [False, True]
+    assert len(services.webhooks.list(caller, caller.scope)) == 3
 
 
 def test_nobody_manages_them_but_who_may(
