@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Final
+from urllib.parse import unquote_to_bytes
 
 from mcp import types
 from mcp.shared.uri_template import UriTemplate
@@ -97,12 +99,21 @@ def read(services: Services, caller: Caller, uri: str) -> types.TextResourceCont
 
 def user_of(uri: str) -> str | None:
     """Return the user whose profile a URI stands for, or None when it is no profile's."""
-    found = (_TEMPLATE.match(uri) or {}).get("user_id")
+    found = _matched(uri).get("user_id")
     return found if isinstance(found, str) else None
 
 
+def _matched(uri: str) -> Mapping[str, object]:
+    """Return what a URI says, or nothing of one that is not UTF-8: its name would be read as another user's."""
+    try:
+        unquote_to_bytes(uri).decode()
+    except UnicodeError:
+        return {}
+    return _TEMPLATE.match(uri) or {}
+
+
 def _parsed(uri: str) -> tuple[str, int]:
-    found = _TEMPLATE.match(uri) or {}
+    found = _matched(uri)
     user_id, page = found.get("user_id"), found.get("page") or "1"
     if not isinstance(user_id, str) or not user_id:
         raise NotFound(f"there is no such resource; resources are {_TEMPLATE.template}")

@@ -120,6 +120,13 @@ def test_the_profile_of_a_user_is_a_resource_in_pages(wire: Wire) -> None:
         assert wire.modern("resources/read", {"uri": uri}).json()["error"]["code"] == -32602, uri
 
 
+def test_a_uri_that_is_not_utf_8_is_the_profile_of_nobody(wire: Wire) -> None:
+    added(wire, "Likes tea", user_id="M\ufffdller")
+    shown = wire.modern("resources/read", {"uri": "memory://users/M%EF%BF%BDller"}).json()["result"]["contents"]
+    assert "Likes tea" in shown[0]["text"]
+    assert wire.modern("resources/read", {"uri": "memory://users/M%FCller"}).json()["error"]["code"] == -32602
+
+
 def test_each_profile_is_listed_under_a_name_of_its_own(wire: Wire) -> None:
     for user in ("alice", "zoë/1"):
         added(wire, "rows", user_id=user)
