@@ -35,5 +35,11 @@ def journal_ends_with_user(connection: Connection, tombstones: Tombstones, scope
 
 def _journal(connection: Connection, tombstones: Tombstones, scope: Scope, theirs: ColumnElement[bool]) -> None:
     live = keys_table.select().with_only_columns(keys_table.c.id).where(theirs, keys_table.c.revoked_at.is_(None))
-    for key_id in connection.execute(live.order_by(keys_table.c.id).with_for_update()).scalars().all():
-        journal_end(connection, tombstones, scope, key_id)
+    locked = live.order_by(keys_table.c.id).with_for_update()
+    ended = set[UUID]()
+    # A key that mints another one keeps its own row until that one is there. So none is missed once a look, which waits
+    # for all of them, finds none that is new.
+    while fresh := [key_id for key_id in connection.execute(locked).scalars() if key_id not in ended]:
+        for key_id in fresh:
+            journal_end(connection, tombstones, scope, key_id)
+        ended.update(fresh)
