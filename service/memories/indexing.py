@@ -8,8 +8,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from itertools import groupby
-from operator import attrgetter
 from typing import Final
 from uuid import UUID
 
@@ -31,7 +29,7 @@ from service.scope import Scope, TenantId, service_principal
 from service.settings.languages import Language
 from service.storage.database import Database
 from service.storage.keyring import Keyring
-from service.storage.outbox import GONE, Due, Outbox, enqueue
+from service.storage.outbox import GONE, Due, Outbox, by_tenant, enqueue
 from service.storage.record import Record, Unreadable
 from service.storage.stored import IndexEntry
 from service.storage.tasks import Tasks, TaskState
@@ -215,7 +213,7 @@ class Indexing:
         serving = self._generations.serving
         while due := self._outbox.due(_BATCH, after=last):
             last = due[-1].row
-            for tenant_id, rows in _by_tenant(due):
+            for tenant_id, rows in by_tenant(due):
                 settled = self._settled(tenant_id, rows)
                 done += [one.row for one in settled if self._is_past(one, serving)]
                 left_out += len(rows) - len(settled)
@@ -276,7 +274,7 @@ class Indexing:
         self._differed, last = 0, 0
         while due := self._outbox.due(_BATCH, after=last):
             last = due[-1].row
-            for tenant_id, rows in _by_tenant(due):
+            for tenant_id, rows in by_tenant(due):
                 self._settled(tenant_id, rows)
         return self._differed
 
@@ -498,9 +496,3 @@ class Indexing:
 
     def _point(self, scope: Scope, entry: IndexEntry) -> Point:
         return point_of(entry, self.terms(scope).document(entry.memory.searchable))
-
-
-def _by_tenant(due: Sequence[Due]) -> Iterator[tuple[TenantId, list[Due]]]:
-    of_tenant = attrgetter("tenant_id")
-    for tenant_id, rows in groupby(sorted(due, key=of_tenant), key=of_tenant):
-        yield tenant_id, list(rows)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import groupby
+from operator import attrgetter
 from typing import Any, Final
 from uuid import UUID
 
@@ -30,6 +32,13 @@ class Due:
     memory_id: UUID
     version: int
     since: datetime
+
+
+def by_tenant(due: Sequence[Due]) -> Iterator[tuple[TenantId, list[Due]]]:
+    """Yield what is due, tenant by tenant, that of each in the order given."""
+    of_tenant = attrgetter("tenant_id")
+    for tenant_id, rows in groupby(sorted(due, key=of_tenant), key=of_tenant):
+        yield tenant_id, list(rows)
 
 
 def enqueue(connection: Connection, scope: Scope, versions: Mapping[UUID, int]) -> None:
