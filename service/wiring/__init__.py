@@ -49,8 +49,6 @@ from service.memories.indexing import Indexing
 from service.memories.interactions import Interactions
 from service.memories.reviews import Reviews
 from service.memories.rewording import Rewording
-from service.memories.serving import Generations
-from service.memories.stores import Stores
 from service.memories.summaries import Summaries
 from service.memories.upkeep import Upkeep
 from service.policy.gate import Gate
@@ -117,6 +115,7 @@ from service.wiring.sealing import check_database as check_database
 from service.wiring.sealing import held_back, open_continuity, trail_jobs
 from service.wiring.sealing import seal_trail as seal_trail
 from service.wiring.settling import settle as settle
+from service.wiring.stores import open_stores
 from service.wiring.tracing import open_tracing as open_tracing
 from service.wiring.tracing import traced, traced_actions
 from service.wiring.watching import note_verification as note_verification
@@ -292,7 +291,7 @@ def open_services(installation: Installation, stack: ExitStack, *, upkeep: bool 
     stack.callback(index.close)
     webhooks, deliveries = open_webhooks(installation)
     outbox = Outbox(database)
-    stores = _stores(installation, index, generations)
+    stores = open_stores(installation, index, generations)
     indexing = Indexing(
         database, stores.record, keyring, index, generations, outbox, installation.tasks, languages=languages
     )
@@ -402,27 +401,6 @@ def start_worker(services: Services, stack: ExitStack) -> Workers:
     workers.start()
     stack.callback(workers.stop)
     return workers
-
-
-def _stores(installation: Installation, index: Index, generations: Generations) -> Stores:
-    """Return what every action of memories works with."""
-    return Stores(
-        settings=installation.settings,
-        database=installation.database,
-        keyring=installation.keyring,
-        record=installation.record,
-        quarantine=Quarantine(installation.keyring, installation.record),
-        waiting_holds=installation.waiting_holds,
-        subjects=installation.subjects,
-        index=index,
-        generations=generations,
-        trail=installation.trail,
-        gate=installation.gate,
-        standing=installation.standing,
-        tombstones=installation.tombstones,
-        quotas=installation.quotas,
-        announcer=installation.announcer,
-    )
 
 
 def _start_upkeep(

@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any, cast
 from service.errors import ConfigurationError
 from service.index.interface import Index
 from service.memories.serving import Generations, Serving
-from service.memories.stores import Stores
 from service.portability.exports import Exports
 from service.portability.imports import Imports
 from service.portability.settling import Settling
 from service.scope import Scope, TenantId
-from service.storage.quarantine import Quarantine
 from service.wiring.embedding import open_serving_embedder
+from service.wiring.stores import open_stores
 
 if TYPE_CHECKING:
     from service.wiring import Installation
@@ -46,24 +45,10 @@ def open_portability(installation: Installation, stack: ExitStack, tenant_id: Te
             " after a restore or a commit that failed: start the service (one that runs, again), which applies them,"
             " and run this again"
         )
-    stores = Stores(
-        settings=installation.settings,
-        database=installation.database,
-        keyring=installation.keyring,
-        record=installation.record,
-        quarantine=Quarantine(installation.keyring, installation.record),
-        waiting_holds=installation.waiting_holds,
-        subjects=installation.subjects,
-        # Nothing here searches.
-        index=cast(Index, None),
-        generations=Generations(Serving(open_serving_embedder(installation, stack), cast(Index, None))),
-        trail=installation.trail,
-        gate=installation.gate,
-        standing=installation.standing,
-        tombstones=installation.tombstones,
-        quotas=installation.quotas,
-        announcer=installation.announcer,
-    )
+    # Nothing here searches.
+    index = cast(Index, None)
+    generations = Generations(Serving(open_serving_embedder(installation, stack), index))
+    stores = open_stores(installation, index, generations)
     return Portability(Exports(stores), Imports(stores, _Later()))
 
 

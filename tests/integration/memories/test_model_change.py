@@ -74,6 +74,12 @@ def opened(database: Postgres, data_dir: Path, stack: ExitStack, index_url: str 
     return services
 
 
+def replicas(database: Postgres, data_dir: Path, stack: ExitStack, server: Qdrant) -> tuple[Services, Services, Caller]:
+    """Open two services on one Qdrant server, and return them with a caller of a new tenant."""
+    one, other = (opened(database, data_dir, stack, server.url) for _ in range(2))
+    return one, other, caller_of(one, one.installation.tenants.create("acme").id)
+
+
 @pytest.fixture
 def stack() -> Iterator[ExitStack]:
     """Closes what was opened."""
@@ -340,9 +346,7 @@ def test_the_other_replica_takes_the_new_model_with_the_switch(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with ExitStack() as stack:
-        one = opened(database, data_dir, stack, server.url)
-        other = opened(database, data_dir, stack, server.url)
-        caller = caller_of(one, one.installation.tenants.create("acme").id)
+        one, other, caller = replicas(database, data_dir, stack, server)
         add(one, caller, *(f"note number {number}" for number in range(5)))
         with changing_to(one, words, held_at=1):
             eventually(lambda: readiness(other) is not None)
@@ -401,9 +405,7 @@ def test_what_a_failed_comparison_behind_the_switch_left_out_is_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with ExitStack() as stack:
-        one = opened(database, data_dir, stack, server.url)
-        other = opened(database, data_dir, stack, server.url)
-        caller = caller_of(one, one.installation.tenants.create("acme").id)
+        one, other, caller = replicas(database, data_dir, stack, server)
         add(one, caller, *(f"note number {number}" for number in range(3)))
         ask_for(one, words)
         eventually(lambda: readiness(other) is not None)
