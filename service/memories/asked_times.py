@@ -13,10 +13,12 @@ from typing import Any, Final, TypeAlias
 from dateparser.date import DateDataParser
 
 from service.memories.asked_events import Event, Side, asked_event
+from service.memories.english_seasons import english_seasons
 from service.memories.english_times import english_times, is_loose, lacks_year
 from service.memories.time_tables import TIME_WORDS
 from service.memories.time_words import Named, TimeWords, folded
-from service.memories.weekdays import WEEKDAYS, WEEKEND, days_named, in_week
+from service.memories.weekdays import THIS_WEEKEND, WEEKDAYS, WEEKEND, days_named, in_week
+from service.memories.year_parts import part_days
 from service.settings.languages import Language
 
 _PRESENT: Final = re.compile(
@@ -40,6 +42,8 @@ _LISTED: Final = frozenset(
     ["&", "/", ",", "or", "and", "oder", "und", "ou", "et", "o", "u", "y", "e", "ed", "of", "en"]
 )
 _JOINING: Final = 2
+#: What tells of which week a weekday beside it is.
+_A_WEEK: Final = re.compile(r"(?:last|this|next) week|\w+ weeks? ago", re.IGNORECASE)
 #: A year that is told by the day of the question, and what may stand between it and a month of it.
 _THAT_YEAR: Final = re.compile(r"(?:last|this|next) year|\w+ years? ago", re.IGNORECASE)
 _OF_THAT: Final = frozenset(["", ",", "of", "des", "de", "de l'", "del", "dell'", "do", "van", "in", "im", "en", "em"])
@@ -87,8 +91,11 @@ def asked_time(question: str, today: date, language: Language = Language.ENGLISH
     text = " ".join(question.split())
     text = text if words is None else folded(text)
     named = list(islice(english_times(text), _MOST))
+    others = list(islice(english_seasons(text), _MOST))
     if words is not None:
-        named = _best([*islice(words.times(text, question), _MOST), *named])
+        others += islice(words.times(text, question), _MOST)
+    if others:
+        named = _best([*others, *named])
     named = _of_one_list(_of_one_year(_of_that_year(named, text, today), text), text)
     named = _of_that_week(named, text, today)
     spans = _narrowed(tuple(_spans(named, text, words, today)))
@@ -175,7 +182,8 @@ def _of_that_week(named: Sequence[Named], text: str, today: date) -> list[Named]
         one = given[-1] if given else None
         if one is not None and _is_beside(one, other, text):
             day, beside = (one, other) if one.time in (*WEEKDAYS, WEEKEND) else (other, one)
-            week = _span(beside, today) if "week" in beside.time and day.time in WEEKDAYS and not other.side else None
+            of_week = _A_WEEK.fullmatch(beside.time) is not None and day.time in WEEKDAYS and not other.side
+            week = _span(beside, today) if of_week else None
             if week is not None:
                 time = in_week(day.time, week[0].date()).isoformat()
                 given[-1] = Named(one.start, other.end, one.side, time)
@@ -264,8 +272,10 @@ def _narrowed(spans: tuple[Span, ...]) -> tuple[Span, ...]:
 def _span(named: Named, today: date) -> Span | None:
     words = named.time.lower()
     try:
-        if words in WEEKDAYS or words == WEEKEND:
+        if words in (*WEEKDAYS, WEEKEND, THIS_WEEKEND):
             return _days(*days_named(words, today, coming=named.coming))
+        if (part := part_days(words, today, coming=named.coming)) is not None:
+            return _days(*part)
         span = _whole(words, _parser(today).get_date_data(words))
         if span is not None and named.coming and span[1].date() <= today:
             words = f"{words} {span[0].year + 1:04}"

@@ -18,6 +18,11 @@ def _one(week: str, month: str, year: str) -> dict[str, str]:
     return {"week": week, "month": month, "year": year}
 
 
+def _lengths(fortnight: str, half: str, half_more: str) -> dict[str, str]:
+    """Return what two weeks, half a year and a year and a half are called."""
+    return {"2 weeks": fortnight, "6 months": half, "18 months": half_more}
+
+
 def _weekdays(*names: str, part: str = "") -> dict[str, str]:
     """Return the names of the days from Monday on; `part` may stand in one word with each: "Montagabend"."""
     return {day: f"(?:{name}){part}" if part else name for day, name in zip(WEEKDAYS, names, strict=True)}
@@ -38,7 +43,11 @@ _GERMAN: Final = TimeWords(
     units=_units("tagen?|tag", "wochen?", "monaten?|monat", "jahren?|jahr"),
     one=_one("woche", "monats?", "jahre?s?"),
     ago="vor {number} {unit}",
+    either="oder|bis",
+    plural="en?",
+    lengths=_lengths("vierzehn tagen|14 tagen", "einem halben jahr", "(?:andert|einein)halb jahren"),
     last="(?:letzte|vorige|vergangene)[mnrs]? {one}",
+    before_last="vorletzte[mnrs]? {one}",
     this="diese[mnrs]? {one}",
     next="(?:nachste|naechste|kommende)[mnrs]? {one}",
     weekdays=_weekdays(
@@ -83,7 +92,11 @@ _FRENCH: Final = TimeWords(
     units=_units("jours?", "semaines?", "mois", "annees?|ans?"),
     one=_one("semaine", "mois", "annee|an"),
     ago="il y a {number} {unit}",
+    either="ou|a",
+    plural="s",
+    lengths=_lengths("quinze jours|15 jours|une quinzaine(?: de jours)?", "une demi-annee", "un an et demi"),
     last="{one} (?:derniere?|passee?)",
+    before_last="avant-derniere? {one}",
     this="(?:cette|cet|ce) {one}",
     next="{one} prochaine?|prochaine? {one}",
     weekdays=_weekdays("lundi", "mardi", "mercredi", "jeudi", "vendredi", "samedi", "dimanche"),
@@ -126,7 +139,11 @@ _SPANISH: Final = TimeWords(
     units=_units("dias?", "semanas?", "mes(?:es)?", "anos?"),
     one=_one("semana", "mes", "ano"),
     ago="hace {number} {unit}",
+    either="o|a",
+    plural="s",
+    lengths=_lengths("quince dias|15 dias", "medio ano", "(?:un )?ano y medio"),
     last="{one} (?:pasad[ao]|anterior)|(?:la|el|est[ae]) ultim[ao] {one}",
+    before_last="{one} antepasad[ao]|antepasad[ao] {one}",
     this="est[ae] {one}",
     next="{one} que viene|{one} proxim[ao]|proxim[ao] {one}",
     weekdays=_weekdays("lunes", "martes", "miercoles", "jueves", "viernes", "sabado", "domingo"),
@@ -165,7 +182,11 @@ _ITALIAN: Final = TimeWords(
     units=_units("giorn[io]", "settiman[ae]", "mes[ei]", "ann[io]"),
     one=_one("settimana", "mese", "anno"),
     ago="{number} {unit} fa",
+    either="o|a|ad",
+    plural="",
+    lengths=_lengths("quindici giorni|15 giorni", "mezzo anno|mezz'anno", "un anno e mezzo"),
     last="{one} (?:scors|passat)[ao]|(?:scors|passat)[ao] {one}",
+    before_last="penultim[ao] {one}",
     this="(?:quest[ao] |quest')(?:{one})",
     next="{one} prossim[ao]|prossim[ao] {one}",
     weekdays=_weekdays("lunedi", "martedi", "mercoledi", "giovedi", "venerdi", "sabato", "domenica"),
@@ -205,7 +226,11 @@ _PORTUGUESE: Final = TimeWords(
     units=_units("dias?", "semanas?", "mes(?:es)?", "anos?"),
     one=_one("semana", "mes", "ano"),
     ago="ha {number} {unit}|{number} {unit} atras",
+    either="ou|a",
+    plural="s",
+    lengths=_lengths("quinze dias|15 dias", "meio ano", "(?:um )?ano e meio"),
     last="{one} passad[ao]|ultim[ao] {one}",
+    before_last="{one} retrasad[ao]|penultim[ao] {one}",
     this="n?es[ts][ae] {one}",
     next="{one} que vem|proxim[ao] {one}",
     # "Segunda" alone is "second" too.
@@ -246,7 +271,11 @@ _DUTCH: Final = TimeWords(
     units=_units("dagen|dag", "weken|week", "maanden|maand", "jaren|jaar"),
     one=_one("week", "maand", "jaar"),
     ago="{number} {unit} geleden",
+    either="of|tot|a",
+    plural="en",
+    lengths=_lengths("veertien dagen|14 dagen", "(?:een )?half jaar", "anderhalf jaar"),
     last="(?:vorige?|afgelopen|verleden|laatste) {one}",
+    before_last="voorvorige? {one}|voorlaatste {one}",
     this="(?:deze|dit) {one}",
     next="(?:volgende?|komende?|aanstaande?) {one}",
     weekdays=_weekdays(

@@ -35,6 +35,11 @@ _A_DAY: Final = re.compile(
 _ACCENTED: Final = {"v\u00f3\u00f3r": "eerder dan"}
 
 
+_DASH: Final = r"[-\u2013]"
+#: What makes more of a number of years: "il y a deux ans et demi".
+_AND_A_HALF: Final = r"\s+(?:et|y|e)\s+(?:demie?|medi[ao]|mei[ao])\b"
+#: The part of a year that its beginning and its end are.
+_OF_YEAR: Final = {"beginning": "early", "end": "late"}
 #: The side of a whole time that the side of its beginning or its end is. "Up to" means the time itself too; "at" is one
 #: of its own that may be the end of a span as well: "à la fin de 2024".
 OF_EDGE: Final = {
@@ -67,13 +72,15 @@ class TimeWords:
 
     `short` are the months cut short, which count before a year only: many are other words too. `numbers` are those
     from one to ten, `one` are the units that can be the last or this one. `{number}`, `{unit}` and `{one}` stand for
-    these, `{one}` for a weekday too. A weekday alone is one of the past where the text has a verb of it; it stands
-    behind `on`, which ends in front of it, or behind what says a side, and not behind words of a `habit`. `before`,
-    `since` and `after` say which side of a time is meant, `within` that a month or a year follows, which alone could be
-    another word or number, `monthly` that a month does. An `article` may stand between these and the time, `of` between
-    a day, its month and the year, an `ordinal` behind the number of a day. `to` joins the two ends of a span, as `also`
-    does behind `between`. `beginning` and `ending` are those of a month or a year. `past` are words for what is no
-    longer so, and so is `earlier` beside a verb of the past (`was`): what she drinks before bed is so now.
+    these, `{one}` for a weekday too, and `{number}` for two with a word of `either` between them. In the place of both
+    may stand a length that has words of its own (`lengths`), or several weekdays with a `plural` behind their names.
+    A weekday alone is one of the past where the text has a verb of it; it stands behind `on`, which ends in front of
+    it, or behind what says a side, and not behind words of a `habit`. `before`, `since` and `after` say which side of
+    a time is meant, `within` that a month or a year follows, which alone could be another word or number, `monthly`
+    that a month does. An `article` may stand between these and the time, `of` between a day, its month and the year,
+    an `ordinal` behind the number of a day. `to` joins the two ends of a span, as `also` does behind `between`.
+    `beginning` and `ending` are those of a month or a year. `past` are words for what is no longer so, and so is
+    `earlier` beside a verb of the past (`was`): what she drinks before bed is so now.
     """
 
     months: tuple[str, ...]
@@ -82,7 +89,11 @@ class TimeWords:
     units: Mapping[str, str]
     one: Mapping[str, str]
     ago: str
+    either: str
+    plural: str
+    lengths: Mapping[str, str]
     last: str
+    before_last: str
     this: str
     next: str
     weekdays: Mapping[str, str]
@@ -121,6 +132,10 @@ class TimeWords:
             time = self._in_english(match)
             if self._stays_open(match, time, text, past=past):
                 continue
+            pair = self._pair.search(match["ago"] or "")
+            if match["ago"] and pair is None and self._one_of_two.search(text, named, match.start()):
+                # "Vinte e dois ou três anos atrás".
+                continue
             coming = time in WEEKDAYS and match["last"] is None and not (past and match["next"] is None)
             # "Vom 3. bis 5. Mai" is no time before the fifth.
             number = self._numbers.search(text, named, match.start()) if side in ("before", "to", "and") else None
@@ -130,8 +145,17 @@ class TimeWords:
                     continue
                 yield Named(number.start(), match.start(), "between", first)
             named = match.end()
-            edge = _name(edges, match["edge"] or match["near_edge"])
-            yield Named(match.start(), match.end(), OF_EDGE.get((side, edge), side), time, coming)
+            edge = _name(edges, match["edge"] or match["near_edge"] or match["near"])
+            one = Named(match.start(), match.end(), OF_EDGE.get((side, edge), side), time, coming)
+            if pair is not None and not side:
+                yield one._replace(end=one.start, side="between")
+                yield one._replace(
+                    side="through", time=f"{self._number(pair['least'])} {_name(self.units, pair[0])}s ago"
+                )
+                continue
+            if edge and one.side in ("", "at") and _YEAR.fullmatch(time):
+                one = one._replace(time=f"{_OF_YEAR[edge]} {time}")
+            yield one
 
     def joins(self, between: str) -> bool:
         """Whether what stands between two times makes a span of them."""
@@ -169,11 +193,19 @@ class TimeWords:
                 day, month, year = map(int, re.findall(r"\d+", numbers))
                 return f"{year:04}-{month:02}-{day:02}"
             case {"ago": words}:
-                return f"{self._number(words)} {_name(self.units, words)}s ago"
+                if length := _name(self.lengths, words):
+                    return f"{length} ago"
+                pair = self._pair.search(words)
+                return f"{self._number(pair['most'] if pair else words)} {_name(self.units, words)}s ago"
+            case {"weekdays_ago": words}:
+                return f"{self._number(words)} {_name(self._weekdays_back, words)} ago"
             case {"weekday": words}:
                 return _name(self.weekdays, words)
             case {"last": words}:
                 return self._one_of("last", words)
+            case {"before_last": words}:
+                name = _name({**self.one, **self.weekdays}, words)
+                return f"2 {name} ago" if name in WEEKDAYS else f"2 {name}s ago"
             case {"this": words}:
                 return self._one_of("this", words)
             case {"next": words}:
@@ -201,12 +233,18 @@ class TimeWords:
         sides = _any((self.before, self.since, self.after, self.between, self.also, self.to))
         dated = _any((*self.months, *self.short))
         kinds = {
-            "number": _any((r"\d{1,3}", *self.numbers)),
+            "number": self._any_number,
             "unit": _any(self.units.values()),
             "one": _any((*self.one.values(), *self.weekdays.values())),
         }
-        ago, last, this, following = (
-            _spaced(words).format_map(kinds) for words in (self.ago, self.last, self.this, self.next)
+        several = rf"{self._any_number}(?:\s*{_any([self.either, _DASH])}\s*{self._any_number})?"
+        lengths = self.ago.replace("{number} {unit}", _any(self.lengths.values()))
+        ago = _any((lengths, self.ago.format(number=several, unit=kinds["unit"])))
+        weekdays_ago = _spaced(self.ago).format(
+            number=_any((r"[2-9]", *self.numbers[1:])), unit=_any(self._weekdays_back.values())
+        )
+        last, before_last, this, following = (
+            _spaced(words).format_map(kinds) for words in (self.last, self.before_last, self.this, self.next)
         )
         no_habit = "".join(rf"(?<!\b{word}\s)" for word in self.habit.split("|"))
         # Before a weekday it may stand in front of "last" too: "el lunes pasado".
@@ -227,7 +265,9 @@ class TimeWords:
                 | (?P<numeric>\d{{1,2}}[./-]\s?\d{{1,2}}[./-]\s?\d{{4}})
                 | (?:(?P<day>\d{{1,2}}){self.ordinal}{of})? (?P<month>{dated}){of_year}(?P<year>\d{{4}})
                 | (?P<near_day>\d{{1,2}}){self.ordinal}{of}(?P<day_month>{month})
-                | {WHOLE}(?P<ago>{ago}) | {on}?(?: (?P<last>{last}) | (?P<this>{this}) | (?P<next>{following}) )
+                | {WHOLE}(?: (?P<ago>{ago})(?!{_AND_A_HALF}) | (?P<weekdays_ago>{weekdays_ago}) )
+                | {on}?(?: (?P<before_last>{before_last}) | (?P<last>{last}) )
+                | {on}?(?: (?P<this>{this}) | (?P<next>{following}) )
                 | (?P<weekday>{weekday}) | (?P<sided_relative>{days})
             ) | (?P<near>{sides}|{_any([self.within])}|{_any([self.monthly])}(?!\s*\d)
                     |{_any([self.beginning, self.ending])})\s*{article}
@@ -238,6 +278,26 @@ class TimeWords:
             ))\b""",
             re.VERBOSE,
         )
+
+    @cached_property
+    def _weekdays_back(self) -> dict[str, str]:
+        """The weekdays as they stand behind a number of them."""
+        return {day: rf"(?:{name})(?:{self.plural})?" for day, name in self.weekdays.items()}
+
+    @cached_property
+    def _pair(self) -> re.Pattern[str]:
+        """Two numbers of which either is meant, with their unit: "two or three weeks"."""
+        number, either = self._any_number, _any([self.either, _DASH])
+        return re.compile(rf"\b(?P<least>{number})\s*{either}\s*\b(?P<most>{number})\s+{_any(self.units.values())}")
+
+    @cached_property
+    def _one_of_two(self) -> re.Pattern[str]:
+        """The first of two such numbers, at the end of a text."""
+        return re.compile(rf"\b{self._any_number}\s+{_any([self.either])}\s+\Z")
+
+    @cached_property
+    def _any_number(self) -> str:
+        return _any((r"\d{1,3}", *self.numbers))
 
     @cached_property
     def _numbers(self) -> re.Pattern[str]:

@@ -89,6 +89,12 @@ FIRST, LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
         ("from March 2025 onwards", "2025-03-01", "9999-12-31"),
         ("from 2020 on, what did she do?", "2020-01-01", "9999-12-31"),
         ("in 2019-2021", "2019-01-01", "2022-01-01"),
+        ("What happened May the 4th?", "2026-05-04", "2026-05-05"),
+        ("on May the 4th, 2024", "2024-05-04", "2024-05-05"),
+        ("since March the 3rd of the year 2025", "2025-03-03", "9999-12-31"),
+        ("on the first of May 2024", "2024-05-01", "2024-05-02"),
+        ("the twenty-first of June", "2026-06-21", "2026-06-22"),
+        ("the morning of 5 May", "2026-05-05", "2026-05-06"),
         ("What did she say on 3-4 March 2025 about 5 cats?", "2025-03-03", "2025-03-05"),
     ],
 )
@@ -141,6 +147,9 @@ def test_an_event_at_an_edge_of_the_calendar_makes_a_span(moment: datetime, side
         "the last two weeks of school",
         "her last two weeks there",
         "up to 2020 steps",
+        "Which version came in 2024.1?",
+        "What changed since 2024.1.3?",
+        "since 2024,500 people came",
     ],
 )
 def test_no_time(question: str) -> None:
@@ -231,7 +240,9 @@ def test_what_is_no_longer_so_is_wanted_when_asked_for(question: str, wanted: bo
         "twenty-one days ago",
         "twenty two years ago",
         "a hundred and two days ago",
-        "half a year ago",
+        "one and half a year ago",
+        "twenty-one and a half years ago",
+        "twenty-one or two days ago",
         "a quarter of a year ago",
         "2 to 3-5 years ago",
     ],

@@ -69,6 +69,7 @@ def test_a_span_of_weekdays_may_reach_into_the_week_before() -> None:
     assert spans("What happened between Monday and Wednesday?", tuesday) == [("2026-11-16", "2026-11-19")]
     assert spans("What will happen between Monday and Wednesday?", tuesday) == [("2026-11-30", "2026-12-03")]
     assert spans("Where did she go last weekend?", sunday) == [("2026-11-14", "2026-11-16")]
+    assert spans("Where did she go this weekend?", sunday) == [("2026-11-21", "2026-11-23")]
 
 
 @pytest.mark.parametrize(
@@ -99,6 +100,12 @@ def test_a_span_of_weekdays_may_reach_into_the_week_before() -> None:
         "What did he do on his last Monday at work?",
         "What did she say about Friday?",
         "She sat down in the sun, what did she see?",
+        "two or three Mondays ago",
+        "How many Fridays ago was it?",
+        "every two Fridays",
+        "What does she do at the weekend?",
+        "What did she usually do at the weekend?",
+        "What did she wear on the weekend trip?",
     ],
 )
 def test_no_day(question: str) -> None:
@@ -145,6 +152,23 @@ def test_several_times_of_one_list(question: str, days: list[str]) -> None:
         ("the week before last", "2026-11-09", "2026-11-16"),
         ("in May of the year before last", "2024-05-01", "2024-06-01"),
         ("What happened in the last week?", "2026-11-16", "9999-12-31"),
+        ("What did she say two Mondays ago?", "2026-11-16", "2026-11-17"),
+        ("three Fridays ago", "2026-11-06", "2026-11-07"),
+        ("a couple of Fridays ago", "2026-11-13", "2026-11-14"),
+        ("What did she do on the Friday before last?", "2026-11-13", "2026-11-14"),
+        ("What did she do Friday before last?", "2026-11-13", "2026-11-14"),
+        ("the weekend before last", "2026-11-14", "2026-11-16"),
+        ("What changed since two weekends ago?", "2026-11-14", "9999-12-31"),
+        ("What did she do this weekend?", "2026-11-21", "2026-11-23"),
+        ("What will she do this weekend?", "2026-11-28", "2026-11-30"),
+        ("What did she do over the weekend?", "2026-11-21", "2026-11-23"),
+        ("a fortnight ago", "2026-11-09", "2026-11-16"),
+        ("in the last fortnight", "2026-11-09", "9999-12-31"),
+        ("half a year ago", "2026-05-01", "2026-06-01"),
+        ("more than half a year ago", "0001-01-01", "2026-05-01"),
+        ("a year and a half ago", "2025-05-01", "2025-06-01"),
+        ("two and a half years ago", "2024-05-01", "2024-06-01"),
+        ("eleven months ago", "2025-12-01", "2026-01-01"),
     ],
 )
 def test_a_count_of_days(question: str, first: str, end: str) -> None:

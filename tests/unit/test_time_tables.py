@@ -31,7 +31,17 @@ def test_each_word_of_a_language_is_reached(language: Language) -> None:
         for number, pattern in enumerate(words.numbers, 1):
             for question in said(words.ago.format(number=f"(?:{pattern})", unit=f"(?:{unit})")):
                 assert asked_time(question, TODAY, language) == asked_time(f"{number} {kind}s ago", TODAY), question
+    for length, pattern in words.lengths.items():
+        for question in said(words.ago.replace("{number} {unit}", f"(?:{pattern})")):
+            assert asked_time(question, TODAY, language) == asked_time(f"{length} ago", TODAY), question
+    for either in said(words.either):
+        question = said(words.ago.format(number=f"2 {either} 3", unit=f"(?:{words.units['week']})"))[0]
+        assert asked_time(question, TODAY, language) == asked_time("2 or 3 weeks ago", TODAY), question
     for kind, unit in {**words.one, **words.weekdays}.items():
+        for question in said(words.before_last.format(one=f"(?:{plain(unit)})")):
+            assert asked_time(question, TODAY, language).spans == asked_time(f"the {kind} before last", TODAY).spans, (
+                question
+            )
         for english, pattern in (("last", words.last), ("this", words.this), ("next", words.next)):
             for question in said(pattern.format(one=f"(?:{plain(unit)})")):
                 assert asked_time(question, TODAY, language).spans == asked_time(f"{english} {kind}", TODAY).spans, (
