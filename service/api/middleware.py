@@ -66,7 +66,8 @@ class Surroundings:
         async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
-                status = message["status"]
+                # MCP's library answers with members of HTTPStatus, which a line of the log would show as such.
+                status = int(message["status"])
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-ID"] = request_id
                 for name, value in _SECURITY_HEADERS.items():

@@ -260,13 +260,18 @@ def test_the_log_names_routes_and_no_content(client: TestClient, caplog: pytest.
         assert client.post("/v3/memories/add/", json=body).status_code == 200
         client.delete("/v2/entities/user/user-canary/")
         client.get("/v1/ping/?q=query-canary")
+        call = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
+        accept = "application/json, text/event-stream"
+        client.post("/mcp", json=call, headers={"accept": accept, "host": "localhost"})
     lines = [record for record in caplog.records if record.name == "memvault.api"]
     assert [line.__dict__["route"] for line in lines] == [
         "/v3/memories/add/",
         "/v2/entities/{entity_type}/{name:path}/",
         "/v1/ping/",
+        "/mcp",
     ]
-    assert all(line.__dict__["status"] == 200 and line.__dict__["tenant"] for line in lines)
+    assert [repr(line.__dict__["status"]) for line in lines] == ["200"] * 4
+    assert all(line.__dict__["tenant"] for line in lines)
     assert "canary" not in "".join(str(record.__dict__) for record in caplog.records)
 
 
