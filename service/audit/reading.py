@@ -16,7 +16,7 @@ from service.audit.encoding import LINE, ORDER
 from service.audit.entries import SETTLED, Entry, audit_table, entry_of
 from service.audit.events import AuditEvent, Outcome
 from service.audit.knowledge import Answer, Known, KnownMemory, known_memories, shown_by
-from service.audit.selection import Place, Selection, read_cursor, write_cursor
+from service.audit.selection import Place, Selection, Snapshot, read_cursor, write_cursor
 from service.audit.trail import Trail
 from service.audit.uses import trail_reaches_back_to
 from service.errors import Forbidden, InvalidInput, NotFound
@@ -98,6 +98,8 @@ class Reading:
     ) -> AuditPage:
         """Return one page. With `names` people are named who still exist, which needs the right to read memories too.
 
+        All pages of a walk show what was committed when its first one was read: each row once, and nothing else.
+
         Raises:
             Forbidden: without `audit:read`, or with a key that is bound to users: the trail is the whole tenant's.
             InvalidInput: for a cursor that this list did not give out for these filters.
@@ -109,7 +111,10 @@ class Reading:
         place = None if cursor is None else read_cursor(secret, selection, newest_first=newest_first, cursor=cursor)
         with self._database.transaction(scope) as connection:
             resolved = self._resolved(connection, scope, selection)
-            entries = [] if resolved is None else _page(connection, scope, resolved, size, place, newest_first)
+            snapshot = _snapshot(connection) if place is None else place.snapshot
+            entries: list[Entry] = []
+            if resolved is not None:
+                entries = _page(connection, scope, resolved, snapshot, size, place, newest_first)
             more = len(entries) > size
             entries = entries[:size]
             named = None
@@ -125,7 +130,7 @@ class Reading:
             )
         following = None
         if more:
-            last = Place(entries[-1].at, entries[-1].id)
+            last = Place(entries[-1].at, entries[-1].id, snapshot)
             following = write_cursor(secret, selection, newest_first=newest_first, place=last)
         return AuditPage(entries, following, named)
 
@@ -274,13 +279,33 @@ class Reading:
 
 
 _HORIZON: Final = text("SELECT public.audit_order(pg_snapshot_xmin(pg_current_snapshot()))")
+_SNAPSHOT: Final = text(
+    "SELECT public.audit_order(pg_snapshot_xmax(now)) AS end,"
+    " ARRAY(SELECT public.audit_order(xid) FROM pg_snapshot_xip(now) AS xid) AS under_way"
+    " FROM pg_current_snapshot() AS now"
+)
+
+
+def _snapshot(connection: Connection) -> Snapshot:
+    """Return what is committed now.
+
+    The horizon of an export would leave out too much here: all that is younger than the oldest transaction.
+    """
+    row = connection.execute(_SNAPSHOT).one()
+    return Snapshot(row.end, tuple(row.under_way))
 
 
 def _page(
-    connection: Connection, scope: Scope, selection: Selection, size: int, place: Place | None, newest_first: bool
+    connection: Connection,
+    scope: Scope,
+    selection: Selection,
+    snapshot: Snapshot,
+    size: int,
+    place: Place | None,
+    newest_first: bool,
 ) -> list[Entry]:
     """Return the rows of a page and one more, if there is one."""
-    query = select(audit_table).where(_a.tenant_id == scope.tenant_id, *selection.clauses())
+    query = select(audit_table).where(_a.tenant_id == scope.tenant_id, *snapshot.clauses(), *selection.clauses())
     if place is not None:
         here, there = tuple_(_a.at, _a.id), (place.at, place.row_id)
         query = query.where(here < there if newest_first else here > there)

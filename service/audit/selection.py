@@ -22,7 +22,9 @@ from service.records import SubjectNames
 
 _a: Final[Any] = audit_table.c
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_POSITION: Final = struct.Struct(">q16s")
+_POSITION: Final = struct.Struct(">q16sq")
+#: How far below its end a snapshot has a transaction that was under way: four bytes each.
+_BELOW: Final = struct.Struct(">I")
 _MAC_BYTES: Final = 16
 
 
@@ -97,17 +99,32 @@ class Selection:
 
 
 @dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What was committed at a moment, in the trail's order: all before `end` but what was under way then."""
+
+    end: int
+    under_way: tuple[int, ...]
+
+    def clauses(self) -> list[ColumnElement[bool]]:
+        """Return the conditions on the table."""
+        return [_a.xid < self.end, _a.xid.not_in(self.under_way)]
+
+
+@dataclass(frozen=True, slots=True)
 class Place:
-    """The last row of a page: the next one begins behind it."""
+    """The last row of a page, behind which the next one begins, and what its walk sees."""
 
     at: datetime
     row_id: UUID
+    snapshot: Snapshot
 
 
 def write_cursor(secret: bytes, selection: Selection, *, newest_first: bool, place: Place) -> str:
     """Return a cursor: good for the tenant whose secret this is, this filter and this order, and nothing else."""
     micros = (place.at - _EPOCH) // timedelta(microseconds=1)
-    packed = _POSITION.pack(micros, place.row_id.bytes)
+    end = place.snapshot.end
+    packed = _POSITION.pack(micros, place.row_id.bytes, end)
+    packed += b"".join(_BELOW.pack(end - xid) for xid in place.snapshot.under_way)
     return base64.urlsafe_b64encode(packed + _mac(secret, selection, newest_first, packed)).decode()
 
 
@@ -115,18 +132,19 @@ def read_cursor(secret: bytes, selection: Selection, *, newest_first: bool, curs
     """Return the place of a cursor.
 
     Raises:
-        InvalidInput: for one that is broken, of another tenant, or of another filter or order.
+        InvalidInput: for one that is broken, of another tenant, of another filter or order, or of an earlier release.
     """
     try:
         raw = base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True)
     except (UnicodeEncodeError, binascii.Error):
         raw = b""
-    packed, mac = raw[: _POSITION.size], raw[_POSITION.size :]
-    genuine = len(packed) == _POSITION.size and hmac.compare_digest(mac, _mac(secret, selection, newest_first, packed))
+    packed, mac = raw[:-_MAC_BYTES], raw[-_MAC_BYTES:]
+    genuine = len(packed) >= _POSITION.size and hmac.compare_digest(mac, _mac(secret, selection, newest_first, packed))
     if not genuine:
         raise InvalidInput("cursor: is not one that this list gave out for these filters; start again without it")
-    micros, row_id = _POSITION.unpack(packed)
-    return Place(_EPOCH + timedelta(microseconds=micros), UUID(bytes=row_id))
+    micros, row_id, end = _POSITION.unpack_from(packed)
+    under_way = tuple(end - below for (below,) in _BELOW.iter_unpack(packed[_POSITION.size :]))
+    return Place(_EPOCH + timedelta(microseconds=micros), UUID(bytes=row_id), Snapshot(end, under_way))
 
 
 def _mac(secret: bytes, selection: Selection, newest_first: bool, packed: bytes) -> bytes:

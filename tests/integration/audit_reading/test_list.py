@@ -10,7 +10,8 @@ from uuid import uuid4
 import pytest
 from fastapi.testclient import TestClient
 
-from service.scope import Permission
+from service.audit.events import AuditEvent
+from service.scope import Caller, Permission, TenantId, service_principal
 from service.wiring import Services
 from tests.integration.audit_reading.conftest import MakeClient, Rows, add, audit, refused, search
 
@@ -41,6 +42,32 @@ def test_pages_miss_nothing_and_repeat_nothing(client: TestClient, rows: Rows, o
     found = [row["id"] for row in pages(client, event="memory:searched", page_size=5, order=order)]
     assert found == (wanted if order == "oldest" else wanted[::-1])
     assert [row["detail"]["rows"] for row in rows("audit:read")] == [5, 5, 2]
+
+
+@pytest.mark.parametrize("order", ["newest", "oldest"])
+def test_a_walk_shows_the_trail_as_it_stood_at_its_first_page(
+    services: Services, tenant: TenantId, client: TestClient, rows: Rows, order: str
+) -> None:
+    """A row that is written before others and committed behind them is jumped over by no page."""
+    caller = Caller(service_principal(tenant), request_id="late", client="", face="test")
+    installation = services.installation
+    parameters = {"event": "service:pinged", "order": order, "page_size": 1}
+    with installation.database.transaction(caller.scope) as early:
+        installation.trail.write(early, caller, AuditEvent.SERVICE_PINGED)
+        for _ in range(3):
+            assert client.get("/v1/ping/").status_code == 200
+        first = client.get("/v1/audit/", params=parameters).json()
+    assert client.get("/v1/ping/").status_code == 200
+    late, *stood, after = [str(row["id"]) for row in rows("service:pinged")]
+    found, following = first["results"], first["next"]
+    while following:
+        answer = client.get(following).json()
+        found, following = found + answer["results"], answer["next"]
+    assert [row["id"] for row in found] == (stood if order == "oldest" else stood[::-1])
+    # Those who begin anew find the others too.
+    everything = [late, *stood, after]
+    found = pages(client, **parameters)
+    assert [row["id"] for row in found] == (everything if order == "oldest" else everything[::-1])
 
 
 def test_each_filter_narrows(make_client: MakeClient, rows: Rows) -> None:

@@ -15,7 +15,7 @@ from service.audit.details import Reason
 from service.audit.entries import Entry, document
 from service.audit.events import AuditEvent, Outcome
 from service.audit.ocsf import API_ACTIVITY, AUTHENTICATION, ENTITY_MANAGEMENT, class_of, ocsf
-from service.audit.selection import Place, Selection, read_cursor, write_cursor
+from service.audit.selection import Place, Selection, Snapshot, read_cursor, write_cursor
 from service.audit.syslog import Syslog, counted
 from service.audit.trail import purpose_of
 from service.errors import InvalidInput
@@ -132,7 +132,7 @@ def test_a_read_is_a_read_in_ocsf_and_names_the_memories() -> None:
 
 
 SECRET = b"k" * 32
-PLACE = Place(AT, UUID(int=3))
+PLACE = Place(AT, UUID(int=3), Snapshot(2**40, (2**40 - 1, 2**40 - 7, 2**40 - 2**31)))
 
 
 def test_a_cursor_leads_back_to_its_place() -> None:
