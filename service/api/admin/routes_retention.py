@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
+from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
 from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
 
@@ -17,9 +19,12 @@ from service.api.platform.requests import uuid_in_path
 from service.api.platform.schemas import MessageOut
 from service.api.replies import Reply
 from service.retention.rule_files import rule_of
-from service.scope import Action
+from service.scope import Action, Caller
+from service.wiring import Services
 
 router = APIRouter(route_class=GuardedRoute, tags=["retention"])
+#: Threads of their own: a dry run looks at all that a tenant has, which takes seconds to minutes.
+_DRY_AT_ONCE: Final = CapacityLimiter(4)
 
 RuleId = Annotated[str, Path(description="Id of a retention rule.")]
 RunId = Annotated[str, Path(description="Id of a retention run.")]
@@ -99,15 +104,11 @@ def remove_rule(caller: CallerDep, services: ServicesDep, rule_id: RuleId) -> Re
     responses=errors(),
 )
 @acts(Action.RUN_RETENTION)
-def start_run(caller: CallerDep, services: ServicesDep, body: RunIn) -> Response:
+async def start_run(caller: CallerDep, services: ServicesDep, body: RunIn) -> Response:
     """Begin a run, which the worker carries out, or make a dry one at once. Needs `retention:manage`."""
-    runs, scope = services.installation.retention_runs, caller.scope
-    run = runs.start(caller, scope, dry=body.dry_run)
-    if not body.dry_run:
-        services.retention_jobs.defer(scope)
-        return Reply(run_out(run), status_code=201)
-    report = runs.go_on(scope, run.id)
-    return Reply(run_out(report.run, report.by_rule), status_code=201)
+    if body.dry_run:
+        return await run_sync(_rehearsed, caller, services, limiter=_DRY_AT_ONCE)
+    return await run_sync(_begun, caller, services)
 
 
 @router.get("/v1/retention/runs/", summary="List retention runs", response_model=RunsOut, responses=errors())
@@ -165,3 +166,15 @@ def run_items(
         size=page_size or DEFAULT_PAGE_SIZE,
     )
     return Reply(page_out(request, found, [item_out(one) for one in found.items]))
+
+
+def _rehearsed(caller: Caller, services: Services) -> Response:
+    runs, scope = services.installation.retention_runs, caller.scope
+    report = runs.go_on(scope, runs.start(caller, scope, dry=True).id)
+    return Reply(run_out(report.run, report.by_rule), status_code=201)
+
+
+def _begun(caller: Caller, services: Services) -> Response:
+    run = services.installation.retention_runs.start(caller, caller.scope, dry=False)
+    services.retention_jobs.defer(caller.scope)
+    return Reply(run_out(run), status_code=201)

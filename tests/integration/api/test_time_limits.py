@@ -170,3 +170,29 @@ def test_imports_keep_no_thread_that_others_need(
             assert not any(one.done() for one in imports)
             lock.rollback()
             assert [one.result().json()["imported"] for one in imports] == [1, 1, 1]
+
+
+def test_dry_runs_of_retention_keep_no_thread_that_others_need(make_services: MakeServices, database: Postgres) -> None:
+    """One looks at all that a tenant has, and takes as long: a few could have kept all threads of a service."""
+    services = make_services(server={"threads": 2})
+    _, key = principal_of(services, services.installation.tenants.create("acme").id)
+    headers = {"Authorization": f"Token {key}"}
+    with serving(create_app(services)) as url, httpx.Client(base_url=url, headers=headers, timeout=60) as client:
+        assert client.post(ADD, json=BODY).status_code == 200
+
+        def run(dry: bool) -> httpx.Response:
+            return client.post("/v1/retention/runs/", json={"dry_run": dry})
+
+        with ThreadPoolExecutor(5) as pool, psycopg.connect(database.admin) as lock:
+            lock.execute("LOCK TABLE memories IN ACCESS EXCLUSIVE MODE")
+            runs = [pool.submit(run, True) for _ in range(5)]
+            while not _somebody_waits(lock):
+                time.sleep(0.05)
+            for _ in range(3):
+                assert client.get("/v1/ping/").status_code == 200
+                time.sleep(0.2)
+            # A real one is begun here and carried out elsewhere.
+            assert run(False).status_code == 201
+            assert not any(one.done() for one in runs)
+            lock.rollback()
+            assert [one.result().json()["seen"] for one in runs] == [1] * 5
