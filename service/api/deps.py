@@ -34,6 +34,7 @@ Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 _FACE: Final = "rest"
 _CLIENT_HEADERS: Final = ("x-mem0-client", "x-mem0-source", "x-application", "user-agent")
 _CLIENT_CHARS: Final = 200
+_PURPOSE: Final = "x-purpose"
 _ACTION: Final = "memvault_action"
 #: Path parameters that hold a name, which the trail never does.
 _NAMES: Final = frozenset(f"{kind}_id" for kind in SubjectKind)
@@ -169,7 +170,7 @@ def _known(services: Services, request: Request, action: Action | None) -> Calle
     if principal is None or acts_for(principal, None) is not None:
         return None
     caller = _caller_of(principal, request)
-    if services.rates.limited(caller):
+    if services.rates.limited(caller) or (caller.purpose is None and _PURPOSE in request.headers):
         return None
     allowed = action is None or (authorize(principal, action) and names_its_user(principal, action))
     return caller if allowed else None
@@ -181,6 +182,8 @@ def _admitted(services: Services, request: Request, action: Action | None) -> Ca
     services.rates.admit(caller)
     allowed = action is None or authorize(caller.principal, action)
     try:
+        # Here and no sooner: such a request counts too, and what its key may not do is refused as that.
+        purpose_of(request.headers.get(_PURPOSE))
         caller = services.acting.narrowed(caller, acting_user(request.headers.getlist(HEADER)))
     except InvalidInput:
         if allowed:
@@ -206,8 +209,11 @@ def _authenticated(services: Services, request: Request) -> Caller:
 
 
 def _caller_of(principal: Principal, request: Request) -> Caller:
+    """Return the caller, without a purpose where that is amiss: `_admitted` refuses it."""
     request.state.tenant = str(principal.tenant_id)
-    purpose = purpose_of(request.headers.get("x-purpose"))
+    purpose = None
+    with suppress(InvalidInput):
+        purpose = purpose_of(request.headers.get(_PURPOSE))
     request_id = str(request.state.request_id)
     return Caller(principal, request_id=request_id, client=client_of(request.headers), face=_FACE, purpose=purpose)
 

@@ -17,7 +17,7 @@ from service import clock
 from service.audit.trail import printable, purpose_of
 from service.auth.acting import HEADER, acting_user
 from service.auth.presented import IN_URL, secret_of
-from service.errors import InsufficientScope, MemvaultError, Unauthenticated
+from service.errors import InsufficientScope, InvalidInput, MemvaultError, Unauthenticated
 from service.mcp.bodies import fault_of, is_stateless, peeked
 from service.mcp.metadata import ProtectedResource
 from service.mcp.needs import Intent, intent_of
@@ -118,8 +118,7 @@ class Door:
             return _answer(400, "invalid_request", IN_URL, request_id, told)
         try:
             services = self._services()
-            principal, admitted = await self._threads.run(partial(_principal_of, services, request, request_id))
-            purpose = purpose_of(request.headers.get("x-purpose"))
+            visitor = await self._threads.run(partial(_visitor_of, services, request, request_id))
         except Unauthenticated as error:
             told = {"WWW-Authenticate": self._resource.unauthorized(invalid=bool(secret_of(request.headers)))}
             return _answer(error.status, error.code, error.detail, request_id, told)
@@ -131,9 +130,9 @@ class Door:
             detail = "send JSON-RPC messages by POST; there are no sessions"
             return _answer(405, "method_not_allowed", detail, request_id, {"Allow": "POST"})
         scope = request.scope
-        scope[_VISITOR] = Visitor(services, principal, request_id, purpose, admitted)
+        scope[_VISITOR] = visitor
         # For the log line and the metrics of whoever serves this app.
-        scope.setdefault("state", {})["tenant"] = str(principal.tenant_id)
+        scope.setdefault("state", {})["tenant"] = str(visitor.principal.tenant_id)
         return None
 
     async def _faulty(self, body: bytes, request: Request, request_id: str) -> Response | None:
@@ -174,22 +173,28 @@ class Door:
         return None
 
 
-def _principal_of(services: Services, request: Request, request_id: str) -> tuple[Principal, bool]:
+def _visitor_of(services: Services, request: Request, request_id: str) -> Visitor:
     """Return whom the credential stands for, narrowed to the user whom the request names, and whether it was counted.
 
     It counts by the tenant's rate before the database is asked about that user: one that is not known is not
-    remembered, so that each request would ask.
+    remembered, so that each request would ask. It counts too when it is refused for what its headers say.
     """
     client = request.headers.get("user-agent", "")
     principal = services.authenticator.authenticate(
         secret_of(request.headers), request_id=request_id, client=client, face="mcp"
     )
     caller = Caller(principal, request_id=request_id, client=printable(client), face="mcp")
-    named = acting_user(request.headers.getlist(HEADER))
-    counts = services.acting.asks(caller, named) and services.rates.limited(caller)
-    if counts:
+    try:
+        purpose = purpose_of(request.headers.get("x-purpose"))
+        named = acting_user(request.headers.getlist(HEADER))
+        counts = services.acting.asks(caller, named) and services.rates.limited(caller)
+        if counts:
+            services.rates.admit(caller)
+        principal = services.acting.narrowed(caller, named).principal
+    except InvalidInput:
         services.rates.admit(caller)
-    return services.acting.narrowed(caller, named).principal, counts
+        raise
+    return Visitor(services, principal, request_id, purpose, admitted=counts)
 
 
 def _answer(

@@ -60,6 +60,12 @@ def test_a_purpose_that_cannot_be_shown_is_refused(client: TestClient, rows: Row
     assert len(rows()) == before
 
 
+def test_what_a_key_may_not_do_is_in_the_trail_whatever_purpose_is_given(make_client: MakeClient, rows: Rows) -> None:
+    refused(make_client("agent").get("/v1/audit/", headers={"X-Purpose": "x" * 201}), 403, "forbidden")
+    (row,) = rows("access:denied")
+    assert (row["detail"]["reason"], row["purpose"]) == ("permission", None)
+
+
 def test_an_add_of_several_texts_keeps_one_hmac_for_each(client: TestClient, rows: Rows) -> None:
     ids = add(client, "I love tea", "I love cake", "I love rain")
     add(client, "I love tea")

@@ -238,6 +238,31 @@ def test_over_mcp_a_request_that_names_its_user_counts_once(
     assert [answer.status_code for answer in answers] == [200, 429]
 
 
+@pytest.mark.parametrize(
+    "header",
+    [{"X-Purpose": "x" * 201}, {"X-Acting-User": "%FF"}, {"X-Acting-User": "%00"}],
+    ids=["purpose", "bytes", "name"],
+)
+@pytest.mark.parametrize("face", ["rest", "mcp"])
+def test_a_request_that_is_refused_for_a_header_counts(
+    face: str, header: dict[str, str], services: Services, tenant: TenantId, url: str, database: Postgres
+) -> None:
+    """Whoever has a key could have sent any number of them, whatever the tenant's limit is."""
+    secret = limited(services, tenant, requests_per_second=2)
+    wire, call = Wire(url, secret), {"name": "list_events", "arguments": {}}
+
+    def sent(**more: str) -> int:
+        if face == "mcp":
+            return wire.modern(
+                "tools/call", call, **{name.replace("-", "_"): value for name, value in more.items()}
+            ).status_code
+        return httpx.get(f"{url}/v1/ping/", headers={"Authorization": f"Token {secret}", **more}).status_code
+
+    assert sent() == 200
+    stopped(database, tenant)
+    assert [sent(**header) for _ in range(3)] == [400, 429, 429]
+
+
 def test_one_tenant_s_flood_leaves_another_tenant_s_requests_alone(
     services: Services, tenant: TenantId, url: str, database: Postgres
 ) -> None:
