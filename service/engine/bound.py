@@ -13,7 +13,7 @@ from mem0.memory.main import Memory
 
 from service.embeddings import Embedder
 from service.engine.answers import AnswerLimits, read_answer, read_procedure
-from service.engine.errors import NotSupported, PipelineFailed
+from service.engine.errors import EngineError, NotSupported, PipelineFailed
 from service.engine.prompt import with_observation_date, with_superseding
 from service.engine.provider import Provider
 from service.engine.staging import StagingEmbedder, StagingHistory, StagingVectorStore, UnitOfWork, recorded
@@ -58,10 +58,14 @@ class BoundLlm:
         return self._unit.answer.as_json()
 
     def _ask(self, messages: list[dict[str, str]], *, as_json: bool) -> object:
+        try:
+            raw, self._unit.usage = self._provider.ask(
+                messages, as_json=as_json, deadline=self._deadline, tenant_id=self._tenant_id
+            )
+        except EngineError as error:
+            self._unit.asked |= error.asked
+            raise
         self._unit.asked = True
-        raw, self._unit.usage = self._provider.ask(
-            messages, as_json=as_json, deadline=self._deadline, tenant_id=self._tenant_id
-        )
         return raw
 
 

@@ -150,7 +150,7 @@ class Engine:
         try:
             return read_object(raw, self._limits), usage
         except EngineError as error:
-            error.usage = usage
+            error.asked, error.usage = True, usage
             raise
 
     def summarise(
@@ -167,7 +167,7 @@ class Engine:
         try:
             return read_summary(raw, self._limits), usage
         except EngineError as error:
-            error.usage = usage
+            error.asked, error.usage = True, usage
             raise
 
     def find_changes(
@@ -184,7 +184,7 @@ class Engine:
         try:
             return read_changes(raw, len(memories), self._limits), usage
         except EngineError as error:
-            error.usage = usage
+            error.asked, error.usage = True, usage
             raise
 
     def _wait_until_loaded(self, wait: float) -> _Loaded:

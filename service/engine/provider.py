@@ -49,7 +49,7 @@ class Provider:
     ) -> tuple[object, TokenUsage | None]:
         """Return the raw answer and the tokens used, as far as the provider says. `deadline` is of `clock.monotonic`.
 
-        Raises LlmRateLimited, LlmUnavailable, LlmRejected or LlmAnswerMalformed.
+        Raises LlmRateLimited, LlmUnavailable, LlmRejected or LlmAnswerMalformed, which tells whether a call was made.
         """
         began, usage = monotonic(), None
         try:
@@ -92,11 +92,14 @@ class Provider:
         except RuntimeError:
             self._slots.release()
             raise
-        call.done.wait(timeout=max(0.0, deadline - monotonic()))
-        if not call.done.is_set():
-            raise LlmUnavailable(f"the LLM ({self.name}) did not answer within {deadline - began:.0f} seconds")
-        if call.failure is not None:
-            raise call.failure
+        failure: EngineError | None
+        if call.done.wait(timeout=max(0.0, deadline - monotonic())):
+            failure = call.failure
+        else:
+            failure = LlmUnavailable(f"the LLM ({self.name}) did not answer within {deadline - began:.0f} seconds")
+        if failure is not None:
+            failure.asked = True
+            raise failure
         return call.answer, call.usage
 
     def _run(self, call: _Call, messages: list[dict[str, str]], as_json: bool) -> None:

@@ -9,7 +9,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from typing import Final
 from uuid import UUID
 
@@ -124,6 +124,7 @@ class ChangedFacts:
     def _look_at(self, caller: Caller, scope: Scope, left: list[Unasked], looked: Looked) -> None:
         """Ask about memories of the same subjects, which leave the list."""
         while left and not looked.over and looked.questions < self._questions:
+            begun = clock.today()
             question = self._begin(caller, scope, left, looked)
             if question is None:
                 continue
@@ -137,7 +138,7 @@ class ChangedFacts:
                 )
                 links = _links(question.shown, pairs, usage)
             except EngineError as error:
-                self._failed(scope, question, error, looked)
+                self._failed(scope, question, error, looked, begun)
             else:
                 looked.failures = 0
                 looked.links += self._answered(caller, scope, question, links, usage)
@@ -212,11 +213,11 @@ class ChangedFacts:
                 )
         return made
 
-    def _failed(self, scope: Scope, question: _Question, error: EngineError, looked: Looked) -> None:
+    def _failed(self, scope: Scope, question: _Question, error: EngineError, looked: Looked, begun: date) -> None:
         """Propose nothing. An answer that is amiss again and again is given up; a model that is away is left alone."""
         amiss = isinstance(error, _AMISS)
         with self._database.transaction(scope) as connection:
-            self._quotas.spend_tokens(connection, scope, tokens_of(error.usage))
+            self._quotas.end_llm_call(connection, scope, begun, error.asked, tokens_of(error.usage))
             if amiss:
                 settle(connection, question.asked, tries=error.max_attempts or 1)
         if amiss:
@@ -343,7 +344,7 @@ def _links(shown: Sequence[IndexEntry], pairs: Sequence[tuple[int, int]], usage:
     for newer, older in pairs:
         if not _is_newer(shown[newer], shown[older]):
             error = LlmAnswerMalformed("the LLM's answer lets a memory be superseded by one that is not newer")
-            error.usage = usage
+            error.asked, error.usage = True, usage
             raise error
     return [Link(shown[older].memory.id, shown[newer].memory.id, "changed") for newer, older in pairs]
 

@@ -69,6 +69,7 @@ class Summaries:
             lookup = stores.lookup(connection, scope, where)
             memories, total = self._newest(connection, scope, where, lookup)
             shown = _fitting(memories)
+            begun = clock.today()
             postponed = stores.quotas.begin_llm_call(connection, scope) if shown else None
             if postponed is None:
                 stores.trail.write(
@@ -89,7 +90,7 @@ class Summaries:
         try:
             text, usage = self._engine.summarise(told, wait=wait, tenant_id=scope.tenant_id)
         except EngineError as error:
-            stores.quotas.spend_tokens_apart(scope, tokens_of(error.usage))
+            stores.quotas.end_llm_call_apart(scope, begun, error.asked, tokens_of(error.usage))
             raise
         stores.quotas.spend_tokens_apart(scope, tokens_of(usage))
         return Summary(text, len(shown), total)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import date
 from typing import Any, Final
 from uuid import UUID
 
 import orjson
 from sqlalchemy import Connection
 
+from service import clock
 from service.engine import Engine, EngineError, tokens_of
 from service.memories.stores import Stores
 from service.portability.exports import Exports, Wanted
@@ -45,14 +47,15 @@ class Projections:
         """
         found = self._exports.find(caller, scope, export_id, wanted)
         told: str | None = None
+        begun = clock.today()
 
         def begin(connection: Connection, memories: Sequence[Memory]) -> Postponed | None:
-            nonlocal told
-            told = self._told(found, memories)
+            nonlocal told, begun
+            begun, told = clock.today(), self._told(found, memories)
             return None if told is None else self._stores.quotas.begin_llm_call(connection, scope)
 
         memories = self._exports.memories(caller, scope, found, begin=begin)
-        return project(found.schema, memories) if told is None else self._arranged(found, told, scope)
+        return project(found.schema, memories) if told is None else self._arranged(found, told, scope, begun)
 
     def _told(self, wanted: Wanted, memories: Sequence[Memory]) -> str | None:
         """Return what the LLM is told of the memories, or None where it is not to be asked."""
@@ -60,7 +63,7 @@ class Projections:
             return None
         return _written(memories)
 
-    def _arranged(self, wanted: Wanted, memories: str, scope: Scope) -> dict[str, Any]:
+    def _arranged(self, wanted: Wanted, memories: str, scope: Scope, begun: date) -> dict[str, Any]:
         """Return what the LLM makes of the memories, without what the schema does not name."""
         instructions = _INSTRUCTIONS.format(schema=orjson.dumps(wanted.schema).decode())
         if wanted.instructions:
@@ -69,7 +72,7 @@ class Projections:
         try:
             answer, usage = self._engine.arrange(instructions, memories, wait=wait, tenant_id=scope.tenant_id)
         except EngineError as error:
-            quotas.spend_tokens_apart(scope, tokens_of(error.usage))
+            quotas.end_llm_call_apart(scope, begun, error.asked, tokens_of(error.usage))
             raise
         quotas.spend_tokens_apart(scope, tokens_of(usage))
         named = wanted.schema.get("properties")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -23,7 +23,7 @@ from service.records import Event, EventStatus, Message, NewMemories, SubjectNam
 from service.retention.ledger import ErasureKind, Target
 from service.scope import Caller, Limit
 from service.storage.keyring import FileKeyring
-from service.wiring import Services
+from service.wiring import Services, open_changed
 from tests.clients.serving import serving
 from tests.conftest import MakeServices, Postgres, caller_of, principal_of
 from tests.llm.scripted import ScriptedLLM
@@ -85,6 +85,17 @@ def arrange(services: Services, caller: Caller) -> object:
     wanted = Wanted(SubjectNames(user_id="alice"), schema=SCHEMA)
     export_id = services.exports.request(caller, caller.scope, wanted)
     return services.projections.read(caller, caller.scope, export_id, Wanted())
+
+
+def extract(services: Services, caller: Caller) -> object:
+    """Ask for an extraction and do the worker's part of it."""
+    return work(services, caller, ask(services, caller, f"I like tea {clock.new_id()}"))
+
+
+def consolidate(services: Services, caller: Caller) -> object:
+    """Ask which of what is stored is not true any more, as the worker does."""
+    changed = open_changed(services.installation, services.engine)
+    return services.installation.consolidations.run(caller, caller.scope, changed=changed)
 
 
 def used(services: Services, caller: Caller, limit: Limit) -> int:
@@ -289,6 +300,37 @@ def test_tokens_of_a_read_are_counted_also_where_the_answer_is_no_use(
     with pytest.raises(EngineError):
         read(services, caller)
     assert used(services, caller, Limit.LLM_TOKENS_PER_DAY) > 0
+
+
+@pytest.mark.parametrize("read", [summarise, arrange, extract, consolidate])
+def test_a_call_that_is_never_made_is_given_back(start: Start, llm: ScriptedLLM, read: Read) -> None:
+    services, caller = start(timeout=1.0)
+    store(services, caller, "I live in Rome")
+    store(services, caller, "I live in Oslo")
+    provider = services.engine._wait_until_loaded(60).provider
+    # As where calls that hang keep every slot.
+    with ExitStack() as slots:
+        while provider._slots.acquire(blocking=False):
+            slots.callback(provider._slots.release)
+        with suppress(EngineError):
+            read(services, caller)
+    assert (llm.requests, used(services, caller, Limit.LLM_CALLS_PER_DAY)) == ([], 0)
+    # One that leaves counts, whatever its provider makes of it.
+    llm.status(500)
+    with suppress(EngineError):
+        read(services, caller)
+    assert len(llm.requests) == used(services, caller, Limit.LLM_CALLS_PER_DAY) == 1
+
+
+@pytest.mark.parametrize("read", [summarise, arrange, extract, consolidate])
+def test_without_an_engine_no_call_is_counted(make_services: MakeServices, read: Read) -> None:
+    services = make_services(llm={"provider": "no-such", "config": {}, "attempts": 1})
+    caller = caller_of(services, services.installation.tenants.create("acme").id)
+    store(services, caller, "I live in Rome")
+    store(services, caller, "I live in Oslo")
+    with suppress(EngineError):
+        read(services, caller)
+    assert used(services, caller, Limit.LLM_CALLS_PER_DAY) == 0
 
 
 def test_nothing_is_counted_for_a_tenant_that_was_deleted_meanwhile(
