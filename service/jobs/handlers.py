@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, select
 
+from service import clock
 from service.errors import MemvaultError
 from service.memories.changing import ChangeUnderWay, ModelChange
 from service.memories.entities import Entities
-from service.memories.events import EXTRACT
+from service.memories.events import EXTRACT, any_lost_events
 from service.memories.extraction import Extractions
-from service.memories.housekeeping import forget_old_keys
+from service.memories.housekeeping import any_old_keys, forget_old_keys
 from service.memories.indexing import Indexing
 from service.memories.reviews import Reviews
 from service.memories.rewording import REWORD, Rewording
@@ -24,9 +27,12 @@ from service.retention.erasures import ERASE
 from service.retention.work import ErasureWork
 from service.scope import Scope, TenantId, service_principal
 from service.storage.database import Database
+from service.storage.pipelining import MAY_WAIT
+from service.storage.quarantine import any_expired
 from service.storage.tasks import Tasks, TaskState
 from service.tenants.actions import Tenants
 from service.tenants.quotas import Quotas
+from service.tenants.subjects import any_erasing
 from service.webhooks.announcing import DELIVER
 from service.webhooks.delivering import Deliveries
 
@@ -38,7 +44,25 @@ CHANGE_MODEL: Final = "change_embedding_model"
 SWEEP: Final = "sweep"
 #: An event without a job is lost at once; this only keeps the sweep away from what changes just now.
 _LOST_AFTER: Final = timedelta(minutes=2)
+#: A plan that is made once for all tenants would be bad for most of them, and use no index of what is unfinished.
+_FOR_THIS_TENANT: Final = "SET LOCAL plan_cache_mode = force_custom_plan"
 _log: Final = logging.getLogger("memvault.jobs")
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A part of a tenant's sweep: the condition that it has anything to do, and what does it."""
+
+    due: ColumnElement[bool]
+    work: Callable[[Scope], object]
+
+
+class _Parts:
+    """The parts by name, with one question for which have anything to do: built once a round, which costs as much."""
+
+    def __init__(self, by_name: Mapping[str, _Part]) -> None:
+        self.by_name = by_name
+        self.question = select(*(part.due for part in by_name.values()))
 
 
 class Jobs:
@@ -136,8 +160,9 @@ class Jobs:
         }
         for name, part in parts.items():
             _do(part, name)
+        tenant_parts = self._parts()
         for tenant_id in self._tenants.living_ids():
-            self.sweep_tenant(tenant_id)
+            self._sweep_tenant(tenant_id, tenant_parts)
 
     def _resume_change(self) -> None:
         """Go on with a change whose process has ended, and remove what earlier models left."""
@@ -151,18 +176,41 @@ class Jobs:
                 self._queue.defer(connection, CHANGE_MODEL, {"task_id": str(task_id)})
 
     def sweep_tenant(self, tenant_id: TenantId) -> None:
-        """Do the sweep for one tenant."""
+        """Do the sweep for one tenant: the parts that have anything to do."""
+        self._sweep_tenant(tenant_id, self._parts())
+
+    def _sweep_tenant(self, tenant_id: TenantId, parts: _Parts) -> None:
         scope = Scope.of(service_principal(tenant_id))
-        parts: Mapping[str, Callable[[], object]] = {
-            "erasures": lambda: self._entities.finish_all(scope, but=self._erasures.running(scope)),
-            "extractions": lambda: self._extractions.retry_unfinished(scope, older_than=_LOST_AFTER),
-            "webhooks": lambda: self._deliveries.sweep(scope),
-            "expired in quarantine": lambda: self._reviews.forget_expired(scope),
-            "idempotency keys": lambda: self._forget_old_keys(scope),
-            "usage": lambda: self._tidy_usage(scope),
+        for name in self._due(scope, parts):
+            _do(partial(parts.by_name[name].work, scope), name, tenant=str(tenant_id))
+
+    def _parts(self) -> _Parts:
+        by_name = {
+            "erasures": _Part(any_erasing(), self._finish_erasures),
+            "extractions": _Part(
+                any_lost_events(_LOST_AFTER),
+                lambda scope: self._extractions.retry_unfinished(scope, older_than=_LOST_AFTER),
+            ),
+            "webhooks": _Part(self._deliveries.any_to_sweep(), self._deliveries.sweep),
+            "expired in quarantine": _Part(any_expired(clock.today()), self._reviews.forget_expired),
+            "idempotency keys": _Part(any_old_keys(), self._forget_old_keys),
+            "usage": _Part(self._quotas.any_to_tidy(), self._tidy_usage),
         }
-        for name, part in parts.items():
-            _do(part, name, tenant=str(tenant_id))
+        return _Parts(by_name)
+
+    def _due(self, scope: Scope, parts: _Parts) -> Sequence[str]:
+        """Return the parts that have anything to do, by one question: most tenants are idle. All, if it fails."""
+        try:
+            with self._database.transaction(scope) as connection:
+                connection.exec_driver_sql(_FOR_THIS_TENANT, execution_options=MAY_WAIT)
+                answers = connection.execute(parts.question).one()
+        except Exception as error:
+            _log.warning("the sweep does not know what is due", extra={"error": type(error).__name__})
+            return list(parts.by_name)
+        return [name for name, due in zip(parts.by_name, answers, strict=True) if due]
+
+    def _finish_erasures(self, scope: Scope) -> None:
+        self._entities.finish_all(scope, but=self._erasures.running(scope))
 
     def _tidy_usage(self, scope: Scope) -> None:
         with self._database.transaction(scope) as connection:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -17,6 +17,7 @@ from sqlalchemy import (
     any_,
     column,
     delete,
+    exists,
     func,
     insert,
     literal,
@@ -31,7 +32,7 @@ from service.audit.events import AuditEvent, Outcome
 from service.errors import NotFound
 from service.memories.stores import Stores
 from service.memories.tables import EventRow, IdempotencyRow
-from service.queue.tasks import forget_jobs
+from service.queue.tasks import Queue, forget_jobs
 from service.records import Change, Event, EventResult, EventStatus, Page, SubjectNames
 from service.scope import Action, Caller, Scope
 from service.storage.pipelining import MAY_WAIT
@@ -324,6 +325,20 @@ def said_again(connection: Connection, owner_id: UUID, memory_ids: Collection[UU
         .group_by("memory_id")
     )
     return {UUID(memory_id): moment for memory_id, moment in connection.execute(query)}
+
+
+def lost_events(older_than: timedelta) -> ColumnElement[bool]:
+    """Return the condition that an event is unfinished and has no job, untouched for so long."""
+    return and_(
+        _events.c.status.in_(_UNFINISHED),
+        _events.c.updated_at < clock.now() - older_than,
+        ~Queue.has_job(EXTRACT, "event_id", _events.c.id),
+    )
+
+
+def any_lost_events(older_than: timedelta) -> ColumnElement[bool]:
+    """Return the condition that the tenant has such an event."""
+    return exists().where(lost_events(older_than))
 
 
 def forget_all_messages(connection: Connection) -> int:

@@ -27,7 +27,7 @@ from service.filters.build import subjects_filter
 from service.index.fusion import fuse
 from service.index.interface import Index
 from service.memories.adds import payload_place, scope_lock, scope_mac, store_memories, stored_memory
-from service.memories.events import EXTRACT, lock_event, move_event
+from service.memories.events import EXTRACT, lock_event, lost_events, move_event
 from service.memories.indexing import Indexing
 from service.memories.quarantining import keep_for_review
 from service.memories.stores import Stores
@@ -55,7 +55,6 @@ _CANDIDATES: Final = 40
 _MOST_STARTS: Final = 50
 #: Seconds between the tries to commit.
 _COMMIT_WAITS: Final = (0.1, 1.0, 3.0)
-_UNFINISHED: Final = (EventStatus.PENDING.value, EventStatus.RUNNING.value)
 _UNEXPECTED: Final = "the service failed in a way that it did not expect; its log tells the kind of error"
 _NEVER_ENDED: Final = f"the extraction was begun {_MOST_STARTS} times and never ended"
 
@@ -150,11 +149,7 @@ class Extractions:
         with stores.database.transaction(scope) as connection:
             query = (
                 select(_events.c.id, _events.c.subject_ids)
-                .where(
-                    _events.c.status.in_(_UNFINISHED),
-                    _events.c.updated_at < clock.now() - older_than,
-                    ~self._queue.has_job(EXTRACT, "event_id", _events.c.id),
-                )
+                .where(lost_events(older_than))
                 .order_by(_events.c.updated_at)
                 .with_for_update(skip_locked=True)
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, delete, exists, select
+from sqlalchemy import ColumnElement, Connection, delete, exists, select
 
 from service import clock
 from service.memories.adds import IDEMPOTENCY_LIFE
@@ -20,8 +20,12 @@ _messages: Final[Any] = MessageRow.__table__  # type: ignore[attr-defined]
 
 def forget_old_keys(connection: Connection) -> int:
     """Remove the idempotency keys that are past their life; return how many."""
-    old = delete(_idempotency).where(_idempotency.c.created_at < clock.now() - IDEMPOTENCY_LIFE)
-    return int(connection.execute(old).rowcount)
+    return int(connection.execute(delete(_idempotency).where(_old_keys())).rowcount)
+
+
+def any_old_keys() -> ColumnElement[bool]:
+    """Return the condition that the tenant has an idempotency key that is past its life."""
+    return exists().where(_old_keys())
 
 
 def forget_old_events(connection: Connection, *, before: datetime) -> int:
@@ -41,3 +45,8 @@ def forget_stray_messages(connection: Connection, *, limit: int) -> int:
     stray = select(_messages.c.id).where(~exists().where(_events.c.id == _messages.c.event_id)).limit(limit)
     ids = list(connection.execute(stray).scalars())
     return int(connection.execute(delete(_messages).where(one_of(_messages.c.id, ids))).rowcount)
+
+
+def _old_keys() -> ColumnElement[bool]:
+    old: ColumnElement[bool] = _idempotency.c.created_at < clock.now() - IDEMPOTENCY_LIFE
+    return old

@@ -9,7 +9,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import numpy as np
-from sqlalchemy import ColumnElement, Connection, and_, delete, func, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, delete, exists, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 
 from service import clock
@@ -135,7 +135,7 @@ class Quarantine:
 
     def expired(self, connection: Connection, on: date, *, after: UUID | None, limit: int) -> dict[UUID, list[UUID]]:
         """Return the next that are past their last visible day, by id, each with its subjects, and lock them."""
-        query = select(_q.id, _q.user_id, _q.agent_id, _q.app_id, _q.run_id).where(_q.expires_on < on)
+        query = select(_q.id, _q.user_id, _q.agent_id, _q.app_id, _q.run_id).where(_past_last_day(on))
         if after is not None:
             query = query.where(_q.id > after)
         rows = connection.execute(query.order_by(_q.id).limit(limit).with_for_update(skip_locked=True))
@@ -155,6 +155,16 @@ class Quarantine:
             content = cipher.open_json(row.content, _place(scope, row.id, "content"))
             vector = np.frombuffer(cipher.open(row.vector, _place(scope, row.id, "vector")), dtype="<f4")
             yield Waiting(memory_of(row, content), vector, row.embedder, row.tokens, row.quarantined_at)
+
+
+def any_expired(on: date) -> ColumnElement[bool]:
+    """Return the condition that something of the tenant in quarantine is past its last visible day."""
+    return exists().where(_past_last_day(on))
+
+
+def _past_last_day(on: date) -> ColumnElement[bool]:
+    past: ColumnElement[bool] = _q.expires_on < on
+    return past
 
 
 def _reach(users: frozenset[UUID] | None, on: date | None) -> list[ColumnElement[bool]]:

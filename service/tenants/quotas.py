@@ -9,7 +9,7 @@ from datetime import time as time_of_day
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import Connection
+from sqlalchemy import ColumnElement, Connection
 
 from service import clock
 from service.errors import QuotaExceeded, TooManyRequests, TooManyWaiting
@@ -197,6 +197,11 @@ class Quotas:
     def requests_per_second(self, principal: Principal) -> int | None:
         """Return how many requests a second the principal's tenant may make, or None."""
         return self.limits(principal.limits)[Limit.REQUESTS_PER_SECOND]
+
+    @staticmethod
+    def any_to_tidy() -> ColumnElement[bool]:
+        """Return the condition that `tidy` has anything to do for the tenant."""
+        return usage.any_to_tidy(clock.today())
 
     def tidy(self, connection: Connection) -> None:
         """Add up what has been counted, and forget what is long past."""

@@ -15,7 +15,7 @@ from typing import Any, Final
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import Connection, RootTransaction, delete, event, func, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, RootTransaction, delete, event, exists, func, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 
 from service import clock
@@ -31,6 +31,8 @@ _CACHED: Final = 50_000
 _BELIEVED_SECONDS: Final = 5.0
 _subjects: Final[Any] = SubjectRow.__table__  # type: ignore[attr-defined]
 _identities: Final[Any] = IdentityRow.__table__  # type: ignore[attr-defined]
+#: The condition that a subject's erasure was begun and has not ended.
+_ERASING: Final = _subjects.c.erasing_at.is_not(None)
 
 Name = tuple[SubjectKind, str]
 
@@ -212,7 +214,7 @@ class Subjects:
 
     def erasing(self, connection: Connection) -> Sequence[UUID]:
         """Return the subjects whose erasure was begun and has not ended."""
-        return list(connection.execute(select(_subjects.c.id).where(_subjects.c.erasing_at.is_not(None))).scalars())
+        return list(connection.execute(select(_subjects.c.id).where(_ERASING)).scalars())
 
     def remove(self, connection: Connection, scope: Scope, subject_id: UUID) -> None:
         """Remove the subject's row with the accounts that stand for it; nothing else may refer to it any more."""
@@ -359,9 +361,14 @@ class Subjects:
                 self._names.popitem(last=False)
 
 
+def any_erasing() -> ColumnElement[bool]:
+    """Return the condition that the tenant has a subject whose erasure was begun and has not ended."""
+    return exists().where(_ERASING)
+
+
 def is_erasing(connection: Connection, subject_id: UUID) -> bool:
     """Tell whether a subject's erasure was begun and has not ended."""
-    query = select(_subjects.c.id).where(_subjects.c.id == subject_id, _subjects.c.erasing_at.is_not(None))
+    query = select(_subjects.c.id).where(_subjects.c.id == subject_id, _ERASING)
     return connection.execute(query).first() is not None
 
 

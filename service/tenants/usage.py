@@ -6,7 +6,20 @@ from datetime import date, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Column, Connection, Identity, delete, func, select, text, union_all
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    Connection,
+    Identity,
+    delete,
+    exists,
+    func,
+    or_,
+    select,
+    text,
+    union_all,
+)
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import Field, SQLModel
 
@@ -120,7 +133,7 @@ def kept(connection: Connection) -> tuple[int, int]:
 def add_up(connection: Connection) -> None:
     """Make one row of the tenant's many differences, when they have become many."""
     for table, add_up_all in _ADD_UP.items():
-        if connection.execute(select(func.count()).select_from(table)).scalar_one() > _FEW_ROWS:
+        if connection.execute(select(_are_many(table))).scalar_one():
             connection.execute(add_up_all)
 
 
@@ -143,7 +156,22 @@ def use_llm(connection: Connection, scope: Scope, day: date, *, calls: int = 0, 
 
 def forget_llm_use(connection: Connection, today: date) -> None:
     """Remove the days that are long past."""
-    connection.execute(delete(_llm).where(_llm.c.day < today - timedelta(days=_KEPT_DAYS)))
+    connection.execute(delete(_llm).where(_long_past(today)))
+
+
+def any_to_tidy(today: date) -> ColumnElement[bool]:
+    """Return the condition that `add_up` or `forget_llm_use` has anything to do for the tenant."""
+    return or_(*(_are_many(table) for table in _ADD_UP), exists().where(_long_past(today)))
+
+
+def _are_many(table: Any) -> ColumnElement[bool]:
+    """Return the condition that a table has more rows of the tenant than are worth keeping apart."""
+    return select(table.c.id).offset(_FEW_ROWS).limit(1).exists()
+
+
+def _long_past(today: date) -> ColumnElement[bool]:
+    past: ColumnElement[bool] = _llm.c.day < today - timedelta(days=_KEPT_DAYS)
+    return past
 
 
 def take_requests(connection: Connection, scope: Scope, *, rate: int, wanted: int) -> tuple[int, float]:

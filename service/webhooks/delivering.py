@@ -9,7 +9,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import orjson
-from sqlalchemy import Connection, delete, not_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, exists, not_, or_, select, update
 
 from service import clock
 from service.audit.connector_details import WebhookDelivered
@@ -131,19 +131,21 @@ class Deliveries:
 
     def sweep(self, scope: Scope) -> None:
         """Take up what lost its job, and forget what is long done."""
-        moment = clock.now()
         with self._database.transaction(scope) as connection:
-            old = _deliveries.c.updated_at < moment - timedelta(days=self._settings.keep_days)
-            connection.execute(delete(_deliveries).where(_deliveries.c.status != "pending", old))
+            connection.execute(delete(_deliveries).where(self._old()))
             if not is_active(connection, scope.tenant_id):
                 return
-            lost = select(_deliveries.c.id, _deliveries.c.webhook_id).where(
-                _deliveries.c.status == "pending",
-                _deliveries.c.due_at < moment - _LOST_AFTER,
-                not_(Queue.has_job(DELIVER, "delivery_id", _deliveries.c.id)),
-            )
+            lost = select(_deliveries.c.id, _deliveries.c.webhook_id).where(_lost())
             for found in connection.execute(lost.limit(1000)).all():
                 defer(self._queue, connection, scope, found.id, found.webhook_id)
+
+    def any_to_sweep(self) -> ColumnElement[bool]:
+        """Return the condition that `sweep` has anything to do for the tenant, were it active."""
+        return or_(exists().where(self._old()), exists().where(_lost()))
+
+    def _old(self) -> ColumnElement[bool]:
+        before = clock.now() - timedelta(days=self._settings.keep_days)
+        return and_(_deliveries.c.status != "pending", _deliveries.c.updated_at < before)
 
     def _take_turn(self, scope: Scope, delivery_id: UUID) -> None:
         with self._database.transaction(scope) as connection:
@@ -234,3 +236,11 @@ class Deliveries:
             results=row.memory_ids,
             detail=WebhookDelivered(attempts=attempts, http_status=went.http_status, code=went.code),
         )
+
+
+def _lost() -> ColumnElement[bool]:
+    return and_(
+        _deliveries.c.status == "pending",
+        _deliveries.c.due_at < clock.now() - _LOST_AFTER,
+        not_(Queue.has_job(DELIVER, "delivery_id", _deliveries.c.id)),
+    )
