@@ -15,6 +15,8 @@ from service.storage.database import Database
 from service.storage.tables import TaskRow
 
 _tasks: Final[Any] = TaskRow.__table__  # type: ignore[attr-defined]
+#: By the database's clock: those of the processes that ask for a task differ.
+_NOW: Final = func.statement_timestamp()
 
 
 class TaskState(StrEnum):
@@ -44,9 +46,9 @@ class Tasks:
 
     def start(self, connection: Connection, kind: str) -> UUID:
         """Note a task inside the caller's transaction, which also puts it into the queue."""
-        task_id, moment = clock.new_id(), clock.now()
+        task_id = clock.new_id()
         values = {"id": task_id, "kind": kind, "state": TaskState.PENDING.value, "done": 0}
-        connection.execute(insert(_tasks).values(**values, created_at=moment, updated_at=moment))
+        connection.execute(insert(_tasks).values(**values, created_at=_NOW, updated_at=_NOW))
         return task_id
 
     def claim(self, kind: str, *, stale_after: timedelta) -> UUID | None:
@@ -54,18 +56,17 @@ class Tasks:
 
         One that has not said `progress` for so long belongs to a process that has ended; it counts as failed.
         """
-        moment = clock.now()
         with self._database.tenant_blind() as connection:
             connection.execute(select(func.pg_advisory_xact_lock(func.hashtext(f"memvault task {kind}"))))
             running = (_tasks.c.kind == kind, _tasks.c.state == TaskState.RUNNING.value)
-            live = select(_tasks.c.id).where(*running, _tasks.c.updated_at > moment - stale_after)
+            live = select(_tasks.c.id).where(*running, _tasks.c.updated_at > _NOW - stale_after)
             if connection.execute(live).first() is not None:
                 return None
             ended = {"state": TaskState.FAILED.value, "error": "the process that did it has ended"}
-            connection.execute(update(_tasks).where(*running).values(**ended, updated_at=moment))
+            connection.execute(update(_tasks).where(*running).values(**ended, updated_at=_NOW))
             task_id = clock.new_id()
             values = {"id": task_id, "kind": kind, "state": TaskState.RUNNING.value, "done": 0}
-            connection.execute(insert(_tasks).values(**values, created_at=moment, updated_at=moment))
+            connection.execute(insert(_tasks).values(**values, created_at=_NOW, updated_at=_NOW))
         return task_id
 
     def get(self, task_id: UUID) -> Task:
@@ -80,12 +81,11 @@ class Tasks:
 
     def note(self, kind: str, state: TaskState) -> None:
         """Keep how the last task of a kind that leaves nothing else behind ended."""
-        moment = clock.now()
         with self._database.tenant_blind() as connection:
-            ended = update(_tasks).where(_tasks.c.kind == kind).values(state=state.value, updated_at=moment)
+            ended = update(_tasks).where(_tasks.c.kind == kind).values(state=state.value, updated_at=_NOW)
             if connection.execute(ended).rowcount == 0:
                 values = {"id": clock.new_id(), "kind": kind, "state": state.value, "done": 0}
-                connection.execute(insert(_tasks).values(**values, created_at=moment, updated_at=moment))
+                connection.execute(insert(_tasks).values(**values, created_at=_NOW, updated_at=_NOW))
 
     def last(self, connection: Connection, kind: str) -> tuple[TaskState, datetime] | None:
         """Return how the last task of a kind ended and when, or None."""
@@ -100,4 +100,4 @@ class Tasks:
     def _update(self, task_id: UUID, **values: Any) -> None:
         with self._database.tenant_blind() as connection:
             statement = update(_tasks).where(_tasks.c.id == task_id)
-            connection.execute(statement.values(**values, updated_at=clock.now()))
+            connection.execute(statement.values(**values, updated_at=_NOW))
