@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.deploy.chart import CHART, CI_FILES, Object, Rendered, helm, refusal, render
+from tests.deploy.chart import CHART, CI_FILES, RELEASE, USUAL, Object, Rendered, helm, refusal, render
 
 pytestmark = pytest.mark.deploy
 
@@ -314,6 +314,40 @@ def test_autoscaling_takes_the_number_of_pods_over() -> None:
     assert [one["type"] for one in served["metrics"]] == ["Resource", "Pods"]
     assert served["behavior"]["scaleDown"]["stabilizationWindowSeconds"] == 300
     assert not render("external").of("HorizontalPodAutoscaler")
+
+
+@pytest.mark.parametrize("component", ["serve", "worker"])
+def test_autoscaling_has_something_to_go_by_and_room(component: str) -> None:
+    by_load = f"{component}.autoscaling"
+    nothing = (f"{by_load}.targetCPU=0", f"{by_load}.metrics=[]")
+    assert f"{by_load}.metrics: is needed with targetCPU=0" in refusal("autoscaling", *nothing)
+    assert f"{by_load}.minReplicas: is more than maxReplicas" in refusal("autoscaling", f"{by_load}.minReplicas=21")
+    # Neither is looked at where it is off.
+    assert not render("external", *nothing, f"{by_load}.minReplicas=21").of("HorizontalPodAutoscaler")
+    own = (
+        '[{"type": "Pods", "pods": {"metric": {"name": "x"}, "target": {"type": "AverageValue", "averageValue": "1"}}}]'
+    )
+    scalers = render("autoscaling", f"{by_load}.targetCPU=0", f"{by_load}.metrics={own}").of("HorizontalPodAutoscaler")
+    assert [one["type"] for one in scalers[component]["spec"]["metrics"]] == ["Pods"]
+
+
+@pytest.mark.parametrize("value", ["commonLabels", "serve.podLabels", "worker.podLabels"])
+@pytest.mark.parametrize("label", ["app.kubernetes.io/name", "app.kubernetes.io/component", "helm.sh/chart"])
+def test_labels_of_the_chart_are_not_set_twice(value: str, label: str) -> None:
+    assert f"{value}: {label}: is a label that the chart sets" in refusal("external", f'{value}={{"{label}": "x"}}')
+
+
+def test_labels_of_pods_go_before_those_of_all() -> None:
+    """Each stands there once: of a key that is twice in an object, readers of YAML take one or refuse both."""
+    sets = ("--set-json", 'commonLabels={"team": "all"}', "--set-json", 'serve.podLabels={"team": "own", "tier": "1"}')
+    values = str(CHART / "ci" / "external-values.yaml")
+    done = helm("template", RELEASE, str(CHART), "--kube-version", USUAL, "--values", values, *sets).stdout
+    (serve,) = [
+        one for one in done.split("\n---\n") if "kind: Deployment" in one and f"name: {RELEASE}-memvault-serve" in one
+    ]
+    labels = yaml.safe_load(serve)["spec"]["template"]["metadata"]["labels"]
+    assert (labels["team"], labels["tier"], labels["app.kubernetes.io/instance"]) == ("own", "1", "mem")
+    assert re.findall(r"team: (\w+)", serve) == ["all", "own"]
 
 
 def test_pods_are_placed_as_asked() -> None:

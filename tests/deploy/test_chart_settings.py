@@ -246,6 +246,21 @@ def test_what_is_needed_is_named(name: str, change: str) -> None:
     assert f"{name}: is needed" in refusal("external", change)
 
 
+@pytest.mark.parametrize(("way", "hosts"), [("ingress", "hosts"), ("gateway", "hostnames")])
+def test_a_host_with_a_wildcard_needs_the_names_that_mcp_answers_to(way: str, hosts: str) -> None:
+    """The service compares whole names; `*.example.com` would be one that nobody has."""
+    wild = f'{way}.{hosts}=["*.example.com"]'
+    assert f"{way}.{hosts}: *.example.com: MCP answers to whole names only" in refusal(way, wild, 'publicUrl=""')
+    named = (
+        'publicUrl="https://memory.example.com"',
+        'config.server={"allowed_hosts": ["memory.example.com"]}',
+    )
+    for name in named:
+        told = render(way, 'publicUrl=""', wild, name).config("serve")["server"]["allowed_hosts"]
+        assert "memory.example.com" in told
+        assert "*.example.com" not in told
+
+
 def test_without_any_values_the_first_thing_that_is_needed_is_named() -> None:
     assert "database.existingSecret: is needed" in refusal(None)
 

@@ -106,6 +106,34 @@
 {{- end -}}
 {{- if and $v.ingress.enabled (not $v.ingress.hosts) }}{{ fail "ingress.hosts: is needed with ingress.enabled" }}{{ end -}}
 {{- if and $v.gateway.enabled (not $v.gateway.parentRefs) }}{{ fail "gateway.parentRefs: is needed with gateway.enabled" }}{{ end -}}
+{{- range $name, $hosts := dict "ingress.hosts" (ternary $v.ingress.hosts list $v.ingress.enabled) "gateway.hostnames" (ternary $v.gateway.hostnames list $v.gateway.enabled) -}}
+{{- range $hosts -}}
+{{- if and (contains "*" .) (not (or $v.publicUrl (dig "server" "allowed_hosts" list $v.config))) -}}
+{{- fail (printf "%s: %s: MCP answers to whole names only; name them in publicUrl or config.server.allowed_hosts" $name .) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* How many there are, and what they are called. */ -}}
+{{- range $component := list "serve" "worker" -}}
+{{- $own := get $v $component -}}
+{{- if $own.autoscaling.enabled -}}
+{{- if gt (int $own.autoscaling.minReplicas) (int $own.autoscaling.maxReplicas) -}}
+{{- fail (printf "%s.autoscaling.minReplicas: is more than maxReplicas, which is %d" $component (int $own.autoscaling.maxReplicas)) -}}
+{{- end -}}
+{{- if not (or $own.autoscaling.targetCPU $own.autoscaling.metrics) -}}
+{{- fail (printf "%s.autoscaling.metrics: is needed with targetCPU=0: there is nothing to scale by" $component) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- $chart := keys (include "memvault.ownLabels" . | fromYaml) -}}
+{{- range $name, $labels := dict "commonLabels" $v.commonLabels "serve.podLabels" $v.serve.podLabels "worker.podLabels" $v.worker.podLabels -}}
+{{- range $label, $_ := $labels -}}
+{{- if has $label (append $chart "app.kubernetes.io/component") -}}
+{{- fail (printf "%s: %s: is a label that the chart sets" $name $label) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 
 {{- /* What may leave, and who may come in. */ -}}
 {{- if $v.networkPolicy.enabled -}}

@@ -16,11 +16,16 @@ app.kubernetes.io/name: {{ .Chart.Name }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
-{{- define "memvault.labels" -}}
+{{/* The labels that the chart itself puts on every object. */}}
+{{- define "memvault.ownLabels" -}}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{ include "memvault.selector" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end -}}
+
+{{- define "memvault.labels" -}}
+{{ include "memvault.ownLabels" . }}
 {{- with .Values.commonLabels }}
 {{ toYaml . }}
 {{- end }}
@@ -62,7 +67,7 @@ annotations:
 {{ include "memvault.fullname" . }}-generated
 {{- end -}}
 
-{{/* Names by which clients inside the cluster reach the service. */}}
+{{/* Names by which clients reach the service; what is no whole name the service does not compare with. */}}
 {{- define "memvault.hosts" -}}
 {{- $name := include "memvault.fullname" . -}}
 {{- $hosts := list $name (printf "%s.%s" $name .Release.Namespace) (printf "%s.%s.svc" $name .Release.Namespace) -}}
@@ -70,5 +75,7 @@ annotations:
 {{- if .Values.ingress.enabled }}{{ $hosts = concat $hosts .Values.ingress.hosts }}{{ end -}}
 {{- if .Values.gateway.enabled }}{{ $hosts = concat $hosts .Values.gateway.hostnames }}{{ end -}}
 {{- with .Values.publicUrl }}{{ $hosts = append $hosts (urlParse . | dig "hostname" "") }}{{ end -}}
-{{- toJson (uniq $hosts) -}}
+{{- $whole := list -}}
+{{- range $hosts }}{{ if not (contains "*" .) }}{{ $whole = append $whole . }}{{ end }}{{ end -}}
+{{- toJson (uniq $whole) -}}
 {{- end -}}
