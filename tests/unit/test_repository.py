@@ -149,6 +149,19 @@ def test_pins_are_in_step_with_the_project(file: str, groups: list[str]) -> None
         assert all(wanted.specifier.contains(version, prereleases=True) for version in versions), wanted
 
 
+def test_the_same_pythons_are_named_everywhere() -> None:
+    """Of the package, of the two pages, of make, and of the environments that the pins are made for."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    said = re.findall(r"Python :: (3\.\d+)", "\n".join(project["project"]["classifiers"]))
+    assert project["project"]["requires-python"] == f">={said[0]}"
+    last = int(said[-1].removeprefix("3."))
+    assert all(f"python_full_version < '3.{last + 1}'" in one for one in project["tool"]["uv"]["environments"])
+    for page in ("docs/operate/install.md", "CONTRIBUTING.md"):
+        assert f"{', '.join(said[:-1])} or {said[-1]}" in (ROOT / page).read_text(encoding="utf-8"), page
+    (candidates,) = re.findall(r"^CANDIDATES := python3 (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert candidates.split() == [f"python{version}" for version in reversed(said)]
+
+
 def test_the_image_and_make_run_bring_every_extra() -> None:
     """What a setting can name must be there: the image has no pip, and the chart's values name object storage."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
