@@ -3,7 +3,10 @@
 set -eu
 data_dir=$1
 place=$2
-memvault=${MEMVAULT:-memvault}
+# The command of this checkout where there is one, else the one on the path; MEMVAULT names another.
+command=$(dirname "$0")/../../.venv/bin/memvault
+[ -x "$command" ] || command=memvault
+memvault=${MEMVAULT:-$command}
 
 if [ ! -d "$data_dir/postgres" ]; then
   echo "$data_dir: holds no installation with the embedded PostgreSQL" >&2

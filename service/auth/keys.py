@@ -23,7 +23,7 @@ from service.auth.endings import journal_end
 from service.auth.grants import Grant, check_grant, find_wider
 from service.auth.people import Owner, find_person, kept_person, subject_person
 from service.auth.tables import KeyIndexRow, keys_table
-from service.errors import MemvaultError, NotFound, Unauthenticated
+from service.errors import KeyringUnavailable, MemvaultError, NotFound, Unauthenticated
 from service.policy.gate import Gate
 from service.records import SubjectNames
 from service.scope import (
@@ -68,6 +68,7 @@ class ApiKey:
     must_name_user: bool
     replaced_by: UUID | None
     owner: str | None = None
+    label: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -412,7 +413,15 @@ class Keys:
             must_name_user=row.must_name_user,
             replaced_by=row.replaced_by,
             owner=self._opened(scope, row.id, "owner", row.owner),
+            label=self._label(scope, row),
         )
+
+    def _label(self, scope: Scope, row: Any) -> str | None:
+        """Return the note of a key. Without what opens it there is none: keys are still listed and revoked."""
+        try:
+            return self._opened(scope, row.id, "label", row.label, row.user_ids or ())
+        except (KeyringUnavailable, KeyDestroyed):
+            return None
 
 
 def new_secret() -> str:

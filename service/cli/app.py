@@ -10,12 +10,13 @@ import gc
 import os
 import sys
 from importlib import import_module
+from io import TextIOWrapper
 from types import ModuleType
 from typing import Final
 
 import typer
 
-from service.cli.leaving import leave
+from service.cli.leaving import leave, let_go_of_output, why_unusable
 from service.errors import ConfigurationError, MemvaultError
 
 #: The module and function of each command, in the order in which help lists them.
@@ -47,6 +48,9 @@ _GROUPS: Final = {
     "audit": ("audit", "audit_tail"),
 }
 
+#: As a shell tells of a process that Ctrl-C has ended.
+_INTERRUPTED: Final = 130
+
 
 def commands(only: str | None = None) -> typer.Typer:
     """Return the application with all its commands or, where one has that name, with one."""
@@ -71,21 +75,37 @@ def commands(only: str | None = None) -> typer.Typer:
 
 
 def main() -> None:
-    """Run a command. A wrong setting is one line and exit code 2; a refusal is one line and exit code 1."""
+    """Run a command. A wrong setting is one line and exit code 2; a refusal is one line and exit code 1.
+
+    A file that cannot be used, and an output that cannot be written, are as a wrong setting.
+    """
     # These would lead connections to the embedded Postgres past its private socket, behind the settings' back.
     for variable in ("PGHOSTADDR", "PGSERVICE", "PGSERVICEFILE"):
         os.environ.pop(variable, None)
-    # What is imported stays; looking for garbage among it meanwhile takes a fifth of the time that importing takes.
-    gc.disable()
-    app = commands(next(iter(sys.argv[1:]), None))
-    gc.freeze()
-    gc.enable()
+    # A terminal that is not in UTF-8 lacks some of what is printed.
+    if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
+        # What is imported stays; looking for garbage among it meanwhile takes a fifth of the time that importing takes.
+        gc.disable()
+        app = commands(next(iter(sys.argv[1:]), None))
+        gc.freeze()
+        gc.enable()
         app()
     except ConfigurationError as error:
-        _end(error, 2)
+        _end(error.detail, 2)
     except MemvaultError as error:
-        _end(error, 1)
+        _end(error.detail, 1)
+    except OSError as error:
+        told = why_unusable(error)
+        if told is None:
+            raise
+        _end(told, 2)
+    except KeyboardInterrupt:
+        # While a command was imported; one that runs ends itself, with the same exit code.
+        raise SystemExit(_INTERRUPTED) from None
+    finally:
+        let_go_of_output()
 
 
 def _nothing() -> None:
@@ -96,7 +116,7 @@ def _module(name: str) -> ModuleType:
     return import_module(f"service.cli.{name}")
 
 
-def _end(error: MemvaultError, code: int) -> None:
-    print(f"memvault: {error.detail}", file=sys.stderr)
+def _end(told: str, code: int) -> None:
+    print(f"memvault: {told}", file=sys.stderr)
     leave(code)
     raise SystemExit(code)

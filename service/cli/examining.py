@@ -71,6 +71,16 @@ def examine(settings: Settings, *, offline: bool) -> Iterator[Finding]:
 
 
 def _folder(settings: Settings) -> Iterator[Finding]:
+    try:
+        yield from _folder_inside(settings)
+    except OSError as error:
+        reason = f"{error.filename or settings.data_dir} cannot be looked at ({error.strerror})"
+        yield Finding(
+            "data folder", "failed", reason, "name the right one, or run this as the service's user", "data_dir"
+        )
+
+
+def _folder_inside(settings: Settings) -> Iterator[Finding]:
     folder, keys, where = settings.data_dir, settings.keys_folder, "data_dir"
     if not folder.exists():
         yield Finding("data folder", "off", f"{folder} is not there", where=where)
@@ -243,7 +253,10 @@ def _trail(settings: Settings, installation: wiring.Installation, *, runs: bool)
 
 def _index(settings: Settings, *, runs: bool) -> Finding:
     if settings.index.url is None:
-        owner = wiring.index_owner(settings.data_dir)
+        owner = None
+        # A folder that cannot be looked at was told of by now.
+        with suppress(OSError):
+            owner = wiring.index_owner(settings.data_dir)
         if owner is not None and not runs:
             reason = f"the index folder is in use by process {owner}, and no service answers"
             return Finding(

@@ -22,6 +22,8 @@ app = typer.Typer(help="API keys of a tenant.", no_args_is_help=True)
 
 TenantOption = Annotated[str, typer.Option("--tenant", help="Name or id of the tenant.")]
 _OWNER_CHARS: Final = 255
+#: Characters of a label in a line of the list; the document has all of it.
+_LABEL_CHARS: Final = 60
 _SPAN: Final = re.compile(r"(\d{1,5})([smhdw])")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
@@ -73,7 +75,7 @@ def list_(tenant: TenantOption, config: Config = None, data_dir: DataDir = None,
     """List the keys of a tenant, without their secrets."""
     with installation_of(config, data_dir) as installation:
         keys = installation.keys.list_for_installation(installation.tenants.get(tenant).id)
-    lines = [f"{key.id}  {key.prefix}…  {'revoked' if key.revoked_at else 'active'}" for key in keys]
+    lines = [f"{key.id}  {key.prefix}…  {_state(key):<8}  {_shown(key.label)}".rstrip() for key in keys]
     show([_document(key) for key in keys], as_json=json, text="\n".join(lines))
 
 
@@ -177,6 +179,20 @@ def _span(option: str, text: str) -> timedelta:
     return timedelta(**{_UNITS[match[2]]: int(match[1])})
 
 
+def _state(key: ApiKey) -> str:
+    now = clock.now()
+    if key.revoked_at is not None:
+        return "revoked"
+    if key.expires_at is not None and key.expires_at <= now:
+        return "expired"
+    return "to begin" if key.not_before is not None and key.not_before > now else "active"
+
+
+def _shown(label: str | None) -> str:
+    """Return the beginning of a note as a terminal can take it: whoever makes keys over REST writes what they like."""
+    return "".join(character if character.isprintable() else "?" for character in (label or "")[:_LABEL_CHARS])
+
+
 def _document(key: ApiKey) -> dict[str, Any]:
     return {
         "key_id": str(key.id),
@@ -192,4 +208,5 @@ def _document(key: ApiKey) -> dict[str, Any]:
         "acting": "required" if key.must_name_user else None,
         "replaced_by": str(key.replaced_by) if key.replaced_by else None,
         "owner": key.owner,
+        "label": key.label,
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Final
 
 import uvicorn
@@ -75,7 +75,8 @@ def answer_probes(settings: Settings, stack: ExitStack, drain: Drain) -> Opening
 
     stack.callback(stop)
     port = listener.getsockname()[1]
-    print(f"memvault worker: probes and metrics on http://{in_url(chosen.host)}:{port}", flush=True)
+    with suppress(OSError):
+        print(f"memvault worker: probes and metrics on http://{in_url(chosen.host)}:{port}", flush=True)
     return opening
 
 

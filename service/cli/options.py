@@ -28,5 +28,5 @@ def settings_from(config: Path | None, data_dir: Path | None, flags: Mapping[str
 
 
 def show(document: Any, *, as_json: bool, text: str) -> None:
-    """Print the result of a command, for a program or for a person."""
-    print(json.dumps(document, default=str) if as_json else text)
+    """Print the result of a command, for a program or for a person; who does not get it must not take it for done."""
+    print(json.dumps(document, default=str) if as_json else text, flush=True)

@@ -172,7 +172,9 @@ def worker(config: Config = None, data_dir: DataDir = None) -> None:
         asked.then(running.hurry)
         if probes is not None:
             probes.opened(services)
-        print("memvault worker: waiting for work; Ctrl-C ends it", flush=True)
+        # As with a service: that nobody reads is no reason not to work.
+        with suppress(OSError):
+            print("memvault worker: waiting for work; Ctrl-C ends it", flush=True)
         asked.wait()
     end(left=running.left)
 

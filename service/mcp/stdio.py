@@ -53,8 +53,13 @@ def endpoint(url: str) -> str:
     Raises:
         ConfigurationError: for what is no http:// or https:// address.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        # Asking for the port is what tells one that is none.
+        named = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        named = False
+    if not named:
         raise ConfigurationError("--url: must be an address such as http://127.0.0.1:8080")
     bare = url.rstrip("/")
     return bare if parts.path.rstrip("/").endswith("/mcp") else f"{bare}/mcp"

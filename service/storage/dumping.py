@@ -32,6 +32,7 @@ _KNOWN: Final = (
     ("server version", "the programs of PostgreSQL here are older than the server"),
     ("permission denied", "the role lacks a right on one of the tables"),
     ("already exists", "the database is not empty"),
+    ("No space left", "there is no room on the disk"),
     ("does not exist", "a role or an extension that the dump names is not on this server"),
 )
 

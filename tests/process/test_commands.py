@@ -126,13 +126,23 @@ def test_keys_are_created_listed_and_revoked(either: Memvault) -> None:
     assert (one["permissions"], one["bound_to_users"], one["connector"]) == (["memory:read", "memory:write"], 2, "crm")
     assert one["expires_at"] is not None
     assert kept[reader["key_id"]]["expires_at"] is None
-    listing = json.dumps(list(kept.values()))
-    assert reader["api_key"] not in listing
-    assert "for the CRM" not in listing
+    assert (one["label"], kept[reader["key_id"]]["label"]) == ("for the CRM", None)
+    assert reader["api_key"] not in json.dumps(list(kept.values()))
     either.json("key", "revoke", reader["key_id"], "--tenant", name)
     kept = {key["key_id"]: key for key in either.json("key", "list", "--tenant", name)}
     assert kept[reader["key_id"]]["revoked_at"] is not None
     assert kept[narrow["key_id"]]["revoked_at"] is None
+    later = either.json("key", "create", "--tenant", name, "--begins", "1h", "--label", "next\x1b[2J year")
+    gone = either.json("key", "create", "--tenant", name, "--expires", "1s")
+    time.sleep(1)
+    lines = either.run("key", "list", "--tenant", name).stdout.splitlines()
+    told = {line.split()[0]: line.split(maxsplit=2)[2] for line in lines}
+    assert told == {
+        reader["key_id"]: "revoked",
+        narrow["key_id"]: "active    for the CRM",
+        later["key_id"]: "to begin  next?[2J year",
+        gone["key_id"]: "expired",
+    }
 
 
 @pytest.mark.parametrize(

@@ -93,3 +93,27 @@ def test_a_tenant_moves_to_another_installation(make_memvault: MakeMemvault, tmp
             }
             assert client.get(f"/v1/memories/{one}/history/").json() == past[one]
         assert eventually(lambda: len(search(client, "what came second?")) == 2, seconds=60)
+
+
+def test_a_rehearsal_runs_the_command_of_its_checkout(memvault: Memvault, tmp_path: Path) -> None:
+    """`make run` puts none on the path."""
+    examples, programs = tmp_path / "docs" / "examples", tmp_path / ".venv" / "bin"
+    examples.mkdir(parents=True)
+    programs.mkdir(parents=True)
+    script = examples / "rehearse-restore.sh"
+    script.write_bytes((REPOSITORY / "docs" / "examples" / script.name).read_bytes())
+    (programs / "memvault").write_text('#!/bin/sh\necho "$@"\n')
+    for program in (script, programs / "memvault"):
+        program.chmod(0o755)
+    (memvault.data_dir / "postgres").mkdir()
+    place = memvault.place / "rehearsal"
+    done = subprocess.run(
+        ["docs/examples/rehearse-restore.sh", str(memvault.data_dir), str(place)],
+        cwd=tmp_path,
+        env={"PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"backup --data-dir {memvault.data_dir} --out {place}/backup\n")

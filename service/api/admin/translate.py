@@ -89,6 +89,7 @@ def key_out(key: ApiKey) -> dict[str, Any]:
         "acting": _ACTING if key.must_name_user else None,
         "replaced_by": None if key.replaced_by is None else str(key.replaced_by),
         "owner": key.owner,
+        "label": key.label,
     }
 
 

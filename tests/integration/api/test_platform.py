@@ -369,6 +369,7 @@ def test_keys_are_made_listed_and_revoked(client: TestClient, make_client: MakeC
     assert_error(bot.get("/v1/ping/"), 401)
     [revoked] = [key for key in client.get("/v1/keys/").json()["results"] if key["id"] == made["id"]]
     assert revoked["revoked_at"]
+    assert revoked["label"] == "for the bot"
 
 
 def test_a_key_cannot_make_a_wider_one(make_client: MakeClient) -> None:

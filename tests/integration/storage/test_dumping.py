@@ -52,3 +52,8 @@ def test_a_dump_that_ends_in_the_middle_leaves_nothing(database: Postgres, postg
         with pytest.raises(ConfigurationError, match="could not be restored"):
             dumping.restore(empty.owner, tmp_path / "dump", owner=False)
         assert tables(empty.admin) == set()
+
+
+def test_a_dump_for_which_there_is_no_room_says_so(database: Postgres) -> None:
+    with pytest.raises(ConfigurationError, match="could not be dumped: there is no room on the disk"):
+        dumping.dump(database.admin, Path("/dev/full"))
