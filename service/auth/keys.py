@@ -412,14 +412,16 @@ class Keys:
             revoked_at=row.revoked_at,
             must_name_user=row.must_name_user,
             replaced_by=row.replaced_by,
-            owner=self._opened(scope, row.id, "owner", row.owner),
-            label=self._label(scope, row),
+            owner=self._listed(scope, row.id, "owner", row.owner),
+            label=self._listed(scope, row.id, "label", row.label, row.user_ids or ()),
         )
 
-    def _label(self, scope: Scope, row: Any) -> str | None:
-        """Return the note of a key. Without what opens it there is none: keys are still listed and revoked."""
+    def _listed(
+        self, scope: Scope, key_id: UUID, column: str, sealed: bytes | None, users: Sequence[UUID] = ()
+    ) -> str | None:
+        """Return a text of a key. Without what opens it there is none: the one that leaked is still found and revoked."""
         try:
-            return self._opened(scope, row.id, "label", row.label, row.user_ids or ())
+            return self._opened(scope, key_id, column, sealed, users)
         except (KeyringUnavailable, KeyDestroyed):
             return None
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
+from uuid import UUID
 
 import psycopg
 import pytest
 
 from service import clock
 from service.auth.keys import Grant, key_hash
-from service.errors import Forbidden, InvalidInput, NotFound, Unauthenticated
+from service.errors import Forbidden, InvalidInput, KeyringUnavailable, NotFound, Unauthenticated
 from service.policy.table import NEEDS, ROLES, authorize
-from service.scope import Action, Caller, Permission, Principal, Scope, TenantId
+from service.scope import Action, Caller, Permission, Principal, Scope, SubjectKind, TenantId
 from service.wiring import Services
 from tests.conftest import MakeServices, Postgres, caller_of, principal_of
 
@@ -242,3 +244,52 @@ def test_a_tenant_is_not_named_like_an_id(services: Services, tenant: TenantId) 
         with pytest.raises(InvalidInput, match="must not look like an id"):
             services.installation.tenants.create(name)
     assert services.installation.tenants.get(str(tenant)).name == "acme"
+
+
+def test_a_label_is_shown_to_whoever_lists_the_keys(
+    services: Services, tenant: TenantId, caller: Caller, database: Postgres
+) -> None:
+    """Neither the trail nor the table has it in the clear."""
+    bound = Grant(frozenset({Permission.MEMORY_READ}), users=frozenset({"alice", "bob"}), label="labelquoll")
+    both = services.keys.mint(caller, caller.scope, bound)
+    plain = services.keys.mint_for_installation(tenant, Grant(frozenset({Permission.MEMORY_READ}), label="labelgalah"))
+    for listed in (services.keys.list(caller, caller.scope), services.keys.list_for_installation(tenant)):
+        labels = {key.id: key.label for key in listed}
+        assert labels == {caller.principal.id: None, both.id: "labelquoll", plain.id: "labelgalah"}
+    principal = services.keys.find_principal(both.secret)
+    assert principal is not None
+    with psycopg.connect(database.admin) as connection:
+        for table in ("api_keys", "audit"):
+            assert "label" not in repr(connection.execute(f"SELECT * FROM {table}").fetchall())  # type: ignore[arg-type]
+
+
+def test_a_key_whose_label_does_not_open_is_listed_without_it(
+    services: Services, tenant: TenantId, caller: Caller, database: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A person's erasure has destroyed the key a moment ago, or the keyring is away: whoever leaked is still found."""
+    grant = Grant(frozenset({Permission.MEMORY_READ}), label="plain")
+    plain = services.keys.mint(caller, caller.scope, grant).id
+    of_alice = services.keys.mint(caller, caller.scope, replace(grant, users=frozenset({"alice", "bob"}))).id
+    of_carol = services.keys.mint(caller, caller.scope, replace(grant, users=frozenset({"carol"}))).id
+
+    def labels() -> dict[UUID, str | None]:
+        listed = {key.id: key.label for key in services.keys.list(caller, caller.scope)}
+        del listed[caller.principal.id]
+        return listed
+
+    subjects, keyring = services.installation.subjects, services.installation.keyring
+    with services.installation.database.transaction(caller.scope) as connection:
+        alice = subjects.find_any(connection, caller.scope, SubjectKind.USER, "alice")
+    assert alice is not None
+    keyring.destroy_subject(tenant, alice)
+    assert labels() == {plain: "plain", of_alice: None, of_carol: "plain"}
+    with psycopg.connect(database.admin) as connection:
+        # Of other data than the keyring's.
+        connection.execute("UPDATE api_keys SET label = %s WHERE id = %s", [b"\x01" + b"x" * 40, of_carol])
+    assert labels() == {plain: "plain", of_alice: None, of_carol: None}
+
+    def away(*_: object) -> bytes:
+        raise KeyringUnavailable("the keyring does not answer; try again")
+
+    monkeypatch.setattr(keyring, "tenant_secret", away)
+    assert labels() == dict.fromkeys((plain, of_alice, of_carol))

@@ -59,6 +59,7 @@ def test_both_keys_work_until_the_overlap_is_over(
     assert before.expires_at == rotated.old_ends_at < clock.now() + timedelta(hours=1, minutes=1)
     listed = {key.id: key for key in services.keys.list(caller, caller.scope)}
     assert listed[old.id].replaced_by == rotated.minted.id
+    assert listed[old.id].label == listed[rotated.minted.id].label == "bot"
     later = clock.now() + timedelta(hours=2)
     monkeypatch.setattr(clock, "now", lambda: later)
     assert authenticate(services, rotated.minted.secret).id == after.id

@@ -101,7 +101,10 @@ class KeyOut(BaseModel):
     acting: str | None = Field(description="`required`: the key of a system agent.")
     replaced_by: str | None = Field(description="Id of the key that it was rotated to.")
     owner: str | None = Field(description="The person whose key it is, as the command line was told.")
-    label: str | None = Field(description="The note that it was made with.")
+    label: str | None = Field(
+        description="The note that it was made with; null where it does not open any more, as after the erasure of a "
+        "user whom the key is bound to."
+    )
 
 
 class KeysOut(BaseModel):
