@@ -419,7 +419,7 @@ class Keys:
     def _listed(
         self, scope: Scope, key_id: UUID, column: str, sealed: bytes | None, users: Sequence[UUID] = ()
     ) -> str | None:
-        """Return a text of a key. Without what opens it there is none: the one that leaked is still found and revoked."""
+        """Return a text of a key. Without what opens it there is none: keys are still listed and revoked."""
         try:
             return self._opened(scope, key_id, column, sealed, users)
         except (KeyringUnavailable, KeyDestroyed):

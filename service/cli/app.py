@@ -10,13 +10,13 @@ import gc
 import os
 import sys
 from importlib import import_module
-from io import TextIOWrapper
 from types import ModuleType
 from typing import Final
 
 import typer
 
-from service.cli.leaving import leave, let_go_of_output, why_unusable
+from service.cli.leaving import leave, why_unusable
+from service.cli.streams import UNWRITTEN, complain, let_go_of_output, take_streams
 from service.errors import ConfigurationError, MemvaultError
 
 #: The module and function of each command, in the order in which help lists them.
@@ -79,12 +79,10 @@ def main() -> None:
 
     A file that cannot be used, and an output that cannot be written, are as a wrong setting.
     """
+    take_streams()
     # These would lead connections to the embedded Postgres past its private socket, behind the settings' back.
     for variable in ("PGHOSTADDR", "PGSERVICE", "PGSERVICEFILE"):
         os.environ.pop(variable, None)
-    # A terminal that is not in UTF-8 lacks some of what is printed.
-    if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
-        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         # What is imported stays; looking for garbage among it meanwhile takes a fifth of the time that importing takes.
         gc.disable()
@@ -100,7 +98,7 @@ def main() -> None:
         told = why_unusable(error)
         if told is None:
             raise
-        _end(told, 2)
+        _end(told, UNWRITTEN)
     except KeyboardInterrupt:
         # While a command was imported; one that runs ends itself, with the same exit code.
         raise SystemExit(_INTERRUPTED) from None
@@ -117,6 +115,6 @@ def _module(name: str) -> ModuleType:
 
 
 def _end(told: str, code: int) -> None:
-    print(f"memvault: {told}", file=sys.stderr)
+    complain(told)
     leave(code)
     raise SystemExit(code)

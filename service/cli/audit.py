@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -27,6 +26,7 @@ from service.audit.sinks.folder import CheckpointFiles
 from service.audit.verify import Report, Verifier
 from service.cli.installation import installation_of
 from service.cli.options import Config, DataDir, Json, settings_from, show
+from service.cli.streams import complain
 from service.errors import ConfigurationError, Unavailable
 from service.scope import SYSTEM_TENANT, TenantId
 from service.settings import Settings
@@ -320,7 +320,7 @@ def _untold() -> Iterator[None]:
     try:
         yield
     except Unavailable as error:
-        print(f"memvault: {error.detail}: whether the trail is as it was sealed could not be told", file=sys.stderr)
+        complain(f"{error.detail}: whether the trail is as it was sealed could not be told")
         raise SystemExit(2) from None
 
 

@@ -14,6 +14,7 @@ from service.audit.matching import Matches, Where
 from service.cli.audit import app
 from service.cli.installation import installation_of
 from service.cli.options import Config, DataDir, Json, show
+from service.cli.streams import put
 from service.errors import ConfigurationError
 from service.scope import SYSTEM_TENANT, Permission, SubjectKind, TenantId, installation_caller
 from service.wiring import Installation
@@ -40,7 +41,7 @@ def tail(
         try:
             for entries in installation.reading.tail(caller, caller.scope, last=lines):
                 for entry in entries:
-                    print(json_.dumps(document(entry)) if json else _line(entry), flush=True)
+                    put(json_.dumps(document(entry)) if json else _line(entry))
                 if not follow:
                     return
                 if not entries:

@@ -13,6 +13,7 @@ from typing import Annotated, Final
 
 import typer
 
+from service.cli.streams import put
 from service.settings import load_settings
 
 _TIMEOUT: Final = 5.0
@@ -27,9 +28,10 @@ def health(
     """Ask `/readyz`: exit code 0 when requests are served, else 1 with the reason."""
     server = load_settings(config=config, flags={"server": {"host": host, "port": port}}).server
     reason = _why_not(_ALL.get(server.host, server.host), server.port)
-    typer.echo(reason or "ready", err=reason is not None)
     if reason is not None:
+        typer.echo(reason, err=True)
         raise SystemExit(1)
+    put("ready")
 
 
 def _why_not(host: str, port: int) -> str | None:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from service.cli.streams import put
 from service.observability.logs import configure_logs
 from service.settings import Settings, load_settings
 
@@ -28,5 +29,5 @@ def settings_from(config: Path | None, data_dir: Path | None, flags: Mapping[str
 
 
 def show(document: Any, *, as_json: bool, text: str) -> None:
-    """Print the result of a command, for a program or for a person; who does not get it must not take it for done."""
-    print(json.dumps(document, default=str) if as_json else text, flush=True)
+    """Print the result of a command, for a program or for a person."""
+    put(json.dumps(document, default=str) if as_json else text)

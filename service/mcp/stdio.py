@@ -66,8 +66,23 @@ def endpoint(url: str) -> str:
 
 
 def serve_stdio(service: Service) -> None:
-    """Serve the tools, resources and prompts of a service on standard input and output until the input ends."""
-    anyio.run(_serve, service)
+    """Serve the tools, resources and prompts of a service until standard input ends or nobody reads the output.
+
+    Raises:
+        OSError: when the output cannot be written.
+    """
+    try:
+        anyio.run(_serve, service)
+    except BaseExceptionGroup as group:
+        # What goes wrong with the service is answered: this is about the streams.
+        own, others = group.split(OSError)
+        if own is None or others is not None:
+            raise
+        error: BaseException = own
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        if not isinstance(error, BrokenPipeError):
+            raise error from None
 
 
 async def _serve(service: Service) -> None:

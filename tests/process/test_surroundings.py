@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+from collections.abc import Sequence
 
 import httpx
 import pytest
@@ -23,16 +24,35 @@ def ended(
     memvault: Memvault,
     *arguments: str,
     output: int | None = None,
+    complaints: int | None = None,
+    given: int = subprocess.DEVNULL,
     **environ: str,
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run a command with another standard output."""
+    """Run a command with other standard streams."""
     return subprocess.run(
         [*command(), *arguments, "--data-dir", str(memvault.data_dir)],
-        stdin=subprocess.DEVNULL,
+        stdin=given,
         stdout=subprocess.PIPE if output is None else output,
-        stderr=subprocess.PIPE,
+        stderr=subprocess.PIPE if complaints is None else complaints,
         cwd=memvault.cwd,
         env=memvault.environment(**environ),
+        timeout=180,
+        check=False,
+    )
+
+
+def closing(closed: Sequence[int], *arguments: str) -> list[str]:
+    """The command behind a shell that closes some of the standard streams."""
+    return ["sh", "-c", f'exec "$@" {" ".join(f"{number}>&-" for number in closed)}', "sh", *command(), *arguments]
+
+
+def without_streams(memvault: Memvault, closed: Sequence[int], *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    """Run a command without some of the standard streams."""
+    return subprocess.run(
+        closing(closed, *arguments, "--data-dir", str(memvault.data_dir)),
+        capture_output=True,
+        cwd=memvault.cwd,
+        env=memvault.environment(),
         timeout=180,
         check=False,
     )
@@ -51,7 +71,7 @@ def test_an_output_that_nobody_reads_is_no_error_to_tell(served: Memvault) -> No
         done = ended(served, "tenant", "list", output=pipe)
     finally:
         os.close(pipe)
-    assert (done.returncode, done.stderr) == (1, b"")
+    assert (done.returncode, done.stderr) == (2, b"")
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
@@ -63,7 +83,42 @@ def test_an_output_that_is_full_is_told(served: Memvault) -> None:
     finally:
         os.close(full)
     assert done.returncode == 2
-    assert done.stderr == b"memvault: a file or the output cannot be written (No space left on device)\n"
+    assert done.stderr == (
+        b"memvault: standard output cannot be written (No space left on device): what was asked for is done, its "
+        b"result is lost\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("closed", "arguments", "code"),
+    [
+        ([1], ["key", "create", "--tenant", "default"], 2),
+        ([2], ["tenant", "list"], 0),
+        # 1 would say that the trail was changed.
+        ([2], ["audit", "verify", "--checkpoints", "/nosuch"], 2),
+        ([0, 1, 2], ["audit", "verify"], 2),
+        ([0], ["audit", "match", "-", "--memory", "0190a1b2-3c4d-7e5f-8a9b-0c1d2e3f4a5b"], 0),
+    ],
+    ids=lambda case: "-".join(map(str, case)) if isinstance(case, list) else str(case),
+)
+def test_a_stream_that_is_closed_is_as_one_that_is_full(
+    closed: list[int], arguments: list[str], code: int, served: Memvault
+) -> None:
+    done = without_streams(served, closed, *arguments)
+    said = done.stderr.decode()
+    assert (done.returncode, "Traceback" in said) == (code, False), said
+    if 1 in closed and 2 not in closed:
+        assert said.startswith("memvault: standard output cannot be written (it is closed)")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+def test_where_complaints_cannot_be_written_the_exit_code_tells(served: Memvault) -> None:
+    full = os.open("/dev/full", os.O_WRONLY)
+    try:
+        done = ended(served, "audit", "verify", "--checkpoints", "/nosuch", complaints=full)
+    finally:
+        os.close(full)
+    assert done.returncode == 2
 
 
 def test_a_terminal_that_is_not_in_utf_8_gets_what_it_can_show(served: Memvault) -> None:
@@ -98,6 +153,20 @@ def test_an_address_that_is_none_is_one_line(served: Memvault, url: str) -> None
     assert done.stderr == b"memvault: --url: must be an address such as http://127.0.0.1:8080\n"
 
 
+def test_an_agent_that_takes_no_answer_ends_the_conversation(served: Memvault) -> None:
+    """It has crashed, say."""
+    output = unread()
+    reads, writes = os.pipe()
+    try:
+        os.write(writes, b'{"jsonrpc": "2.0", "id": 1, "method": "ping"}\n' * 3)
+        os.close(writes)
+        done = ended(served, "mcp", output=output, given=reads)
+    finally:
+        os.close(output)
+        os.close(reads)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_a_service_whose_output_nobody_reads_serves_and_ends_in_order(make_memvault: MakeMemvault) -> None:
     memvault = make_memvault()
     pipe = unread()
@@ -122,6 +191,23 @@ def test_a_service_whose_output_nobody_reads_serves_and_ends_in_order(make_memva
     memvault.process = None
     assert process.returncode == 0, said.decode()
     assert b"BrokenPipe" not in said
+
+
+def test_a_service_without_standard_streams_serves_and_ends_in_order(make_memvault: MakeMemvault) -> None:
+    """As some that start it in the background close them."""
+    memvault = make_memvault()
+    memvault.process = process = subprocess.Popen(
+        closing([0, 1, 2], "serve", "--port", "0", "--data-dir", str(memvault.data_dir)),
+        cwd=memvault.cwd,
+        env=memvault.environment(),
+    )
+    eventually((memvault.data_dir / "credentials.json").exists, seconds=90)
+    memvault.url = memvault.credentials["url"]
+    with memvault.client() as client:
+        eventually(lambda: client.get("/readyz").status_code == 200, seconds=90)
+    process.send_signal(signal.SIGTERM)
+    memvault.process = None
+    assert process.wait(timeout=60) == 0
 
 
 def test_a_worker_whose_output_nobody_reads_works(make_memvault: MakeMemvault) -> None:
