@@ -169,6 +169,13 @@ class EdgeIndex:
         """See `Index`. Nothing is missing."""
         return {}
 
+    def has_leftovers(self) -> bool:
+        """See `Index`. They were swept away when the folder was opened."""
+        return False
+
+    def sweep(self) -> None:
+        """See `Index`. There is nothing to do."""
+
     def maintain(self) -> bool:
         """See `Index`."""
         total, waiting = self.count(), self._folder.removed_seconds()

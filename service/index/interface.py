@@ -170,6 +170,14 @@ class Index(Protocol):
         """Return what this index cannot do as it should, by name: its state and the reason. Costs nothing."""
         ...
 
+    def has_leftovers(self) -> bool:
+        """Tell whether a rebuild is under way or was cut short and left something behind, to which writes go too."""
+        ...
+
+    def sweep(self) -> None:
+        """Remove what a rebuild left behind; the caller sees to it that none is under way in any process."""
+        ...
+
     def maintain(self) -> bool:
         """Compact if it is worth it; tell whether it was done. Takes long: for a background thread."""
         ...

@@ -180,6 +180,16 @@ class ServerIndex:
         )
         return found | {"keyword rarity per tenant": ("off", reason)}
 
+    def has_leftovers(self) -> bool:
+        """See `Index`."""
+        with self._using("look"):
+            return bool(self._leftovers())
+
+    def sweep(self) -> None:
+        """See `Index`."""
+        with self._using("sweep"):
+            self._sweep()
+
     def maintain(self) -> bool:
         """See `Index`. The server keeps itself in shape."""
         return False
@@ -404,13 +414,16 @@ class ServerIndex:
 
     def _sweep(self) -> None:
         """Remove the collections of this model that nothing points at any more, and a rebuild that was cut short."""
-        aliases = self._aliases()
-        if self._next_alias in aliases:
+        if self._next_alias in self._aliases():
             self._move({self._next_alias: None})
+        for name in self._leftovers():
+            self._client.delete_collection(name)
+
+    def _leftovers(self) -> list[str]:
+        """Return the collections of this model that do not serve."""
+        aliases = self._aliases()
         kept = {aliases.get(self._alias), aliases.get(self._complete_alias)}
-        for one in self._client.get_collections().collections:
-            if one.name.startswith(f"{self._alias}-") and one.name not in kept:
-                self._client.delete_collection(one.name)
+        return [name for name in self._collections() if name not in kept]
 
 
 class _Rebuild:

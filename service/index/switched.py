@@ -53,6 +53,14 @@ class SwitchedIndex:
         """See `Index`."""
         return self._serving().features()
 
+    def has_leftovers(self) -> bool:
+        """See `Index`."""
+        return self._serving().has_leftovers()
+
+    def sweep(self) -> None:
+        """See `Index`."""
+        self._serving().sweep()
+
     def maintain(self) -> bool:
         """See `Index`."""
         return self._serving().maintain()

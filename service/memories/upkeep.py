@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Final
 
 from service import clock
-from service.errors import MemvaultError
+from service.errors import IndexUnavailable, MemvaultError
 from service.index.interface import Index
 from service.memories.indexing import Indexing
 from service.scope import TenantId
@@ -88,11 +89,21 @@ class Upkeep:
         while not self._stopping.wait(self._interval):
             started = clock.monotonic()
             try:
+                self._sweep()
                 if self._index.maintain():
                     _log.info("index optimised", extra={"seconds": round(clock.monotonic() - started, 2)})
                 self._well(_SHAPE)
             except Exception as error:
                 self._failed(_SHAPE, "the index could not be optimised", error)
+
+    def _sweep(self) -> None:
+        """Remove what a rebuild left that was killed: until then each write goes there as well."""
+        # Unless it is under way, here or in another process; and that the index is away is told elsewhere.
+        with suppress(IndexUnavailable):
+            if self._index.has_leftovers():
+                with self._indexing.claimed():
+                    self._index.sweep()
+                _log.info("what a rebuild of the index left that was cut short is removed")
 
     def _well(self, thread: str) -> None:
         if self._troubles.pop(thread, None) is not None:
