@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from itertools import islice
 from typing import Any, Final
 
 import orjson
@@ -14,8 +16,12 @@ from service.errors import InvalidInput, TooLarge
 
 LARGE: Final = 64 * 1024
 """Bytes of a body from which on it is not read where everybody waits."""
-#: Values and keys that a body may hold. The most that is meant are a thousand changes with two hundred fields each.
+#: Values that a body may hold. The most that is meant are a thousand changes with two hundred fields each.
 _MOST_VALUES: Final = 250_000
+#: A text, which may lack its end; what is empty; what parts or begins values.
+_MARKS: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|\[\s*+\]|\{\s*+\}|[,\[{]', re.DOTALL)
+#: Digits of a whole number: reading it takes time that grows with the square of them.
+_MOST_DIGITS: Final = 1_000
 #: What is read at the same time of what is large: some forty times its size while it is.
 _READERS: Final = threading.BoundedSemaphore(2)
 
@@ -40,18 +46,19 @@ def strict_object(raw: bytes | str, where: str) -> dict[str, Any]:
     Raises:
         InvalidInput, TooLarge: as `read_object` does for a body.
     """
-    with _READERS if len(raw) > LARGE else nullcontext():
+    with reading(len(raw)):
         return _strict_object(raw, where)
 
 
 def _strict_object(raw: bytes | str, where: str) -> dict[str, Any]:
     if not raw.strip():
         raise InvalidInput(f"{where}: must be a JSON object, and is empty")
+    refuse_many(raw, where)
     try:
         # The strict parser looks first, since the standard one takes NaN, lone surrogates and any depth.
-        refuse_many(orjson.loads(raw), where)
+        orjson.loads(raw)
         # It lets the last of two equal keys win, and reads a huge whole number as a float: so the other one reads.
-        value = json.loads(raw, object_pairs_hook=partial(without_duplicates, where))
+        value = checked(raw, where)
     except orjson.JSONDecodeError as error:
         raise InvalidInput(f"{where}: is not valid JSON (line {error.lineno}, column {error.colno})") from None
     except (ValueError, RecursionError):
@@ -61,32 +68,47 @@ def _strict_object(raw: bytes | str, where: str) -> dict[str, Any]:
     return value
 
 
-def refuse_many(value: Any, where: str) -> None:
-    """Refuse a document of too many values, by looking at a bounded number of them.
+def reading(size: int) -> AbstractContextManager[Any]:
+    """Return a place to read a text of a size in: two of those that are large are read at the same time."""
+    return _READERS if size > LARGE else nullcontext()
 
-    Each of them may become an error of its own where the shape is checked, a hundred times as large.
+
+def refuse_many(raw: bytes | str, where: str, most: int = _MOST_VALUES) -> None:
+    """Refuse a document of too many values, by its marks and before it is read.
+
+    A parser lets no other thread go on until it is through, and each value may become an error of its own where the
+    shape is checked, a hundred times as large.
 
     Raises:
-        TooLarge: for more than 250,000.
+        TooLarge: for more than so many.
     """
-    todo, count = [value], 0
-    while todo:
-        part = todo.pop()
-        if isinstance(part, dict):
-            inside = list(part.values())
-        elif isinstance(part, list):
-            inside = part
-        else:
-            continue
-        count += len(inside)
-        if count > _MOST_VALUES:
-            raise TooLarge(f"{where}: has more than {_MOST_VALUES} values; send less at once")
-        todo.extend(one for one in inside if isinstance(one, dict | list))
+    text = raw if isinstance(raw, bytes) else raw.encode(errors="surrogatepass")
+    if sum(map(text.count, (b",", b"[", b"{"))) <= most:
+        return
+    # A value more for each comma and each list or object that holds one, but for those in texts.
+    marks = (one for one in _MARKS.finditer(text) if one.end() - one.start() == 1 and text[one.start()] in b",[{")
+    if next(islice(marks, most, None), None) is not None:
+        raise TooLarge(f"{where}: has more than {most} values; send less at once")
 
 
-def without_duplicates(where: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return the pairs of one object, or raise InvalidInput when a key stands twice: neither may win by its place."""
+def checked(raw: bytes | str, where: str) -> Any:
+    """Return what a JSON document holds; it may hold NaN, lone surrogates and any depth.
+
+    Raises:
+        InvalidInput: when a key stands twice in one object: neither may win by its place.
+        ValueError, RecursionError: for what is no JSON, and a whole number that is too long.
+    """
+    return json.loads(raw, object_pairs_hook=partial(_without_duplicates, where), parse_int=_whole_number)
+
+
+def _without_duplicates(where: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) != len(pairs):
         raise InvalidInput(f"{where}: a key stands twice in one object")
     return value
+
+
+def _whole_number(digits: str) -> int:
+    if len(digits) > _MOST_DIGITS:
+        raise ValueError("a whole number that is too long")
+    return int(digits)

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-import json
-from functools import partial
+from dataclasses import dataclass
 from typing import Final
 
+from mcp import types
 from mcp.types import jsonrpc_message_adapter
 from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.types import Message, Receive
 
 from service.errors import InvalidInput, TooLarge
-from service.strict_json import refuse_many, without_duplicates
+from service.strict_json import checked, reading, refuse_many
 
 _VERSION_HEADER: Final = "mcp-protocol-version"
 #: From this version on a stream costs nothing until there is something to tell, and closing it cancels the call.
 _FIRST_STATELESS: Final = "2026-07-28"
+#: Values that a message may hold. The most that is meant are the messages of one add, with three fields each.
+_MOST_VALUES: Final = 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What is wrong with a message, in words without its own and by the number of JSON-RPC."""
+
+    detail: str
+    number: int = types.INVALID_REQUEST
 
 
 def is_stateless(request: Request) -> bool:
@@ -24,24 +34,30 @@ def is_stateless(request: Request) -> bool:
     return request.headers.get(_VERSION_HEADER, "").strip(" \t") >= _FIRST_STATELESS
 
 
-def fault_of(body: bytes, *, stateless: bool) -> str | None:
-    """Return what is wrong with a message, or None where the protocol may have it, which refuses what is no JSON.
+def fault_of(body: bytes, *, stateless: bool) -> Fault | None:
+    """Return what is wrong with a message, or None where the protocol may have it.
 
-    Of two users that one object names, neither may win by its place. In the older form of the protocol, the one that
-    is not `stateless`, the library would repeat what it cannot read.
+    Of two users that one object names, neither may win by its place. The library reads a message once more where
+    everybody waits, so it gets none that is no JSON or holds more than any tool takes; and in the older form of the
+    protocol, the one that is not `stateless`, it would repeat what it cannot read.
     """
+    with reading(len(body)):
+        return _fault_of(body, stateless=stateless)
+
+
+def _fault_of(body: bytes, *, stateless: bool) -> Fault | None:
     try:
-        message = json.loads(body, object_pairs_hook=partial(without_duplicates, "body"))
-        refuse_many(message, "body")
+        refuse_many(body, "body", _MOST_VALUES)
+        message = checked(body.decode(), "body")
     except (InvalidInput, TooLarge) as error:
-        return error.detail
+        return Fault(error.detail)
     except (ValueError, RecursionError):
-        return None
+        return Fault("body: is not valid JSON", types.PARSE_ERROR)
     if not stateless:
         try:
             jsonrpc_message_adapter.validate_python(message, by_name=False)
         except ValidationError:
-            return "body: must be one message of JSON-RPC 2.0"
+            return Fault("body: must be one message of JSON-RPC 2.0")
     return None
 
 

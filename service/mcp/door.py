@@ -144,7 +144,9 @@ class Door:
             fault = look() if len(body) <= LARGE else await self._threads.run(look)
         except TimeLimitReached:
             return _answer(503, "unavailable", "no answer in time; try again", request_id)
-        return None if fault is None else _answer(400, "invalid_request", fault, request_id)
+        if fault is None:
+            return None
+        return _answer(400, "invalid_request", fault.detail, request_id, kind=fault.number)
 
     async def _out_of_scope(self, visitor: Visitor, intent: Intent | None, request: Request) -> Response | None:
         """Return the refusal of what the token's scopes do not cover; it is in the trail by then.
@@ -205,8 +207,10 @@ def _answer(
     headers: dict[str, str] | None = None,
     *,
     number: str | int | None = None,
+    kind: int | None = None,
 ) -> Response:
     """Return a refusal as an error of JSON-RPC: clients show its message, of any other body only that it failed."""
-    kind = types.INTERNAL_ERROR if status >= 500 else types.INVALID_REQUEST
+    if kind is None:
+        kind = types.INTERNAL_ERROR if status >= 500 else types.INVALID_REQUEST
     error = {"code": kind, "message": f"{code}: {detail}", "data": {"code": code, "request_id": request_id}}
     return JSONResponse({"jsonrpc": "2.0", "id": number, "error": error}, status_code=status, headers=headers)

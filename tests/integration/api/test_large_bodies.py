@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -65,13 +66,46 @@ def test_a_large_body_that_is_meant_is_taken(client: TestClient) -> None:
     assert len(answer.json()["results"]) == 120
 
 
+def test_a_body_of_too_many_values_is_not_read(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+
+    def counting(raw: bytes) -> Any:
+        read.append(len(raw))
+        return real(raw)
+
+    real = orjson.loads
+    monkeypatch.setattr("service.strict_json.orjson.loads", counting)
+    body = b'{"query": "x", "filters": [' + b"[]," * 1_000_000 + b"1]}"
+    assert_error(client.post(SEARCH, content=body, headers={"content-type": "application/json"}), 413, "too_large")
+    assert read == []
+
+
 @pytest.mark.parametrize(
-    "value", [[0] * 250_001, {"a": [[0] * 1_000] * 251}, [[[]]] * 130_000, {str(n): 0 for n in range(250_001)}]
+    "value",
+    [
+        [0] * 10,
+        {"a": [[0, 1], {"b": {}, "c": [{}]}]},
+        [[[]]] * 3,
+        {str(n): [] for n in range(10)},
+        ["[,{", '"', "\\", '\\",[', "é,"],
+        {',"[{\\': ["]", "}"]},
+    ],
+    ids=repr,
 )
-def test_values_are_counted_at_every_depth(value: Any) -> None:
-    refuse_many(orjson.loads(orjson.dumps([0] * 250_000)), "body")
-    with pytest.raises(TooLarge, match="body: has more than 250000 values"):
-        refuse_many(value, "body")
+@pytest.mark.parametrize("indent", [None, 1])
+def test_values_are_counted_at_every_depth_and_not_in_texts(value: Any, indent: int | None) -> None:
+    count = _values(value)
+    for ascii_only in (True, False):
+        raw = json.dumps(value, indent=indent, ensure_ascii=ascii_only)
+        for text in (raw, raw.encode()):
+            refuse_many(text, "body", count)
+            with pytest.raises(TooLarge, match=f"body: has more than {count - 1} values"):
+                refuse_many(text, "body", count - 1)
+
+
+def _values(value: Any) -> int:
+    inside = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
+    return len(inside) + sum(_values(one) for one in inside)
 
 
 def _lists(schema: Any, known: dict[str, Any], seen: frozenset[str] = frozenset()) -> Iterator[tuple[str, bool]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import httpx
 import pytest
 
@@ -162,3 +164,41 @@ def test_what_is_no_message_is_refused_without_its_words(wire: Wire, odd: dict[s
         assert answer.status_code == 400
         assert answer.json()["error"]["code"] == -32600
         assert "PIN" not in answer.text
+
+
+@pytest.mark.parametrize("version", ["2025-11-25", MODERN])
+@pytest.mark.parametrize(
+    ("body", "number", "told"),
+    [
+        (b'{"jsonrpc": "2.0", "id": 1, "method": "PIN 1234', -32700, "not valid JSON"),
+        (b"[" * 40_000, -32700, "not valid JSON"),
+        (b'{"jsonrpc": "2.0", "id": 1, "method": "ping", "params": {"x": %d}}' % 10**1_000, -32700, "not valid JSON"),
+        (json.dumps({"jsonrpc": "2.0", "id": 1, "method": "ping"}).encode("utf-16"), -32700, "not valid JSON"),
+        (json.dumps({"jsonrpc": "2.0", "id": 1, "method": "ping"}).encode("utf-16-le"), -32700, "not valid JSON"),
+        (
+            json.dumps({"jsonrpc": "2.0", "method": "notifications/x", "params": {"PIN 1234": [[]] * 60_000}}).encode(),
+            -32600,
+            "more than 50000 values",
+        ),
+    ],
+    ids=["broken", "deep", "digits", "utf-16", "utf-16-le", "many"],
+)
+def test_what_the_protocol_need_not_read_does_not_reach_it(
+    wire: Wire, version: str, body: bytes, number: int, told: str
+) -> None:
+    headers = {
+        "authorization": f"Bearer {wire.key}",
+        "accept": ACCEPT,
+        "content-type": "application/json",
+        "mcp-protocol-version": version,
+    }
+    answer = httpx.post(f"{wire.url}/mcp", content=body, headers=headers, timeout=10)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["code"] == number
+    assert told in answer.json()["error"]["message"]
+    assert "PIN" not in answer.text
+
+
+def test_as_many_messages_as_an_add_may_bring_reach_the_tool(wire: Wire) -> None:
+    messages = [{"role": "user", "content": "x", "name": "n"}] * 10_000
+    assert "limits.messages" in wire.refused("add_memory", messages=messages, user_id="alice")
