@@ -1,4 +1,4 @@
-"""Heads of requests on a real socket: bounded in size and in time, for callers that have no key."""
+"""What of a request nobody is asked about, on a real socket: bounded in size and in time, for callers without a key."""
 
 from __future__ import annotations
 
@@ -28,10 +28,15 @@ async def size(request: Request) -> Response:
     return JSONResponse(len(await request.body()))
 
 
+async def refuse(request: Request) -> Response:
+    """Answer without a look at the body."""
+    return JSONResponse("no", 401)
+
+
 @pytest.fixture
 def connect() -> Iterator[Connect]:
-    """Connect to a server whose heads have half a second."""
-    app = Starlette(routes=[Route("/", size, methods=["GET", "POST"])])
+    """Connect to a server whose heads, and bodies after the answer, have half a second."""
+    app = Starlette(routes=[Route("/", size, methods=["GET", "POST"]), Route("/no", refuse, methods=["POST"])])
     config = uvicorn.Config(app, port=0, http=bounded_heads(0.5), log_config=None, timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
@@ -118,3 +123,40 @@ def test_chunks_and_trailers_may_not_be_more_than_the_body(connect: Connect) -> 
             connection.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
             connection.sendall(piece)
             assert poured(connection, piece if piece.startswith(b"1") else LARGE, 5_000) < 5_000
+
+
+@pytest.mark.parametrize(
+    ("length", "piece"), [(b"Content-Length: 1000000", b"a"), (b"Transfer-Encoding: chunked", b"1\r\na\r\n")]
+)
+def test_a_body_that_does_not_end_after_its_answer_is_given_up(connect: Connect, length: bytes, piece: bytes) -> None:
+    with connect() as connection:
+        connection.sendall(b"POST /no HTTP/1.1\r\nHost: x\r\n" + length + b"\r\n\r\n")
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 401 ")
+        began = time.monotonic()
+        with suppress(OSError):
+            while time.monotonic() < began + 10:
+                connection.sendall(piece)
+                time.sleep(0.05)
+        assert time.monotonic() < began + 5
+
+
+def test_a_body_that_ends_after_its_answer_leaves_the_connection_open(connect: Connect) -> None:
+    with connect() as connection:
+        for _ in range(3):
+            connection.sendall(b"POST /no HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n")
+            assert connection.recv(65_536).startswith(b"HTTP/1.1 401 ")
+            connection.sendall(b"body")
+            # Longer than there was time for the body, shorter than an idle connection is kept.
+            time.sleep(0.7)
+        connection.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 4\r\n\r\nbody")
+        assert answered(connection).endswith(b"4")
+
+
+def test_pipelined_requests_are_answered_in_turn(connect: Connect) -> None:
+    with connect() as connection:
+        one = b"POST /no HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbody"
+        connection.sendall(one * 3 + b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n")
+        time.sleep(0.7)
+        connection.sendall(b"body" + b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        told = answered(connection)
+        assert (told.count(b" 401 "), told.count(b" 200 ")) == (3, 2)
