@@ -7,6 +7,7 @@ import re
 from typing import Any, Final
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import clock
@@ -31,6 +32,8 @@ _PROBES: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 _NO_ROUTE: Final = "unmatched"
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"})
 _OTHER: Final = "other"
+#: What logs and metrics tell of a request that its client broke off before it was whole; as other servers do.
+_BROKEN_OFF: Final = 499
 
 
 class Surroundings:
@@ -76,6 +79,9 @@ class Surroundings:
 
         try:
             await self._app(scope, receive, send_with_headers)
+        except ClientDisconnect:
+            # Nobody is there to be answered, and nothing failed here: the service has no part in what others break off.
+            status = status or _BROKEN_OFF
         except Exception as error:
             # The kind and nothing else: the message of an unknown exception may hold content.
             _log.error("a request failed", extra={"error": type(error).__name__, "request_id": request_id})

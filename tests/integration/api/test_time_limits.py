@@ -51,6 +51,25 @@ def test_a_body_that_does_not_arrive_is_408(make_services: MakeServices) -> None
         assert httpx.post(f"{url}{ADD}", json=BODY, headers={"Authorization": f"Token {key}"}).status_code == 200
 
 
+def test_a_body_that_its_client_breaks_off_is_no_error_of_the_service(
+    make_services: MakeServices, caplog: pytest.LogCaptureFixture
+) -> None:
+    services = make_services()
+    _, key = principal_of(services, services.installation.tenants.create("acme").id)
+    with serving(create_app(services)) as url, caplog.at_level("INFO", logger="memvault.api"):
+        where = urlsplit(url)
+        head = f"POST {ADD} HTTP/1.1\r\nHost: {where.netloc}\r\nAuthorization: Token {key}\r\nContent-Length: 500\r\n"
+        with socket.create_connection((str(where.hostname), int(where.port or 0)), timeout=30) as connection:
+            connection.sendall(f"{head}Content-Type: application/json\r\n\r\n{{".encode())
+            time.sleep(0.5)
+        counted, until = "", time.monotonic() + 20
+        while ADD not in counted and time.monotonic() < until:
+            time.sleep(0.05)
+            counted = httpx.get(f"{url}/metrics").text
+    assert f'memvault_http_requests_total{{method="POST",route="{ADD}",status="4xx"}} 1.0' in counted
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
+
+
 def _somebody_waits(connection: psycopg.Connection) -> bool:
     """Whether an action has come as far as the table that is locked."""
     found = connection.execute(
