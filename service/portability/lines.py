@@ -10,12 +10,14 @@ from uuid import UUID
 
 import orjson
 
+from service.errors import TooLarge
 from service.filters.times import in_utc
 from service.portability.records import Incoming, IncomingHistory, IncomingMemory, IncomingSubject, Placed, Unreadable
 from service.records import Change, SubjectNames
 from service.scope import SubjectKind
 from service.storage.leaving import LeavingHistory, LeavingMemory
 from service.storage.superseding import KINDS, Link
+from service.strict_json import refuse_many
 
 FORMAT: Final = "memvault-export-1"
 _IDS: Final = ("user_id", "agent_id", "app_id", "run_id")
@@ -150,7 +152,10 @@ def _with_history(where: str, memory: IncomingMemory, steps: list[IncomingHistor
 
 def _read(where: str, line: bytes) -> Incoming | _Edge:
     try:
+        refuse_many(line, where)
         fields = orjson.loads(line)
+    except TooLarge:
+        raise Unreadable(where, "has more values than any line of an export") from None
     except ValueError:
         raise Unreadable(where, "is not JSON") from None
     if not isinstance(fields, dict):

@@ -177,3 +177,9 @@ def test_a_change_that_only_the_history_tells_of_counts() -> None:
     for history, changed in ((steps, "2025-01-01T00:00:00+00:00"), (steps[:1], AT), ([], AT)):
         placed = of_item("item 1", item | {"history": history}, clock.now())
         assert placed.what.updated_at == datetime.fromisoformat(changed)  # type: ignore[union-attr]
+
+
+def test_a_line_of_too_many_values_is_not_read() -> None:
+    line = b'{"type": "subject", "kind": "user", "name": "alice", "more": [' + b"[]," * 250_000 + b"0]}"
+    with pytest.raises(Unreadable, match="more values"):
+        list(read_lines([("line 1", line)]))
