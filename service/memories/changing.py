@@ -143,7 +143,7 @@ class ModelChange:
         retired = [
             model
             for model in self._models.all()
-            if model.state is ModelState.RETIRED and (not shared or model.updated_at < clock.now() - STALE_AFTER)
+            if model.state is ModelState.RETIRED and (not shared or model.idle > STALE_AFTER)
         ]
         if retired and shared:
             # Others wrote to the old index until they saw the switch, and forgot their outbox rows. Whoever switched
@@ -156,7 +156,7 @@ class ModelChange:
     def is_stale(self) -> bool:
         """Tell whether a model is to be brought in and the process that worked at it has ended."""
         model = self._models.find(ModelState.FILLING)
-        return model is not None and model.updated_at < clock.now() - STALE_AFTER and not self._running.locked()
+        return model is not None and model.idle > STALE_AFTER and not self._running.locked()
 
     def remove_idle(self) -> None:
         """Remove what indexes there are beside the one that serves and that nobody fills, with all that was deleted.

@@ -53,6 +53,9 @@ keep(EmbeddingModelRow, "names of models and the sealed settings of their provid
 
 _models: Final[Any] = EmbeddingModelRow.__table__  # type: ignore[attr-defined]
 _m: Final[Any] = _models.c
+#: By the database's clock: those of the processes that share an index differ.
+_NOW: Final = func.statement_timestamp()
+_KNOWN: Final = select(_models, (_NOW - _m.updated_at).label("idle"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,8 @@ class EmbeddingModel:
     state: ModelState
     done: int
     total: int
-    updated_at: datetime
+    idle: timedelta
+    """How long nobody had worked at it when it was read."""
 
     def is_of(self, name: str, dimensions: int) -> bool:
         """Tell whether it is this model."""
@@ -84,7 +88,7 @@ class EmbeddingModels:
     def all(self) -> list[EmbeddingModel]:
         """Return all models, the oldest generation first."""
         with self._database.tenant_blind() as connection:
-            return [self._opened(row) for row in connection.execute(select(_models).order_by(_m.generation))]
+            return [self._opened(row) for row in connection.execute(_KNOWN.order_by(_m.generation))]
 
     def states(self) -> list[tuple[int, ModelState]]:
         """Return generations and states alone: cheap enough to be asked every second."""
@@ -121,18 +125,16 @@ class EmbeddingModels:
         """
         with self._database.tenant_blind() as connection:
             _lock(connection)
-            serving = connection.execute(select(_models).where(_m.state == ModelState.SERVING.value)).first()
+            serving = connection.execute(_KNOWN.where(_m.state == ModelState.SERVING.value)).first()
             if serving is not None and (serving.name, serving.dimensions) == (name, dimensions):
                 # It may have begun to serve a moment ago.
                 return self._opened(serving)
-            row = connection.execute(select(_models).where(_m.state == ModelState.FILLING.value)).first()
+            row = connection.execute(_KNOWN.where(_m.state == ModelState.FILLING.value)).first()
             if row is not None and (row.name, row.dimensions) != (name, dimensions):
-                if row.updated_at > clock.now() - stale_after:
+                if row.idle < stale_after:
                     return None
                 connection.execute(
-                    update(_models)
-                    .where(_m.id == row.id)
-                    .values(state=ModelState.RETIRED.value, updated_at=clock.now())
+                    update(_models).where(_m.id == row.id).values(state=ModelState.RETIRED.value, updated_at=_NOW)
                 )
                 row = None
             if row is None:
@@ -140,7 +142,7 @@ class EmbeddingModels:
             else:
                 sealed = self._sealed(row.id, settings)
                 connection.execute(
-                    update(_models).where(_m.id == row.id).values(settings=sealed, total=total, updated_at=clock.now())
+                    update(_models).where(_m.id == row.id).values(settings=sealed, total=total, updated_at=_NOW)
                 )
         return self.find(ModelState.FILLING)
 
@@ -158,7 +160,7 @@ class EmbeddingModels:
             filling = _m.id == model.id, _m.state == ModelState.FILLING.value
             if connection.execute(select(_m.id).where(*filling)).first() is None:
                 return False
-            moved = {"updated_at": clock.now()}
+            moved = {"updated_at": _NOW}
             serving = _m.state == ModelState.SERVING.value
             connection.execute(update(_models).where(serving).values(state=ModelState.RETIRED.value, **moved))
             connection.execute(update(_models).where(_m.id == model.id).values(state=ModelState.SERVING.value, **moved))
@@ -201,7 +203,7 @@ class EmbeddingModels:
         *,
         total: int,
     ) -> None:
-        model_id, now = clock.new_id(), clock.now()
+        model_id = clock.new_id()
         last = connection.execute(select(func.max(_m.generation))).scalar() or 0
         connection.execute(
             insert(_models).values(
@@ -213,14 +215,14 @@ class EmbeddingModels:
                 state=state.value,
                 done=0,
                 total=total,
-                created_at=now,
-                updated_at=now,
+                created_at=_NOW,
+                updated_at=_NOW,
             )
         )
 
     def _update(self, model_id: UUID, **values: Any) -> None:
         with self._database.tenant_blind() as connection:
-            connection.execute(update(_models).where(_m.id == model_id).values(**values, updated_at=clock.now()))
+            connection.execute(update(_models).where(_m.id == model_id).values(**values, updated_at=_NOW))
 
     def _cipher(self) -> Cipher:
         return Cipher(self._keyring.tenant_secret(SYSTEM_TENANT, "embedding-models"))
@@ -243,7 +245,7 @@ class EmbeddingModels:
             state=ModelState(row.state),
             done=row.done,
             total=row.total,
-            updated_at=row.updated_at,
+            idle=row.idle,
         )
 
 

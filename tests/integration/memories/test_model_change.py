@@ -26,6 +26,7 @@ from service.settings import load_settings
 from service.settings.tree import Embeddings
 from service.storage.tasks import TaskState
 from service.wiring import Services
+from service.wiring.embedding import models_of
 from tests.conftest import MakeServices, Postgres, caller_of
 from tests.integration.memories.model_changes import ask_for, changing_to
 from tests.integration.memories.test_adding_and_finding import add, found
@@ -309,6 +310,20 @@ def test_a_change_that_was_left_is_taken_up_by_one_job(
             admin.execute("UPDATE embedding_models SET updated_at = now() - interval '3 minutes'")
             services.jobs.sweep(0)
             assert admin.execute(jobs, [CHANGE_MODEL]).fetchall() == [(1,)]
+
+
+def test_a_clock_that_is_ahead_takes_no_change_for_left(
+    words: ScriptedEmbeddings, services: Services, database: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask_for(services, words)
+    now = clock.now
+    monkeypatch.setattr(clock, "now", lambda: now() + timedelta(minutes=5))
+    services.jobs.sweep(0)
+    with psycopg.connect(database.admin) as admin:
+        jobs = admin.execute("SELECT count(*) FROM procrastinate_jobs WHERE task_name = %s", [CHANGE_MODEL])
+        assert jobs.fetchall() == [(0,)]
+    models = models_of(services.installation)
+    assert models.begin("another", 32, {}, total=0, stale_after=changing.STALE_AFTER) is None
 
 
 def test_whoever_does_the_work_waits_as_long_as_whoever_asked_for_it_says(
