@@ -50,6 +50,11 @@ class Candidates:
             ]
         )
 
+    def with_also(self, others: Candidates) -> Candidates:
+        """Return these and those of the others that are not among them."""
+        known = {row[0] for row in self.rows}
+        return Candidates([*self.rows, *(row for row in others.rows if row[0] not in known)])
+
     def __len__(self) -> int:
         return len(self.rows)
 

@@ -80,9 +80,16 @@ def most_left(answer: SearchAnswer) -> float:
 
 
 def fuse(
-    candidates: Candidates, *, threshold: float = 0.0, neighbours: bool = False, boosts: Floats | None = None
+    candidates: Candidates,
+    *,
+    threshold: float = 0.0,
+    neighbours: bool = False,
+    boosts: Floats | None = None,
+    spared: NDArray[np.bool_] | None = None,
 ) -> Ranking:
     """Return the candidates whose own score reaches the threshold, the best first. Equal ones are ordered by id.
+
+    Those that are `spared` need not reach it.
 
     The own score is 1 - (1 - semantic) * (1 - keyword). It depends on the cosine and the BM25 of the candidate
     and not on what else was found. The order goes by the cosine and the share that the BM25 has
@@ -102,7 +109,10 @@ def fuse(
     # What differs by rounding alone is equal.
     order = np.lexsort((candidates.ids, -rank.round(_DIGITS)))
     # It may be a little less as well: 1 asks for the same text.
-    order = order[own[order] >= min(threshold, 1 - _ROUNDING)]
+    enough = own >= min(threshold, 1 - _ROUNDING)
+    if spared is not None:
+        enough |= spared
+    order = order[enough[order]]
     signals = np.array([semantic, words, bm25, own, lifted, boosted, rank])
     return Ranking(candidates.ids[order], signals[:, order])
 

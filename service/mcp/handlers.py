@@ -46,9 +46,6 @@ from service.records import Change, Message, NewMemories, SubjectNames
 from service.scope import Action, Caller
 from service.wiring import Services
 
-#: The least score of a hit, the same as the default of the REST face.
-_THRESHOLD = 0.1
-
 
 def add_memory(services: Services, caller: Caller, given: AddMemoryInput) -> AddOutput:
     """Add memories, verbatim or by extraction."""
@@ -84,7 +81,7 @@ def search_memories(services: Services, caller: Caller, given: SearchMemoriesInp
     """Search by meaning and words."""
     where = parse_filter(given.filters)
     where = services.identities.reading(caller, caller.scope, Action.SEARCH, where, identity_of(given.identity))
-    query = Query(given.query, where, limit=given.limit, threshold=_THRESHOLD)
+    query = Query(given.query, where, limit=given.limit, threshold=None)
     return HitsOutput(results=[hit_output(hit) for hit in services.memories.search(caller, caller.scope, query)])
 
 

@@ -55,8 +55,8 @@ _BESIDE: Final = frozenset(
 _MOST: Final = 16
 Span: TypeAlias = tuple[datetime, datetime]
 #: The ends of a span that is open.
-_FIRST: Final = datetime.min.replace(tzinfo=UTC)
-_LAST: Final = datetime.max.replace(tzinfo=UTC)
+FIRST: Final = datetime.min.replace(tzinfo=UTC)
+LAST: Final = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,16 +108,16 @@ def asked_time(question: str, today: date, language: Language = Language.ENGLISH
         past, present = past or words.means_past(text, question), present or words.means_present(text)
     now = datetime.combine(today, time(12), tzinfo=UTC)
     # What is to come is no reason to ask for what is no longer so.
-    elsewhen = any(begin <= now and not (begin > _FIRST and now < end < _LAST) for begin, end in spans)
+    elsewhen = any(begin <= now and not (begin > FIRST and now < end < LAST) for begin, end in spans)
     return AskedTime(spans, present, past, event, elsewhen=elsewhen)
 
 
 def span_at(moment: datetime, side: Side) -> Span:
     """Return the span that an event of a moment makes of the side that is asked about; "when" is its day."""
     if side is Side.BEFORE:
-        return _FIRST, moment
+        return FIRST, moment
     if side is Side.AFTER:
-        return moment, _LAST
+        return moment, LAST
     return _days(moment.astimezone(UTC).date(), 1)
 
 
@@ -264,7 +264,7 @@ def _narrowed(spans: tuple[Span, ...]) -> tuple[Span, ...]:
     if len(spans) != 2:
         return spans
     (begin, end), (other_begin, other_end) = sorted(spans)
-    if begin == _FIRST and other_end == _LAST and other_begin < end < _LAST:
+    if begin == FIRST and other_end == LAST and other_begin < end < LAST:
         return ((other_begin, end),)
     return spans
 
@@ -307,19 +307,19 @@ def _days(first: date, count: int) -> Span:
     try:
         return begin, begin + timedelta(days=count)
     except OverflowError:
-        return begin, _LAST
+        return begin, LAST
 
 
 def _sided(span: Span, side: str) -> Span:
     match side:
         case "before" | "until":
-            return _FIRST, span[0]
+            return FIRST, span[0]
         case "up to":
-            return _FIRST, span[1]
+            return FIRST, span[1]
         case "since":
-            return span[0], _LAST
+            return span[0], LAST
         case "after":
-            return span[1], _LAST
+            return span[1], LAST
     return span
 
 

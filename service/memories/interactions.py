@@ -26,8 +26,6 @@ from service.tenants.identities import BOTH_NAMED, Identities
 #: What a context is asked for when nothing else is said.
 USUAL_QUERY: Final = "recent preferences and ongoing tickets"
 USUAL_TOKENS: Final = 1000
-#: The least score of a hit, the same as the default of a search.
-_THRESHOLD: Final = 0.1
 #: Hits that a context is chosen from: one for so many tokens of its budget, within these bounds.
 _TOKENS_PER_HIT: Final = 12
 _FEWEST_HITS, _MOST_HITS = 20, 200
@@ -97,9 +95,7 @@ class Interactions:
         today = clock.today()
         named = self._memories.asked_time(scope, asked.query, today)
         latest = not named.wants_superseded
-        query = Query(
-            asked.query, where, limit=limit, threshold=_THRESHOLD, reference=today, latest=latest, asked=named
-        )
+        query = Query(asked.query, where, limit=limit, threshold=None, reference=today, latest=latest, asked=named)
         hits = self._memories.search(caller, scope, query)
         return compose(hits, max_tokens=asked.max_tokens, labelled=labelled)
 

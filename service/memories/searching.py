@@ -26,11 +26,13 @@ from service.memories.asked_times import AskedTime, asked_time
 from service.memories.indexing import Indexing
 from service.memories.limits import check_query
 from service.memories.stores import Stores, TenantLookup
-from service.memories.timing import boosts, day_end
+from service.memories.timing import boosts, day_end, of_times, within
 from service.records import Hit
 from service.scope import Action, Caller, Scope
 from service.storage.superseding import current, is_current
 
+USUAL_THRESHOLD: Final = 0.1
+"""The least score that counts where a search names none."""
 #: Candidates that are asked of the index for each memory wanted, so that fusion has something to choose from.
 _CANDIDATES_EACH: Final = 4
 _FEWEST_CANDIDATES: Final = 60
@@ -41,15 +43,16 @@ _MOST_CHOSEN: Final = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A search. `threshold` is the least score that counts; `on` the day that expiry is judged by, None for never;
-    `reference` the day on which the question is asked, which "last week" is counted from, None for today. `latest`
-    leaves out what a newer memory supersedes. `asked` is the time that the text asks about, where it was read already.
+    """A search. `threshold` is the least score that counts, None for the usual one, which what is of the time that the
+    text names need not reach. `on` is the day that expiry is judged by, None for never; `reference` the day on which
+    the question is asked, which "last week" is counted from, None for today. `latest` leaves out what a newer memory
+    supersedes. `asked` is the time that the text asks about, where it was read already.
     """
 
     text: str
     where: Node = EVERYTHING
     limit: int = 10
-    threshold: float = 0.0
+    threshold: float | None = 0.0
     on: date | None = field(default_factory=clock.today)
     reference: date | None = None
     latest: bool = False
@@ -84,12 +87,19 @@ class Searching:
         if asked_for.event is not None:
             asked_for = anchored(stores, self._indexing, scope, asked_for, asked_for.event, query, lookup)
         asked = max(_FEWEST_CANDIDATES, query.limit * _CANDIDATES_EACH)
+        threshold = USUAL_THRESHOLD if query.threshold is None else query.threshold
         while True:
-            answer = question.ask(partial(self._near, scope, terms, query, lookup, asked))
+            answer = question.ask(partial(self._near, scope, terms, query, lookup, asked_for, asked))
             timed = boosts(answer.candidates.created, asked_for, until)
-            ranked = fuse(answer.candidates, threshold=query.threshold, neighbours=answer.exact, boosts=timed)
+            ranked = fuse(
+                answer.candidates,
+                threshold=threshold,
+                neighbours=answer.exact,
+                boosts=timed,
+                spared=of_times(answer.candidates.created, asked_for.spans) if query.threshold is None else None,
+            )
             # What is left may be below the threshold: a question about something else would go through everything.
-            exhausted = answer.exhausted or most_left(answer) < query.threshold
+            exhausted = answer.exhausted or most_left(answer) < threshold
             exact = answer.exact and not query.latest
             with stores.database.transaction(scope) as connection:
                 hits = self._fill(connection, scope, ranked, query, lookup, exact=exact)
@@ -122,11 +132,22 @@ class Searching:
 
     @staticmethod
     def _near(
-        scope: Scope, terms: SparseTerms, query: Query, lookup: TenantLookup, limit: int, index: Index, vector: Vector
+        scope: Scope,
+        terms: SparseTerms,
+        query: Query,
+        lookup: TenantLookup,
+        asked_for: AskedTime,
+        limit: int,
+        index: Index,
+        vector: Vector,
     ) -> SearchAnswer:
-        return index.of(scope).search(
-            vector, terms, query.where, lookup, limit=limit, users=lookup.users, on=query.on, neighbours=True
-        )
+        search = partial(index.of(scope).search, vector, terms, lookup=lookup, users=lookup.users, on=query.on)
+        answer = search(query.where, limit=limit, neighbours=True)
+        if not asked_for.spans or answer.exhausted:
+            return answer
+        # What is of the named time need not be among the nearest of all times.
+        of_time = search(and_(query.where, within(asked_for.spans)), limit=limit)
+        return replace(answer, candidates=answer.candidates.with_also(of_time.candidates))
 
     def _fill(
         self,

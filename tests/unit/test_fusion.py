@@ -147,3 +147,15 @@ def test_the_order_is_that_of_the_strengths(pairs: list[tuple[float, float]]) ->
     assert [one.signals.rank for one in ranked] == pytest.approx(sorted(wanted, reverse=True))
     assert {one.memory_id.int: one.signals.rank for one in ranked} == pytest.approx(dict(enumerate(wanted)))
     assert [one.memory_id for one in ranked.part(1, 3)] == [one.memory_id for one in ranked][1:3]
+
+
+def test_what_is_spared_need_not_reach_the_threshold() -> None:
+    columns = Candidates.of(candidates_of((0.5, 0.0), (0.05, 0.0), (0.04, 0.0)))
+    found = fuse_columns(columns, threshold=0.1, spared=np.array([False, False, True]))
+    assert [one.memory_id.int for one in found] == [0, 2]
+
+
+def test_candidates_of_two_searches_are_each_there_once() -> None:
+    one, other = candidates_of((0.5, 0.0), (0.4, 0.0)), candidates_of((0.5, 0.0), (0.4, 0.0), (0.3, 1.0))
+    both = Candidates.of(one).with_also(Candidates.of(other))
+    assert [candidate.memory_id.int for candidate in both] == [0, 1, 2]

@@ -8,6 +8,7 @@ from datetime import date
 from typing import Any, Final
 
 from service.memories.actions import Query
+from service.memories.searching import USUAL_THRESHOLD
 from service.records import Entity, Event, EventResult, HistoryEntry, Hit, Memory
 
 _VERBATIM: Final = "infer: no LLM is configured, so the messages are stored as they stand (set llm.provider)"
@@ -57,7 +58,7 @@ def hit_out(hit: Hit, query: Query, *, explain: bool) -> dict[str, Any]:
             "raw_score": signals.fused,
             "max_possible_score": 1.0,
             "final_score": hit.score,
-            "threshold": query.threshold,
+            "threshold": USUAL_THRESHOLD if query.threshold is None else query.threshold,
         }
     return found
 

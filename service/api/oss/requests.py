@@ -18,7 +18,6 @@ from service.memories.limits import check_characters, check_names
 from service.records import Message, NewMemories, SubjectNames
 
 DEFAULT_TOP_K: Final = 20
-DEFAULT_THRESHOLD: Final = 0.1
 _PROCEDURAL: Final = "procedural_memory"
 #: Keys that are fields of a memory here; every other key of a filter is one of the metadata.
 _FIELDS: Final = frozenset((*SUBJECTS, "actor_id", "created_at", "updated_at", "expiration_date", "categories"))
@@ -98,7 +97,7 @@ def query_of(body: OssSearchIn) -> Query:
         text=body.query,
         where=and_(parsed(filters), subjects_filter(names)),
         limit=DEFAULT_TOP_K if body.top_k is None else body.top_k,
-        threshold=DEFAULT_THRESHOLD if body.threshold is None else body.threshold,
+        threshold=body.threshold,
         on=None if body.show_expired else clock.today(),
     )
 

@@ -73,7 +73,9 @@ class OssSearchIn(OssSubjects):
         examples=[{"user_id": "alice"}],
     )
     top_k: Annotated[int, Field(ge=1, le=1000)] | None = Field(None, description="How many at most; 20 by default.")
-    threshold: Annotated[float, Field(ge=0, le=1)] | None = Field(None, description="The least score; 0.1 by default.")
+    threshold: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        None, description="The least score; 0.1 by default, which memories of a time that is named need not reach."
+    )
     explain: bool | None = Field(None, description="Adds `score_details`.")
     show_expired: bool | None = Field(None, description="Also what is past its expiration date.")
 

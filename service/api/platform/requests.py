@@ -22,7 +22,6 @@ from service.memories.limits import check_characters, check_names
 from service.records import EventStatus, Identity, Message, NewMemories, SubjectNames
 
 DEFAULT_TOP_K: Final = 10
-DEFAULT_THRESHOLD: Final = 0.1
 #: Fields of an add by which a caller would write policy; they are ignored and the answer says so.
 _IGNORED: Final = (
     "prompt",
@@ -89,7 +88,7 @@ def query_of(body: SearchFields, names: SubjectNames | None = None) -> Query:
         text=body.query,
         where=where,
         limit=DEFAULT_TOP_K if limit is None else limit,
-        threshold=DEFAULT_THRESHOLD if body.threshold is None else body.threshold,
+        threshold=body.threshold,
         on=None if body.show_expired else reference or clock.today(),
         reference=reference,
         latest=bool(body.latest_only),

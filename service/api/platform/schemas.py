@@ -177,7 +177,9 @@ class SearchFields(_Narrowed):
     query: str = Field(description="What to look for, by meaning and by words.", examples=["what does she drink?"])
     top_k: Annotated[int, Field(ge=1, le=1000)] | None = Field(None, description="How many at most; 10 by default.")
     limit: Annotated[int, Field(ge=1, le=1000)] | None = Field(None, description="Another name of `top_k`.")
-    threshold: Annotated[float, Field(ge=0, le=1)] | None = Field(None, description="The least score; 0.1 by default.")
+    threshold: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        None, description="The least score; 0.1 by default, which memories of a time that is named need not reach."
+    )
     reference_date: Moment | None = Field(None, description="The day of the question and of expiry; today by default.")
     explain: bool | None = Field(None, description="Adds `score_details`.")
 

@@ -7,8 +7,10 @@ from datetime import UTC, date, datetime
 
 import pytest
 
+from service.filters.ast import EVERYTHING
 from service.filters.parse import parse_filter
 from service.memories.actions import Query
+from service.memories.searching import USUAL_THRESHOLD
 from service.records import Message, NewMemories, SubjectNames
 from service.scope import Caller
 from service.settings.languages import Language
@@ -91,6 +93,46 @@ def test_a_score_is_that_of_a_hit_of_the_answer(moved: Services, caller: Caller)
     between = (oslo.signals.fused + rome.signals.fused) / 2
     above = moved.memories.search(caller, caller.scope, replace(whole, threshold=between))
     assert [hit.memory.id for hit in above] == [rome.memory.id]
+
+
+def test_what_is_of_the_named_time_is_found_among_many_that_are_nearer(moved: Services, caller: Caller) -> None:
+    """Among the nearest of all times there is none of it."""
+    notes = [Message("user", f"She went for a walk in the park, number {number}") for number in range(180)]
+    for start in range(0, len(notes), 60):
+        part = notes[start : start + 60]
+        long_ago = datetime(2024, 1, 1 + start // 60, tzinfo=UTC)
+        new = NewMemories(part, SubjectNames(user_id="ann"), infer=False, occurred_at=long_ago)
+        moved.adds.add(caller, caller.scope, new)
+    of_ann, with_o = parse_filter({"user_id": "ann"}), parse_filter({"text": {"contains": "o"}})
+    for when, where, texts in (
+        ("last week", EVERYTHING, {"I moved to Lima"}),
+        ("last week", of_ann, {"I moved to Lima"}),
+        ("last week", with_o, {"I moved to Lima"}),
+        ("since June 2025", EVERYTHING, {"I moved to Rome", "I moved to Lima"}),
+        ("from March to June 2025", EVERYTHING, {"I moved to Oslo", "I moved to Rome"}),
+    ):
+        asked = Query(f"Where did she go for a walk {when}?", where, on=TODAY, reference=TODAY, threshold=None)
+        hits = moved.memories.search(caller, caller.scope, asked)
+        assert {hit.memory.text for hit in hits[: len(texts)]} == texts
+        assert {hit.memory.created_at.year for hit in hits[len(texts) :]} == {2024}
+        assert len({hit.memory.id for hit in hits}) == len(hits) == 10
+
+
+def test_what_is_of_the_named_time_need_not_reach_the_usual_threshold(services: Services, caller: Caller) -> None:
+    for text, month in (("We hiked in the Dolomites", 7), ("The printer is out of toner", 2)):
+        moment = datetime(2026, month, 10, tzinfo=UTC)
+        new = NewMemories([Message("user", text)], SubjectNames(user_id="ann"), infer=False, occurred_at=moment)
+        services.adds.add(caller, caller.scope, new)
+
+    def found(question: str, threshold: float | None) -> list[str]:
+        asked = Query(question, on=TODAY, reference=TODAY, threshold=threshold)
+        return [hit.memory.text for hit in services.memories.search(caller, caller.scope, asked)]
+
+    last_summer = "What did she do last summer?"
+    assert found(last_summer, None) == ["We hiked in the Dolomites"]
+    assert found(last_summer, USUAL_THRESHOLD) == []
+    assert "We hiked in the Dolomites" not in found("What did she do?", None)
+    assert found(last_summer, 0.0) == ["We hiked in the Dolomites", "The printer is out of toner"]
 
 
 def test_without_a_time_the_new_gets_a_little(moved: Services, caller: Caller) -> None:
