@@ -6,6 +6,7 @@ starts `memvault mcp` waits for each of them.
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import sys
@@ -15,8 +16,8 @@ from typing import Final
 
 import typer
 
-from service.cli.leaving import leave, why_unusable
-from service.cli.streams import UNWRITTEN, complain, let_go_of_output, take_streams
+from service.cli.leaving import leave
+from service.cli.streams import UNWRITTEN, complain, let_go_of_output, take_streams, why_not
 from service.errors import ConfigurationError, MemvaultError
 
 #: The module and function of each command, in the order in which help lists them.
@@ -50,6 +51,8 @@ _GROUPS: Final = {
 
 #: As a shell tells of a process that Ctrl-C has ended.
 _INTERRUPTED: Final = 130
+#: What the machine answers when something cannot be written any more; the error need not name a file then.
+_UNWRITABLE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EBADF})
 
 
 def commands(only: str | None = None) -> typer.Typer:
@@ -95,7 +98,7 @@ def main() -> None:
     except MemvaultError as error:
         _end(error.detail, 1)
     except OSError as error:
-        told = why_unusable(error)
+        told = _why_unusable(error)
         if told is None:
             raise
         _end(told, UNWRITTEN)
@@ -118,3 +121,13 @@ def _end(told: str, code: int) -> None:
     complain(told)
     leave(code)
     raise SystemExit(code)
+
+
+def _why_unusable(error: OSError) -> str | None:
+    """Return what is wrong with a file or the output, in one line; None for an error that is about neither."""
+    name = error.filename
+    if name is not None:
+        return f"{os.fsdecode(name) if isinstance(name, bytes) else name}: cannot be used ({error.strerror})"
+    if error.errno in _UNWRITABLE:
+        return f"a file or the output cannot be written ({why_not(error)})"
+    return None

@@ -1,17 +1,12 @@
-"""How a process leaves once everything of it is closed, and what it says when the machine did not let it work."""
+"""How a process leaves once everything of it is closed."""
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import threading
-from typing import Final
 
-from service.cli.streams import let_go_of_output, why_not
-
-#: What the machine answers when something cannot be written any more; the error need not name a file then.
-_UNWRITABLE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EBADF})
+from service.cli.streams import let_go_of_output
 
 
 def leave(code: int) -> None:
@@ -24,13 +19,3 @@ def leave(code: int) -> None:
         logging.shutdown()
         let_go_of_output()
         os._exit(code)
-
-
-def why_unusable(error: OSError) -> str | None:
-    """Return what is wrong with a file or the output, in one line; None for an error that is about neither."""
-    name = error.filename
-    if name is not None:
-        return f"{os.fsdecode(name) if isinstance(name, bytes) else name}: cannot be used ({error.strerror})"
-    if error.errno in _UNWRITABLE:
-        return f"a file or the output cannot be written ({why_not(error)})"
-    return None

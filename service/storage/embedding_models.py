@@ -20,7 +20,7 @@ from service.storage.database import Database
 from service.storage.encryption import Cipher, Place
 from service.storage.erasers import keep
 from service.storage.keyring import KeyDestroyed, Keyring
-from service.storage.tables import moment
+from service.storage.tables import NOW, moment
 
 
 class ModelState(StrEnum):
@@ -53,9 +53,7 @@ keep(EmbeddingModelRow, "names of models and the sealed settings of their provid
 
 _models: Final[Any] = EmbeddingModelRow.__table__  # type: ignore[attr-defined]
 _m: Final[Any] = _models.c
-#: By the database's clock: those of the processes that share an index differ.
-_NOW: Final = func.statement_timestamp()
-_KNOWN: Final = select(_models, (_NOW - _m.updated_at).label("idle"))
+_KNOWN: Final = select(_models, (NOW - _m.updated_at).label("idle"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +132,7 @@ class EmbeddingModels:
                 if row.idle < stale_after:
                     return None
                 connection.execute(
-                    update(_models).where(_m.id == row.id).values(state=ModelState.RETIRED.value, updated_at=_NOW)
+                    update(_models).where(_m.id == row.id).values(state=ModelState.RETIRED.value, updated_at=NOW)
                 )
                 row = None
             if row is None:
@@ -142,7 +140,7 @@ class EmbeddingModels:
             else:
                 sealed = self._sealed(row.id, settings)
                 connection.execute(
-                    update(_models).where(_m.id == row.id).values(settings=sealed, total=total, updated_at=_NOW)
+                    update(_models).where(_m.id == row.id).values(settings=sealed, total=total, updated_at=NOW)
                 )
         return self.find(ModelState.FILLING)
 
@@ -160,7 +158,7 @@ class EmbeddingModels:
             filling = _m.id == model.id, _m.state == ModelState.FILLING.value
             if connection.execute(select(_m.id).where(*filling)).first() is None:
                 return False
-            moved = {"updated_at": _NOW}
+            moved = {"updated_at": NOW}
             serving = _m.state == ModelState.SERVING.value
             connection.execute(update(_models).where(serving).values(state=ModelState.RETIRED.value, **moved))
             connection.execute(update(_models).where(_m.id == model.id).values(state=ModelState.SERVING.value, **moved))
@@ -215,14 +213,14 @@ class EmbeddingModels:
                 state=state.value,
                 done=0,
                 total=total,
-                created_at=_NOW,
-                updated_at=_NOW,
+                created_at=NOW,
+                updated_at=NOW,
             )
         )
 
     def _update(self, model_id: UUID, **values: Any) -> None:
         with self._database.tenant_blind() as connection:
-            connection.execute(update(_models).where(_m.id == model_id).values(**values, updated_at=_NOW))
+            connection.execute(update(_models).where(_m.id == model_id).values(**values, updated_at=NOW))
 
     def _cipher(self) -> Cipher:
         return Cipher(self._keyring.tenant_secret(SYSTEM_TENANT, "embedding-models"))

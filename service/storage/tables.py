@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, datetime
+from typing import Final
 from uuid import UUID
 
 from sqlalchemy import (
@@ -16,6 +17,7 @@ from sqlalchemy import (
     SmallInteger,
     UniqueConstraint,
     Uuid,
+    func,
     text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
@@ -36,6 +38,10 @@ TENANT_BLIND_TABLES = frozenset(
     # Which embedding models there are; what opens them is sealed under the service's own key.
     | {"embedding_models"}
 )
+
+
+NOW: Final = func.statement_timestamp()
+"""The moment of a statement by the database's clock: those of the processes that share it differ."""
 
 
 def moment(*, nullable: bool = False) -> Column[datetime]:

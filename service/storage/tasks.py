@@ -12,11 +12,9 @@ from sqlalchemy import Connection, func, insert, select, update
 
 from service import clock
 from service.storage.database import Database
-from service.storage.tables import TaskRow
+from service.storage.tables import NOW, TaskRow
 
 _tasks: Final[Any] = TaskRow.__table__  # type: ignore[attr-defined]
-#: By the database's clock: those of the processes that ask for a task differ.
-_NOW: Final = func.statement_timestamp()
 
 
 class TaskState(StrEnum):
@@ -48,7 +46,7 @@ class Tasks:
         """Note a task inside the caller's transaction, which also puts it into the queue."""
         task_id = clock.new_id()
         values = {"id": task_id, "kind": kind, "state": TaskState.PENDING.value, "done": 0}
-        connection.execute(insert(_tasks).values(**values, created_at=_NOW, updated_at=_NOW))
+        connection.execute(insert(_tasks).values(**values, created_at=NOW, updated_at=NOW))
         return task_id
 
     def claim(self, kind: str, *, stale_after: timedelta) -> UUID | None:
@@ -59,14 +57,14 @@ class Tasks:
         with self._database.tenant_blind() as connection:
             connection.execute(select(func.pg_advisory_xact_lock(func.hashtext(f"memvault task {kind}"))))
             running = (_tasks.c.kind == kind, _tasks.c.state == TaskState.RUNNING.value)
-            live = select(_tasks.c.id).where(*running, _tasks.c.updated_at > _NOW - stale_after)
+            live = select(_tasks.c.id).where(*running, _tasks.c.updated_at > NOW - stale_after)
             if connection.execute(live).first() is not None:
                 return None
             ended = {"state": TaskState.FAILED.value, "error": "the process that did it has ended"}
-            connection.execute(update(_tasks).where(*running).values(**ended, updated_at=_NOW))
+            connection.execute(update(_tasks).where(*running).values(**ended, updated_at=NOW))
             task_id = clock.new_id()
             values = {"id": task_id, "kind": kind, "state": TaskState.RUNNING.value, "done": 0}
-            connection.execute(insert(_tasks).values(**values, created_at=_NOW, updated_at=_NOW))
+            connection.execute(insert(_tasks).values(**values, created_at=NOW, updated_at=NOW))
         return task_id
 
     def get(self, task_id: UUID) -> Task:
@@ -82,10 +80,10 @@ class Tasks:
     def note(self, kind: str, state: TaskState) -> None:
         """Keep how the last task of a kind that leaves nothing else behind ended."""
         with self._database.tenant_blind() as connection:
-            ended = update(_tasks).where(_tasks.c.kind == kind).values(state=state.value, updated_at=_NOW)
+            ended = update(_tasks).where(_tasks.c.kind == kind).values(state=state.value, updated_at=NOW)
             if connection.execute(ended).rowcount == 0:
                 values = {"id": clock.new_id(), "kind": kind, "state": state.value, "done": 0}
-                connection.execute(insert(_tasks).values(**values, created_at=_NOW, updated_at=_NOW))
+                connection.execute(insert(_tasks).values(**values, created_at=NOW, updated_at=NOW))
 
     def last(self, connection: Connection, kind: str) -> tuple[TaskState, datetime] | None:
         """Return how the last task of a kind ended and when, or None."""
@@ -100,4 +98,4 @@ class Tasks:
     def _update(self, task_id: UUID, **values: Any) -> None:
         with self._database.tenant_blind() as connection:
             statement = update(_tasks).where(_tasks.c.id == task_id)
-            connection.execute(statement.values(**values, updated_at=_NOW))
+            connection.execute(statement.values(**values, updated_at=NOW))
