@@ -8,6 +8,7 @@ from datetime import date
 from functools import partial
 from itertools import islice
 from typing import Final
+from uuid import UUID
 
 from sqlalchemy import Connection, true
 
@@ -36,7 +37,12 @@ USUAL_THRESHOLD: Final = 0.1
 #: Candidates that are asked of the index for each memory wanted, so that fusion has something to choose from.
 _CANDIDATES_EACH: Final = 4
 _FEWEST_CANDIDATES: Final = 60
+#: The part of the candidates by meaning that is to be of a named time. Where most memories are, asking for these alone
+#: takes three times as long as asking for all (their condition is asked of every point), and finds hardly another one.
+_OF_TIME: Final = 1 / 3
 _MOST_CANDIDATES: Final = 50_000
+#: Rows that are read and opened in one go where few of the candidates are wanted.
+_MOST_AT_ONCE: Final = 640
 #: Memories that are looked for by their ids where so many candidates have too few that are wanted; fewer than these.
 _MOST_CHOSEN: Final = 10_000
 
@@ -88,6 +94,7 @@ class Searching:
             asked_for = anchored(stores, self._indexing, scope, asked_for, asked_for.event, query, lookup)
         asked = max(_FEWEST_CANDIDATES, query.limit * _CANDIDATES_EACH)
         threshold = USUAL_THRESHOLD if query.threshold is None else query.threshold
+        unwanted: set[UUID] = set()
         while True:
             answer = question.ask(partial(self._near, scope, terms, query, lookup, asked_for, asked))
             timed = boosts(answer.candidates.created, asked_for, until)
@@ -102,7 +109,7 @@ class Searching:
             exhausted = answer.exhausted or most_left(answer) < threshold
             exact = answer.exact and not query.latest
             with stores.database.transaction(scope) as connection:
-                hits = self._fill(connection, scope, ranked, query, lookup, exact=exact)
+                hits = self._fill(connection, scope, ranked, query, lookup, exact=exact, unwanted=unwanted)
                 if len(hits) >= query.limit or exhausted or (exact and asked >= _MOST_CANDIDATES):
                     stores.trail.write(
                         connection,
@@ -143,7 +150,7 @@ class Searching:
     ) -> SearchAnswer:
         search = partial(index.of(scope).search, vector, terms, lookup=lookup, users=lookup.users, on=query.on)
         answer = search(query.where, limit=limit, neighbours=True)
-        if not asked_for.spans or answer.exhausted:
+        if not asked_for.spans or answer.exhausted or _holds_enough(answer, asked_for, limit):
             return answer
         # What is of the named time need not be among the nearest of all times.
         of_time = search(and_(query.where, within(asked_for.spans)), limit=limit)
@@ -158,12 +165,17 @@ class Searching:
         lookup: TenantLookup,
         *,
         exact: bool,
+        unwanted: set[UUID],
     ) -> Sequence[Hit]:
-        """Read ranked candidates until the asked number of hits is there; what the record does not give is no hit."""
+        """Read ranked candidates until the asked number of hits is there; what the record does not give is no hit.
+
+        What is `unwanted` is not read, and what is found to be so is added to it.
+        """
         hits: list[Hit] = []
-        step = query.limit if exact else query.limit * _CANDIDATES_EACH
-        for start in range(0, len(ranked), step):
-            part = ranked.part(start, start + step)
+        start, step = 0, query.limit if exact else query.limit * _CANDIDATES_EACH
+        while start < len(ranked):
+            part = [one for one in ranked.part(start, start + step) if one.memory_id not in unwanted]
+            start, step = start + step, step if exact else min(step * 2, max(step, _MOST_AT_ONCE))
             ids = [one.memory_id for one in part]
             if query.latest:
                 ids = list(current(connection, ids, query.on))
@@ -172,10 +184,12 @@ class Searching:
             for one in part:
                 memory = presented.get(one.memory_id)
                 # Evaluated on the row even when the index was exact: it may be a version behind.
-                if memory is not None and matches(query.where, memory):
-                    hits.append(Hit(memory, one.signals.fused, one.signals))
-                    if len(hits) == query.limit:
-                        return hits
+                if memory is None or not matches(query.where, memory):
+                    unwanted.add(one.memory_id)
+                    continue
+                hits.append(Hit(memory, one.signals.fused, one.signals))
+                if len(hits) == query.limit:
+                    return hits
         return hits
 
     def _chosen(self, connection: Connection, scope: Scope, query: Query, lookup: TenantLookup) -> Query:
@@ -192,3 +206,10 @@ class Searching:
             return lookup
         with self._stores.database.transaction(scope) as connection:
             return self._stores.lookup(connection, scope, where)
+
+
+def _holds_enough(answer: SearchAnswer, asked: AskedTime, limit: int) -> bool:
+    """Return whether so many of each named time are among the nearest that those farther away need not be asked for."""
+    candidates = answer.candidates
+    nearest = candidates.created[candidates.semantic >= answer.semantic_left]
+    return all(of_times(nearest, (span,)).sum() >= limit * _OF_TIME for span in asked.spans)

@@ -31,6 +31,7 @@ from service.memories import stores as stores_module
 from service.memories.actions import Edit, Query
 from service.records import Change, Event, EventStatus, Message, NewMemories, SubjectNames
 from service.scope import Caller, SubjectKind
+from service.storage.record import Record
 from service.wiring import Services
 from tests.conftest import Postgres, caller_of
 
@@ -220,6 +221,25 @@ def test_inexact_filters_fill_up_to_the_asked_number(services: Services, caller:
         caller, caller.scope, parse_filter({"metadata": {"n": {"gte": 2}}}), page=1, size=1, on=None
     )
     assert (page.total, len(page.items)) == (2, 1)
+
+
+def test_what_a_search_does_not_want_is_read_once(
+    services: Services, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often the index is asked for more, and in few trips to the record."""
+    add(services, caller, *(f"note {number} about gardens" for number in range(200)))
+    read: list[list[Any]] = []
+    find = Record.find
+
+    def noted(record: Record, connection: Any, scope: Any, ids: Any, **more: Any) -> Any:
+        read.append(list(ids))
+        return find(record, connection, scope, ids, **more)
+
+    monkeypatch.setattr(Record, "find", noted)
+    assert found(services, caller, "note about gardens", {"text": {"contains": "pond"}}) == []
+    ids = [id_ for part in read for id_ in part]
+    assert len(set(ids)) == len(ids) == 200
+    assert len([part for part in read if part]) <= 5
 
 
 def test_what_few_meet_is_found_behind_all_that_the_index_has_nearest(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, date, datetime
+from typing import Any
 
 import pytest
 
 from service.filters.ast import EVERYTHING
 from service.filters.parse import parse_filter
+from service.index.scoped import TenantIndex
 from service.memories.actions import Query
 from service.memories.searching import USUAL_THRESHOLD
 from service.records import Message, NewMemories, SubjectNames
@@ -116,6 +118,30 @@ def test_what_is_of_the_named_time_is_found_among_many_that_are_nearer(moved: Se
         assert {hit.memory.text for hit in hits[: len(texts)]} == texts
         assert {hit.memory.created_at.year for hit in hits[len(texts) :]} == {2024}
         assert len({hit.memory.id for hit in hits}) == len(hits) == 10
+
+
+def test_a_time_that_most_memories_are_of_takes_no_search_of_its_own(
+    moved: Services, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One whose memories are not among the nearest does, also beside another one."""
+    notes = [Message("user", f"She went for a walk in the park, number {number}") for number in range(90)]
+    this_year = datetime(2026, 1, 1, tzinfo=UTC)
+    new = NewMemories(notes, SubjectNames(user_id="ann"), infer=False, occurred_at=this_year)
+    moved.adds.add(caller, caller.scope, new)
+    asked: list[Any] = []
+    search = TenantIndex.search
+
+    def noted(index: TenantIndex, *given: Any, **more: Any) -> Any:
+        asked.append(given)
+        return search(index, *given, **more)
+
+    monkeypatch.setattr(TenantIndex, "search", noted)
+    for when, searches in (("since June 2025", 1), ("in 2026", 1), ("last week", 2), ("in 2026 or in June 2025", 2)):
+        asked.clear()
+        query = Query(f"When did she go for a walk {when}?", on=TODAY, reference=TODAY, threshold=None)
+        hits = moved.memories.search(caller, caller.scope, query)
+        assert (when, len(asked), len(hits)) == (when, searches, 10)
+        assert all(hit.signals.time >= 0.6 for hit in hits) or searches == 2
 
 
 def test_what_is_of_the_named_time_need_not_reach_the_usual_threshold(services: Services, caller: Caller) -> None:
