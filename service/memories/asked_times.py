@@ -15,6 +15,7 @@ from dateparser.date import DateDataParser
 from service.memories.asked_events import Event, Side, asked_event
 from service.memories.english_seasons import english_seasons
 from service.memories.english_times import english_times, is_loose, lacks_year
+from service.memories.relative_times import without_relative
 from service.memories.time_tables import TIME_WORDS
 from service.memories.time_words import Named, TimeWords, folded
 from service.memories.weekdays import THIS_WEEKEND, WEEKDAYS, WEEKEND, days_named, in_week
@@ -74,6 +75,8 @@ class AskedTime:
     anchored: Span | None = None
     #: Whether a span is not the one that the question is asked in, as "today" and "this week" are.
     elsewhen: bool = False
+    #: The question without words that mean other times in memories (`without_relative`); empty where all of it counts.
+    rest: str = ""
 
     @property
     def wants_superseded(self) -> bool:
@@ -88,8 +91,8 @@ def asked_time(question: str, today: date, language: Language = Language.ENGLISH
     """
     words = TIME_WORDS.get(language)
     # Many spaces in a row are a way to keep a regular expression busy.
-    text = " ".join(question.split())
-    text = text if words is None else folded(text)
+    question = " ".join(question.split())
+    text = question if words is None else folded(question)
     named = list(islice(english_times(text), _MOST))
     others = list(islice(english_seasons(text), _MOST))
     if words is not None:
@@ -109,7 +112,8 @@ def asked_time(question: str, today: date, language: Language = Language.ENGLISH
     now = datetime.combine(today, time(12), tzinfo=UTC)
     # What is to come is no reason to ask for what is no longer so.
     elsewhen = any(begin <= now and not (begin > FIRST and now < end < LAST) for begin, end in spans)
-    return AskedTime(spans, present, past, event, elsewhen=elsewhen)
+    rest = without_relative(question, text, named) if spans else ""
+    return AskedTime(spans, present, past, event, elsewhen=elsewhen, rest=rest)
 
 
 def span_at(moment: datetime, side: Side) -> Span:

@@ -84,12 +84,12 @@ class Searching:
         stores.check_users(caller, Action.SEARCH, query.where)
         check_query(query.text, stores.settings.limits)
         self._indexing.check()
-        question = stores.generations.question(query.text)
-        terms = self._indexing.terms(scope).query(query.text)
         lookup = self._lookup(scope, query.where)
         # By the day, so that the same search has the same answer all day.
         today = query.reference or clock.today()
         asked_for, until = query.asked or self.asked_time(scope, query.text, today), day_end(today)
+        text = asked_for.rest or query.text
+        question, terms = stores.generations.question(text), self._indexing.terms(scope).query(text)
         if asked_for.event is not None:
             asked_for = anchored(stores, self._indexing, scope, asked_for, asked_for.event, query, lookup)
         asked = max(_FEWEST_CANDIDATES, query.limit * _CANDIDATES_EACH)

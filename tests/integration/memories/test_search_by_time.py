@@ -161,6 +161,27 @@ def test_what_is_of_the_named_time_need_not_reach_the_usual_threshold(services: 
     assert found(last_summer, 0.0) == ["We hiked in the Dolomites", "The printer is out of toner"]
 
 
+def test_words_for_a_time_that_was_another_one_when_they_were_told_find_nothing(
+    services: Services, caller: Caller
+) -> None:
+    """Of "last week" tells whatever was told in another week with these words."""
+    notes = [Message("user", f"What happened last week: film number {number} was shown") for number in range(80)]
+    for texts, moment in (
+        (notes, datetime(2024, 5, 1, tzinfo=UTC)),
+        ([Message("user", "The boat has a new mast")], datetime(2026, 11, 18, tzinfo=UTC)),
+    ):
+        new = NewMemories(texts, SubjectNames(user_id="ann"), infer=False, occurred_at=moment)
+        services.adds.add(caller, caller.scope, new)
+    for question, best in (
+        ("What happened last week?", "The boat has a new mast"),
+        ("Which film was shown last week?", "The boat has a new mast"),
+        ("Which film number 7 was shown in May 2024?", "What happened last week: film number 7 was shown"),
+    ):
+        asked = Query(question, on=TODAY, reference=TODAY, threshold=None)
+        hits = services.memories.search(caller, caller.scope, asked)
+        assert (question, hits[0].memory.text) == (question, best)
+
+
 def test_without_a_time_the_new_gets_a_little(moved: Services, caller: Caller) -> None:
     hits = moved.memories.search(caller, caller.scope, Query("Where did she move?", on=TODAY, reference=TODAY))
     times = {hit.memory.text: hit.signals.time for hit in hits}
