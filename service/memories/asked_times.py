@@ -13,6 +13,7 @@ from typing import Any, Final, TypeAlias
 from dateparser.date import DateDataParser
 
 from service.memories.asked_events import Event, Side, asked_event
+from service.memories.english_hours import english_hours
 from service.memories.english_seasons import english_seasons
 from service.memories.english_times import english_times, is_loose, lacks_year
 from service.memories.relative_times import without_relative
@@ -23,7 +24,8 @@ from service.memories.year_parts import part_days
 from service.settings.languages import Language
 
 _PRESENT: Final = re.compile(
-    r"\b(?:current(?:ly)?|nowadays|now|at the moment|these days|latest|newest|most recent(?:ly)?|up to date)\b",
+    r"\b(?:current(?:ly)?|nowadays|now|at the moment|these days|latest|newest|(?:most )?recently|most recent|up to date"
+    r"|lately|of late|the other day|(?:a|the (?:last|past)) few (?:days|weeks))\b",
     re.IGNORECASE,
 )
 _PAST: Final = re.compile(
@@ -94,7 +96,7 @@ def asked_time(question: str, today: date, language: Language = Language.ENGLISH
     question = " ".join(question.split())
     text = question if words is None else folded(question)
     named = list(islice(english_times(text), _MOST))
-    others = list(islice(english_seasons(text), _MOST))
+    others = [*islice(english_seasons(text), _MOST), *islice(english_hours(text), _MOST)]
     if words is not None:
         others += islice(words.times(text, question), _MOST)
     if others:

@@ -14,9 +14,11 @@ from service.memories.weekdays import THIS_WEEKEND, WEEKDAYS, WEEKEND
 #: Of the past or the present: of what is to come is told before, with the same words. "Last year" means the same for
 #: a year, and what was told in it is asked for in it too.
 _RELATIVE: Final = re.compile(
-    rf"{'|'.join(WEEKDAYS)}|{WEEKEND}|{THIS_WEEKEND}|yesterday|today|(?:last|this) (?:week|month)"
-    r"|\w+ (?:day|week|month)s? ago"
+    rf"{'|'.join(WEEKDAYS)}|{WEEKEND}|{THIS_WEEKEND}|(?:the day before )?yesterday|today|(?:last|this) (?:week|month)"
+    rf"|\w+ (?:day|week|weekend|month|{'|'.join(WEEKDAYS)})s? ago"
 )
+#: "Last week's meeting".
+_OF_IT: Final = re.compile(r"\A['’]s\b")
 _WORD: Final = re.compile(r"\w")
 
 
@@ -36,6 +38,6 @@ def without_relative(question: str, text: str, named: Iterable[Named]) -> str:
         start, end = (
             (one.start, one.end) if ends is None else (bisect_left(ends, at + 1) for at in (one.start, one.end))
         )
-        question = f"{question[:start]} {question[end:]}"
+        question = f"{question[:start]} {_OF_IT.sub('', question[end:])}"
     rest = " ".join(question.split())
     return rest if _WORD.search(rest) else ""

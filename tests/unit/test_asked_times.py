@@ -96,6 +96,14 @@ FIRST, LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
         ("the twenty-first of June", "2026-06-21", "2026-06-22"),
         ("the morning of 5 May", "2026-05-05", "2026-05-06"),
         ("What did she say on 3-4 March 2025 about 5 cats?", "2025-03-03", "2025-03-05"),
+        ("What changed in the last 24 hours?", "2026-11-25", "9999-12-31"),
+        ("what happened over the past 30 hours", "2026-11-24", "9999-12-31"),
+        ("What did he write in the last hour?", "2026-11-26", "9999-12-31"),
+        ("Who called within the last ten minutes?", "2026-11-26", "9999-12-31"),
+        ("Who called two hours ago?", "2026-11-26", "2026-11-27"),
+        ("Who called half an hour ago?", "2026-11-26", "2026-11-27"),
+        ("Who called 48 hours ago?", "2026-11-24", "2026-11-25"),
+        ("Who has called since an hour ago?", "2026-11-26", "9999-12-31"),
     ],
 )
 def test_a_named_time(question: str, first: str, end: str) -> None:
@@ -150,13 +158,25 @@ def test_an_event_at_an_edge_of_the_calendar_makes_a_span(moment: datetime, side
         "Which version came in 2024.1?",
         "What changed since 2024.1.3?",
         "since 2024,500 people came",
+        "What did she cancel at the last minute?",
+        "Who scored in the last 10 minutes of the match?",
+        "What did he read in the last hour before the exam?",
+        "Who works 12 hours a day?",
+        "Who came two and a half hours ago?",
     ],
 )
 def test_no_time(question: str) -> None:
     assert asked_time(question, TODAY).spans == ()
 
 
-@pytest.mark.parametrize("question", ["What is her current address?", "Where does she live now?", "the latest offer"])
+@pytest.mark.parametrize(
+    "question",
+    [
+        *("What is her current address?", "Where does she live now?", "the latest offer", "What did she buy recently?"),
+        *("What is he up to lately?", "What did they say the other day?", "Who called a few days ago?"),
+        "What broke in the last few weeks?",
+    ],
+)
 def test_the_present(question: str) -> None:
     assert asked_time(question, TODAY).present
 

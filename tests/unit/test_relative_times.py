@@ -22,6 +22,10 @@ THURSDAY = date(2026, 11, 26)
         ("What did he buy this month?", "What did he buy ?"),
         ("What did she do on Monday?", "What did she do ?"),
         ("What did she do last weekend?", "What did she do ?"),
+        ("What did she do the day before yesterday?", "What did she do ?"),
+        ("What did she do two Mondays ago?", "What did she do ?"),
+        ("What was said in last month's meeting?", "What was said meeting?"),
+        ("What changed in the last 24 hours?", "What changed ?"),
         ("What did she do two weeks ago and three days ago?", "What did she do ?"),
     ],
 )
