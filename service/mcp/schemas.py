@@ -41,7 +41,8 @@ Filters = Annotated[
             'What the memories must meet, for instance {"user_id": "alice"} or {"AND": [{"user_id": "alice"}, '
             '{"metadata": {"connector": "slack"}}, {"created_at": {"gte": "2026-01-01"}}]}. Keys: user_id, agent_id, '
             "app_id, run_id, actor_id, created_at, updated_at, expiration_date, text, keywords, categories, metadata, "
-            'memory_ids; AND, OR and NOT join. "*" means "is set". Without filters: everything you may see.'
+            "memory_ids; AND, OR and NOT join. Operators: eq, ne, in, exists, gt, gte, lt, lte, contains, icontains. "
+            '"*" means "is set". Without filters: everything you may see.'
         )
     ),
 ]

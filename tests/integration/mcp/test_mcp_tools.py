@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from threading import Event
 from typing import Any
 from uuid import uuid4
@@ -11,6 +12,7 @@ import jsonschema
 import pytest
 
 from service.auth.keys import Grant
+from service.filters.ast import Op
 from service.policy.table import ROLES
 from service.scope import TenantId
 from service.wiring import Services
@@ -77,6 +79,12 @@ def test_every_tool_says_what_an_agent_must_know(wire: Wire) -> None:
         for kind in ("inputSchema", "outputSchema"):
             jsonschema.Draft202012Validator.check_schema(tool[kind])
             assert tool[kind]["type"] == "object", name
+
+
+def test_a_filter_can_be_written_by_its_description(wire: Wire) -> None:
+    for name in ("search_memories", "get_memories"):
+        told = tools_of(wire)[name]["inputSchema"]["properties"]["filters"]["description"]
+        assert {one.value for one in Op} <= set(re.findall(r"\w+", told)), name
 
 
 def test_every_answer_meets_its_schema_and_comes_as_text_too(wire: Wire) -> None:
