@@ -47,25 +47,30 @@ def strict_object(raw: bytes | str, where: str) -> dict[str, Any]:
         InvalidInput, TooLarge: as `read_object` does for a body.
     """
     with reading(len(raw)):
-        return _strict_object(raw, where)
+        if not raw.strip():
+            raise InvalidInput(f"{where}: must be a JSON object, and is empty")
+        value = strict_value(raw, where)
+    if not isinstance(value, dict):
+        raise InvalidInput(f"{where}: must be a JSON object")
+    return value
 
 
-def _strict_object(raw: bytes | str, where: str) -> dict[str, Any]:
-    if not raw.strip():
-        raise InvalidInput(f"{where}: must be a JSON object, and is empty")
+def strict_value(raw: bytes | str, where: str) -> Any:
+    """Return what a JSON text holds, which `where` names in errors. One that is large needs a place of `reading`.
+
+    Raises:
+        InvalidInput, TooLarge: as `read_object` does for a body.
+    """
     refuse_many(raw, where)
     try:
         # The strict parser looks first, since the standard one takes NaN, lone surrogates and any depth.
         orjson.loads(raw)
         # It lets the last of two equal keys win, and reads a huge whole number as a float: so the other one reads.
-        value = checked(raw, where)
+        return checked(raw, where)
     except orjson.JSONDecodeError as error:
         raise InvalidInput(f"{where}: is not valid JSON (line {error.lineno}, column {error.colno})") from None
     except (ValueError, RecursionError):
         raise InvalidInput(f"{where}: is not valid JSON (a number that is too long, or too many levels)") from None
-    if not isinstance(value, dict):
-        raise InvalidInput(f"{where}: must be a JSON object")
-    return value
 
 
 def reading(size: int) -> AbstractContextManager[Any]:

@@ -49,7 +49,17 @@ def spoken(messages: Sequence[Message], *, with_tools: bool = False) -> list[Mes
 
 def as_prompt(messages: Sequence[Message]) -> list[dict[str, str]]:
     """Return the messages in Mem0's shape, their content made safe to stand in a prompt."""
-    return [{"role": message.role, "content": as_data(message.content)} for message in messages]
+    return [{"role": message.role, "content": as_said(message)} for message in messages]
+
+
+def as_said(message: Message) -> str:
+    """Return what a message says as data, behind its speaker's name where it has one.
+
+    Mem0 tells the model nothing but roles, and several people may speak as `user`: whose a fact is would be lost. The
+    name is no field of its own, since providers refuse most that people have.
+    """
+    speaker = " ".join((message.name or "").split())
+    return as_data(f"{speaker}: {message.content}" if speaker else message.content)
 
 
 def as_data(content: str) -> str:

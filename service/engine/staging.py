@@ -14,7 +14,7 @@ from service.clock import new_random_id
 from service.embeddings import Embedder, EmbeddingRefused, Vector
 from service.engine.answers import Answer
 from service.engine.errors import EmbeddingFailed, EngineError, NotSupported, ReadFailed, StagingMismatch, StoreAway
-from service.engine.prompt import as_data
+from service.engine.prompt import as_said
 from service.engine.shapes import Reader, Recalled, TokenUsage
 from service.errors import Unavailable
 from service.records import SubjectNames
@@ -243,7 +243,7 @@ class StagingHistory:
         """Return the last messages of this scope as data for the prompt, oldest first."""
         self._unit.check_session(session_scope)
         last = self._unit.reader.last_messages(limit)[-limit:]
-        return [{"role": message.role, "content": as_data(message.content), "name": None} for message in last]
+        return [{"role": message.role, "content": as_said(message), "name": None} for message in last]
 
     @recorded
     def save_messages(self, messages: Sequence[Mapping[str, Any]], session_scope: str) -> None:

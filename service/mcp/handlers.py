@@ -42,6 +42,7 @@ from service.mcp.translate import (
 )
 from service.memories.actions import UNSET, Edit, Query
 from service.memories.interactions import Asked, Summary, only_user
+from service.memories.limits import check_text
 from service.records import Change, Message, NewMemories, SubjectNames
 from service.scope import Action, Caller
 from service.wiring import Services
@@ -52,6 +53,8 @@ def add_memory(services: Services, caller: Caller, given: AddMemoryInput) -> Add
     if given.messages:
         messages = [Message(one.role, one.content, one.name) for one in given.messages]
     elif given.text is not None:
+        # By its own name, which the agent gave it.
+        check_text(given.text, services.settings.limits, "text")
         messages = [Message("user", given.text)]
     else:
         raise InvalidInput("give text, or messages")

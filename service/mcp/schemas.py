@@ -5,11 +5,26 @@ from __future__ import annotations
 from datetime import date, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 from service.memories.interactions import USUAL_QUERY, USUAL_TOKENS
 from service.settings import MOST_MESSAGES
+from service.strict_json import LARGE, strict_value
 
+
+def _spelled_out(value: Any, info: ValidationInfo) -> Any:
+    """Return the object or list that a text spells out.
+
+    Some clients, Claude Desktop among them, put JSON into a text wherever an object or a list is asked for, and Mem0's
+    own server reads it. What is large is left as it is, and refused: it would be read where everybody waits.
+    """
+    if not isinstance(value, str) or len(value) > LARGE or value.lstrip()[:1] not in ("{", "["):
+        return value
+    return strict_value(value, str(info.field_name))
+
+
+#: An argument that is an object or a list.
+Structured = BeforeValidator(_spelled_out)
 UserId = Annotated[str | None, Field(description="The user whose memory it is.")]
 NeededUserId = Annotated[
     str | None, Field(description="The user it is about. Needed, unless your key is bound to one.")
@@ -20,12 +35,14 @@ RunId = Annotated[str | None, Field(description="The run (session) whose memory 
 MemoryId = Annotated[str, Field(description="The id of the memory, a UUID, as search_memories and others give it.")]
 Filters = Annotated[
     dict[str, Any] | None,
+    Structured,
     Field(
         description=(
             'What the memories must meet, for instance {"user_id": "alice"} or {"AND": [{"user_id": "alice"}, '
             '{"metadata": {"connector": "slack"}}, {"created_at": {"gte": "2026-01-01"}}]}. Keys: user_id, agent_id, '
             "app_id, run_id, actor_id, created_at, updated_at, expiration_date, text, keywords, categories, metadata, "
-            'memory_ids; AND, OR and NOT join. "*" means "is set". Without filters: everything you may see.'
+            "memory_ids; AND, OR and NOT join. Operators: eq, ne, in, exists, gt, gte, lt, lte, contains, icontains. "
+            '"*" means "is set". Without filters: everything you may see.'
         )
     ),
 ]
@@ -66,7 +83,9 @@ class IdentityInput(_Input):
 
 
 Account = Annotated[
-    IdentityInput | None, Field(description="An account that is linked to the user, instead of user_id.")
+    IdentityInput | None,
+    Structured,
+    Field(description="An account that is linked to the user, instead of user_id."),
 ]
 
 
@@ -84,12 +103,12 @@ class AddMemoryInput(Subjects):
 
     identity: Account = None
     text: str | None = Field(None, description="What to remember. Needed unless messages are given.")
-    messages: list[MessageInput] | None = Field(
+    messages: Annotated[list[MessageInput] | None, Structured] = Field(
         None,
         max_length=MOST_MESSAGES,
         description="A conversation to remember, taken instead of text, the oldest message first.",
     )
-    metadata: dict[str, Any] | None = Field(
+    metadata: Annotated[dict[str, Any] | None, Structured] = Field(
         None, description='Facts to filter by later, for instance {"connector": "slack", "channel": "#sales"}.'
     )
     infer: bool = Field(
@@ -128,7 +147,9 @@ class UpdateMemoryInput(_Input):
 
     memory_id: MemoryId
     text: str = Field(description="The new text. It replaces the old one, which stays in the history.")
-    metadata: dict[str, Any] | None = Field(None, description="New metadata, replacing all of the old. Omit to keep.")
+    metadata: Annotated[dict[str, Any] | None, Structured] = Field(
+        None, description="New metadata, replacing all of the old. Omit to keep."
+    )
 
 
 class PageInput(_Input):
@@ -150,7 +171,7 @@ class GetUserContextInput(_Input):
     query: str = Field(USUAL_QUERY, description="What the user says or asks now; the context is chosen for it.")
     user_id: NeededUserId = None
     identity: Account = None
-    connectors: list[str] | None = Field(
+    connectors: Annotated[list[str] | None, Structured] = Field(
         None,
         min_length=1,
         max_length=50,
@@ -174,7 +195,7 @@ class StoreInteractionSummaryInput(_Input):
     connector: str | None = Field(
         None, min_length=1, max_length=255, description="What it came through, for instance 'slack'."
     )
-    labels: list[str] | None = Field(
+    labels: Annotated[list[str] | None, Structured] = Field(
         None,
         max_length=2_000,
         description="What kind of interaction it was, kept in metadata.labels, for instance escalation, decision, "

@@ -130,11 +130,16 @@ class _Forwarder:
         )
 
     async def _call_tool(self, context: Context, params: types.CallToolRequestParams) -> types.CallToolResult:
-        """Call a tool. That the service is away is told as an error of the tool, which the agent gets to read."""
+        """Call a tool. That the service is away, or starting, is an error of the tool, which the agent gets to read.
+
+        Many programs end the agent's run at an error of the protocol, and this one passes.
+        """
         try:
             return await self._forward(types.CallToolRequest, types.CallToolResult, context, params)
-        except _Away as away:
-            return types.CallToolResult(content=[types.TextContent(text=away.error.message)], is_error=True)
+        except MCPError as error:
+            if not _passes(error):
+                raise
+            return types.CallToolResult(content=[types.TextContent(text=error.error.message)], is_error=True)
 
     async def _forward(
         self, request: type[types.Request[Any, Any]], result: type[R], context: Context, params: Parameters
@@ -186,6 +191,13 @@ class _Away(MCPError):
                 "may still have been written, so look before you try again"
             )
         super().__init__(types.INTERNAL_ERROR, f"{Unavailable.code}: {told}", data={"code": Unavailable.code})
+
+
+def _passes(error: MCPError) -> bool:
+    """Tell whether the service said, or is taken to say, that it cannot answer now."""
+    return (
+        error.error.code == types.INTERNAL_ERROR and isinstance(error.error.data, dict) and "code" in error.error.data
+    )
 
 
 def _first(group: BaseExceptionGroup[Any]) -> BaseException:

@@ -17,7 +17,7 @@ from service.filters.parse import parse_filter
 from service.memories.actions import Memories, Query
 from service.memories.adds import Adds
 from service.memories.context import Context, compose
-from service.memories.limits import check_names
+from service.memories.limits import check_names, check_text
 from service.memories.stores import Stores
 from service.records import Change, EventStatus, Identity, Message, NewMemories, SubjectNames
 from service.scope import Action, Caller, Principal, Scope
@@ -103,10 +103,13 @@ class Interactions:
         """Store a summary as it is, at once, with the label that tells what it is.
 
         Raises:
-            InvalidInput: when the user or the connector is not named and the credential does not settle it.
+            InvalidInput: for an empty text, and when the user or the connector is not named and the credential does
+                not settle it.
+            TooLarge: for a text over the limit.
             Forbidden: when a bound principal names another user or connector.
         """
         self._stores.gate.check(caller, Action.ADD)
+        check_text(summary.text, self._stores.settings.limits, "summary")
         if summary.identity is None:
             user = _user(caller, summary.user_id, "say whose interaction it was")
         else:

@@ -273,9 +273,16 @@ class Worker:
                 rescue.cancel()
 
     async def _watched(self, run: Callable[[], Awaitable[Any]], context: JobContext, worker: Any) -> Any:
-        """Remember which jobs this worker really runs."""
+        """Remember which jobs this worker really runs, and look for what waits for the lock of one once it is done.
+
+        The queue tells of jobs that come, and not that one may begin because another ended.
+        """
         self._worker_id = worker.worker_id
         self._running.add(context.job.id)
+        job = asyncio.current_task()
+        if context.job.lock is not None and job is not None:
+            # This task is the job's, and ends when the queue knows that the job did. There is no public way to say so.
+            job.add_done_callback(lambda _: worker._new_job_event.set())
         try:
             return await run()
         finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,25 @@ async def test_a_service_that_is_down_is_told_and_one_that_is_back_is_used(
             assert (await client.list_tools()).tools
         with pytest.raises(MCPError, match="no Memvault answers"):
             await client.list_resources()
+
+
+async def test_a_service_that_is_starting_is_told_to_the_agent(
+    services: Services, tenant: TenantId, tmp_path: Path
+) -> None:
+    key, go_on = tmp_path / "key", threading.Event()
+    key.write_text(principal_of(services, tenant)[1], encoding="utf-8")
+
+    def slow() -> Services:
+        go_on.wait(60)
+        return services
+
+    with serving(create_app(slow, settings=services.settings)) as url:
+        async with Client(program("--url", url, "--key-file", key), read_timeout_seconds=60) as client:
+            assert (await said(client, "search_memories", query="x")).startswith("starting: ")
+            go_on.set()
+            with anyio.fail_after(30):
+                while (await client.call_tool("search_memories", {"query": "x"})).is_error:
+                    await anyio.sleep(0.1)
 
 
 async def test_a_wrong_key_is_told_with_where_it_came_from(url: str, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -35,6 +36,7 @@ def working(
     periodic: dict[str, tuple[str, Callable[[int], None]]] | None = None,
     *,
     concurrency: int,
+    poll_interval: float = 0.1,
 ) -> Iterator[None]:
     """Run a worker for the block."""
     worker = Worker(
@@ -42,7 +44,7 @@ def working(
         handlers,
         periodic or {},
         concurrency=concurrency,
-        poll_interval=0.1,
+        poll_interval=poll_interval,
         stalled_seconds=30,
         stop_seconds=30,
     )
@@ -53,9 +55,10 @@ def working(
         worker.stop()
 
 
-def defer(admin: psycopg.Connection[Any], task: str, *, times: int = 1) -> None:
+def defer(admin: psycopg.Connection[Any], task: str, *, times: int = 1, lock: str | None = None) -> None:
     """Put jobs of a task into the queue."""
-    admin.execute(f"{_JOB} SELECT 'memvault', %s, 'todo', NULL, NULL, NULL FROM generate_series(1, %s)", [task, times])  # type: ignore[arg-type]
+    jobs = f"{_JOB} SELECT 'memvault', %s, 'todo', NULL, %s, NULL FROM generate_series(1, %s)"
+    admin.execute(jobs, [task, lock, times])  # type: ignore[arg-type]
 
 
 def test_as_many_jobs_run_at_a_time_as_the_settings_say(database: Postgres, admin: psycopg.Connection[Any]) -> None:
@@ -70,6 +73,25 @@ def test_as_many_jobs_run_at_a_time_as_the_settings_say(database: Postgres, admi
         defer(admin, "meet", times=many)
         together.wait(30)
     assert not together.broken
+
+
+def test_what_waits_for_a_lock_begins_when_it_is_free(database: Postgres, admin: psycopg.Connection[Any]) -> None:
+    done = threading.Semaphore(0)
+
+    def step() -> None:
+        time.sleep(0.2)
+        done.release()
+
+    # The queue tells of jobs that come, and not of those that may begin since another one ended: by the clock alone
+    # these would take a minute and a half.
+    with working(database, {"step": step}, concurrency=2, poll_interval=30):
+        defer(admin, "step", times=4, lock="one after the other")
+        eventually(lambda: done.acquire(blocking=False))
+        began = time.monotonic()
+        for _ in range(3):
+            assert done.acquire(timeout=60)
+        # Room for one end that falls into a look of the worker, and waits for the next.
+        assert time.monotonic() - began < 45
 
 
 def test_work_that_comes_round_by_the_clock_does_not_overlap(

@@ -22,6 +22,8 @@ from service.memories.limits import check_characters, check_names
 from service.records import EventStatus, Identity, Message, NewMemories, SubjectNames
 
 DEFAULT_TOP_K: Final = 10
+#: Parts that a warning names.
+_TOLD_PARTS: Final = 5
 #: Fields of an add by which a caller would write policy; they are ignored and the answer says so.
 _IGNORED: Final = (
     "prompt",
@@ -60,9 +62,20 @@ def identity_of(body: AddIn | SearchFields | ListFields) -> Identity | None:
 
 
 def ignored_fields(body: AddIn) -> list[str]:
-    """Return a warning for each field that was sent and is ignored."""
+    """Return a warning for each field that was sent and is ignored, and one for the parts that are left out."""
     given = [name for name in _IGNORED if getattr(body, name) is not None]
-    return [f"{name}: ignored; what is extracted is set in the project's settings, not by callers" for name in given]
+    told = [f"{name}: ignored; what is extracted is set in the project's settings, not by callers" for name in given]
+    left_out = [
+        f"messages[{number}].content[{place}]"
+        for number, message in enumerate(body.messages)
+        if not isinstance(message.content, str)
+        for place, part in enumerate(message.content)
+        if not part.is_said and not part.is_of_tools
+    ]
+    if left_out:
+        more = f" and {len(left_out) - _TOLD_PARTS} more" if len(left_out) > _TOLD_PARTS else ""
+        told.append(f"{', '.join(left_out[:_TOLD_PARTS])}{more}: left out; only text can be remembered")
+    return told
 
 
 def names_of(subjects: Subjects) -> SubjectNames:
@@ -149,10 +162,9 @@ def _where(body: SearchFields | ListFields, names: SubjectNames | None) -> Node:
 def _message(message: MessageIn, where: str) -> Message:
     content = message.content
     if not isinstance(content, str):
-        for number, part in enumerate(content):
-            if part.type != "text" or part.text is None:
-                raise InvalidInput(f"{where}.content[{number}]: only text parts can be remembered; leave others out")
-        content = "\n".join(part.text or "" for part in content)
+        if content and not message.is_of_tools and not any(part.is_said for part in content):
+            raise InvalidInput(f"{where}.content[0]: only text can be remembered, and there is none beside it")
+        content = "\n".join(part.text or "" for part in content if part.is_said)
     role = _ROLES.get(message.role, message.role)
     if message.is_of_tools and (not content or content.isspace()):
         # Nothing was said. It goes the way of instructions, and keeps its place, by which errors name the others.

@@ -44,11 +44,29 @@ class _Taken(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True)
 
 
+#: Types of parts that hold what was said, as chat completions and the Responses API call them.
+_SAID: Final = ("text", "input_text", "output_text")
+#: Types of parts by which an agent calls tools, is answered by them, or thinks, as makers of models and SDKs call them.
+_UNSAID: Final = frozenset(
+    {"tool_use", "tool_result", "tool_call", "tool-call", "tool-result", "thinking", "redacted_thinking", "reasoning"}
+)
+
+
 class Part(_Taken):
     """A part of a message; only text can be remembered."""
 
     type: str = Field(examples=["text"])
     text: str | None = None
+
+    @property
+    def is_said(self) -> bool:
+        """Whether it is text."""
+        return self.type in _SAID and self.text is not None
+
+    @property
+    def is_of_tools(self) -> bool:
+        """Whether it is the agent's own work, in which nothing is said."""
+        return self.type in _UNSAID
 
 
 def _well_formed(value: Any) -> Any:
@@ -78,7 +96,8 @@ class MessageIn(_Taken):
 
     role: Literal["user", "assistant", "agent", "system", "developer", "tool", "function"]
     content: Annotated[str | Parts, BeforeValidator(_is_text)] = Field(
-        description="The text, or parts of which each is text. One that calls tools or answers a call may lack it."
+        description="The text, or a list of parts; those that are not text are left out. One that calls tools or "
+        "answers a call may lack it."
     )
     name: str | None = Field(None, description="The speaker; filters know it as `actor_id`.")
     tool_calls: Any = Field(None, description="Not remembered; what is said beside them is.")
@@ -95,7 +114,8 @@ class MessageIn(_Taken):
     @property
     def is_of_tools(self) -> bool:
         """Whether it calls tools or answers a call, so that it need not say anything."""
-        return _is_of_tools(partial(getattr, self))
+        parts = () if isinstance(self.content, str) else self.content
+        return _is_of_tools(partial(getattr, self)) or any(part.is_of_tools for part in parts)
 
 
 def _is_of_tools(field: Callable[[str], Any]) -> bool:

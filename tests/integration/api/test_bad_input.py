@@ -94,8 +94,12 @@ BAD_ADDS: Any = [
     ({"messages": [{"role": "user", "content": "a\x00b"}]}, "messages[0].content"),
     (
         {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
-        "messages[0].content[0]",
+        "messages[0].content[0]: only text can be remembered, and there is none beside it",
     ),
+    ({"messages": [{"role": "user", "content": []}]}, "messages[0].content: must not be empty"),
+    ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages[0].content[0]"),
+    ({"messages": [{"role": "user", "content": [{"type": "text", "text": " "}]}]}, "messages[0].content: must not"),
+    ({"messages": [{"role": "assistant", "content": [{"type": "tool_use", "id": "c1"}]}]}, "calls of tools"),
     (
         {"messages": [{"role": "user", "content": {"type": "image_url", "image_url": {"url": "x"}}}]},
         "messages.0.content: must be a text or a list of text parts: only text can be remembered",

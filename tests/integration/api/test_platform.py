@@ -111,6 +111,31 @@ def test_a_transcript_of_an_agent_is_taken_as_it_is(client: TestClient) -> None:
     assert told.startswith("messages[10].content: ")
 
 
+def test_parts_that_are_not_text_are_left_out(client: TestClient) -> None:
+    photo = {"type": "image_url", "image_url": {"url": "https://example.com/me.png"}}
+    messages = [
+        {"role": "user", "content": [{"type": "input_text", "text": "This is me"}, photo]},
+        {"role": "assistant", "content": [{"type": "thinking", "thinking": "…"}, {"type": "tool_use", "id": "c1"}]},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "c1", "content": "a face"}]},
+        {"role": "assistant", "content": [{"type": "reasoning"}, {"type": "output_text", "text": "You look well"}]},
+        {"role": "user", "content": [photo] * 6 + [{"type": "text", "text": "And my dogs"}]},
+    ]
+    body = {"messages": messages, "user_id": "alice", "infer": False}
+    answer = client.post("/v3/memories/add/", json=body)
+    assert answer.status_code == 200, answer.text
+    assert [(one["memory"], one["role"]) for one in answer.json()["results"]] == [
+        ("This is me", "user"),
+        ("You look well", "assistant"),
+        ("And my dogs", "user"),
+    ]
+    # What an agent did itself is no loss, but what it was shown is.
+    [told] = answer.json()["warnings"]
+    assert told.startswith("messages[0].content[1], messages[4].content[0], messages[4].content[1], ")
+    assert told.endswith("messages[4].content[3] and 2 more: left out; only text can be remembered")
+    older = client.post("/v1/memories/", json=body).json()
+    assert older["warnings"] == [told]
+
+
 def test_an_idempotency_key_adds_once(client: TestClient) -> None:
     first = add(client, "likes tea", user_id="alice", headers={"Idempotency-Key": "k1"})
     assert add(client, "likes tea", user_id="alice", headers={"Idempotency-Key": "k1"}) == first

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from threading import Event
 from typing import Any
 from uuid import uuid4
@@ -11,6 +12,7 @@ import jsonschema
 import pytest
 
 from service.auth.keys import Grant
+from service.filters.ast import Op
 from service.policy.table import ROLES
 from service.scope import TenantId
 from service.wiring import Services
@@ -77,6 +79,12 @@ def test_every_tool_says_what_an_agent_must_know(wire: Wire) -> None:
         for kind in ("inputSchema", "outputSchema"):
             jsonschema.Draft202012Validator.check_schema(tool[kind])
             assert tool[kind]["type"] == "object", name
+
+
+def test_a_filter_can_be_written_by_its_description(wire: Wire) -> None:
+    for name in ("search_memories", "get_memories"):
+        told = tools_of(wire)[name]["inputSchema"]["properties"]["filters"]["description"]
+        assert {one.value for one in Op} <= set(re.findall(r"\w+", told)), name
 
 
 def test_every_answer_meets_its_schema_and_comes_as_text_too(wire: Wire) -> None:
@@ -158,7 +166,17 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("search_memories", {"query": "x", "limit": 0}, "limit: "),
     ("search_memories", {"query": " "}, "query: must not be empty"),
     ("search_memories", {"query": "x", "filters": {"colour": "red"}}, "filters: unknown key colour"),
-    ("search_memories", {"query": "x", "filters": [1]}, "filters: "),
+    ("search_memories", {"query": "x", "filters": [1]}, "filters: must be an object"),
+    ("search_memories", {"query": "x", "filters": "alice"}, "filters: must be an object"),
+    (
+        "search_memories",
+        {"query": "x", "filters": '{"user_id": "alice"'},
+        "filters: is not valid JSON (line 1, column 2",
+    ),
+    ("search_memories", {"query": "x", "filters": '{"user_id": "a", "user_id": "b"}'}, "filters: a key stands twice"),
+    ("search_memories", {"query": "x", "filters": '{"colour": "red"}'}, "filters: unknown key colour"),
+    ("search_memories", {"query": "x", "filters": "[" * 70_000}, "filters: must be an object"),
+    ("search_memories", {"query": "x", "filters": "[" * 60_000}, "filters: is not valid JSON"),
     ("search_memories", {"query": "\ud800"}, "query: "),
     ("get_memories", {"page": 10**30}, "page: "),
     ("get_user_context", {"query": "x", "user_id": "\ud800"}, "user_id: "),
@@ -166,7 +184,11 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("delete_entities", {"user_id": "\ud800"}, "user_id: "),
     ("add_memory", {"user_id": "alice"}, "give text, or messages"),
     ("add_memory", {"text": "x"}, "name whose memory it is"),
-    ("add_memory", {"text": "x", "user_id": 5}, "user_id: "),
+    ("add_memory", {"text": " ", "user_id": "a"}, "text: must not be empty"),
+    ("add_memory", {"messages": "x", "user_id": "a"}, "messages: must be a list"),
+    ("add_memory", {"messages": ["x"], "user_id": "a"}, "messages.0: must be an object"),
+    ("add_memory", {"messages": [{"content": ["x"]}], "user_id": "a"}, "messages.0.content: must be a text"),
+    ("add_memory", {"text": "x", "user_id": 5}, "user_id: must be a text"),
     ("add_memory", {"text": "x", "user_id": "a", "metadata": {"user_id": "b"}}, "the key user_id is reserved"),
     ("add_memory", {"text": "x", "user_id": "a", "metadata": {"k": "\ud800"}}, "metadata: "),
     ("add_memory", {"text": "\x00", "user_id": "a"}, "null byte"),
@@ -177,6 +199,11 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("get_user_context", {"query": "x"}, "say whose context"),
     ("get_user_context", {"query": "x", "user_id": "a", "max_tokens": 1}, "max_tokens: "),
     ("store_interaction_summary", {"summary": "x", "channel": "c", "user_id": "a"}, "connector: "),
+    (
+        "store_interaction_summary",
+        {"summary": " ", "channel": "c", "connector": "c", "user_id": "a"},
+        "summary: must not be empty",
+    ),
     ("store_interaction_summary", {"summary": "x", "channel": "c", "connector": "c"}, "say whose interaction"),
 ]
 
@@ -185,6 +212,21 @@ def test_wrong_arguments_are_told_to_the_agent(wire: Wire) -> None:
     said = [(tool, arguments, wire.refused(tool, **arguments)) for tool, arguments, _ in WRONG]
     unhelpful = [one for one, (_, _, told) in zip(said, WRONG, strict=True) if told not in one[2]]
     assert not unhelpful
+
+
+def test_an_object_or_a_list_may_come_as_a_text_of_it(wire: Wire) -> None:
+    said = '[{"role": "user", "content": "Alice rows"}, {"role": "user", "content": "[1, 2] are her boats"}]'
+    about = ' {"connector": "slack", "boat": {"seats": 2}}'
+    memory_id = wire.done("add_memory", messages=said, metadata=about, user_id="alice", infer=False)["results"][1]["id"]
+    found = wire.done("get_memories", filters='{"AND": [{"user_id": "alice"}, {"metadata": {"boat": {"seats": 2}}}]}')
+    assert sorted(texts(found)) == ["Alice rows", "[1, 2] are her boats"]
+    # What is a text stays one.
+    assert wire.done("update_memory", memory_id=memory_id, text="[3]", metadata='{"n": 1}')["memory"] == "[3]"
+    asked = wire.done("get_user_context", query="{}", user_id="alice", connectors='["slack"]')
+    assert [one["text"] for one in asked["snippets"]] == ["Alice rows"]
+    summary = {"summary": "{}", "channel": "c", "connector": "crm", "user_id": "alice", "labels": '["escalation"]'}
+    stored = wire.done("get_memory", memory_id=wire.done("store_interaction_summary", **summary)["id"])
+    assert (stored["memory"], stored["metadata"]["labels"]) == ("{}", ["escalation", "interaction_summary"])
 
 
 def test_an_argument_of_mem0_without_meaning_is_passed_over(wire: Wire) -> None:

@@ -102,6 +102,16 @@ def test_the_prompt_holds_the_scopes_own_messages_and_memories(engine: Engine, l
     assert shelf.asked == ["user: I like tea.\nassistant: Noted.\n"]
 
 
+def test_the_prompt_tells_who_of_several_speakers_said_what(engine: Engine, llm: ScriptedLLM) -> None:
+    said = [Message("user", "I like sushi", name="山田太郎"), Message("user", "I do not", name="Bob")]
+    shelf = Shelf.of(messages=[Message("user", "Where shall we eat?", name="Carol"), Message("assistant", "Well")])
+    extraction = engine.extract(said, ALICE, reader=shelf)
+    (request,) = llm.requests
+    assert request.section("Last k Messages") == "user: Carol: Where shall we eat?\nassistant: Well"
+    assert request.section("New Messages") == "user: 山田太郎: I like sushi\nuser: Bob: I do not"
+    assert extraction.messages == tuple(said), "what is kept is what was said"
+
+
 def test_messages_of_an_earlier_call_come_from_the_reader_only(engine: Engine, llm: ScriptedLLM) -> None:
     engine.extract([Message("user", "My earlier secret")], ALICE, reader=Shelf())
     engine.extract(TEA, ALICE, reader=Shelf())
