@@ -67,18 +67,19 @@ def restore(
     with _progress(json) as told:
         restored = wiring.restore_backup(
             settings,
-            partial(wiring.reach_record, make=True),
+            partial(wiring.reach_record, make=True, restores=True),
             data=folder / DATA,
             keyring=keyring or folder / KEYRING,
             replace=replace,
             progress=told,
         )
         with ExitStack() as stack:
-            installation = open_migrated(settings, stack)
+            installation = open_migrated(settings, stack, restores=True)
             services = wiring.open_services(installation, stack, upkeep=False, faces=False)
             settled = wiring.settle(installation, services.erasing, services.index, restored=True)
             services.index.mark_incomplete()
             memories = wiring.count_memories(installation)
+            restored.note.end()
     document = {
         "memories": memories,
         "keys": restored.outside.keys,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import signal
+import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 from typing import Final
 
@@ -16,6 +19,8 @@ from service.api.drain import Drain
 from service.cli.leaving import leave
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+#: How long what the application opened may take to close when the end is hurried.
+_HURRIED_SECONDS: Final = 2.0
 _log = logging.getLogger("memvault")
 
 
@@ -67,6 +72,14 @@ class DrainingServer(uvicorn.Server):
         if self._until is not None and clock.monotonic() >= self._until:
             self.should_exit = True
         return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let go of connections and requests, then of what the application opened."""
+        await super().shutdown(sockets)
+        if self.force_exit:
+            # One that is hurried would leave this out: it is broken off then, which is told as an error of it.
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.lifespan.shutdown(), _HURRIED_SECONDS)
 
     def _begin(self) -> None:
         self._drain.begin()

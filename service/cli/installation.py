@@ -18,18 +18,18 @@ _migration = logging.getLogger("memvault.migration")
 
 
 def open_migrated(
-    settings: Settings, stack: ExitStack, *, make: bool = False, watched: bool = False
+    settings: Settings, stack: ExitStack, *, make: bool = False, watched: bool = False, restores: bool = False
 ) -> wiring.Installation:
     """Open the installation: the embedded schema is brought to this release, another's must be there already.
 
     `make` is for a command that may begin a new installation in the data folder. `watched` is for a process that
-    serves: should the embedded Postgres die, it is started again.
+    serves: should the embedded Postgres die, it is started again. `restores` is for a restore.
 
     Raises:
-        ConfigurationError: when the database of `database.url` does not answer, what is there cannot be used, or
-            nothing is there.
+        ConfigurationError: when the database of `database.url` does not answer, what is there cannot be used, a restore
+            has not ended, or nothing is there.
     """
-    connections = wiring.reach_record(settings, stack, make=make, watched=watched)
+    connections = wiring.reach_record(settings, stack, make=make, watched=watched, restores=restores)
     if settings.embedded and connections.owner_dsn is not None:
         upgrade(
             connections.owner_dsn, app_role=settings.database.app_role, limits=settings.migration, tell=_migration.info

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from service import clock
-from service.errors import IndexUnavailable
+from service.errors import ConfigurationError, IndexUnavailable
 from service.index.interface import IndexDamaged, IndexLocked
 
 _FORMAT: Final = 2
@@ -51,7 +51,8 @@ def owner_of(path: Path) -> str | None:
 class IndexFolder:
     """Owns the folder from construction to `close`.
 
-    `model` names what makes the vectors. Raises `IndexLocked` when another process has the folder.
+    `model` names what makes the vectors. Raises `IndexLocked` when another process has the folder, and
+    `ConfigurationError` when this user may not use it.
     """
 
     def __init__(self, path: Path, *, dimensions: int, model: str) -> None:
@@ -59,8 +60,14 @@ class IndexFolder:
         self._made_for = {"format": _FORMAT, "dimensions": dimensions, "model": model}
         #: Whether the current generation has all that the record has; False until that is known.
         self.complete = False
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        except PermissionError as error:
+            raise ConfigurationError(
+                f"The index folder {path} cannot be used by this user ({error.strerror}): run this as the user that "
+                "owns it, or move it away, and the index is made again from the record."
+            ) from None
         if not self._locked():
             owner = os.pread(self._lock, 20, 0).decode("ascii", "replace").strip()
             os.close(self._lock)
@@ -205,8 +212,23 @@ class IndexFolder:
         fresh.replace(self.path / "removed")
 
     def close(self) -> None:
-        """Let others have the folder."""
+        """Let others have the folder: as root, also the user whose data folder it is in."""
+        with suppress(OSError):
+            _hand_over(self.path)
         os.close(self._lock)
+
+
+def _hand_over(folder: Path) -> None:
+    """As root, give all of a folder to whoever owns the folder that it is in. Links are not followed."""
+    owner = folder.parent.stat()
+    if os.geteuid() != 0 or owner.st_uid == 0:
+        return
+    for _, _, files, descriptor in os.fwalk(folder):
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)
+        for name in files:
+            # A second name may be that of a file elsewhere.
+            if os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_nlink == 1:
+                os.chown(name, owner.st_uid, owner.st_gid, dir_fd=descriptor, follow_symlinks=False)
 
 
 def _runs(pid: int) -> bool:

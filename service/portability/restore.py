@@ -11,6 +11,7 @@ from typing import Final
 
 from service.errors import ConfigurationError, Conflict
 from service.portability.archives import KEYS, Archive, unpack
+from service.portability.unfinished import STAGED, sweep_staged
 from service.storage.keyring import adopt
 from service.storage.tombstones import FileTombstones, Tombstones
 
@@ -44,7 +45,8 @@ def restore_outside(
     """
     beside = folders[KEYS_FOLDER].parent
     beside.mkdir(mode=0o711, parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".restore-", dir=beside) as place:
+    sweep_staged(beside)
+    with tempfile.TemporaryDirectory(prefix=STAGED, dir=beside) as place:
         unpacked = Path(place)
         unpack(archive.file(KEYS), unpacked)
         of_files, of_rows = (unpacked / KEYS_FOLDER / "master.key").exists(), (unpacked / ROWS_FOLDER).is_dir()

@@ -345,6 +345,9 @@ def adopt(source: Path, folder: Path) -> int:
     theirs, ours = source / "master.key", folder / "master.key"
     if ours.exists() and ours.read_bytes() != theirs.read_bytes():
         raise Conflict(f"{folder}: is another keyring than the backup's: move it away, or name its own backup")
+    # A copy that was cut short may have left one of a key, which no erasure would find. Nobody else is at work here.
+    for left in folder.rglob(".*.key.*"):
+        left.unlink()
     count = 0
     for path in sorted(source.rglob("*")):
         if not path.is_file():

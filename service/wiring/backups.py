@@ -16,15 +16,17 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from service.audit.assembly import checkpoint_folder
 from service.errors import ConfigurationError, Conflict
-from service.portability.archives import DATA, DUMP, KEYRING, verified
+from service.portability.archives import DATA, DUMP, KEYRING, Archive, verified
 from service.portability.backup import BackedUp, Progress, back_up
 from service.portability.restore import KEYS_FOLDER, ROWS_FOLDER, TOMBSTONES, Outside, restore_outside
+from service.portability.unfinished import UnfinishedRestore
 from service.settings import Settings
 from service.storage.dumping import restore
 from service.storage.keyring_copies import take_in, write_journal, write_keys
 from service.storage.tombstones import FileTombstones
 from service.wiring.embedding import index_folders, refuse_served
 from service.wiring.keys import open_database_keys
+from service.wiring.reaching import prepare_data_dir
 
 if TYPE_CHECKING:
     from service.wiring import Connections, Installation
@@ -32,10 +34,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What a restore brought back before the database was opened."""
+    """What a restore brought back before the database was opened, and the note to take away once it is settled."""
 
     outside: Outside
     data_bytes: int
+    note: UnfinishedRestore
 
 
 def make_backup(
@@ -83,30 +86,27 @@ def restore_backup(
     Raises:
         ConfigurationError: for an archive that is not what was written, a database that does not answer, and one that
             no role is configured to fill; with nothing touched.
-        Conflict: when there is a database already and `replace` does not say to drop it, or the keyring is another's.
+        Conflict: when there is a database already and `replace` does not say to drop it, the keyring is another's, or
+            another restore is at work.
     """
     dumped = verified(data, DATA)
     packed = verified(keyring, KEYRING)
     _refuse_running(settings)
+    prepare_data_dir(settings.data_dir)
+    note = UnfinishedRestore(settings.data_dir)
+    again = note.begin()
     with ExitStack() as stack:
-        connections = reach(settings, stack)
-        full = _has_schema(connections)
-        if full and not (replace and settings.embedded):
-            raise Conflict(
-                "the database holds an installation already; say --replace to drop it"
-                if settings.embedded
-                else "database.url: the database holds an installation already; restore into an empty database"
-            )
-        if not settings.embedded and connections.owner_dsn is None:
-            raise ConfigurationError("database.owner_url: is needed to restore into the database of database.url")
-        if settings.keyring.url is None:
-            journal = FileTombstones(settings.tombstones_folder)
-            outside = restore_outside(packed, outside_folders(settings), journal)
-        else:
-            keys = open_database_keys(settings, stack)
-            take = partial(take_in, keys.keyring, keys.database)
-            outside = restore_outside(packed, outside_folders(settings), keys.tombstones, take)
-        if full:
+        try:
+            connections = reach(settings, stack)
+            full = _check_place(settings, connections, replace=replace)
+            outside = _restore_outside(settings, packed, stack)
+        except (Conflict, ConfigurationError):
+            # Nothing was changed.
+            if not again:
+                note.end()
+            raise
+        # One that was killed may have left a program that fills the database still.
+        if full or (again and settings.embedded):
             _drop(connections)
     with ExitStack() as stack:
         connections = reach(settings, stack)
@@ -117,7 +117,29 @@ def restore_backup(
     # The index is made again from the record.
     for folder in index_folders(settings.data_dir):
         shutil.rmtree(folder, ignore_errors=True)
-    return Restored(outside, dumped.size)
+    return Restored(outside, dumped.size, note)
+
+
+def _check_place(settings: Settings, connections: Connections, *, replace: bool) -> bool:
+    """Return whether there is a database to drop, where it may be dropped."""
+    full = _has_schema(connections)
+    if full and not (replace and settings.embedded):
+        raise Conflict(
+            "the database holds an installation already; say --replace to drop it"
+            if settings.embedded
+            else "database.url: the database holds an installation already; restore into an empty database"
+        )
+    if not settings.embedded and connections.owner_dsn is None:
+        raise ConfigurationError("database.owner_url: is needed to restore into the database of database.url")
+    return full
+
+
+def _restore_outside(settings: Settings, packed: Archive, stack: ExitStack) -> Outside:
+    if settings.keyring.url is None:
+        return restore_outside(packed, outside_folders(settings), FileTombstones(settings.tombstones_folder))
+    keys = open_database_keys(settings, stack)
+    take = partial(take_in, keys.keyring, keys.database)
+    return restore_outside(packed, outside_folders(settings), keys.tombstones, take)
 
 
 def outside_folders(settings: Settings) -> dict[str, Path]:

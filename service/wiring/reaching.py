@@ -11,6 +11,7 @@ import psycopg
 from pydantic import SecretStr
 
 from service.errors import ConfigurationError
+from service.portability.unfinished import refuse_unfinished
 from service.settings import Settings
 from service.storage.conninfo import bounded
 from service.storage.embedded import EmbeddedPostgres, EmbeddedPostgresError, Watch, ensure_database
@@ -29,16 +30,20 @@ class Connections:
     backup_dsn: str | None = None
 
 
-def reach_record(settings: Settings, stack: ExitStack, *, make: bool = False, watched: bool = False) -> Connections:
+def reach_record(
+    settings: Settings, stack: ExitStack, *, make: bool = False, watched: bool = False, restores: bool = False
+) -> Connections:
     """Return how to reach the record, starting the embedded Postgres (until the stack closes) where it is used.
 
     `make` is for what may begin a new installation in the data folder. `watched` is for a process that serves: should
-    Postgres die, it is started again.
+    Postgres die, it is started again. `restores` is for a restore: nobody else is let in before one has ended.
 
     Raises:
-        ConfigurationError: for a URL that is none, when the data folder holds no installation and none may be made, and
-            when the embedded Postgres cannot be started; in one line.
+        ConfigurationError: for a URL that is none, when the data folder holds no installation and none may be made, or
+            a restore that was cut short, and when the embedded Postgres cannot be started; in one line.
     """
+    if not restores:
+        refuse_unfinished(settings.data_dir)
     named = settings.database
     if named.url is not None:
         return Connections(

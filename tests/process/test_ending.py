@@ -93,6 +93,15 @@ def test_readiness_goes_first_and_requests_are_served_on(installation: Memvault)
     assert memvault.processes() == []
 
 
+def test_who_is_told_twice_at_once_ends_without_an_error(installation: Memvault) -> None:
+    memvault = installation.start()
+    assert memvault.process is not None
+    before = len(memvault.stderr)
+    memvault.process.send_signal(signal.SIGTERM)
+    assert memvault.stop(signal.SIGINT) == 0
+    assert "error" not in memvault.stderr[before:].lower()
+
+
 def test_what_is_under_way_ends_before_the_process(installation: Memvault, llm: ScriptedLLM) -> None:
     memvault = extracting(installation, MEMVAULT_SERVER__GRACE_SECONDS="60")
     process = memvault.process

@@ -71,6 +71,10 @@ def _open(path: Path) -> int:
     try:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except PermissionError as error:
+        if path.parent.stat().st_uid == os.geteuid():
+            raise FolderRefused(
+                f"{path} cannot be written ({error.strerror}): allow it with chmod -R u+rwX {path.parent}"
+            ) from error
         raise FolderRefused(
             f"{path} belongs to another user: run this command as the user that owns {path.parent}"
         ) from error

@@ -143,6 +143,21 @@ def test_another_users_folder_is_refused(cluster: Path, nameless_folder: Path, o
 
 
 @needs_root
+def test_an_own_folder_that_may_not_be_written_is_not_told_as_another_user_s(
+    nameless_folder: Path, other: Callable[..., Other]
+) -> None:
+    nameless_folder.mkdir(exist_ok=True)
+    lock = nameless_folder / "lifecycle.lock"
+    lock.touch(mode=0o400)
+    for path in (nameless_folder, lock):
+        os.chown(path, NAMELESS, NAMELESS)
+    word, kind, *reason = other(nameless_folder, code=AS_NAMELESS).said()
+    assert (word, kind) == ("refused", "FolderRefused")
+    assert "chmod" in reason
+    assert "belongs" not in reason
+
+
+@needs_root
 @pytest.mark.parametrize("way", ["namespace", "other name"])
 def test_root_makes_a_cluster_with_and_without_namespaces(
     folder: Path, way: str, monkeypatch: pytest.MonkeyPatch

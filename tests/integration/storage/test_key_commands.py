@@ -12,11 +12,13 @@ import psycopg
 import pytest
 import yaml
 from psycopg.rows import dict_row
+from sqlalchemy import text
 from typer.testing import CliRunner
 
 from service.cli.app import commands
-from service.errors import ConfigurationError
+from service.errors import ConfigurationError, Conflict
 from service.scope import SYSTEM_TENANT, TenantId
+from service.storage.database import Database
 from service.storage.keyring import FileKeyring
 from service.storage.tombstones import FileTombstones, TombstoneKind
 from tests.conftest import Postgres, fresh_database
@@ -78,6 +80,26 @@ def test_what_is_done_to_the_keyring_is_told(files: Path, database: Postgres, ke
     # No key, no URL and no password.
     kept = str(found)
     assert all(secret not in kept for secret in (new, old, keyring_settings["url"], "postgresql:"))
+
+
+def test_keys_are_not_moved_while_somebody_makes_more(
+    files: Path, database: Postgres, keyring_settings: dict[str, str]
+) -> None:
+    config = written(files, database, keyring_settings)
+    served = Database(database.app)
+    try:
+        with served.tenant_blind() as connection:
+            connection.execute(text("SELECT 1"))
+        with pytest.raises(Conflict, match=r"1 sessions .* stop them first"):
+            run(config, "keyring", "move")
+        # Those do not mind how keys are wrapped.
+        run(config, "keyring", "rewrap")
+    finally:
+        served.close()
+    assert [row["event"] for row in rows(database)] == ["keyring:rewrapped"]
+    with psycopg.connect(keyring_settings["url"]) as connection:
+        assert connection.execute("SELECT count(*) FROM keys").fetchone() == (0,)
+    run(config, "keyring", "move")
 
 
 def test_nothing_is_done_that_the_trail_cannot_tell(
