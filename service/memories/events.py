@@ -141,10 +141,11 @@ class Events:
         users = stores.bound_users(connection, scope)
         found = stores.record.find(connection, scope, ids, users=users, on=clock.today())
         memories = {memory.id: memory for memory in stores.presented(connection, scope, list(found.values()))}
-        subjects = {row.id: stores.subject_names(connection, scope, row.subject_ids) for row in rows}
+        named = stores.subjects.names(connection, scope, {one for row in rows for one in row.subject_ids})
         events = []
         for row in rows:
             results = []
+            subjects = SubjectNames.of(named[one] for one in row.subject_ids if one in named)
             for result in row.results:
                 memory = memories.get(UUID(result["id"]))
                 results.append(
@@ -152,7 +153,7 @@ class Events:
                         memory_id=UUID(result["id"]),
                         change=Change(result["event"]),
                         text=memory.text if memory else None,
-                        subjects=memory.subjects if memory else subjects[row.id],
+                        subjects=memory.subjects if memory else subjects,
                         actor=memory.actor if memory else None,
                         role=memory.role if memory else None,
                     )
