@@ -6,12 +6,13 @@ import hashlib
 import hmac
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from itertools import islice
 from typing import Any, Final
 from uuid import UUID
 
 import orjson
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import ColumnElement, Connection, delete, exists, false, insert, select
 
 from service import clock
 from service.audit.events import AuditEvent, Outcome
@@ -155,6 +156,22 @@ class Exports:
         if found is None:
             raise NotFound("there is no such export; name its id, or the ids and filters that it was asked for with")
         return found
+
+    def any_old(self) -> ColumnElement[bool]:
+        """Return the condition that the tenant has a request of an export that `forget_old` removes."""
+        return exists(_exports.c.id).where(self._old())
+
+    def forget_old(self, scope: Scope) -> int:
+        """Remove the requests that are older than events are kept (`retention.event_days`); return how many."""
+        with self._stores.database.transaction(scope) as connection:
+            return int(connection.execute(delete(_exports).where(self._old())).rowcount)
+
+    def _old(self) -> ColumnElement[bool]:
+        days = self._stores.settings.retention.event_days
+        if days is None:
+            return false()
+        old: ColumnElement[bool] = _exports.c.created_at < clock.now() - timedelta(days=days)
+        return old
 
     def read(self, caller: Caller, scope: Scope, wanted: Wanted, *, after: str | None = None) -> Iterator[Batch]:
         """Yield the export in batches, each read and audited in one transaction before it leaves.
