@@ -141,11 +141,10 @@ class Events:
         users = stores.bound_users(connection, scope)
         found = stores.record.find(connection, scope, ids, users=users, on=clock.today())
         memories = {memory.id: memory for memory in stores.presented(connection, scope, list(found.values()))}
-        named = stores.subjects.names(connection, scope, {one for row in rows for one in row.subject_ids})
+        named = stores.subject_names(connection, scope, [row.subject_ids for row in rows])
         events = []
-        for row in rows:
+        for row, subjects in zip(rows, named, strict=True):
             results = []
-            subjects = SubjectNames.of(named[one] for one in row.subject_ids if one in named)
             for result in row.results:
                 memory = memories.get(UUID(result["id"]))
                 results.append(

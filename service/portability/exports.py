@@ -304,12 +304,8 @@ class Exports:
             if behind is None:
                 raise InvalidInput("after: what it names is not there any more; begin the export anew")
         steps, seq = self._leaving.history_of_deleted(connection, scope, subject_ids, after=behind or 0, limit=_BATCH)
-        names = {
-            step.id: stores_names
-            for step in steps
-            if (stores_names := self._stores.subject_names(connection, scope, step.subject_ids))
-        }
-        lines = [history_line(step, names[step.id]) for step in steps if step.id in names]
+        named = self._stores.subject_names(connection, scope, [step.subject_ids for step in steps])
+        lines = [history_line(step, names) for step, names in zip(steps, named, strict=True) if names]
         return lines, [], None if seq is None else _Cursor(_Phase.DELETED, str(steps[-1].id), seq)
 
     def _subjects(
@@ -343,8 +339,8 @@ class Exports:
                 links.setdefault(end, []).append(link)
         lines: list[dict[str, Any]] = []
         ids = []
-        for memory in found:
-            names = self._stores.subject_names(connection, scope, memory.subject_ids)
+        named = self._stores.subject_names(connection, scope, [memory.subject_ids for memory in found])
+        for memory, names in zip(found, named, strict=True):
             if not names:
                 continue
             ids.append(memory.id)

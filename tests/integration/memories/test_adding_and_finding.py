@@ -31,6 +31,7 @@ from service.index.scoped import TenantIndex
 from service.memories import searching as searching_module
 from service.memories import stores as stores_module
 from service.memories.actions import Edit, Query
+from service.portability.exports import Wanted
 from service.records import Change, Event, EventStatus, Message, NewMemories, SubjectNames
 from service.scope import Caller, Scope, SubjectKind, TenantId
 from service.storage.encryption import Cipher
@@ -240,7 +241,7 @@ def test_a_page_of_entities_reads_nothing_of_the_others(
     assert seen.total == 3
 
 
-def test_a_page_of_events_asks_once_for_the_names_of_all(
+def test_pages_of_events_and_batches_of_exports_ask_once_for_the_names_of_all(
     services: Services, caller: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     users = [f"user-{number}" for number in range(4)]
@@ -258,6 +259,12 @@ def test_a_page_of_events_asks_once_for_the_names_of_all(
     page = services.events.list(caller, caller.scope, page=1, size=10)
     assert [event.results[0].subjects.user_id for event in page.items] == users[::-1]
     assert sorted(map(len, asked)) == [0, 4]
+    for user in users:
+        add(services, caller, f"Another note of {user}", user=user)
+    asked.clear()
+    (batch,) = services.exports.read(caller, caller.scope, Wanted())
+    assert batch.memories == 4
+    assert list(map(len, asked)) == [4, 4]
 
 
 def test_expired_memories_are_neither_found_nor_read(services: Services, caller: Caller) -> None:
