@@ -125,6 +125,7 @@ def _control(line: bytes, path: Path) -> dict[str, Any] | None:
 def _stored_lines(database: Database, tenant_id: TenantId) -> Iterator[bytes]:
     with database.transaction(Scope.of(service_principal(tenant_id))) as connection:
         streamed = connection.execution_options(stream_results=True, max_row_buffer=_FETCH, yield_per=_FETCH)
-        for batch in streamed.execute(_ROWS, {"tenant": tenant_id}).scalars().partitions():
+        # The size once more: what a connection's options say of it holds for rows, and not for single columns of them.
+        for batch in streamed.execute(_ROWS, {"tenant": tenant_id}).scalars().partitions(_FETCH):
             for line in batch:
                 yield line.encode()

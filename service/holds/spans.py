@@ -13,6 +13,8 @@ from service.errors import InvalidInput
 _LONGEST_CHARS: Final = 32
 _LAST: Final = datetime.max.replace(tzinfo=UTC)
 _ANCHOR: Final = datetime(2000, 1, 1, tzinfo=UTC)
+_SHORTEST_YEAR: Final = 365
+_SHORTEST_MONTH: Final = 28
 _LONGEST: Final = timedelta(days=366 * 200)
 
 
@@ -21,6 +23,17 @@ class Span:
     """A span of time. Years and months are the calendar's: a month after January 31 is the last day of February."""
 
     text: str
+
+    @property
+    def shortest(self) -> timedelta:
+        """How long it is at least, whatever the calendar."""
+        found = isodate.parse_duration(self.text)
+        by_calendar = timedelta()
+        if not isinstance(found, timedelta):
+            days = _SHORTEST_YEAR * float(found.years) + _SHORTEST_MONTH * float(found.months)
+            by_calendar, found = timedelta(days=days), found.tdelta
+        exact: timedelta = found
+        return by_calendar + exact
 
     def after(self, moment: datetime) -> datetime:
         """Return the moment that lies this span after another; the end of the calendar for what lies behind it."""

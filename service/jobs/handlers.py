@@ -22,6 +22,7 @@ from service.memories.housekeeping import any_old_keys, forget_old_keys
 from service.memories.indexing import Indexing
 from service.memories.reviews import Reviews
 from service.memories.rewording import REWORD, Rewording
+from service.portability.exports import Exports
 from service.queue.tasks import Handler, Queue
 from service.retention.erasures import ERASE
 from service.retention.work import ErasureWork
@@ -81,6 +82,7 @@ class Jobs:
         erasures: ErasureWork,
         quotas: Quotas,
         deliveries: Deliveries,
+        exports: Exports,
         change: ModelChange,
         rewording: Rewording,
         queue: Queue,
@@ -95,6 +97,7 @@ class Jobs:
         self._erasures = erasures
         self._quotas = quotas
         self._deliveries = deliveries
+        self._exports = exports
         self._change = change
         self._rewording = rewording
         self._queue = queue
@@ -152,7 +155,7 @@ class Jobs:
         return self._change.run(progress)
 
     def sweep(self, timestamp: int) -> None:
-        """Take up erasures, changes and events that are due or lost; forget old idempotency keys and what expired."""
+        """Take up erasures, changes and events that are due or lost; forget old keys and requests and what expired."""
         parts: Mapping[str, Callable[[], object]] = {
             "erasures": self._erasures.resume,
             "change of the embedding model": self._resume_change,
@@ -194,6 +197,7 @@ class Jobs:
             "webhooks": _Part(self._deliveries.any_to_sweep(), self._deliveries.sweep),
             "expired in quarantine": _Part(any_expired(clock.today()), self._reviews.forget_expired),
             "idempotency keys": _Part(any_old_keys(), self._forget_old_keys),
+            "requests of exports": _Part(self._exports.any_old(), self._exports.forget_old),
             "usage": _Part(self._quotas.any_to_tidy(), self._tidy_usage),
         }
         return _Parts(by_name)

@@ -138,6 +138,7 @@ class Memories:
                 steps = []
             if users is not None:
                 steps = [step for step in steps if users.intersection(step.subject_ids)]
+            named = stores.subject_names(connection, scope, [step.subject_ids for step in steps])
             entries = [
                 HistoryEntry(
                     id=step.id,
@@ -145,14 +146,14 @@ class Memories:
                     change=step.change,
                     old_text=step.old_text,
                     new_text=step.new_text,
-                    subjects=stores.subject_names(connection, scope, step.subject_ids),
+                    subjects=subjects,
                     metadata=step.metadata,
                     created_at=step.created_at,
                     updated_at=step.updated_at,
                     actor=present.actor if present else None,
                     role=present.role if present else None,
                 )
-                for step in steps
+                for step, subjects in zip(steps, named, strict=True)
             ]
             outcome = Outcome.DONE if entries else Outcome.NOT_FOUND
             stores.trail.write(

@@ -26,6 +26,7 @@ from service.scope import Action, Caller, Scope, SubjectKind
 from service.storage.erasers import erase_subject
 from service.storage.erasing import Removed, purge_memories
 from service.storage.outbox import GONE
+from service.storage.stored import Slice
 from service.storage.tombstones import TombstoneKind, tombstone_id
 
 #: Hears of each batch, inside its transaction.
@@ -48,22 +49,24 @@ class Entities:
         stores.gate.check(caller, Action.LIST_ENTITIES)
         with stores.database.transaction(scope) as connection:
             users = stores.bound_users(connection, scope)
-            subjects = stores.subjects.list(connection, scope, ids=None if users is None else list(users))
-            size = size or max(1, len(subjects))
-            counts = stores.record.counts(connection, on=clock.today())
-            part = subjects[(page - 1) * size : page * size]
+            ids = None if users is None else list(users)
+            part = None if size is None else Slice((page - 1) * size, size)
+            subjects = stores.subjects.list(connection, scope, ids=ids, part=part)
+            total = len(subjects) if part is None else stores.subjects.count(connection, ids=ids)
+            some = None if len(subjects) == total else [subject.id for subject in subjects]
+            counts = stores.record.counts(connection, on=clock.today(), subject_ids=some)
             entities = []
-            for subject in part:
+            for subject in subjects:
                 memories, changed = counts.get(subject.id, (0, subject.created_at))
                 entities.append(Entity(subject.id, subject.kind, subject.name, memories, subject.created_at, changed))
             stores.trail.write(
                 connection,
                 caller,
                 AuditEvent.ENTITIES_LISTED,
-                results=[subject.id for subject in part],
-                detail=EntitiesListed(page=page, total=len(subjects)),
+                results=[subject.id for subject in subjects],
+                detail=EntitiesListed(page=page, total=total),
             )
-        return Page(entities, len(subjects), page, size)
+        return Page(entities, total, page, size or max(1, total))
 
     def delete(self, caller: Caller, scope: Scope, kind: SubjectKind, name: str) -> int:
         """Remove a subject: its key first, then its memories, history, events and messages; return how many memories.

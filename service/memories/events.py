@@ -141,9 +141,9 @@ class Events:
         users = stores.bound_users(connection, scope)
         found = stores.record.find(connection, scope, ids, users=users, on=clock.today())
         memories = {memory.id: memory for memory in stores.presented(connection, scope, list(found.values()))}
-        subjects = {row.id: stores.subject_names(connection, scope, row.subject_ids) for row in rows}
+        named = stores.subject_names(connection, scope, [row.subject_ids for row in rows])
         events = []
-        for row in rows:
+        for row, subjects in zip(rows, named, strict=True):
             results = []
             for result in row.results:
                 memory = memories.get(UUID(result["id"]))
@@ -152,7 +152,7 @@ class Events:
                         memory_id=UUID(result["id"]),
                         change=Change(result["event"]),
                         text=memory.text if memory else None,
-                        subjects=memory.subjects if memory else subjects[row.id],
+                        subjects=memory.subjects if memory else subjects,
                         actor=memory.actor if memory else None,
                         role=memory.role if memory else None,
                     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, delete, exists, select
+from sqlalchemy import ColumnElement, Connection, and_, delete, exists, select
 
 from service import clock
 from service.memories.adds import IDEMPOTENCY_LIFE
@@ -34,7 +34,8 @@ def forget_old_events(connection: Connection, *, before: datetime) -> int:
     Their messages that are kept for context go with them: whose these are is known by the event alone, so that no
     erasure and no deletion would find them afterwards.
     """
-    old = _events.c.completed_at < before
+    # Whatever ended by then had begun by then, which an index tells.
+    old = and_(_events.c.completed_at < before, _events.c.created_at < before)
     of_old = select(_events.c.id).where(old)
     connection.execute(delete(_messages).where(_messages.c.event_id.in_(of_old)))
     return int(connection.execute(delete(_events).where(old)).rowcount)

@@ -118,9 +118,13 @@ class Stores:
                     yield memory
         lost_of(unreadable)
 
-    def subject_names(self, connection: Connection, scope: Scope, ids: Iterable[UUID]) -> SubjectNames:
-        """Return the names of these subjects, those that are erased left out."""
-        return _names(ids, self.subjects.names(connection, scope, ids))
+    def subject_names(
+        self, connection: Connection, scope: Scope, groups: Sequence[Iterable[UUID]]
+    ) -> list[SubjectNames]:
+        """Return the names of the subjects of each group, those that are erased left out; asked for all at once."""
+        sets = [list(group) for group in groups]
+        names = self.subjects.names(connection, scope, {one for group in sets for one in group})
+        return [_names(group, names) for group in sets]
 
 
 @dataclass(frozen=True)

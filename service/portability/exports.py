@@ -6,12 +6,13 @@ import hashlib
 import hmac
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from itertools import islice
 from typing import Any, Final
 from uuid import UUID
 
 import orjson
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import ColumnElement, Connection, delete, exists, false, insert, select
 
 from service import clock
 from service.audit.events import AuditEvent, Outcome
@@ -156,6 +157,22 @@ class Exports:
             raise NotFound("there is no such export; name its id, or the ids and filters that it was asked for with")
         return found
 
+    def any_old(self) -> ColumnElement[bool]:
+        """Return the condition that the tenant has a request of an export that `forget_old` removes."""
+        return exists(_exports.c.id).where(self._old())
+
+    def forget_old(self, scope: Scope) -> int:
+        """Remove the requests that are older than events are kept (`retention.event_days`); return how many."""
+        with self._stores.database.transaction(scope) as connection:
+            return int(connection.execute(delete(_exports).where(self._old())).rowcount)
+
+    def _old(self) -> ColumnElement[bool]:
+        days = self._stores.settings.retention.event_days
+        if days is None:
+            return false()
+        old: ColumnElement[bool] = _exports.c.created_at < clock.now() - timedelta(days=days)
+        return old
+
     def read(self, caller: Caller, scope: Scope, wanted: Wanted, *, after: str | None = None) -> Iterator[Batch]:
         """Yield the export in batches, each read and audited in one transaction before it leaves.
 
@@ -287,12 +304,8 @@ class Exports:
             if behind is None:
                 raise InvalidInput("after: what it names is not there any more; begin the export anew")
         steps, seq = self._leaving.history_of_deleted(connection, scope, subject_ids, after=behind or 0, limit=_BATCH)
-        names = {
-            step.id: stores_names
-            for step in steps
-            if (stores_names := self._stores.subject_names(connection, scope, step.subject_ids))
-        }
-        lines = [history_line(step, names[step.id]) for step in steps if step.id in names]
+        named = self._stores.subject_names(connection, scope, [step.subject_ids for step in steps])
+        lines = [history_line(step, names) for step, names in zip(steps, named, strict=True) if names]
         return lines, [], None if seq is None else _Cursor(_Phase.DELETED, str(steps[-1].id), seq)
 
     def _subjects(
@@ -326,8 +339,8 @@ class Exports:
                 links.setdefault(end, []).append(link)
         lines: list[dict[str, Any]] = []
         ids = []
-        for memory in found:
-            names = self._stores.subject_names(connection, scope, memory.subject_ids)
+        named = self._stores.subject_names(connection, scope, [memory.subject_ids for memory in found])
+        for memory, names in zip(found, named, strict=True):
             if not names:
                 continue
             ids.append(memory.id)

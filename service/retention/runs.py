@@ -28,11 +28,13 @@ from service.observability.metrics import FORGOTTEN, RETENTION_STEPS
 from service.policy.gate import Gate
 from service.records import Page
 from service.retention import run_ledger
+from service.retention.due import may_be_due
 from service.retention.plan import Facts, Planned, Step, decide
 from service.retention.run_ledger import ByRule, Run
 from service.scope import SERVICE_ID, Action, Caller, Scope, TenantId, installation_caller
 from service.settings import Settings
 from service.storage.database import Database
+from service.storage.kept_filters import lookup
 from service.storage.keyring import Keyring, lost_of
 from service.storage.outbox import enqueue
 from service.storage.record import Record, Unreadable, memories_table
@@ -69,7 +71,10 @@ class Runs:
         self, settings: Settings, database: Database, keyring: Keyring, record: Record, trail: Trail, gate: Gate
     ) -> None:
         self._settings = settings
+        days = settings.retention.expired_days
+        self._expired_after = None if days is None else timedelta(days=days)
         self._database = database
+        self._keyring = keyring
         self._record = record
         self._trail = trail
         self._gate = gate
@@ -186,28 +191,35 @@ class Runs:
             run = run_ledger.find(connection, scope, run_id, lock=True)
             if run is None or run.is_done:
                 return None
-            query = select(_m.id).order_by(_m.id).limit(STEP)
-            ids = list(connection.execute(query if run.place is None else query.where(_m.id > run.place)).scalars())
             rules = self._rules.current(connection, scope)
+            due = may_be_due(rules, lookup(self._keyring, scope), run.now, expired_after=self._expired_after)
+            query = select(_m.id, due.label("due")).order_by(_m.id).limit(STEP)
+            seen = connection.execute(query if run.place is None else query.where(_m.id > run.place)).all()
             if not run.dry:
                 # Before the rows are locked, as every writer does it.
                 wait_for_placing(connection)
             unreadable: Unreadable = {}
             found = self._record.find(
-                connection, scope, ids, users=None, on=None, lock=not run.dry, unreadable=unreadable
+                connection,
+                scope,
+                [row.id for row in seen if row.due],
+                users=None,
+                on=None,
+                lock=not run.dry,
+                unreadable=unreadable,
             )
             # No rule can be asked for what is lost: it stays, and holds up nothing else.
             lost_of(unreadable)
             planned = self._planned(connection, scope, rules, list(found.values()), run.now, uses)
             if not run.dry:
                 self._do(connection, scope, run, [found[one.memory_id] for one in planned], planned)
-            place = ids[-1] if len(ids) == STEP else None
-            run_ledger.advance(connection, scope, run, planned, place=place, seen=len(ids))
+            place = seen[-1].id if len(seen) == STEP else None
+            run_ledger.advance(connection, scope, run, planned, place=place, seen=len(seen))
         RETENTION_STEPS.labels("dry" if run.dry else "real").inc()
         if not run.dry:
             for one in planned:
                 FORGOTTEN.labels(one.step.value).inc()
-        return len(ids)
+        return len(seen)
 
     def _planned(
         self,
@@ -220,13 +232,11 @@ class Runs:
     ) -> Sequence[Planned]:
         # Their history would be emptied with them.
         held = held_among(connection, scope, [memory.id for memory in memories], history=True)
-        days = self._settings.retention.expired_days
-        expired_after = None if days is None else timedelta(days=days)
 
         def plan(memory: StoredMemory, more: dict[UUID, datetime]) -> Planned | None:
             used = [one for one in (more.get(memory.id), uses.known.get(memory.id), uses.floor) if one is not None]
             facts = Facts(memory, max(used, default=None), memory.id in held)
-            return decide(rules, facts, now, expired_after=expired_after)
+            return decide(rules, facts, now, expired_after=self._expired_after)
 
         due = [memory for memory in memories if plan(memory, {}) is not None]
         more: dict[UUID, datetime] = {}

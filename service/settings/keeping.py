@@ -28,5 +28,5 @@ class Retention(Section):
         ge=1,
         le=36_500,
         description="Days that the events of adds are kept after their end, and the last messages kept for extraction"
-        " with them. `null`: for ever.",
+        " with them, and the requests of exports. `null`: for ever.",
     )

@@ -244,14 +244,15 @@ class Record:
         query = select(_history).where(_history.c.memory_id == memory_id).order_by(_history.c.seq)
         return [self._opened_history(scope, row) for row in connection.execute(query)]
 
-    def counts(self, connection: Connection, *, on: date) -> dict[UUID, tuple[int, datetime]]:
-        """Return for each subject the number of its visible memories and the time of the last change."""
+    def counts(
+        self, connection: Connection, *, on: date, subject_ids: Sequence[UUID] | None = None
+    ) -> dict[UUID, tuple[int, datetime]]:
+        """Return for each subject, or for these, the number of its visible memories and the time of the last change."""
         counted: dict[UUID, tuple[int, datetime]] = {}
         for column in (_m.user_id, _m.agent_id, _m.app_id, _m.run_id):
+            theirs = column.is_not(None) if subject_ids is None else one_of(column, subject_ids)
             query = (
-                select(column, func.count(), func.max(_m.updated_at))
-                .where(column.is_not(None), or_(_m.expires_on.is_(None), _m.expires_on >= on))
-                .group_by(column)
+                select(column, func.count(), func.max(_m.updated_at)).where(theirs, *_reach(None, on)).group_by(column)
             )
             counted.update({row[0]: (row[1], row[2]) for row in connection.execute(query)})
         return counted

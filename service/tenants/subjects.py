@@ -24,6 +24,7 @@ from service.records import SubjectNames
 from service.scope import Scope, SubjectKind, TenantId
 from service.storage.encryption import Cipher, Place
 from service.storage.keyring import KeyDestroyed, KeyLost, Keyring
+from service.storage.stored import Slice
 from service.tenants.tables import IdentityRow, SubjectRow
 
 _log: Final = logging.getLogger("memvault.subjects")
@@ -163,18 +164,30 @@ class Subjects:
             self._remember(connection, scope, fresh)
         return named
 
-    def list(self, connection: Connection, scope: Scope, *, ids: Sequence[UUID] | None = None) -> Sequence[Subject]:
-        """Return all subjects of the tenant (or the given ones), the oldest first."""
-        query = (
-            select(_subjects).where(_subjects.c.erasing_at.is_(None)).order_by(_subjects.c.created_at, _subjects.c.id)
-        )
-        if ids is not None:
-            query = query.where(_subjects.c.id.in_(list(ids)))
+    def list(
+        self,
+        connection: Connection,
+        scope: Scope,
+        *,
+        ids: Sequence[UUID] | None = None,
+        part: Slice | None = None,
+    ) -> Sequence[Subject]:
+        """Return all subjects of the tenant (or the given ones), or a part of them, the oldest first.
+
+        One whose name cannot be opened is left out; a part is so much shorter then.
+        """
+        query = select(_subjects).where(*_living(ids)).order_by(_subjects.c.created_at, _subjects.c.id)
+        if part is not None:
+            query = query.offset(part.skip).limit(part.size)
         subjects = []
         for row in connection.execute(query):
             if (name := self._open_name(scope, row.id, row.kind, row.name)) is not None:
                 subjects.append(Subject(id=row.id, kind=name[0], name=name[1], created_at=row.created_at))
         return subjects
+
+    def count(self, connection: Connection, *, ids: Sequence[UUID] | None = None) -> int:
+        """Return how many subjects the tenant has (or how many of the given ones there are)."""
+        return int(connection.execute(select(func.count()).select_from(_subjects).where(*_living(ids))).scalar_one())
 
     def date_back(self, connection: Connection, subject_id: UUID, created_at: datetime) -> None:
         """Say that a subject was first seen at an earlier time, elsewhere; a later one changes nothing."""
@@ -359,6 +372,12 @@ class Subjects:
                 self._ids.popitem(last=False)
             while len(self._names) > _CACHED:
                 self._names.popitem(last=False)
+
+
+def _living(ids: Sequence[UUID] | None) -> list[ColumnElement[bool]]:
+    """Return the conditions that a subject is not being erased, and that it is one of these where they are given."""
+    living = [_subjects.c.erasing_at.is_(None)]
+    return living if ids is None else [*living, _subjects.c.id.in_(list(ids))]
 
 
 def any_erasing() -> ColumnElement[bool]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Column, ForeignKeyConstraint, Index, UniqueConstraint
+from sqlalchemy import BigInteger, Column, ForeignKeyConstraint, Index, UniqueConstraint, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
@@ -40,7 +40,11 @@ class SubjectRow(SQLModel, table=True):
     """A user, agent, app or run. All other tables and the trail refer to it by this random id only."""
 
     __tablename__ = "subjects"
-    __table_args__ = (UniqueConstraint("tenant_id", "kind", "name_mac", name="subjects_name"),)
+    __table_args__ = (
+        UniqueConstraint("tenant_id", "kind", "name_mac", name="subjects_name"),
+        Index("subjects_by_time", "tenant_id", "created_at", "id", postgresql_where=text("erasing_at IS NULL")),
+        Index("subjects_erasing", "tenant_id", postgresql_where=text("erasing_at IS NOT NULL")),
+    )
 
     tenant_id: UUID = Field(primary_key=True, foreign_key="tenants.id")
     id: UUID = Field(primary_key=True)

@@ -55,6 +55,7 @@ class DeliveryRow(SQLModel, table=True):
         Index("webhook_deliveries_by_webhook", "tenant_id", "webhook_id", "created_at", "id"),
         Index("webhook_deliveries_by_subject", "subject_ids", postgresql_using="gin"),
         Index("webhook_deliveries_pending", "tenant_id", "due_at", postgresql_where=text("status = 'pending'")),
+        Index("webhook_deliveries_ended", "tenant_id", "updated_at", postgresql_where=text("status <> 'pending'")),
     )
 
     tenant_id: UUID = Field(primary_key=True, foreign_key="tenants.id")

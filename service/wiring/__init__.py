@@ -325,6 +325,7 @@ def open_services(installation: Installation, stack: ExitStack, *, upkeep: bool 
         erasures=erasing,
         quotas=installation.quotas,
         deliveries=deliveries,
+        exports=exports,
         change=change,
         rewording=Rewording(database, languages, indexing, index, generations, queue),
         queue=queue,

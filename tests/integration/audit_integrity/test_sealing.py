@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import psycopg
 import pytest
 
 from service import clock
+from service.audit import lines
 from service.audit.events import AuditEvent
 from service.audit.sinks.folder import CheckpointFiles
 from service.errors import RecordUnavailable
@@ -291,6 +293,29 @@ def test_the_line_of_a_row_is_these_bytes(house: House) -> None:
             f' "tenant_id" : "{tenant_id}", "value_mac" : null, "xid" : 0}}'
         ).encode()
     )
+
+
+def test_rows_are_read_some_at_a_time(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    tenant_id = house.tenants[0]
+    house.write(tenant_id, 10)
+    whole, read = house.lines(tenant_id), list[int]()
+    monkeypatch.setattr(lines, "_FETCH", 4)
+
+    def counted(name: str) -> Callable[..., list[Any]]:
+        fetch = getattr(psycopg.ServerCursor, name)
+
+        def one(cursor: Any, *size: int) -> list[Any]:
+            rows: list[Any] = fetch(cursor, *size)
+            read.append(len(rows))
+            return rows
+
+        return one
+
+    for name in ("fetchmany", "fetchall"):
+        monkeypatch.setattr(psycopg.ServerCursor, name, counted(name))
+    assert house.lines(tenant_id) == whole
+    assert sum(read) == len(whole) >= 10
+    assert max(read) == 4
 
 
 def test_the_worker_seals_while_the_service_runs(make_services: MakeServices) -> None:

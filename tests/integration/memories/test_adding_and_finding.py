@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import date
@@ -11,6 +12,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+from sqlalchemy import Connection
 
 from service.errors import (
     Forbidden,
@@ -29,8 +31,10 @@ from service.index.scoped import TenantIndex
 from service.memories import searching as searching_module
 from service.memories import stores as stores_module
 from service.memories.actions import Edit, Query
+from service.portability.exports import Wanted
 from service.records import Change, Event, EventStatus, Message, NewMemories, SubjectNames
-from service.scope import Caller, SubjectKind
+from service.scope import Caller, Scope, SubjectKind, TenantId
+from service.storage.encryption import Cipher
 from service.storage.record import Record
 from service.wiring import Services
 from tests.conftest import Postgres, caller_of
@@ -198,6 +202,69 @@ def test_deleting_an_entity_leaves_nothing_and_the_name_can_be_used_again(servic
         entity.name: entity.memories for entity in services.entities.list(caller, caller.scope, page=1, size=9).items
     }
     assert names == {"bob": 1, "alice": 1}
+
+
+def test_a_page_of_entities_reads_nothing_of_the_others(
+    services: Services, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    users = [f"user-{number}" for number in range(6)]
+    for number, user in enumerate(users):
+        add(services, caller, *(f"Note {one} of {user}" for one in range(number + 1)), user=user)
+    asked: list[Sequence[UUID] | None] = []
+    opened: list[UUID] = []
+    keyring = services.installation.keyring
+    counts, key_of = Record.counts, keyring.subject
+
+    def noted(self: Record, *given: Any, subject_ids: Sequence[UUID] | None = None, **more: Any) -> Any:
+        asked.append(subject_ids)
+        return counts(self, *given, subject_ids=subject_ids, **more)
+
+    def used(tenant_id: TenantId, subject_id: UUID) -> Cipher:
+        opened.append(subject_id)
+        return key_of(tenant_id, subject_id)
+
+    monkeypatch.setattr(Record, "counts", noted)
+    monkeypatch.setattr(keyring, "subject", used)
+    page = services.entities.list(caller, caller.scope, page=2, size=2)
+    assert [(one.name, one.memories) for one in page.items] == [("user-2", 3), ("user-3", 4)]
+    assert (page.total, page.number, page.size) == (6, 2, 2)
+    ids = [one.id for one in page.items]
+    assert (asked, opened) == ([ids], ids)
+    last = services.entities.list(caller, caller.scope, page=4, size=2)
+    assert (last.items, last.total) == ([], 6)
+    whole = services.entities.list(caller, caller.scope)
+    assert [(one.name, one.memories) for one in whole.items] == [(user, users.index(user) + 1) for user in users]
+    assert (whole.total, whole.size, asked[-1]) == (6, 6, None)
+    bound = caller_of(services, caller.principal.tenant_id, role="agent", users=frozenset(users[1:4]))
+    seen = services.entities.list(bound, bound.scope, page=2, size=1)
+    assert [(one.name, one.memories) for one in seen.items] == [("user-2", 3)]
+    assert seen.total == 3
+
+
+def test_pages_of_events_and_batches_of_exports_ask_once_for_the_names_of_all(
+    services: Services, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    users = [f"user-{number}" for number in range(4)]
+    for user in users:
+        event = add(services, caller, f"A note of {user}", user=user)
+        services.memories.delete(caller, caller.scope, event.results[0].memory_id)
+    subjects, asked = services.installation.subjects, list[set[UUID]]()
+    names = subjects.names
+
+    def noted(connection: Connection, scope: Scope, ids: Iterable[UUID]) -> Any:
+        asked.append(set(ids))
+        return names(connection, scope, asked[-1])
+
+    monkeypatch.setattr(subjects, "names", noted)
+    page = services.events.list(caller, caller.scope, page=1, size=10)
+    assert [event.results[0].subjects.user_id for event in page.items] == users[::-1]
+    assert sorted(map(len, asked)) == [0, 4]
+    for user in users:
+        add(services, caller, f"Another note of {user}", user=user)
+    asked.clear()
+    (batch,) = services.exports.read(caller, caller.scope, Wanted())
+    assert batch.memories == 4
+    assert list(map(len, asked)) == [4, 4]
 
 
 def test_expired_memories_are_neither_found_nor_read(services: Services, caller: Caller) -> None:

@@ -13,6 +13,7 @@ from uuid import UUID
 import psycopg
 import pytest
 import yaml
+from sqlalchemy import true
 
 from service import clock
 from service.audit.moves import ImportSource
@@ -25,6 +26,7 @@ from service.retention.holds import NewHold
 from service.retention.plan import Step
 from service.retention.sweeping import RETAIN
 from service.scope import Caller, SubjectKind, TenantId
+from service.storage.record import Record
 from service.wiring import Services
 from tests.conftest import Postgres, caller_of
 from tests.integration.rules.conftest import AddOld, Run, SetRule
@@ -68,12 +70,14 @@ def test_a_dry_run_is_what_the_real_run_does(
         label = chance.choice((None, *labels))
         says: dict[str, Any] = {"action": action, "priority": chance.randrange(3)}
         if action != "keep":
-            says |= {"age": f"P{chance.randrange(40)}D", "counted_from": chance.choice(("created", "updated", "used"))}
+            age = chance.choice(("P1M", f"P{chance.randrange(40)}D", f"P{chance.randrange(40)}D"))
+            says |= {"age": age, "counted_from": chance.choice(("created", "updated", "used"))}
         if action == "hide":
             says["grace"] = f"P{chance.randrange(20)}D"
         if chance.random() < 0.3:
             says["minimum"] = f"P{chance.randrange(40)}D"
-        set_rule(f"rule-{number}", {"metadata": {"label": label}} if label else None, **says)
+        match = {"metadata": {"label": label}} if label else chance.choice((None, {"text": {"contains": "1"}}))
+        set_rule(f"rule-{number}", match, **says)
     ids = []
     for number in range(14):
         expires_on = (clock.now() + timedelta(days=5)).date() if chance.random() < 0.2 else None
@@ -83,6 +87,9 @@ def test_a_dry_run_is_what_the_real_run_does(
     hold = NewHold("case", "why", memory_ids=sorted(held))
     installation.holds.place(caller, caller.scope, hold)
     before = state()
+    with monkeypatch.context() as patched:
+        patched.setattr(runs_module, "may_be_due", lambda *_, **__: true())
+        of_all = run(dry=True)
     dry = run(dry=True)
     assert state() == before
     real = run(dry=False)
@@ -91,7 +98,7 @@ def test_a_dry_run_is_what_the_real_run_does(
     def told(items: list[Any]) -> dict[UUID, tuple[Step, UUID | None]]:
         return {one.memory_id: (one.step, one.rule_id) for one in items}
 
-    assert told(dry) == told(real)
+    assert told(of_all) == told(dry) == told(real)
     deleted = {one.memory_id for one in real if one.step is Step.DELETE}
     hidden = {one.memory_id for one in real if one.step is Step.HIDE}
     assert before.keys() - after.keys() == deleted
@@ -99,6 +106,38 @@ def test_a_dry_run_is_what_the_real_run_does(
     assert not held & (deleted | hidden)
     assert all(after[one][1] == before[one][1] for one in hidden)
     assert run(dry=False) == []
+
+
+def test_a_run_opens_only_what_may_be_due(
+    services: Services, caller: Caller, add_old: AddOld, set_rule: SetRule, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[UUID] = []
+    find = Record.find
+
+    def noted(self: Record, connection: Any, scope: Any, ids: Any, **more: Any) -> Any:
+        opened.extend(ids)
+        return find(self, connection, scope, ids, **more)
+
+    old = [add_old("old tea", 400, label="tea"), add_old("old coffee", 400, label="coffee")]
+    young = add_old("young tea", 20, label="tea")
+    over = add_old("over", 5, expires_on=date(2020, 1, 1))
+    add_old("not over", 5, expires_on=date(2999, 1, 1))
+    monkeypatch.setattr(Record, "find", noted)
+    assert [one.memory_id for one in run(dry=True)] == opened == [over]
+    for number, (says, due) in enumerate(
+        (
+            ({"action": "keep"}, {over}),
+            ({"action": "keep", "minimum": "P10Y", "priority": -1}, {over}),
+            ({"match": {"metadata": {"label": "tea"}}, "age": "P1Y", "counted_from": "used"}, {over, old[0]}),
+            ({"match": {"text": {"contains": "o"}}, "age": "P1M"}, {over, *old}),
+            ({"age": "P19D", "action": "hide", "priority": 9}, {over, young, *old}),
+        )
+    ):
+        opened.clear()
+        set_rule(f"rule-{number}", **says)
+        report = services.installation.retention_runs.start(caller, caller.scope, dry=True)
+        done = services.installation.retention_runs.go_on(caller.scope, report.id)
+        assert (set(opened), done.run.seen) == (due, 5)
 
 
 def test_the_set_for_summaries_knows_those_of_connectors_and_their_labels(

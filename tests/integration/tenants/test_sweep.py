@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import psycopg
@@ -13,6 +13,7 @@ from sqlalchemy import func, select
 
 from service import clock
 from service.audit.tenant_details import ProjectField
+from service.portability.exports import Exports, Wanted
 from service.records import Message, NewMemories, SubjectNames
 from service.scope import Caller, Scope, TenantId, service_principal
 from service.webhooks.announcing import EventType
@@ -119,6 +120,13 @@ KINDS = {
         "UPDATE idempotency SET created_at = now() - interval '23 hours' WHERE tenant_id = %(tenant)s",
         "SELECT count(*) = 0 FROM idempotency WHERE tenant_id = %(tenant)s",
     ),
+    "an old request of an export": Kind(
+        "requests of exports",
+        lambda services, caller: services.exports.request(caller, caller.scope, Wanted()),
+        "UPDATE exports SET created_at = now() - interval '91 days' WHERE tenant_id = %(tenant)s",
+        "UPDATE exports SET created_at = now() - interval '89 days' WHERE tenant_id = %(tenant)s",
+        "SELECT count(*) = 0 FROM exports WHERE tenant_id = %(tenant)s",
+    ),
     **{
         f"many rows of {table}": Kind(
             "usage",
@@ -176,6 +184,18 @@ def test_a_tenant_of_which_nothing_is_due_yet_is_asked_only(
     one.make(services, caller)
     ask(database, one.early, tenant)
     assert due(services, tenant) == []
+
+
+def test_requests_of_exports_stay_where_events_do(services: Services, caller: Caller, database: Postgres) -> None:
+    export_id = services.exports.request(caller, caller.scope, Wanted())
+    ask(database, KINDS["an old request of an export"].due, caller.principal.tenant_id)
+    kept = services.settings.retention.model_copy(update={"event_days": None})
+    settings = services.settings.model_copy(update={"retention": kept})
+    exports = Exports(replace(services.exports._stores, settings=settings))
+    with services.installation.database.transaction(caller.scope) as connection:
+        assert not connection.execute(select(exports.any_old())).scalar_one()
+    assert exports.forget_old(caller.scope) == 0
+    assert exports.find(caller, caller.scope, export_id) == Wanted()
 
 
 def test_every_part_of_the_sweep_has_something_that_is_due_here(services: Services) -> None:

@@ -207,3 +207,25 @@ def test_spans_are_the_calendar_s() -> None:
     assert read_span("P1M", "age").after(start) == datetime(2024, 2, 29, tzinfo=UTC)
     assert read_span("PT36H", "age").after(start) == datetime(2024, 2, 1, 12, tzinfo=UTC)
     assert read_span("P200Y", "age").after(datetime(9990, 1, 1, tzinfo=UTC)).year == 9999
+
+
+@given(
+    hours=st.integers(0, 1_000_000),
+    span=st.builds(
+        lambda years, months, days, rest: Span(f"P{years}Y{months}M{days}DT{rest}H"),
+        *(st.integers(0, most) for most in (30, 40, 60, 100)),
+    ),
+)
+def test_nothing_is_due_before_the_shortest_time_of_a_span(hours: int, span: Span) -> None:
+    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(hours=hours)
+    assert moment + span.shortest <= span.after(moment)
+
+
+def test_the_shortest_time_of_a_span_leaves_out_little() -> None:
+    assert {text: Span(text).shortest.days for text in ("P30D", "P1M", "P2Y", "P1Y2M3D")} == {
+        "P30D": 30,
+        "P1M": 28,
+        "P2Y": 730,
+        "P1Y2M3D": 424,
+    }
+    assert Span("PT12H").shortest == timedelta(hours=12)
