@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import threading
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from itertools import islice
@@ -16,6 +17,15 @@ from service.errors import InvalidInput, TooLarge
 
 LARGE: Final = 64 * 1024
 """Bytes of a body from which on it is not read where everybody waits."""
+#: What a value of another kind must be, by the type of a problem; the library's words are those of Python's classes.
+_KINDS: Final = {
+    **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), "must be an object"),
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "must be a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "must be a number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "must be true or false"),
+    "list_type": "must be a list",
+    "string_type": "must be a text",
+}
 #: Values that a body may hold. The most that is meant are a thousand changes with two hundred fields each.
 _MOST_VALUES: Final = 250_000
 #: A text, which may lack its end; what is empty; what parts or begins values.
@@ -24,6 +34,11 @@ _MARKS: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|\[\s*+\]|\{\s*+\}|[,\[{]', r
 _MOST_DIGITS: Final = 1_000
 #: What is read at the same time of what is large: some forty times its size while it is.
 _READERS: Final = threading.BoundedSemaphore(2)
+
+
+def wish(problem: Mapping[str, Any]) -> str:
+    """Return what must be instead of what Pydantic found wrong with a value: for its kind, in the words of JSON."""
+    return _KINDS.get(problem["type"]) or str(problem["msg"]).removeprefix("Value error, ")
 
 
 def read_object(raw: bytes, content_type: str | None) -> dict[str, Any]:

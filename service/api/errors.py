@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from service.api.replies import Reply
 from service.errors import InvalidInput, MemvaultError, NotOffered, TooLarge
+from service.strict_json import wish
 
 #: Where errors of the shape of a request are told; more than this many at once help nobody.
 _MOST_TOLD: Final = 3
@@ -124,5 +125,5 @@ def flattened(error: RequestValidationError) -> str:
     told = []
     for one in error.errors()[:_MOST_TOLD]:
         place = ".".join(str(part)[:_PLACE_CHARS] for part in one["loc"])
-        told.append(f"{place}: {one['msg'].removeprefix('Value error, ')}")
+        told.append(f"{place}: {wish(one)}")
     return "; ".join(told)

@@ -28,6 +28,7 @@ from service.observability.metrics import TOOL_CALLS, TOOL_SECONDS
 from service.observability.release import release
 from service.policy.table import authorize, names_its_user
 from service.scope import Action, Caller, Principal, SubjectKind
+from service.strict_json import wish
 
 _log: Final = logging.getLogger("memvault.mcp")
 T = TypeVar("T")
@@ -41,13 +42,6 @@ _PASSED_OVER: Final = frozenset({"enable_graph"})
 #: Arguments that other tools take where these take a filter.
 _IDS: Final = frozenset(f"{kind.value}_id" for kind in SubjectKind)
 _SHOWN_PROBLEMS: Final = 5
-#: What an argument of another kind must be, in the words of JSON; the library's are those of Python and its classes.
-_KINDS: Final = {
-    "dict_type": "must be an object",
-    "model_type": "must be an object",
-    "list_type": "must be a list",
-    "string_type": "must be a text",
-}
 #: These lists depend on the credential, and on the acting user that a client's header names: both seldom change, so a
 #: client may keep them for itself for a while. What is refused is decided at each call.
 _LISTS: Final = CacheHint(ttl_ms=60_000, scope="private")
@@ -306,7 +300,7 @@ def _wish(problem: Mapping[str, Any], tool: Tool) -> str:
         return "there is no such argument" if _is_unknown(problem) else "there is no such field; see the input schema"
     if problem["type"] == "missing":
         return "is needed"
-    return _KINDS.get(problem["type"]) or str(problem["msg"])
+    return wish(problem)
 
 
 def _is_unknown(problem: Mapping[str, Any]) -> bool:
