@@ -60,6 +60,7 @@ class MemoryRow(SQLModel, table=True):
         ForeignKeyConstraint(["tenant_id", "run_id"], ["subjects.tenant_id", "subjects.id"]),
         UniqueConstraint("tenant_id", "identity_mac", name="memories_identity"),
         Index("memories_by_time", "tenant_id", "created_at", "id"),
+        Index("memories_by_owner", "tenant_id", "owner_id"),
         Index("memories_by_user", "tenant_id", "user_id", "created_at", "id"),
         Index("memories_by_agent", "tenant_id", "agent_id"),
         Index("memories_by_app", "tenant_id", "app_id"),
@@ -188,6 +189,7 @@ class HistoryRow(SQLModel, table=True):
     __tablename__ = "history"
     __table_args__ = (
         Index("history_by_memory", "tenant_id", "memory_id", "seq"),
+        Index("history_by_owner", "tenant_id", "owner_id"),
         Index("history_by_user", "tenant_id", "user_id", postgresql_where=text("user_id IS NOT NULL")),
         Index("history_by_agent", "tenant_id", "agent_id", postgresql_where=text("agent_id IS NOT NULL")),
         Index("history_by_app", "tenant_id", "app_id", postgresql_where=text("app_id IS NOT NULL")),

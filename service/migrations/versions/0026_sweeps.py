@@ -1,4 +1,4 @@
-"""What is looked for every minute and page by page: finished notifications that are old, and who is being erased."""
+"""What is looked for often: old notifications, who is being erased, a page of subjects, what somebody's key seals."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ _INDEXES: Final = {
     "webhook_deliveries_ended": "webhook_deliveries (tenant_id, updated_at) WHERE status <> 'pending'",
     "subjects_by_time": "subjects (tenant_id, created_at, id) WHERE erasing_at IS NULL",
     "subjects_erasing": "subjects (tenant_id) WHERE erasing_at IS NOT NULL",
+    "memories_by_owner": "memories (tenant_id, owner_id)",
+    "history_by_owner": "history (tenant_id, owner_id)",
 }
 
 
 def upgrade() -> None:
-    """Add the indexes, each of the few rows that are asked for."""
+    """Add the indexes."""
     with op.get_context().autocommit_block():
         for name, what in _INDEXES.items():
             # What an attempt that was cut short left behind cannot be used and is made again.
