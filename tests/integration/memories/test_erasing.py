@@ -164,7 +164,8 @@ def test_messages_leave_with_their_event_so_that_no_erasure_passes_them_by(
 ) -> None:
     caller = caller_of(extracting, extracting.installation.tenants.create("acme").id)
     say(extracting, caller, "my old secret", user_id="alice", run_id="r-1")
-    admin.execute("UPDATE events SET completed_at = completed_at - interval '91 days'")
+    then = "interval '91 days'"
+    admin.execute(f"UPDATE events SET created_at = created_at - {then}, completed_at = completed_at - {then}")
     say(extracting, caller, "something new", user_id="alice", run_id="r-2")
     assert count(admin, "messages") == 2
     extracting.retention_jobs.run(str(caller.principal.tenant_id))
