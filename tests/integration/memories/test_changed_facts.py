@@ -28,7 +28,7 @@ from service.scope import Caller, Limit
 from service.storage.superseding import Link, supersede
 from service.wiring import Services, open_changed
 from tests.conftest import MakeServices, Postgres, caller_of
-from tests.integration.memories.test_adding_and_finding import add
+from tests.integration.memories.adding import add
 from tests.integration.memories.test_latest_only import found, listed
 from tests.llm.scripted import Request, ScriptedLLM
 

@@ -15,7 +15,7 @@ from service.errors import IndexUnavailable
 from service.index import server as server_module
 from service.memories import indexing as indexing_module
 from tests.conftest import Postgres, caller_of
-from tests.integration.memories.test_adding_and_finding import add, found
+from tests.integration.memories.adding import add, found
 from tests.integration.memories.test_index_upkeep import eventually
 from tests.integration.memories.test_model_change import opened
 from tests.qdrant.serving import Qdrant, qdrant

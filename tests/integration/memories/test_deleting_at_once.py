@@ -21,7 +21,7 @@ from service.scope import Caller
 from service.storage.stored import StoredMemory
 from service.wiring import Services
 from tests.conftest import Postgres
-from tests.integration.memories.test_adding_and_finding import add, found
+from tests.integration.memories.adding import add, found
 from tests.integration.memories.test_quarantine import add as ask
 from tests.integration.memories.test_quarantine import review
 

@@ -17,7 +17,7 @@ from service.retention import sweeping
 from service.scope import Caller, SubjectKind
 from service.wiring import Services
 from tests.conftest import MakeServices, Postgres, caller_of, principal_of
-from tests.integration.memories.test_adding_and_finding import add, found
+from tests.integration.memories.adding import add, found
 from tests.integration.memories.test_extraction import ended
 from tests.llm.scripted import ScriptedLLM
 

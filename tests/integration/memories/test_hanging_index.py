@@ -23,7 +23,7 @@ from service.scope import Caller
 from service.settings import load_settings
 from service.wiring import Services
 from tests.conftest import MakeServices, Postgres, caller_of, principal_of
-from tests.integration.memories.test_adding_and_finding import add, found
+from tests.integration.memories.adding import add, found
 from tests.integration.memories.test_index_upkeep import eventually
 from tests.qdrant.hanging import hanging, silent
 from tests.qdrant.serving import qdrant

@@ -30,8 +30,8 @@ from service.scope import Caller, SubjectKind
 from service.settings import load_settings
 from service.wiring import Services
 from tests.conftest import MakeServices, Postgres, caller_of
+from tests.integration.memories.adding import add, found
 from tests.integration.memories.model_changes import ask_for, changing_to
-from tests.integration.memories.test_adding_and_finding import add, found
 from tests.integration.memories.test_index_upkeep import eventually
 from tests.integration.portability.test_round_trip import imported
 from tests.llm.embeddings import ScriptedEmbeddings

@@ -17,8 +17,8 @@ from service.scope import Caller, TenantId
 from service.settings.languages import Language
 from service.wiring import Services
 from tests.conftest import MakeServices, Postgres, caller_of
+from tests.integration.memories.adding import add
 from tests.integration.memories.model_changes import changing_to
-from tests.integration.memories.test_adding_and_finding import add
 from tests.integration.memories.test_index_healing import ready
 from tests.integration.memories.test_index_upkeep import eventually
 from tests.integration.memories.test_model_change import opened

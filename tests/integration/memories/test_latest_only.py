@@ -24,8 +24,8 @@ from service.storage.superseding import links_of, supersede
 from service.storage.tables import SupersessionRow
 from service.wiring import Services
 from tests.conftest import MakeServices, Postgres, caller_of
+from tests.integration.memories.adding import add
 from tests.integration.memories.extracting import ask, ended
-from tests.integration.memories.test_adding_and_finding import add
 from tests.integration.memories.test_quarantine import review
 from tests.integration.portability.test_round_trip import exported, imported
 from tests.llm.scripted import ScriptedLLM

@@ -28,8 +28,8 @@ from service.storage.tasks import TaskState
 from service.wiring import Services
 from service.wiring.embedding import models_of
 from tests.conftest import MakeServices, Postgres, caller_of
+from tests.integration.memories.adding import add, found
 from tests.integration.memories.model_changes import ask_for, changing_to
-from tests.integration.memories.test_adding_and_finding import add, found
 from tests.integration.memories.test_index_healing import ready
 from tests.integration.memories.test_index_upkeep import eventually
 from tests.llm.embeddings import ScriptedEmbeddings

@@ -20,8 +20,8 @@ from service.storage import alike
 from service.storage.wording import gist
 from service.wiring import Services
 from tests.conftest import MakeServices, Postgres, caller_of
+from tests.integration.memories.adding import add
 from tests.integration.memories.extracting import ask, ended
-from tests.integration.memories.test_adding_and_finding import add
 from tests.integration.memories.test_quarantine import review
 from tests.llm.scripted import ScriptedLLM
 from tests.unit.test_wording import OTHER_FACTS, SAME_BUT_FOR_FORM, SAME_GIST

@@ -11,7 +11,7 @@ from service.records import Change
 from service.scope import Caller
 from service.storage.superseding import Link, propose
 from service.wiring import Services
-from tests.integration.memories.test_adding_and_finding import add
+from tests.integration.memories.adding import add
 from tests.integration.memories.test_latest_only import link, listed, one
 
 pytestmark = [pytest.mark.integration, pytest.mark.postgres_suite]

@@ -14,7 +14,7 @@ from service.memories.actions import Edit
 from service.scope import Caller
 from service.wiring import Services
 from tests.conftest import Postgres, caller_of
-from tests.integration.memories.test_adding_and_finding import add, found
+from tests.integration.memories.adding import add, found
 from tests.integration.memories.test_model_change import opened
 from tests.qdrant.serving import Qdrant, qdrant
 

@@ -12,7 +12,7 @@ import pytest
 from service.migrations import scripts
 from service.migrations.runner import downgrade, look, upgrade
 from tests.conftest import Postgres, caller_of, fresh_database, open_on
-from tests.integration.memories.test_adding_and_finding import add, found
+from tests.integration.memories.adding import add, found
 from tests.integration.migrations.catalogue import describe
 from tests.integration.migrations.filling import counts, fill, tables
 

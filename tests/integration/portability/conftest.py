@@ -12,7 +12,7 @@ from service.records import Message, NewMemories, SubjectNames
 from service.scope import Caller
 from service.wiring import Services
 from tests.conftest import caller_of
-from tests.integration.memories.test_adding_and_finding import add
+from tests.integration.memories.adding import add
 from tests.llm.fixtures import llm
 
 __all__ = ["llm"]

@@ -18,7 +18,7 @@ from service.portability.exports import Wanted
 from service.portability.projection import plain
 from service.records import Memory, SubjectNames
 from tests.conftest import MakeServices, caller_of
-from tests.integration.memories.test_adding_and_finding import add
+from tests.integration.memories.adding import add
 from tests.llm.scripted import ScriptedLLM
 
 pytestmark = pytest.mark.integration

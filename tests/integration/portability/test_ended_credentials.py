@@ -26,7 +26,7 @@ from service.records import SubjectNames
 from service.scope import Action, Caller, Permission, PrincipalKind, TenantId, installation_caller
 from service.wiring import Services
 from tests.conftest import Postgres, caller_of
-from tests.integration.memories.test_adding_and_finding import add
+from tests.integration.memories.adding import add
 
 pytestmark = pytest.mark.integration
 

@@ -30,7 +30,7 @@ from service.records import Change
 from service.scope import Caller
 from service.wiring import Services
 from tests.conftest import Postgres
-from tests.integration.memories.test_adding_and_finding import found
+from tests.integration.memories.adding import found
 from tests.integration.portability.test_round_trip import exported
 from tests.llm.scripted import ScriptedLLM
 from tests.qdrant.serving import Qdrant, qdrant

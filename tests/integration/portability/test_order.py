@@ -23,7 +23,7 @@ from service.retention.holds import NewHold
 from service.scope import Caller
 from service.wiring import Services
 from tests.conftest import MakeServices, Postgres, caller_of
-from tests.integration.memories.test_adding_and_finding import add
+from tests.integration.memories.adding import add
 from tests.integration.portability.test_round_trip import exported, imported
 from tests.qdrant.serving import Qdrant, qdrant
 

@@ -30,7 +30,7 @@ from service.retention.holds import NewHold
 from service.scope import Caller
 from service.wiring import Services
 from tests.conftest import Postgres, caller_of
-from tests.integration.memories.test_adding_and_finding import found
+from tests.integration.memories.adding import found
 
 pytestmark = pytest.mark.integration
 

@@ -21,7 +21,7 @@ from service.storage.keyring_database import KeyringDatabase
 from service.storage.tombstones import FileTombstones, TombstoneKind, TombstonesDamaged
 from service.wiring.keys import move_keys, open_database_keys, rewrap_keys
 from tests.conftest import MakeServices, Postgres, caller_of, fresh_database
-from tests.integration.memories.test_adding_and_finding import add, found
+from tests.integration.memories.adding import add, found
 from tests.integration.storage.keyrings import (
     SUBJECT,
     TENANT,

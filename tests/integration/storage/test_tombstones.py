@@ -18,7 +18,7 @@ from service.scope import Caller, SubjectKind, TenantId
 from service.storage.tombstones import FileTombstones, TombstoneKind, TombstonesDamaged, tombstone_id
 from service.wiring import Services
 from tests.conftest import MakeServices, Postgres, caller_of, principal_of
-from tests.integration.memories.test_adding_and_finding import add, found
+from tests.integration.memories.adding import add, found
 
 pytestmark = pytest.mark.integration
 
